@@ -1,0 +1,29 @@
+"""Every error that is the fault of the input or of the user; it knows nothing about where they are raised.
+
+Each message is one line that names the file, key, tensor or option at fault: the command line prints it as it is.
+"""
+
+__all__ = ["FormatError", "GGQError", "ModelError", "UsageError", "printable"]
+
+
+class GGQError(Exception):
+    """Base of every error that is the input's or the user's fault."""
+
+
+class FormatError(GGQError):
+    """A file breaks its format: GGUF, safetensors, imatrix, tokenizer, template."""
+
+
+class ModelError(GGQError):
+    """A well-formed file describes a model that ggq cannot build or run."""
+
+
+class UsageError(GGQError):
+    """An option, a combination of options or a request that cannot be met."""
+
+
+def printable(name: object, limit: int = 120) -> str:
+    """Return ``name`` safe to print: control characters escaped, cut to ``limit`` characters."""
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
