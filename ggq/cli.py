@@ -1,0 +1,112 @@
+"""The ``ggq`` command: finds commands by file name, loads one when asked, ends in exit codes.
+
+It knows nothing about what any command does: a file ``ggq/commands/set_metadata.py`` with a click
+object named ``command`` is ``ggq set-metadata``; its docstring's first line is the short help.
+"""
+
+import ast
+import importlib
+import os
+import pkgutil
+import sys
+from importlib.util import find_spec
+
+import click
+
+import ggq
+import ggq.commands
+from ggq.errors import GGQError, printable
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+_ERROR_LIMIT = 2000  # characters of one message; names inside are already cut by errors.printable
+
+
+def short_help(module_name: str) -> str:
+    """Return the first docstring line of a module from its source, without importing it."""
+    spec = find_spec(module_name)
+    source = spec.loader.get_source(module_name) if spec and spec.loader else None
+    docstring = ast.get_docstring(ast.parse(source)) if source else None
+    return docstring.splitlines()[0].rstrip(".") if docstring else ""
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are the modules of ``ggq.commands``, imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the command names: the module names with dashes, sorted."""
+        names = (m.name for m in pkgutil.iter_modules(ggq.commands.__path__))
+        return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's module and return its ``command``; None for an unknown name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = importlib.import_module(f"ggq.commands.{cmd_name.replace('-', '_')}").command
+        command.name = cmd_name
+        return command
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command, drop its return value: only errors and ``ctx.exit`` set exit codes."""
+        super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands from their sources: no command is imported for ``--help``."""
+        modules = {
+            name: f"ggq.commands.{name.replace('-', '_')}" for name in self.list_commands(ctx)
+        }
+        if modules:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, short_help(m)) for name, m in modules.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "auto_envvar_prefix": "GGQ",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Every option can also come from the environment, e.g. GGQ_CHAT_THREADS=4.",
+)
+@click.version_option(ggq.__version__, prog_name="ggq", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Convert models to GGUF and run them on the CPU."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; return 0 done, 1 an error, 2 wrong usage or 130 interrupted."""
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_ERROR
+
+
+def _run(args: list[str] | None) -> int:
+    try:
+        code = cli.main(args, prog_name="ggq", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:  # wrong usage is 2, click's other errors 1
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except (GGQError, OSError) as error:
+        return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}" if str(error) else "out of memory")
+
+
+def _fail(message: str) -> int:
+    click.echo(f"ggq: error: {printable(message, _ERROR_LIMIT)}", err=True)
+    return EXIT_ERROR
+
+
+def _forget_stdout() -> None:
+    # The reader is gone (`ggq info x | head`): keep the interpreter's own last flush silent.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
