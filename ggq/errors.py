@@ -1,6 +1,7 @@
-"""Every error that is the fault of the input or of the user; it knows nothing about where they are raised.
+"""Every error that is the fault of the input or of the user, wherever it is raised.
 
-Each message is one line that names the file, key, tensor or option at fault: the command line prints it as it is.
+Each message is one line that names the file, key, tensor or option at fault:
+the command line prints it as it is.
 """
 
 __all__ = ["FormatError", "GGQError", "ModelError", "UsageError", "printable"]

@@ -1,4 +1,4 @@
-"""Architectures: one file each, read by the converter and by the runtime; free of torch and of files."""
+"""Architectures: one file each, read by converter and runtime alike; no torch, no files."""
 
 if not __name__.startswith("ggq."):
-    raise ImportError("import this package as ggq.models: a second copy would have empty registries")
+    raise ImportError("import this package as ggq.models: a second copy has empty registries")

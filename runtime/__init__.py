@@ -1,4 +1,4 @@
 """From a GGUF file to tokens."""
 
 if not __name__.startswith("ggq."):
-    raise ImportError("import this package as ggq.runtime: a second copy would have empty registries")
+    raise ImportError("import this package as ggq.runtime: a second copy has empty registries")

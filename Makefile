@@ -1,0 +1,28 @@
+# make demo: a real model is converted and talks.   make test: every check.   Both need only python3, pip and make.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c .ci/constraints.txt
+
+.PHONY: demo test venv clean
+
+demo: $(VENV)/.base
+	$(BIN)/python tests/demo.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+venv: $(VENV)/.dev
+
+clean:
+	rm -rf $(VENV) demo build ggq.egg-info
+
+$(VENV)/.base: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ggq needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
