@@ -1,4 +1,62 @@
-"""Architectures: one file each, read by converter and runtime alike; no torch, no files."""
+"""Architectures: one file each, read by the converter and by the runtime; free of torch and of files.
+
+A module of this folder with a module-level ``ARCHITECTURE`` is registered by being there.
+"""
 
 if not __name__.startswith("ggq."):
-    raise ImportError("import this package as ggq.models: a second copy has empty registries")
+    raise ImportError("import this package as ggq.models: a second copy would have empty registries")
+
+import difflib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from ggq.errors import ModelError, printable
+from ggq.models.base import Architecture
+
+__all__ = ["all_architectures", "for_hf", "get"]
+
+
+@functools.cache
+def _registry() -> dict[str, Architecture]:
+    found = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+        arch = getattr(importlib.import_module(f"{__name__}.{module}"), "ARCHITECTURE", None)
+        if arch is not None:
+            assert arch.name not in found, arch.name
+            found[arch.name] = arch
+    return found
+
+
+def all_architectures() -> list[Architecture]:
+    """Return every architecture, by name."""
+    return list(_registry().values())
+
+
+def get(name: str) -> Architecture:
+    """Return the architecture that GGUF files call ``name``; ModelError names the nearest known one."""
+    if isinstance(name, str) and name in _registry():
+        return _registry()[name]
+    raise ModelError(_unsupported(name, list(_registry())))
+
+
+def for_hf(config: Mapping[str, Any]) -> Architecture:
+    """Return the architecture of an HF config.json, by its ``architectures`` entry; ModelError names the nearest."""
+    classes = config.get("architectures") or ()
+    names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
+    for arch in _registry().values():
+        if any(c in arch.hf_classes for c in names):
+            return arch
+    if not names:
+        for arch in _registry().values():
+            if config.get("model_type") == arch.hf_model_type:
+                return arch
+    known = [c for a in _registry().values() for c in a.hf_classes]
+    raise ModelError(_unsupported(names[0] if names else config.get("model_type"), known))
+
+
+def _unsupported(name: object, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+    return f"architecture {printable(repr(name))} is not supported; the nearest supported one is {nearest[0]}"

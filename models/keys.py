@@ -1,0 +1,75 @@
+"""The GGUF keys that most decoder architectures share, as one table; architectures add their own rows to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ggq.models.base import Key
+
+__all__ = ["DECODER_KEYS", "head_width"]
+
+ROPE = "rope_parameters"
+
+
+def head_width(config: Mapping[str, Any]) -> int | None:
+    """Return the width of one attention head in elements: head_dim, else hidden_size / num_attention_heads."""
+    if config.get("head_dim"):
+        return config["head_dim"]
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
+
+
+def _rope_type(config: Mapping[str, Any]) -> str | None:
+    """Return the scaling type as GGUF names it, None where the file needs no key (plain rope, stored factors)."""
+    rope = config[ROPE]
+    names = {"linear": "linear", "yarn": "yarn", "longrope": "longrope", "su": "longrope"}
+    scaling = names.get(rope.get("rope_type"))
+    return scaling if scaling == "longrope" or rope.get("factor") is not None else None
+
+
+def _scaled(name: str, *types: str) -> Any:
+    """Return a derive function: the rope setting ``name``, only under the scaling ``types``."""
+    return lambda config: config[ROPE].get(name) if _rope_type(config) in types else None
+
+
+DECODER_KEYS = (
+    Key("{arch}.block_count", ("num_hidden_layers", "n_layer"), "n_layer", required=True),
+    Key("{arch}.context_length", ("max_position_embeddings", "n_ctx"), "n_ctx_train", required=True),
+    Key("{arch}.embedding_length", ("hidden_size",), "n_embd", required=True),
+    Key("{arch}.feed_forward_length", ("intermediate_size",), "n_ff", "u32s", required=True),
+    Key("{arch}.attention.head_count", ("num_attention_heads",), "n_head", "u32s", required=True),
+    Key("{arch}.attention.head_count_kv", ("num_key_value_heads",), "n_head_kv", "u32s"),
+    Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=_rope_type),
+    Key("{arch}.rope.scaling.factor", (), "rope_factor", "f32", derive=_scaled("factor", "linear", "yarn")),
+    Key("{arch}.rope.scale_linear", (), "rope_factor", "f32"),
+    Key(
+        "{arch}.rope.scaling.original_context_length",
+        attr="rope_original_context",
+        derive=_scaled("original_max_position_embeddings", "yarn"),
+    ),
+    Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
+    Key(
+        "{arch}.rope.scaling.yarn_ext_factor",
+        attr="rope_ext_factor",
+        type="f32",
+        derive=_scaled("extrapolation_factor", "yarn"),
+    ),
+    Key("{arch}.rope.scaling.yarn_attn_factor", type="f32", derive=_scaled("attention_factor", "yarn")),
+    Key(
+        "{arch}.rope.scaling.yarn_beta_fast",
+        attr="rope_beta_fast",
+        type="f32",
+        derive=_scaled("beta_fast", "yarn"),
+    ),
+    Key(
+        "{arch}.rope.scaling.yarn_beta_slow",
+        attr="rope_beta_slow",
+        type="f32",
+        derive=_scaled("beta_slow", "yarn"),
+    ),
+    Key("{arch}.rope.freq_base", (f"{ROPE}.rope_theta",), "rope_base", "f32"),
+    Key("{arch}.attention.layer_norm_rms_epsilon", ("rms_norm_eps",), "norm_eps", "f32", required=True),
+    Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
+    Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),
+)
