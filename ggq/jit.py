@@ -1,0 +1,157 @@
+"""The one place where numba is configured: instruction set, cache folder, compile options.
+
+Import numba through this module only (``from ggq.jit import njit, kernel``): the processor name, the
+feature list and the cache folder have to be set before numba is first imported. It knows no kernel.
+"""
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ggq.errors import UsageError
+
+# What GGQ_ISA accepts -> (LLVM processor name, features). None: the host as LLVM detects it.
+# The names are baselines that hold the set and nothing above it; features are LLVM's own.
+_FORCED = {
+    "amx": None,
+    "avx512": ("icelake-server", "+avx512vnni,+avx512bw,+avx512vl,+avx512vbmi,+f16c,+fma"),
+    "avx2vnni": ("alderlake", "+avx2,+avxvnni,+f16c,+fma"),
+    "avx2": ("haswell", "+avx2,+f16c,+fma"),
+    "neon": ("neoverse-n1", "+neon,+dotprod,+fullfp16"),
+    "generic": ("x86-64", "") if sys.platform == "win32" or os.name == "posix" else None,
+}
+
+
+def _host_features() -> dict[str, bool]:
+    import llvmlite.binding as llvm
+
+    return dict(llvm.get_host_cpu_features())
+
+
+def _machine() -> str:
+    import platform
+
+    machine = platform.machine().lower()
+    return "arm" if machine in ("arm64", "aarch64") else "x86"
+
+
+@cache
+def host_isas() -> tuple[str, ...]:
+    """Return the instruction sets that this machine can execute, best first."""
+    f = _host_features()
+    if _machine() == "arm":
+        return ("neon", "generic") if f.get("dotprod") else ("generic",)
+    found = []
+    avx512 = all(f.get(k) for k in ("avx512vnni", "avx512bw", "avx512vl"))
+    if avx512 and f.get("amx-int8"):
+        found.append("amx")
+    if avx512:
+        found.append("avx512")
+    if all(f.get(k) for k in ("avx2", "fma", "f16c")):
+        found += ["avx2vnni", "avx2"] if f.get("avxvnni") else ["avx2"]
+    return (*found, "generic")
+
+
+def _choose_isa() -> str:
+    forced = os.environ.get("GGQ_ISA", "").strip().lower()
+    if not forced:
+        # AMX needs the kernel's permission per process; it is asked for by name until it is proven.
+        return next(isa for isa in host_isas() if isa != "amx")
+    if forced not in _FORCED:
+        raise UsageError(f"GGQ_ISA={forced}: unknown; one of {', '.join(_FORCED)}")
+    if forced not in host_isas() and not os.environ.get("GGQ_CROSS"):
+        raise UsageError(f"GGQ_ISA={forced}: this machine has {', '.join(host_isas())}")
+    return forced
+
+
+ISA = _choose_isa()
+
+
+def _configure_target() -> str:
+    """Pin LLVM's processor and features when an instruction set is forced; return their identity."""
+    import llvmlite.binding as llvm
+
+    if os.environ.get("GGQ_ISA") and _FORCED[ISA] is not None:
+        cpu, features = _FORCED[ISA]
+        if ISA == "generic" and _machine() == "arm":
+            cpu, features = "generic", "+neon"
+        os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = cpu, features
+        return f"{cpu}:{features}"
+    on = sorted(name for name, present in _host_features().items() if present)
+    return f"{llvm.get_host_cpu_name()}:{','.join(on)}"
+
+
+def _source_hash() -> str:
+    """Hash every Python file of the package: numba's own key sees only the kernel's own file."""
+    root = Path(__file__).resolve().parent
+    h = hashlib.sha256()
+    for folder in ("", "simd", "quants", "runtime"):
+        base = root / folder
+        pattern = "*.py" if not folder or folder == "simd" or folder == "quants" else "**/*.py"
+        for path in sorted(base.glob(pattern)):
+            h.update(path.name.encode() + b"\0" + path.read_bytes())
+    return h.hexdigest()
+
+
+def user_cache_dir() -> Path:
+    """Return the folder for caches of ggq (``GGQ_CACHE`` overrides the platform's convention)."""
+    if override := os.environ.get("GGQ_CACHE"):
+        return Path(override)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "ggq"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/ggq"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggq"
+
+
+def _private_folder(path: Path) -> Path:
+    """Create ``path`` for this user alone; cache files are pickles, so nobody else may write there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.name == "posix":
+            info = path.stat()
+            if info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise PermissionError(path)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="ggq-jit-"))  # private and new: slower start, still safe
+    return path
+
+
+def _configure_cache(target: str) -> Path:
+    from importlib.metadata import version
+
+    identity = (target, ISA, version("numba"), version("llvmlite"), _source_hash())
+    key = hashlib.sha256("|".join(identity).encode()).hexdigest()[:24]
+    folder = _private_folder(user_cache_dir() / "jit" / key)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    return folder
+
+
+if "numba" in sys.modules:
+    import numba as _numba
+
+    CACHE_DIR = _configure_cache(_configure_target())
+    _numba.config.reload_config()
+else:
+    CACHE_DIR = _configure_cache(_configure_target())
+
+import numba  # noqa: E402
+
+# No fastmath anywhere: kernels ask for fused multiply-add by name, encoders must not contract.
+njit = numba.njit(nogil=True, error_model="numpy", forceinline=True)  # helper, lives in its callers
+njit_cached = numba.njit(nogil=True, error_model="numpy", cache=True)  # entry point
+
+# Every plan kernel: (address of its argument block, first item, one past the last item).
+KERNEL_SIGNATURE = numba.types.void(numba.types.intp, numba.types.intp, numba.types.intp)
+
+
+def kernel(function):
+    """Compile ``function(args, first, last)`` to a C function whose address a plan row can hold."""
+    return numba.cfunc(KERNEL_SIGNATURE, cache=True, nopython=True, error_model="numpy")(function)

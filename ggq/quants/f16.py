@@ -1,0 +1,26 @@
+"""F16: IEEE halves, one weight a block."""
+
+import numpy as np
+
+from ggq.quants.base import Kernels, QuantType
+
+
+class F16(QuantType):
+    """IEEE half precision; values beyond 65504 become infinite, as in ggml."""
+
+    name, ggml_id, block_size, block_bytes = "F16", 1, 1, 2
+
+    def dequantize(self, blocks):
+        return np.ascontiguousarray(blocks).view("<f2").astype(np.float32)
+
+    def quantize(self, x, importance=None):
+        with np.errstate(over="ignore"):
+            return np.asarray(x, np.float32).astype("<f2").view(np.uint8)
+
+    def matmul(self) -> Kernels:
+        from ggq.quants.kernels.float_rows import f16_kernels
+
+        return f16_kernels()
+
+
+TYPE = F16()

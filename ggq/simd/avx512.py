@@ -1,0 +1,41 @@
+"""AVX-512 with VNNI: one instruction for 64 products u8 x i8 into 16 sums."""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from ggq.simd.lowering import I8, I32, by_pieces, call, concatenate, lanes_of, pieces
+
+HAS_HALF = True
+DOT_INSTRUCTION = "vpdpbusd"
+# LLVM 21 changed the operands' type from i32 to i8 vectors.
+_BYTE_OPERANDS = llvm.llvm_version_info[0] >= 21
+
+
+def _vpdpbusd(builder, acc, unsigned, signed):
+    if not _BYTE_OPERANDS:
+        unsigned, signed = builder.bitcast(unsigned, acc.type), builder.bitcast(signed, acc.type)
+    bits = 32 * acc.type.count
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"
+    return call(builder, name, acc.type, [acc, unsigned, signed])
+
+
+def dot4(builder, acc, unsigned, signed, wide):
+    """Emit acc + sums of four u8 x i8 products; exact for every u8."""
+    lanes = min(16, max(4, acc.type.count))
+    return by_pieces(builder, lambda a, u, s: _vpdpbusd(builder, a, u, s), lanes, acc, unsigned, signed)
+
+
+def lookup16(builder, table, index):
+    """Emit vpshufb on a table repeated in each 128-bit lane."""
+    parts = []
+    for part in pieces(builder, index, min(64, index.type.count)):
+        count = part.type.count
+        repeated = concatenate(builder, [table] * (count // 16))
+        name = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b"}.get(
+            count, "llvm.x86.avx512.pshuf.b.512"
+        )
+        parts.append(call(builder, name, ir.VectorType(I8, count), [repeated, part]))
+    return concatenate(builder, parts)
+
+
+__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "dot4", "lanes_of", "lookup16"]
