@@ -3,5 +3,6 @@
 from ggq.gguf.header import TensorInfo
 from ggq.gguf.metadata import Metadata, StringArray
 from ggq.gguf.reader import GGUFFile, open_gguf
+from ggq.gguf.writer import GGUFWriter
 
-__all__ = ["GGUFFile", "Metadata", "StringArray", "TensorInfo", "open_gguf"]
+__all__ = ["GGUFFile", "GGUFWriter", "Metadata", "StringArray", "TensorInfo", "open_gguf"]
