@@ -1,0 +1,371 @@
+"""Which block type each tensor of a file gets: llama.cpp's mixtures as a table, and its planner.
+
+It knows names, shapes and counts only: no weights, no encoder, no file. Source of every rule:
+llama.cpp's src/llama-quant.cpp (llama_tensor_get_type); tested against upstream's own snapshots.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from ggq.errors import UsageError, printable
+from ggq.gguf.spec import TYPE_IDS, TYPES
+
+__all__ = [
+    "FILE_TYPES",
+    "FileType",
+    "MixtureOptions",
+    "Model",
+    "Plan",
+    "PlanTensor",
+    "file_type",
+    "plan",
+    "plan_types",
+    "tensor_order",
+    "tensor_type",
+]
+
+UNQUANTIZED = ("F32", "F16", "BF16")
+
+
+class FileType(NamedTuple):
+    """A file type: its name, ``general.file_type`` number, base block type and rules by category.
+
+    A rule list holds (condition, block type) pairs; the first that holds wins; none: the base.
+    """
+
+    name: str
+    number: int
+    base: str
+    rules: Mapping[str, tuple[tuple[str, str], ...]] = {}
+
+
+def _rules(**rules: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Read "condition:TYPE condition:TYPE" per category."""
+    return {k: tuple(tuple(r.split(":")) for r in v.split()) for k, v in rules.items()}
+
+
+FILE_TYPES: dict[str, FileType] = {
+    t.name: t
+    for t in (
+        FileType("F32", 0, "F32"),
+        FileType("F16", 1, "F16"),
+        FileType("BF16", 32, "BF16"),
+        FileType("Q8_0", 7, "Q8_0"),
+        FileType("Q6_K", 18, "Q6_K"),
+        FileType("Q5_K_M", 17, "Q5_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
+        FileType("Q5_K_S", 16, "Q5_K"),
+        FileType("Q5_1", 9, "Q5_1"),
+        FileType("Q5_0", 8, "Q5_0", _rules(ffn_down="imatrix_first_8th:Q5_1")),
+        FileType("Q4_K_M", 15, "Q4_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
+        FileType("Q4_K_S", 14, "Q4_K", _rules(v="first_4:Q5_K", ffn_down="first_8th:Q5_K")),
+        FileType("Q4_1", 3, "Q4_1"),
+        FileType("Q4_0", 2, "Q4_0", _rules(ffn_down="imatrix_first_8th:Q4_1")),
+        FileType(
+            "Q3_K_L",
+            13,
+            "Q3_K",
+            _rules(v="always:Q5_K", ffn_down="always:Q5_K", attn_output="always:Q5_K"),
+        ),
+        FileType(
+            "Q3_K_M",
+            12,
+            "Q3_K",
+            _rules(
+                v="first_2:Q5_K always:Q4_K",
+                ffn_down="first_16th:Q5_K always:Q4_K",
+                attn_output="always:Q4_K",
+            ),
+        ),
+        FileType("Q3_K_S", 11, "Q3_K"),
+        FileType(
+            "Q2_K",
+            10,
+            "Q2_K",
+            _rules(v="gqa_4:Q4_K always:Q3_K", ffn_down="always:Q3_K", attn_output="always:Q3_K"),
+        ),
+        FileType("Q2_K_S", 21, "Q2_K", _rules(v="gqa_4:Q4_K", ffn_down="first_8th:Q4_K")),
+        FileType("MXFP4_MOE", 38, "MXFP4"),
+    )
+}
+ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
+EIGHT_EXPERTS = {"v": "Q8_0", "attn_k": "Q8_0"}
+EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")  # attn_output -> Q5_K
+FALCON = {
+    "Q2_K": _rules(attn_output=""),
+    "Q3_K_M": _rules(ffn_down="first_16th:Q5_K more_bits:Q4_K", attn_output=""),
+    "Q3_K_L": _rules(ffn_down="always:Q4_K", attn_output="always:Q4_K"),
+    "Q4_K_M": _rules(ffn_down="first_16th:Q6_K more_bits:Q5_K"),
+    "Q4_K_S": _rules(ffn_down=""),
+}
+LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
+FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+FALLBACK |= {"TQ1_0": "Q4_0", "TQ2_0": "Q4_0", "Q2_0": "Q4_0", "IQ4_XS": "IQ4_NL"}
+FALLBACK |= {t: "IQ4_NL" for t in TYPE_IDS if t.startswith(("IQ1", "IQ2", "IQ3"))}
+NEED_IMATRIX = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
+
+# Tensors whose name holds one of these keep their type: small, or too sensitive.
+KEPT = (
+    *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel"),
+    *("per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight", "attn_rel_b.weight"),
+    *("indexer.k_proj.weight", "indexer.q_proj.weight", ".position_embd", "sam.pos_embd"),
+    *("sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger"),
+    *("a.rvq.codebook", "mm.a.code_embd", "time_mix_first.weight", "time_mix_lerp_fused.weight"),
+    *(f"time_mix_{n}.weight" for n in ("w0", "w1", "w2", "v0", "v1", "v2", "a0", "a1", "a2")),
+    *(f"time_mix_{n}.weight" for n in ("g1", "g2", "decay_w1", "decay_w2")),
+)
+KEPT_NAMES = ("position_embd.weight", "token_types.weight")
+EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+CATEGORIES = (  # substring -> category; the first hit wins
+    ("attn_qkv.weight", "v"),
+    ("attn_kv_b.weight", "v"),
+    ("attn_v.weight", "v"),
+    ("attn_k.weight", "attn_k"),
+    ("attn_q.weight", "attn_q"),
+    ("attn_output.weight", "attn_output"),
+    ("ffn_up", "ffn_up"),
+    ("ffn_gate", "ffn_gate"),
+    ("ffn_down", "ffn_down"),
+)
+
+
+class Model(Protocol):
+    """What the rules ask of a model; ``ggq.models.base.HParams`` has it."""
+
+    arch: str
+    n_layer: int
+    n_head: int | tuple[int, ...]
+    n_head_kv: int | tuple[int, ...]
+    n_expert: int
+
+
+class PlanTensor(NamedTuple):
+    """A tensor to plan for: GGUF name, shape (row length last), type name in the source."""
+
+    name: str
+    shape: tuple[int, ...]
+    source_type: str
+
+
+@dataclass(frozen=True)
+class MixtureOptions:
+    """What the user overrides; ``tensor_types`` are (regex, type) pairs, searched in order."""
+
+    pure: bool = False
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    output_tensor_type: str | None = None
+    token_embedding_type: str | None = None
+    imatrix: bool = False
+
+
+@dataclass
+class Plan:
+    """Types in file order, the shape fallbacks, and the tensors that need importance."""
+
+    file_type: FileType
+    types: list[tuple[str, str]] = field(default_factory=list)
+    fallbacks: list[tuple[str, str, str]] = field(default_factory=list)  # name, wanted, used
+    need_imatrix: list[str] = field(default_factory=list)
+
+
+def file_type(name: str) -> FileType:
+    """Return the file type called ``name`` in any case (``Q4_K`` is ``Q4_K_M``); UsageError."""
+    key = str(name).strip().upper()
+    found = FILE_TYPES.get(ALIASES.get(key, key))
+    if found is None:
+        near = difflib.get_close_matches(key, FILE_TYPES, n=1, cutoff=0.0)
+        raise UsageError(f"unknown file type {printable(name)}; the nearest is {near[0]}")
+    return found
+
+
+def tensor_type(name: str) -> str:
+    """Return the block type called ``name`` in any case, as its proper name; UsageError."""
+    key = str(name).strip().upper()
+    if key not in TYPE_IDS:
+        near = difflib.get_close_matches(key, TYPE_IDS, n=1, cutoff=0.0)
+        raise UsageError(f"unknown tensor type {printable(name)}; the nearest is {near[0]}")
+    return key
+
+
+def tensor_order(name: str) -> tuple[int, bytes]:
+    """Return the key that sorts tensors as llama.cpp visits and writes them: block, then name."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return (int(match[1]) if match else -1), name.encode()
+
+
+def plan_types(
+    tensors: Iterable[PlanTensor],
+    model: Model,
+    wanted: str,
+    options: MixtureOptions = MixtureOptions(),
+) -> list[tuple[str, str]]:
+    """Return (name, type name) of every tensor in file order; see `plan`."""
+    return plan(tensors, model, wanted, options).types
+
+
+def plan(
+    tensors: Iterable[PlanTensor],
+    model: Model,
+    wanted: str,
+    options: MixtureOptions = MixtureOptions(),
+) -> Plan:
+    """Return the types that llama.cpp's mixture ``wanted`` gives, with the user's overrides.
+
+    UsageError: unknown type, a regular expression that does not compile.
+    """
+    ordered = sorted(tensors, key=lambda t: tensor_order(t.name))
+    return _Planner(ordered, model, file_type(wanted), options).run()
+
+
+def more_bits(i: int, n: int) -> bool:
+    """Tell whether layer ``i`` of ``n`` is in the first or last eighth, or a third one between."""
+    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+
+
+class _Planner:
+    """One pass over the tensors in file order; the counters are the rules' layer indices."""
+
+    def __init__(
+        self, tensors: Sequence[PlanTensor], model: Model, target: FileType, options: MixtureOptions
+    ) -> None:
+        self.tensors, self.model, self.target, self.options = tensors, model, target, options
+        names = {t.name for t in tensors}
+        self.tied = "output.weight" not in names
+        self.n_v = sum(_category(t.name) == "v" for t in tensors)
+        self.i_v = self.i_down = 0
+        heads, heads_kv = _first(model.n_head), _first(model.n_head_kv)
+        self.gqa = heads // heads_kv if heads_kv else 0
+        self.is_70b = LAYERS_70B.get(model.arch) == model.n_layer and (
+            model.arch != "llama" or heads != heads_kv
+        )
+        falcon = FALCON.get(target.name, {}) if model.arch == "falcon" else {}
+        self.rules = {**target.rules, **falcon}
+        self.patterns = [(_regex(p), tensor_type(t)) for p, t in options.tensor_types]
+        self.output_type = options.output_tensor_type and tensor_type(options.output_tensor_type)
+        self.embedding_type = options.token_embedding_type and tensor_type(
+            options.token_embedding_type
+        )
+        self.result = Plan(target)
+
+    def run(self) -> Plan:
+        for tensor in self.tensors:
+            chosen = self._type(tensor) if _quantizable(tensor) else tensor.source_type
+            self.result.types.append((tensor.name, chosen))
+            if chosen != tensor.source_type and self._needs_imatrix(tensor.name, chosen):
+                self.result.need_imatrix.append(tensor.name)
+        return self.result
+
+    def _type(self, tensor: PlanTensor) -> str:
+        category = _category(tensor.name)
+        manual = next((t for p, t in self.patterns if p.search(tensor.name)), None)
+        named = manual is not None and tensor.name == EMBEDDINGS[1]
+        if self.embedding_type and category == "token_embd" and not named:
+            return self.embedding_type
+        if self.output_type and category == "output":
+            return self.output_type
+        if self.target.base in UNQUANTIZED:
+            return self.target.base
+        if manual is not None:
+            return self._fitting(tensor, manual)
+        if self.options.pure:
+            return self._fitting(tensor, self.target.base)
+        return self._fitting(tensor, self._mixed(tensor, category))
+
+    def _mixed(self, tensor: PlanTensor, category: str) -> str:
+        """Return what the mixture gives; counts v-class and ffn_down tensors as it goes."""
+        if category == "output" or (self.tied and category == "token_embd"):
+            return self.output_type or self._output(tensor)
+        if self.target.name == "MXFP4_MOE":
+            return "MXFP4" if len(tensor.shape) > 2 and tensor.shape[-3] > 1 else "Q8_0"
+        if category == "v":
+            chosen = self._ruled(category, self.i_v, self.n_v)
+            self.i_v += 1
+            if self.is_70b and chosen in ("Q3_K", "Q4_K"):
+                chosen = "Q5_K"
+            return EIGHT_EXPERTS["v"] if self.model.n_expert == 8 else chosen
+        if category == "ffn_down":
+            i = tensor_order(tensor.name)[0] if self.model.n_expert > 1 else self.i_down
+            self.i_down += 1
+            return self._ruled(category, i, self.model.n_layer)
+        if self.model.n_expert == 8 and category in EIGHT_EXPERTS:
+            return EIGHT_EXPERTS[category]
+        if category == "attn_output" and self.model.n_expert == 8 and self.model.arch != "falcon":
+            return "Q5_K" if self.target.name in EIGHT_EXPERTS_OUTPUT else self.target.base
+        return self._ruled(category, 0, 0)
+
+    def _output(self, tensor: PlanTensor) -> str:
+        base = self.target.base
+        odd = tensor.shape[-1] % _block(base) != 0
+        if odd or self.model.arch == "falcon" or base in ("Q8_0", "MXFP4"):
+            return "Q8_0"
+        return "Q6_K"
+
+    def _ruled(self, category: str, i: int, n: int) -> str:
+        for condition, chosen in self.rules.get(category, ()):
+            if self._holds(condition, i, n):
+                return chosen
+        return self.target.base
+
+    def _holds(self, condition: str, i: int, n: int) -> bool:
+        match condition:
+            case "always":
+                return True
+            case "gqa_4":
+                return self.gqa >= 4
+            case "more_bits":
+                return more_bits(i, n)
+            case "imatrix_first_8th":
+                return self.options.imatrix and i < n // 8
+        kind, _, count = condition.partition("_")
+        assert kind == "first", condition
+        return i < (n // int(count[:-2]) if count.endswith("th") else int(count))
+
+    def _fitting(self, tensor: PlanTensor, chosen: str) -> str:
+        """Return ``chosen``, or the nearest type whose blocks fill the rows evenly, and note it."""
+        width = tensor.shape[-1]
+        if width % _block(chosen) == 0:
+            return chosen
+        used = FALLBACK.get(chosen, chosen)
+        used = used if width % _block(used) == 0 else "F16"
+        self.result.fallbacks.append((tensor.name, chosen, used))
+        return used
+
+    def _needs_imatrix(self, name: str, chosen: str) -> bool:
+        if name in EMBEDDINGS or name == "output.weight":
+            return False
+        return chosen in NEED_IMATRIX or (chosen == "Q2_K" and self.target.name == "Q2_K_S")
+
+
+def _block(name: str) -> int:
+    return TYPES[TYPE_IDS[name]].block_size
+
+
+def _first(value: int | tuple[int, ...]) -> int:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _category(name: str) -> str:
+    if name == "output.weight":
+        return "output"
+    if name in EMBEDDINGS:
+        return "token_embd"
+    return next((category for part, category in CATEGORIES if part in name), "other")
+
+
+def _quantizable(tensor: PlanTensor) -> bool:
+    """Tell whether the tensor takes part: two real dimensions, a weight, not a kept one."""
+    leading = next((i for i, n in enumerate(tensor.shape) if n != 1), len(tensor.shape))
+    if len(tensor.shape) - leading < 2 or not tensor.name.endswith("weight"):
+        return False
+    return tensor.name not in KEPT_NAMES and not any(part in tensor.name for part in KEPT)
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--tensor-type {printable(pattern)}: {error}") from None
