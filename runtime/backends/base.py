@@ -1,0 +1,63 @@
+"""What every back end shares: weights by name, and operations found as folders of ggq.runtime.ops.
+
+It knows no operation and no array library.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+from ggq.errors import ModelError, printable
+from ggq.runtime import ops
+
+__all__ = ["Ops", "Weight", "op_names"]
+
+
+class Weight(Protocol):
+    """One tensor of a model: ``raw``, uint8 (rows, row bytes), holds blocks of ``type``."""
+
+    type: Any  # ggq.quants.QuantType
+    shape: tuple[int, ...]  # row length last
+    raw: Any
+
+
+def op_names() -> list[str]:
+    """Return the names of all operations, sorted: the sub-packages of ggq.runtime.ops."""
+    return sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if module.ispkg)
+
+
+class Ops:
+    """The operations of one back end: ``self.NAME(...)`` runs ``ops/NAME/BACKEND.py``."""
+
+    backend: ClassVar[str]
+
+    def __init__(self, weights: Mapping[str, Weight]):
+        self.weights = weights
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        # Only names that are not attributes come here; a found operation becomes one.
+        package = f"ggq.runtime.ops.{name}"
+        try:
+            module = importlib.import_module(f"{package}.{self.backend}")
+        except ModuleNotFoundError as error:
+            if error.name not in (package, f"{package}.{self.backend}"):
+                raise
+            raise AttributeError(f"the {self.backend} back end has no operation {name}") from None
+        run = functools.partial(module.run, self)
+        setattr(self, name, run)
+        return run
+
+    def has(self, name: str) -> bool:
+        """Return whether the model holds the tensor ``name``."""
+        return name in self.weights
+
+    def weight(self, name: str) -> Weight:
+        """Return the tensor ``name``; ModelError where the model has none."""
+        try:
+            return self.weights[name]
+        except KeyError:
+            raise ModelError(f"the model has no tensor {printable(name)}") from None

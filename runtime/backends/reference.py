@@ -1,0 +1,62 @@
+"""The tests' truth: every operation in numpy float64, one sequence, a cache of plain lists.
+
+It knows nothing about speed: weights are decoded whole, on first use, and kept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ggq import models
+from ggq.models.base import HParams
+from ggq.runtime.backends.base import Ops, Weight
+
+__all__ = ["ReferenceOps", "logits"]
+
+
+class ReferenceOps(Ops):
+    """Activations are float64 (n_tokens, width); ``evaluate`` extends the one sequence held."""
+
+    backend = "reference"
+
+    def __init__(self, weights: Mapping[str, Weight]):
+        super().__init__(weights)
+        self.ids = np.empty(0, np.int64)  # the tokens under evaluation
+        self.past = 0  # tokens already in the cache
+        self.last_only = False
+        # layer -> (key rows, value rows), one per token
+        self.cache: dict[int, tuple[list, list]] = defaultdict(lambda: ([], []))
+        self._decoded: dict[str, np.ndarray] = {}
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The positions of the tokens under evaluation."""
+        return self.past + np.arange(len(self.ids))
+
+    def array(self, name: str) -> np.ndarray:
+        """Return the tensor ``name`` as float64 in its own shape."""
+        if name not in self._decoded:
+            weight = self.weight(name)
+            values = weight.type.dequantize(weight.raw)
+            self._decoded[name] = values.reshape(weight.shape).astype(np.float64)
+        return self._decoded[name]
+
+    def step(self, forward: Callable[[Ops], np.ndarray], ids: Sequence[int]) -> np.ndarray:
+        """Append ``ids`` to the sequence and return what ``forward(self)`` computes for them."""
+        self.ids = np.asarray(ids, np.int64)
+        rows = forward(self)
+        self.past += len(self.ids)
+        return rows
+
+    def evaluate(self, hp: HParams, ids: Sequence[int], last_only: bool = False) -> np.ndarray:
+        """Append ``ids`` and return the logits after each, float64 (len(ids) or 1, n_vocab)."""
+        self.last_only = last_only
+        return self.step(lambda ops: models.get(hp.arch).forward(ops, hp), ids)
+
+
+def logits(weights: Mapping[str, Weight], hp: HParams, ids: Sequence[int]) -> np.ndarray:
+    """Return the logits after each token of a fresh sequence, float64 (len(ids), n_vocab)."""
+    return ReferenceOps(weights).evaluate(hp, ids)

@@ -1,0 +1,1 @@
+"""add(a, b) -> a + b, (n_tokens, width) each."""

@@ -1,0 +1,19 @@
+"""attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head, causal.
+
+q (n_tokens, n_head * head_dim), k (n_tokens, n_head_kv * head_dim), v (n_tokens, n_head_kv *
+head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``. Consecutive
+query heads share a key-value head (arXiv 2305.13245). ``softcap`` c turns scores s into
+c tanh(s / c); ``sinks`` names one logit per head that takes weight and gives no value (arXiv
+2309.17453).
+"""
+
+import numpy as np
+
+__all__ = ["visible"]
+
+
+def visible(n_tokens, past, window=None):
+    """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
+    query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
+    seen = key <= query
+    return seen if window is None else seen & (query - key < window)

@@ -1,0 +1,34 @@
+"""attention in numpy, one head at a time."""
+
+import numpy as np
+
+from ggq.runtime.ops.attention import visible
+
+
+def run(backend, q, k, v, layer, spec):
+    """Append k and v to the cache of ``layer`` and return the mix of cached values."""
+    keys, values = backend.cache[layer]
+    keys.extend(k)
+    values.extend(v)
+    n_tokens = len(q)
+    queries = q.reshape(n_tokens, spec.n_head, spec.head_dim)
+    keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
+    values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
+    seen = visible(n_tokens, len(keys) - n_tokens, spec.window)
+    sinks = None if spec.sinks is None else backend.array(spec.sinks)
+    out = np.empty((n_tokens, spec.n_head, spec.head_dim_v))
+    for head in range(spec.n_head):
+        shared = head * spec.n_head_kv // spec.n_head
+        scores = spec.scale * queries[:, head] @ keys[:, shared].T
+        if spec.softcap:
+            scores = spec.softcap * np.tanh(scores / spec.softcap)
+        scores = np.where(seen, scores, -np.inf)
+        top = scores.max(axis=-1, keepdims=True)
+        if sinks is not None:
+            top = np.maximum(top, sinks[head])
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        if sinks is not None:
+            total += np.exp(sinks[head] - top)
+        out[:, head] = (weights / total) @ values[:, shared]
+    return out.reshape(n_tokens, -1)

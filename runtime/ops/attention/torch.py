@@ -1,0 +1,39 @@
+"""attention in torch: all sequences, heads and tokens at once, scores held whole."""
+
+import torch
+
+from ggq.runtime.ops.attention import visible
+
+
+def _heads(rows, n_sequences, n_head):
+    """Return (n_sequences, n_head, n_tokens, head_dim) of (n_sequences * n_tokens, width)."""
+    return rows.reshape(n_sequences, -1, n_head, rows.shape[1] // n_head).transpose(1, 2)
+
+
+def _softmax(scores, sinks):
+    """Return the softmax over the last axis; sinks are one more logit per head in its sum."""
+    if sinks is None:
+        return torch.softmax(scores, dim=-1)
+    extra = sinks.reshape(1, *scores.shape[1:3], 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.softmax(torch.cat((scores, extra), dim=-1), dim=-1)[..., :-1]
+
+
+def run(backend, q, k, v, layer, spec):
+    """Append k and v to the cache of ``layer`` and return the mix of cached values."""
+    n_sequences, n_tokens = backend.ids.shape
+    queries = _heads(q, n_sequences, spec.n_head)
+    keys, values = _heads(k, n_sequences, spec.n_head_kv), _heads(v, n_sequences, spec.n_head_kv)
+    if layer in backend.cache:
+        old_keys, old_values = backend.cache[layer]
+        keys, values = torch.cat((old_keys, keys), 2), torch.cat((old_values, values), 2)
+    backend.cache[layer] = keys, values
+    # (n_sequences, n_head_kv, queries per key, n_tokens, head_dim): keys are not repeated
+    queries = queries.unflatten(1, (spec.n_head_kv, -1)) * spec.scale
+    scores = queries @ keys.unsqueeze(2).transpose(-1, -2)
+    if spec.softcap:
+        scores = spec.softcap * torch.tanh(scores / spec.softcap)
+    seen = torch.from_numpy(visible(n_tokens, keys.shape[2] - n_tokens, spec.window))
+    scores = scores.masked_fill(~seen.to(scores.device), float("-inf"))
+    sinks = None if spec.sinks is None else backend.tensor(spec.sinks)
+    mixed = _softmax(scores, sinks) @ values.unsqueeze(2)
+    return mixed.flatten(1, 2).transpose(1, 2).reshape(n_sequences * n_tokens, -1)

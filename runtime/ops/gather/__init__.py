@@ -1,0 +1,1 @@
+"""gather(x) -> the rows of x whose logits were asked for: all, or the last of each sequence."""

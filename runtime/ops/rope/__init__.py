@@ -1,0 +1,47 @@
+"""rope(x, n_head, rope) -> x with each head's first ``rope.dims`` columns rotated by position.
+
+x (n_tokens, n_head * head_dim). Pair i turns by the angle of `angles` (arXiv 2104.09864): columns
+2i and 2i + 1 for kind "norm", i and i + dims/2 for "neox". Scaling as in ggml's rope_yarn (arXiv
+2309.00071).
+"""
+
+import math
+
+import numpy as np
+
+__all__ = ["angles", "frequencies", "magnitude"]
+
+
+def _correction(rope, turns):
+    """Return the pair (as a real number) that turns ``turns`` times over the original context."""
+    ratio = rope.original_context / (turns * 2 * math.pi)
+    return rope.dims * math.log(ratio) / (2 * math.log(rope.base))
+
+
+def frequencies(rope, factors=None):
+    """Return radians per position of each pair, float64 (dims / 2,)."""
+    pairs = np.arange(rope.dims // 2)
+    plain = np.float64(rope.base) ** (-2.0 * pairs / rope.dims)
+    if factors is not None:
+        plain = plain / np.asarray(factors, np.float64)[: len(pairs)]
+    if rope.scaling == "none":
+        return plain
+    slowed = plain / rope.factor
+    if rope.scaling != "yarn":
+        return slowed
+    low = max(0.0, math.floor(_correction(rope, rope.beta_fast)))
+    high = min(rope.dims - 1.0, math.ceil(_correction(rope, rope.beta_slow)))
+    kept = rope.ext_factor * (1.0 - np.clip((pairs - low) / max(0.001, high - low), 0.0, 1.0))
+    return slowed * (1.0 - kept) + plain * kept
+
+
+def magnitude(rope):
+    """Return the factor on cos and sin: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
+    stretched = rope.scaling == "yarn" and rope.ext_factor != 0 and rope.factor > 1
+    return rope.attn_factor * (1.0 + 0.1 * math.log(rope.factor) if stretched else 1.0)
+
+
+def angles(rope, positions, factors=None):
+    """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each."""
+    turned = np.asarray(positions, np.float64)[:, None] * frequencies(rope, factors)
+    return np.cos(turned) * magnitude(rope), np.sin(turned) * magnitude(rope)

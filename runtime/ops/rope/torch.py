@@ -1,0 +1,24 @@
+"""rope in torch: the tables are made in float64 on the host, the rotation runs on the device."""
+
+import torch
+
+from ggq.runtime.ops.rope import angles
+
+
+def run(backend, x, n_head, rope):
+    """Return x with the pairs of each head rotated."""
+    factors = None if rope.factors is None else backend.tensor(rope.factors).detach().cpu().numpy()
+    n_sequences = len(backend.ids)
+    cos, sin = (
+        torch.from_numpy(table).float().to(x.device).repeat(n_sequences, 1)[:, None, :]
+        for table in angles(rope, backend.positions, factors)
+    )
+    heads = x.reshape(len(x), n_head, -1)
+    turned, rest = heads[..., : rope.dims], heads[..., rope.dims :]
+    if rope.kind == "neox":
+        a, b = turned.chunk(2, dim=-1)
+        turned = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    else:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+    return torch.cat((turned, rest), dim=-1).reshape(x.shape)

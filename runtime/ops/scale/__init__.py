@@ -1,0 +1,1 @@
+"""scale(x, s) -> x * s for a number s, (n_tokens, width)."""

@@ -1,0 +1,194 @@
+"""Every operation, in every back end that has it, on random input: equal to the float64 reference.
+
+The input of an operation under test comes out of ``embed``, whose table is the input: so one small
+``forward`` per case runs unchanged on all back ends, in two steps so that positions and caches move.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from floats import distance, float_weights
+
+from ggq.models.base import Attention, Rope
+from ggq.runtime.backends.base import op_names
+from ggq.runtime.backends.reference import ReferenceOps
+
+TOKENS, HEADS, KV_HEADS, HEAD = 23, 6, 2, 16
+FIRST = 9  # tokens of the first step
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of an operation; ``tables``: name -> shape of random float32 tensors."""
+
+    op: str
+    label: str
+    forward: Callable[[Any], Any]
+    tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _rope(label, n_head=HEADS, **settings):
+    rope = Rope(**({"kind": "norm", "dims": HEAD, "original_context": 64} | settings))
+    tables = {"x": (TOKENS, n_head * HEAD), "factors": (HEAD // 2,)}
+    return Case("rope", label, lambda o: o.rope(o.embed("x"), n_head, rope), tables)
+
+
+def _attention(label, **settings):
+    spec = Attention(HEADS, KV_HEADS, HEAD, settings.pop("head_dim_v", HEAD), 0.25, **settings)
+    tables = {
+        "q": (TOKENS, HEADS * HEAD),
+        "k": (TOKENS, KV_HEADS * HEAD),
+        "v": (TOKENS, KV_HEADS * spec.head_dim_v),
+        "sinks": (HEADS,),
+    }
+    return Case(
+        "attention",
+        label,
+        lambda o: o.attention(o.embed("q"), o.embed("k"), o.embed("v"), 0, spec),
+        tables,
+    )
+
+
+X = {"x": (TOKENS, 96)}
+PAIR = {"a": (TOKENS, 96), "b": (TOKENS, 96)}
+CASES = [
+    Case("embed", "table", lambda o: o.embed("x"), X),
+    Case("linear", "plain", lambda o: o.linear(o.embed("x"), "w"), X | {"w": (40, 96)}),
+    Case(
+        "linear",
+        "bias",
+        lambda o: o.linear(o.embed("x"), "w", bias="b"),
+        X | {"w": (40, 96), "b": (40,)},
+    ),
+    Case("norm", "rms", lambda o: o.norm(o.embed("x"), "w", 1e-5), X | {"w": (96,)}),
+    Case(
+        "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
+    ),
+    Case("norm", "no gain", lambda o: o.norm(o.embed("x"), None, 1e-5), X),
+    _rope("norm"),
+    _rope("neox", kind="neox"),
+    _rope("partial norm", dims=8),
+    _rope("partial neox", kind="neox", dims=8),
+    _rope("linear", scaling="linear", factor=4.0),
+    _rope("factors", factors="factors", base=500000.0),
+    _rope("yarn", kind="neox", scaling="yarn", factor=4.0, attn_factor=1.1),
+    _attention("grouped"),
+    _attention("window", window=4),
+    _attention("softcap", softcap=2.0),
+    _attention("sinks", sinks="sinks"),
+    _attention("narrow values", head_dim_v=8),
+    Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
+    Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
+    Case("add", "rows", lambda o: o.add(o.embed("a"), o.embed("b")), PAIR),
+    Case("scale", "rows", lambda o: o.scale(o.embed("x"), -1.75), X),
+    Case("softcap", "rows", lambda o: o.softcap(o.embed("x"), 0.5), X),
+    Case("gather", "all", lambda o: o.gather(o.embed("x")), X),
+]
+
+
+def random_weights(case, rng):
+    """Return the case's tables; those named ``factors`` are positive, as divisors of angles are."""
+    draw = {"factors": lambda shape: rng.uniform(1.0, 8.0, shape)}
+    return float_weights({n: draw.get(n, rng.standard_normal)(s) for n, s in case.tables.items()})
+
+
+def in_two_steps(ops, forward):
+    return np.concatenate(
+        [np.asarray(ops.step(forward, ids)) for ids in np.split(np.arange(TOKENS), [FIRST])]
+    )
+
+
+def torch_back_end(weights):
+    pytest.importorskip("torch")
+    from ggq.runtime.backends.torch import TorchOps
+
+    return TorchOps(weights)
+
+
+BACK_ENDS = {"torch": torch_back_end}
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.op}-{c.label}")
+def test_agrees_with_reference(case, back_end, rng):
+    weights = random_weights(case, rng)
+    want = in_two_steps(ReferenceOps(weights), case.forward)
+    got = in_two_steps(BACK_ENDS[back_end](weights), case.forward)
+    assert np.abs(want).max() > 0
+    assert distance(got, want) <= TOLERANCE
+
+
+def test_every_operation_has_a_case_and_both_eager_back_ends():
+    assert {case.op for case in CASES} == set(op_names())
+    pytest.importorskip("torch")
+    for name in op_names():
+        for back_end in ("reference", "torch"):
+            module = importlib.import_module(f"ggq.runtime.ops.{name}.{back_end}")
+            assert callable(module.run), name
+
+
+def test_unknown_operation_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no operation levitate"):
+        ReferenceOps({}).levitate  # noqa: B018
+
+
+# --- the reference itself against the plainest form that there is ---
+
+
+def naive_attention(q, k, v, spec, sinks):
+    out = np.zeros((TOKENS, HEADS, spec.head_dim_v))
+    for t in range(TOKENS):
+        for h in range(HEADS):
+            g = h // (HEADS // KV_HEADS)
+            first = max(0, t - (spec.window or TOKENS) + 1)
+            scores = [spec.scale * float(q[t, h] @ k[s, g]) for s in range(first, t + 1)]
+            if spec.softcap:
+                scores = [spec.softcap * np.tanh(s / spec.softcap) for s in scores]
+            total = sum(np.exp(s) for s in scores) + (0 if sinks is None else np.exp(sinks[h]))
+            for s, score in enumerate(scores, first):
+                out[t, h] += np.exp(score) / total * v[s, g]
+    return out.reshape(TOKENS, -1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"window": 4}, {"softcap": 2.0}, {"sinks": "sinks"}, {"window": 1, "sinks": "sinks"}],
+    ids=str,
+)
+def test_reference_attention_is_the_textbook_sum(settings, rng):
+    case = _attention("", **settings)
+    ops = ReferenceOps(random_weights(case, rng))
+    got = in_two_steps(ops, case.forward)
+    q, k, v = (ops.array(name).reshape(TOKENS, -1, HEAD) for name in "qkv")
+    spec = Attention(HEADS, KV_HEADS, HEAD, HEAD, 0.25, **settings)
+    sinks = ops.array("sinks") if spec.sinks else None
+    assert distance(got, naive_attention(q, k, v, spec, sinks)) <= 1e-12
+
+
+@pytest.mark.parametrize("kind", ["norm", "neox"])
+def test_reference_rope_is_a_complex_rotation(kind, rng):
+    case = _rope(kind, kind=kind, base=1000.0)
+    ops = ReferenceOps(random_weights(case, rng))
+    got = in_two_steps(ops, case.forward)
+    x = ops.array("x").reshape(TOKENS, HEADS, HEAD)
+    order = np.arange(HEAD).reshape(2, -1).T if kind == "neox" else np.arange(HEAD).reshape(-1, 2)
+    want = x.copy()
+    for position in range(TOKENS):
+        for i, (a, b) in enumerate(order):
+            turn = np.exp(1j * position * 1000.0 ** (-2 * i / HEAD))
+            z = (x[position, :, a] + 1j * x[position, :, b]) * turn
+            want[position, :, a], want[position, :, b] = z.real, z.imag
+    assert distance(got, want.reshape(TOKENS, -1)) <= 1e-12
+
+
+def test_gather_keeps_the_last_row_when_asked(rng):
+    weights = random_weights(CASES[-1], rng)
+    for ops in (ReferenceOps(weights), torch_back_end(weights)):
+        ops.last_only = True
+        rows = np.asarray(ops.step(CASES[-1].forward, [3, 1, 2]))
+        np.testing.assert_array_equal(rows, np.float32(ReferenceOps(weights).array("x")[2:3]))
