@@ -1,7 +1,7 @@
 """Every operation, in every back end that has it, on random input: equal to the float64 reference.
 
 The input of an operation under test comes out of ``embed``, whose table is the input: so one small
-``forward`` per case runs unchanged on all back ends, in two steps so that positions and caches move.
+``forward`` per case runs unchanged on all back ends, in two steps so that caches are used.
 """
 
 import importlib
