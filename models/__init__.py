@@ -1,10 +1,12 @@
-"""Architectures: one file each, read by the converter and by the runtime; free of torch and of files.
+"""Architectures: one file each, read by converter and runtime alike; free of torch and of files.
 
 A module of this folder with a module-level ``ARCHITECTURE`` is registered by being there.
 """
 
 if not __name__.startswith("ggq."):
-    raise ImportError("import this package as ggq.models: a second copy would have empty registries")
+    raise ImportError(
+        "import this package as ggq.models: a second copy would have empty registries"
+    )
 
 import difflib
 import functools
@@ -36,14 +38,14 @@ def all_architectures() -> list[Architecture]:
 
 
 def get(name: str) -> Architecture:
-    """Return the architecture that GGUF files call ``name``; ModelError names the nearest known one."""
+    """Return the architecture that GGUF files call ``name``; ModelError names the nearest one."""
     if isinstance(name, str) and name in _registry():
         return _registry()[name]
     raise ModelError(_unsupported(name, list(_registry())))
 
 
 def for_hf(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture of an HF config.json, by its ``architectures`` entry; ModelError names the nearest."""
+    """Return the architecture of an HF config.json, by its ``architectures``; see `get`."""
     classes = config.get("architectures") or ()
     names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
     for arch in _registry().values():
@@ -59,4 +61,5 @@ def for_hf(config: Mapping[str, Any]) -> Architecture:
 
 def _unsupported(name: object, known: list[str]) -> str:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-    return f"architecture {printable(repr(name))} is not supported; the nearest supported one is {nearest[0]}"
+    what = f"architecture {printable(repr(name))} is not supported"
+    return f"{what}; the nearest supported one is {nearest[0]}"

@@ -1,7 +1,7 @@
-"""Forward blocks shared by architectures, written against the ops interface; they know no back end and no weight values.
+"""Forward blocks shared by architectures, written against ops; no back end, no values.
 
-What differs between architectures is data: hyper-parameters, and which optional tensors (biases, q/k norms, post norms)
-the file holds.
+What differs between architectures is data: hyper-parameters, and which optional tensors (biases,
+q/k norms, post norms) the file holds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def _residual(ops: Any, x: Any, y: Any, hp: HParams) -> Any:
 
 def _rope(ops: Any, hp: HParams, i: int) -> Rope | None:
     rope = hp.rope_at(i)
-    return dataclasses.replace(rope, factors=ROPE_FACTORS) if rope and ops.has(ROPE_FACTORS) else rope
+    return (
+        dataclasses.replace(rope, factors=ROPE_FACTORS) if rope and ops.has(ROPE_FACTORS) else rope
+    )
 
 
 def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
@@ -65,7 +67,7 @@ def feed_forward(ops: Any, x: Any, hp: HParams, i: int) -> Any:
 
 
 def head(ops: Any, x: Any, hp: HParams) -> Any:
-    """Return the logits of the gathered rows: final norm, output matrix or the tied embedding, scale and cap."""
+    """Return the logits of the gathered rows: norm, output or tied embedding, scale, cap."""
     x = ops.norm(ops.gather(x), "output_norm.weight", hp.norm_eps, kind="rms")
     x = ops.linear(x, "output.weight" if ops.has("output.weight") else "token_embd.weight")
     x = ops.scale(x, hp.logit_scale) if hp.logit_scale else x
@@ -73,14 +75,16 @@ def head(ops: Any, x: Any, hp: HParams) -> Any:
 
 
 def decoder(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a pre-norm decoder: embedding, attention and feed-forward layers with residuals, head."""
+    """Return the logits of a pre-norm decoder: embedding, residual layers, head."""
     x = ops.embed("token_embd.weight")
     if hp.embedding_scale:
         x = ops.scale(x, hp.embedding_scale)
     for i in range(hp.n_layer):
         p = f"blk.{i}."
         y = attention(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
-        x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_attention_norm.weight", hp.norm_eps), hp)
+        x = _residual(
+            ops, x, _optional_norm(ops, y, f"{p}post_attention_norm.weight", hp.norm_eps), hp
+        )
         y = feed_forward(ops, ops.norm(x, f"{p}ffn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_ffw_norm.weight", hp.norm_eps), hp)
     return head(ops, x, hp)

@@ -1,4 +1,4 @@
-"""The GGUF keys that most decoder architectures share, as one table; architectures add their own rows to it."""
+"""The GGUF keys that most decoder architectures share, as one table; architectures add to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROPE = "rope_parameters"
 
 
 def head_width(config: Mapping[str, Any]) -> int | None:
-    """Return the width of one attention head in elements: head_dim, else hidden_size / num_attention_heads."""
+    """Return the width of one attention head: head_dim, else hidden_size / num_attention_heads."""
     if config.get("head_dim"):
         return config["head_dim"]
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
@@ -21,7 +21,7 @@ def head_width(config: Mapping[str, Any]) -> int | None:
 
 
 def _rope_type(config: Mapping[str, Any]) -> str | None:
-    """Return the scaling type as GGUF names it, None where the file needs no key (plain rope, stored factors)."""
+    """Return the scaling type as GGUF names it, None for plain rope and for stored factors."""
     rope = config[ROPE]
     names = {"linear": "linear", "yarn": "yarn", "longrope": "longrope", "su": "longrope"}
     scaling = names.get(rope.get("rope_type"))
@@ -35,13 +35,21 @@ def _scaled(name: str, *types: str) -> Any:
 
 DECODER_KEYS = (
     Key("{arch}.block_count", ("num_hidden_layers", "n_layer"), "n_layer", required=True),
-    Key("{arch}.context_length", ("max_position_embeddings", "n_ctx"), "n_ctx_train", required=True),
+    Key(
+        "{arch}.context_length", ("max_position_embeddings", "n_ctx"), "n_ctx_train", required=True
+    ),
     Key("{arch}.embedding_length", ("hidden_size",), "n_embd", required=True),
     Key("{arch}.feed_forward_length", ("intermediate_size",), "n_ff", "u32s", required=True),
     Key("{arch}.attention.head_count", ("num_attention_heads",), "n_head", "u32s", required=True),
     Key("{arch}.attention.head_count_kv", ("num_key_value_heads",), "n_head_kv", "u32s"),
     Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=_rope_type),
-    Key("{arch}.rope.scaling.factor", (), "rope_factor", "f32", derive=_scaled("factor", "linear", "yarn")),
+    Key(
+        "{arch}.rope.scaling.factor",
+        (),
+        "rope_factor",
+        "f32",
+        derive=_scaled("factor", "linear", "yarn"),
+    ),
     Key("{arch}.rope.scale_linear", (), "rope_factor", "f32"),
     Key(
         "{arch}.rope.scaling.original_context_length",
@@ -55,7 +63,11 @@ DECODER_KEYS = (
         type="f32",
         derive=_scaled("extrapolation_factor", "yarn"),
     ),
-    Key("{arch}.rope.scaling.yarn_attn_factor", type="f32", derive=_scaled("attention_factor", "yarn")),
+    Key(
+        "{arch}.rope.scaling.yarn_attn_factor",
+        type="f32",
+        derive=_scaled("attention_factor", "yarn"),
+    ),
     Key(
         "{arch}.rope.scaling.yarn_beta_fast",
         attr="rope_beta_fast",
@@ -69,7 +81,13 @@ DECODER_KEYS = (
         derive=_scaled("beta_slow", "yarn"),
     ),
     Key("{arch}.rope.freq_base", (f"{ROPE}.rope_theta",), "rope_base", "f32"),
-    Key("{arch}.attention.layer_norm_rms_epsilon", ("rms_norm_eps",), "norm_eps", "f32", required=True),
+    Key(
+        "{arch}.attention.layer_norm_rms_epsilon",
+        ("rms_norm_eps",),
+        "norm_eps",
+        "f32",
+        required=True,
+    ),
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),
 )

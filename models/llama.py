@@ -1,4 +1,4 @@
-"""Llama 2 and 3.x, Mistral, SmolLM2, TinyLlama and everything built like them; it knows no other decoder."""
+"""Llama 2 and 3.x, Mistral, SmolLM2, TinyLlama and everything built like them."""
 
 from __future__ import annotations
 

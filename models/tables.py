@@ -1,4 +1,4 @@
-"""The tensor rows that most decoder architectures share, as data; architectures add to them or alter copies."""
+"""The tensor rows that most decoder architectures share; architectures add or alter copies."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ def _norm(gguf: str, hf: str, dim: str = "embd", **more: object) -> Tensor:
     return Tensor(gguf, (hf,), (dim,), role="norm", f32=True, **more)
 
 
-def _matrix(gguf: str, hf: str, shape: tuple[str, str], role: str, **more: object) -> tuple[Tensor, Tensor]:
+def _matrix(
+    gguf: str, hf: str, shape: tuple[str, str], role: str, **more: object
+) -> tuple[Tensor, Tensor]:
     """Return the rows of a weight and of its optional bias."""
     weight = Tensor(f"{BLOCK}{gguf}.weight", (f"{LAYER}{hf}.weight",), shape, role=role, **more)
-    bias = Tensor(f"{BLOCK}{gguf}.bias", (f"{LAYER}{hf}.bias",), shape[:1], role="bias", optional=True, f32=True)
+    bias = Tensor(
+        f"{BLOCK}{gguf}.bias",
+        (f"{LAYER}{hf}.bias",),
+        shape[:1],
+        role="bias",
+        optional=True,
+        f32=True,
+    )
     return weight, bias
 
 
 DECODER_TENSORS = (
-    Tensor("token_embd.weight", ("model.embed_tokens.weight",), ("vocab", "embd"), role="token_embd"),
+    Tensor(
+        "token_embd.weight", ("model.embed_tokens.weight",), ("vocab", "embd"), role="token_embd"
+    ),
     _norm("output_norm.weight", "model.norm.weight"),
     Tensor(
         "output.weight",
@@ -36,16 +47,63 @@ DECODER_TENSORS = (
         optional=True,
     ),
     _norm(f"{BLOCK}attn_norm.weight", f"{LAYER}input_layernorm.weight"),
-    *_matrix("attn_q", "self_attn.q_proj", ("q", "embd"), "attn_q", input="attn_in", absorbs=f"{BLOCK}attn_norm.weight"),
-    *_matrix("attn_k", "self_attn.k_proj", ("k", "embd"), "attn_k", input="attn_in", absorbs=f"{BLOCK}attn_norm.weight"),
-    *_matrix("attn_v", "self_attn.v_proj", ("v", "embd"), "attn_v", input="attn_in", absorbs=f"{BLOCK}attn_norm.weight"),
     *_matrix(
-        "attn_output", "self_attn.o_proj", ("embd", "o"), "attn_output", input="attn_out", absorbs=f"{BLOCK}attn_v.weight"
+        "attn_q",
+        "self_attn.q_proj",
+        ("q", "embd"),
+        "attn_q",
+        input="attn_in",
+        absorbs=f"{BLOCK}attn_norm.weight",
+    ),
+    *_matrix(
+        "attn_k",
+        "self_attn.k_proj",
+        ("k", "embd"),
+        "attn_k",
+        input="attn_in",
+        absorbs=f"{BLOCK}attn_norm.weight",
+    ),
+    *_matrix(
+        "attn_v",
+        "self_attn.v_proj",
+        ("v", "embd"),
+        "attn_v",
+        input="attn_in",
+        absorbs=f"{BLOCK}attn_norm.weight",
+    ),
+    *_matrix(
+        "attn_output",
+        "self_attn.o_proj",
+        ("embd", "o"),
+        "attn_output",
+        input="attn_out",
+        absorbs=f"{BLOCK}attn_v.weight",
     ),
     _norm(f"{BLOCK}ffn_norm.weight", f"{LAYER}post_attention_layernorm.weight"),
-    *_matrix("ffn_gate", "mlp.gate_proj", ("ff", "embd"), "ffn_gate", input="ffn_in", absorbs=f"{BLOCK}ffn_norm.weight"),
-    *_matrix("ffn_up", "mlp.up_proj", ("ff", "embd"), "ffn_up", input="ffn_in", absorbs=f"{BLOCK}ffn_norm.weight"),
-    *_matrix("ffn_down", "mlp.down_proj", ("embd", "ff"), "ffn_down", input="ffn_act", absorbs=f"{BLOCK}ffn_up.weight"),
+    *_matrix(
+        "ffn_gate",
+        "mlp.gate_proj",
+        ("ff", "embd"),
+        "ffn_gate",
+        input="ffn_in",
+        absorbs=f"{BLOCK}ffn_norm.weight",
+    ),
+    *_matrix(
+        "ffn_up",
+        "mlp.up_proj",
+        ("ff", "embd"),
+        "ffn_up",
+        input="ffn_in",
+        absorbs=f"{BLOCK}ffn_norm.weight",
+    ),
+    *_matrix(
+        "ffn_down",
+        "mlp.down_proj",
+        ("embd", "ff"),
+        "ffn_down",
+        input="ffn_act",
+        absorbs=f"{BLOCK}ffn_up.weight",
+    ),
 )
 
 QK_NORMS = (
@@ -53,7 +111,7 @@ QK_NORMS = (
     _norm(f"{BLOCK}attn_k_norm.weight", f"{LAYER}self_attn.k_norm.weight", "head"),
 )
 
-# A four-norm layer: HF's post_attention_layernorm is then the norm after attention, not the one before the feed-forward.
+# A layer of four norms: HF's post_attention_layernorm then follows attention directly.
 POST_NORMS = (
     _norm(f"{BLOCK}post_attention_norm.weight", f"{LAYER}post_attention_layernorm.weight"),
     _norm(f"{BLOCK}ffn_norm.weight", f"{LAYER}pre_feedforward_layernorm.weight"),
@@ -61,12 +119,18 @@ POST_NORMS = (
 )
 
 ROPE_FREQS = Tensor(
-    "rope_freqs.weight", (), ("rope_half",), transform="llama3_factors", role="rope", optional=True, f32=True
+    "rope_freqs.weight",
+    (),
+    ("rope_half",),
+    transform="llama3_factors",
+    role="rope",
+    optional=True,
+    f32=True,
 )
 
 
 def permuted(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return ``rows`` with q and k (weights and biases) reordered from HF's half-split rope to adjacent pairs."""
+    """Return ``rows`` with q and k reordered from HF's half-split rope to adjacent pairs."""
     names = {"attn_q": "permute_q", "attn_k": "permute_k"}
     kinds = {f"{BLOCK}{n}.{s}": t for n, t in names.items() for s in ("weight", "bias")}
     return tuple(replace(row, transform=kinds.get(row.gguf, row.transform)) for row in rows)

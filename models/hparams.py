@@ -1,0 +1,182 @@
+"""Hyper-parameters of a model and the settings of its rotary embedding and attention.
+
+It knows no file, no config and no key names: `ggq.models.base` fills these classes from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ggq.errors import ModelError
+
+__all__ = ["MAX_LAYERS", "Attention", "HParams", "Rope", "check"]
+
+MAX_LAYERS = 4096
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding of one layer's heads.
+
+    ``kind``: "norm" rotates adjacent pairs, "neox" rotates element i with i + dims/2; ``dims`` is
+    at most the head width. The angle of pair i at position p is p * base**(-2i/dims) / factors[i],
+    divided by ``factor`` for "linear"; "yarn" mixes both angles by ``beta_fast`` and ``beta_slow``
+    at ``original_context`` and multiplies the magnitude by 1 + 0.1 ln(factor) on top of
+    ``attn_factor`` (arXiv 2309.00071; ggml's rope_yarn). ``factors`` names a tensor of dims/2
+    divisors.
+    """
+
+    kind: str
+    dims: int
+    base: float = 10000.0
+    scaling: str = "none"
+    factor: float = 1.0
+    original_context: int = 0
+    attn_factor: float = 1.0
+    ext_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    factors: str | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name."""
+
+    n_head: int
+    n_head_kv: int
+    head_dim: int
+    head_dim_v: int
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: str | None = None
+
+
+@dataclass(frozen=True)
+class HParams:
+    """Hyper-parameters of one model; per-layer ones are a tuple, read through the methods."""
+
+    arch: str
+    n_vocab: int
+    n_ctx_train: int
+    n_embd: int
+    n_layer: int
+    n_ff: int | tuple[int, ...]
+    n_head: int | tuple[int, ...]
+    n_head_kv: int | tuple[int, ...]
+    head_dim: int
+    head_dim_v: int
+    rope_dim: int
+    norm_eps: float
+    rope: Rope
+    n_expert: int = 0
+    n_expert_used: int = 0
+    n_ff_expert: int = 0
+    attn_scale: float | None = None
+    window: int | None = None
+    window_layers: tuple[bool, ...] = ()
+    rope_layers: tuple[bool, ...] = ()
+    rope_local: Rope | None = None
+    attn_softcap: float | None = None
+    final_softcap: float | None = None
+    embedding_scale: float | None = None
+    residual_scale: float | None = None
+    logit_scale: float | None = None
+    activation: str = "silu"
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    def heads(self, i: int) -> int:
+        return _at(self.n_head, i)
+
+    def heads_kv(self, i: int) -> int:
+        return _at(self.n_head_kv, i)
+
+    def ff(self, i: int) -> int:
+        return _at(self.n_ff, i)
+
+    def windowed(self, i: int) -> bool:
+        """Whether layer ``i`` sees only the last ``window`` tokens."""
+        return bool(self.window) and (self.window_layers[i] if self.window_layers else True)
+
+    def window_at(self, i: int) -> int | None:
+        return self.window if self.windowed(i) else None
+
+    def rope_at(self, i: int) -> Rope | None:
+        """The rotary embedding of layer ``i``, None where the layer has no positions."""
+        if self.rope_layers and not self.rope_layers[i]:
+            return None
+        return self.rope_local if self.rope_local is not None and self.windowed(i) else self.rope
+
+    def scale(self) -> float:
+        """The factor on q.k: the model's own, else 1/sqrt(head_dim)."""
+        return self.attn_scale if self.attn_scale else float(self.head_dim) ** -0.5
+
+    def dim(self, name: str, i: int = 0) -> int:
+        """Return the size of dimension ``name`` of a tensor's ``shape`` in layer ``i``."""
+        match name:
+            case "vocab":
+                return self.n_vocab
+            case "embd":
+                return self.n_embd
+            case "q":
+                return self.heads(i) * self.head_dim
+            case "k":
+                return self.heads_kv(i) * self.head_dim
+            case "v":
+                return self.heads_kv(i) * self.head_dim_v
+            case "o":
+                return self.heads(i) * self.head_dim_v
+            case "ff":
+                return self.ff(i)
+            case "head":
+                return self.head_dim
+            case "rope_half":
+                return self.rope_dim // 2
+            case "expert":
+                return self.n_expert
+            case "ff_expert":
+                return self.n_ff_expert or self.ff(i)
+        factor, _, rest = name.partition("*")
+        return int(factor) * self.dim(rest, i)
+
+
+def _at(value: int | tuple[int, ...], i: int) -> int:
+    return value[i] if isinstance(value, tuple) else value
+
+
+def check(hp: HParams) -> None:
+    """Raise ModelError where sizes cannot be those of a model; later computations rely on it."""
+    sizes = {
+        "vocabulary size": hp.n_vocab,
+        "context length": hp.n_ctx_train,
+        "block count": hp.n_layer,
+    }
+    sizes |= {
+        "head width": hp.head_dim,
+        "value head width": hp.head_dim_v,
+        "norm epsilon": hp.norm_eps,
+    }
+    for what, value in sizes.items():
+        if not value or value < 0:
+            raise ModelError(f"{hp.arch}: {what} is {value}")
+    if hp.n_layer > MAX_LAYERS:
+        raise ModelError(f"{hp.arch}: block count {hp.n_layer} is above {MAX_LAYERS}")
+    for what, per in (
+        ("head counts", hp.n_head),
+        ("key-value head counts", hp.n_head_kv),
+        ("feed-forward", hp.n_ff),
+    ):
+        if isinstance(per, tuple) and len(per) < hp.n_layer:
+            raise ModelError(f"{hp.arch}: {len(per)} {what} for {hp.n_layer} layers")
+    for i in range(hp.n_layer):
+        if hp.heads(i) < 1 or hp.heads_kv(i) < 1 or hp.heads(i) % hp.heads_kv(i):
+            raise ModelError(
+                f"{hp.arch}: {hp.heads(i)} heads over {hp.heads_kv(i)} key-value heads"
+            )
+    if hp.rope.dims > hp.head_dim or hp.rope.dims % 2 or hp.rope.base <= 0 or hp.rope.factor <= 0:
+        raise ModelError(f"{hp.arch}: rotary settings {hp.rope} do not fit heads of {hp.head_dim}")
+    if hp.n_expert_used > hp.n_expert:
+        raise ModelError(f"{hp.arch}: {hp.n_expert_used} experts used of {hp.n_expert}")
