@@ -131,7 +131,10 @@ class Architecture:
 
     def _values_hf(self, config: Mapping[str, Any]) -> dict[str, Any]:
         by_name = {name: value for name, value, _ in self.metadata(config)}
-        values = {k.attr: by_name.get(k.gguf.format(arch=self.name)) for k in self.keys if k.attr}
+        values: dict[str, Any] = {}
+        for key in self.keys:
+            if key.attr and values.get(key.attr) is None:
+                values[key.attr] = by_name.get(key.gguf.format(arch=self.name))
         flat = self.config(config)
         values.setdefault("n_vocab", flat.get("vocab_size"))
         if values["n_vocab"] is None:

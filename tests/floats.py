@@ -21,3 +21,11 @@ def distance(got, want):
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape
     return np.abs(got - want).max() / np.abs(want).max()
+
+
+def file_weights(gguf):
+    """Return name -> weight of every tensor of an open GGUF file."""
+    return {
+        name: SimpleNamespace(type=quants.by_id(t.type_id), shape=t.shape, raw=gguf.data(name))
+        for name, t in gguf.tensors.items()
+    }
