@@ -33,22 +33,19 @@ KERNEL_FILES = (
 TORCH_FILES = ("runtime/backends/torch*.py", "runtime/ops/*/torch.py", "converters/prepasses/*.py")
 
 
-def sources(*folders: str) -> list[str]:
-    """Return the Python files of ``folders``, relative to the root; links are not followed."""
+def files(*folders: str) -> list[str]:
+    """Return the files of ``folders``, relative to the root; links are not followed."""
     found = []
     for folder in folders:
-        for path, names, files in os.walk(ROOT / folder):
-            names[:] = [
-                n for n in names if n != "__pycache__" and not (Path(path) / n).is_symlink()
-            ]
-            found += [
-                Path(path, f).relative_to(ROOT).as_posix() for f in files if f.endswith(".py")
-            ]
+        for path, names, here in os.walk(ROOT / folder):
+            names[:] = [n for n in names if n != "__pycache__" and not Path(path, n).is_symlink()]
+            found += [Path(path, f).relative_to(ROOT).as_posix() for f in here]
     return sorted(found)
 
 
-PACKAGE = sources(*FOLDERS)
-EVERYTHING = PACKAGE + sources("tests", "benchmarks")
+PACKAGED = [p for p in files(*FOLDERS) if p not in FOLDERS.values()]
+PACKAGE = [p for p in PACKAGED if p.endswith(".py")]
+EVERYTHING = PACKAGE + [p for p in files("tests", "benchmarks") if p.endswith(".py")]
 
 
 @cache
@@ -81,7 +78,7 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 # --- packaging ---
 
 
-def test_wheel_holds_every_module_and_only_ggq(tmp_path):
+def test_wheel_holds_every_file_and_only_ggq(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     for folder in FOLDERS:
         ignore = shutil.ignore_patterns("__pycache__", *(LINKED if folder == "ggq" else ()))
@@ -94,10 +91,10 @@ def test_wheel_holds_every_module_and_only_ggq(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
     expected = set()
-    for path in PACKAGE:
+    for path in PACKAGED:
         folder, _, rest = path.partition("/")
         expected.add(f"{FOLDERS[folder]}/{rest}")
-    assert expected - packed == set(), "add the sub-package to `packages` in pyproject.toml"
+    assert expected - packed == set(), "name the sub-package or data in pyproject.toml"
     assert {name.split("/")[0].split("-")[0] for name in packed} == {"ggq"}
 
 
