@@ -1,0 +1,34 @@
+"""Q4_1: 32 weights of 4 bits above a minimum ``m``, scale ``d``, both half precision."""
+
+import numpy as np
+
+from ggq.quants.packing import join_blocks, join_planes, split_planes, view_blocks
+from ggq.quants.searched import SearchedType, by_block, flat
+
+
+class Q4_1(SearchedType):  # noqa: N801
+    """w = d * code + m."""
+
+    name, ggml_id, block_size, block_bytes = "Q4_1", 3, 32, 20
+    group, levels, keeps_codes = 32, 16, True
+    combine = staticmethod(np.add)
+    layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])
+
+    def unpack(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        return {"d": fields["d"], "m": fields["m"]}, flat(split_planes(fields["qs"], 16, 4))
+
+    def pack(self, params, codes):
+        qs = join_planes(by_block(codes, 32), 16, 4)
+        return join_blocks(self.layout, d=params["d"], m=params["m"], qs=qs)
+
+    def scales(self, params):
+        return params["d"].astype(np.float32), params["m"].astype(np.float32)
+
+    def quantize(self, x, importance=None):
+        from ggq.quants.search_32 import quantize
+
+        return quantize(self, x, importance)
+
+
+TYPE = Q4_1()

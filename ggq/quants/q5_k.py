@@ -1,0 +1,55 @@
+"""Q5_K: 256 weights of 5 bits; 8 groups with 6-bit scales ``sc`` and minimums ``mn``."""
+
+import numpy as np
+
+from ggq.quants.packing import (
+    join_blocks,
+    join_planes,
+    join_scales_and_mins,
+    split_planes,
+    split_scales_and_mins,
+    view_blocks,
+)
+from ggq.quants.searched import SearchedType, by_block, flat, widen
+
+
+class Q5_K(SearchedType):  # noqa: N801
+    """w = d * sc * code - dmin * mn."""
+
+    name, ggml_id, block_size, block_bytes = "Q5_K", 13, 256, 176
+    group, levels = 32, 32
+    layout = np.dtype(
+        [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qh", "u1", 32), ("qs", "u1", 128)]
+    )
+
+    def unpack(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        sc, mn = split_scales_and_mins(fields["scales"])
+        params = {"d": fields["d"], "dmin": fields["dmin"], "sc": sc, "mn": mn}
+        high = split_planes(fields["qh"], 32, 1) << np.uint8(4)
+        return params, flat(split_planes(fields["qs"], 32, 4) | high)
+
+    def pack(self, params, codes):
+        codes = by_block(codes, 256)
+        return join_blocks(
+            self.layout,
+            d=params["d"],
+            dmin=params["dmin"],
+            scales=join_scales_and_mins(params["sc"], params["mn"]),
+            qh=join_planes(codes >> np.uint8(4), 32, 1),
+            qs=join_planes(codes & np.uint8(15), 32, 4),
+        )
+
+    def scales(self, params):
+        with np.errstate(all="ignore"):
+            return flat(widen(params["d"]) * params["sc"]), flat(
+                widen(params["dmin"]) * params["mn"]
+            )
+
+    def quantize(self, x, importance=None):
+        from ggq.quants.search_k import quantize
+
+        return quantize(self, x, importance)
+
+
+TYPE = Q5_K()

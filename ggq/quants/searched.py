@@ -1,0 +1,104 @@
+"""What the searched block types share: values are ``scale * code - offset`` with scales per group.
+
+A type names its layout, its groups and its compiled search; it knows no other type.
+"""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from ggq.quants.base import BlockType, Grid, Params
+from ggq.quants.packing import nearest_int
+
+
+class SearchedType(BlockType):
+    """A block type whose ``group`` neighbouring weights share a scale and perhaps an offset.
+
+    ``zero`` is the code of the value zero where there is no offset; ``keeps_codes`` tells that ggml
+    writes the search's own codes, while the other types take them again from the rounded scales.
+    """
+
+    group: int
+    levels: int
+    zero = 0
+    keeps_codes = False
+    combine = staticmethod(np.subtract)  # of scale * code and offset
+    layout: np.dtype
+
+    @abstractmethod
+    def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return scale and offset per group, float32 (rows, groups); offset None without one."""
+
+    @abstractmethod
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+        """Return the blocks that ggml's quantize_chunk would write, byte for byte.
+
+        ``importance`` is float32 (n,) for all rows or (rows, n).
+        """
+
+    def dequantize(self, blocks: np.ndarray) -> np.ndarray:
+        return self.decode(*self.unpack(blocks))
+
+    def fit(self, x: np.ndarray, importance: np.ndarray | None = None) -> Params:
+        """Return the scales ggml's search finds, and under ``codes`` the codes it leaves with them."""
+        params, codes = self.unpack(self.quantize(x, importance))
+        return {**params, "codes": codes}
+
+    def encode(self, x: np.ndarray, params: Params) -> np.ndarray:
+        """Choose codes for the scales in ``params``.
+
+        ``params["codes"]``, where there, stand where ggml keeps the search's own codes: in groups
+        whose scale rounds to zero, and everywhere in types that never look at the rounded scale.
+        """
+        kept = params.get("codes")
+        if self.keeps_codes and kept is not None:
+            return kept
+        scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
+        with np.errstate(all="ignore"):
+            shifted = x if offset is None else self._inverse_combine(x, offset)
+            codes = nearest_int((shifted / scale).astype(np.float32, copy=False)) + self.zero
+        codes = np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        return np.where(scale == 0, 0 if kept is None else kept, codes).astype(np.uint8, copy=False)
+
+    def grid(self, params: Params) -> Grid:
+        scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
+        with np.errstate(all="ignore"):
+            if offset is None:
+                offset = scale * np.float32(self.zero)
+            elif self.combine is np.add:
+                offset = -offset
+        return Grid(scale, offset, self.levels)
+
+    def decode(self, params: Params, codes: np.ndarray) -> np.ndarray:
+        """Return float32 (rows, n) values, rounded as ggml's dequantize_row rounds them."""
+        scale, offset = self.scales(params)
+        grouped = codes.reshape(len(codes), -1, self.group).astype(np.float32)
+        if self.zero:
+            grouped -= np.float32(self.zero)
+        with np.errstate(all="ignore"):
+            values = scale[..., None] * grouped
+            if offset is not None:
+                values = self.combine(values, offset[..., None])
+        return values.reshape(len(codes), -1)
+
+    def _inverse_combine(self, x, offset):
+        return x - offset if self.combine is np.add else x + offset
+
+
+def _per_weight(per_group: np.ndarray | None, group: int) -> np.ndarray | None:
+    return None if per_group is None else np.repeat(per_group, group, axis=-1)
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    """Return (rows, blocks, m) as (rows, blocks * m)."""
+    return values.reshape(len(values), -1)
+
+
+def by_block(codes: np.ndarray, block_size: int) -> np.ndarray:
+    """Return (rows, n) as (rows, blocks, block_size) uint8."""
+    return np.asarray(codes, np.uint8).reshape(len(codes), -1, block_size)
+
+
+def widen(halves: np.ndarray) -> np.ndarray:
+    """Return half-precision scales as float32, one more axis at the end."""
+    return halves.astype(np.float32)[..., None]
