@@ -1,0 +1,109 @@
+"""Byte-pair encoding on the ``tokenizers`` package: byte-level words, or raw UTF-8 pieces.
+
+Builds the merge table from GGUF metadata. It does not know special tokens or which family it
+serves.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from ggq.errors import printable
+from ggq.runtime.tokenizers.base import CONTROL, SPACE, UNUSED, Tokenizer
+from ggq.runtime.tokenizers.metadata import TokenizerMetadata
+from ggq.runtime.tokenizers.pre_tokenizers import PreTokenizer
+
+
+@cache
+def byte_characters() -> dict[str, int]:
+    """Return which printable character stands for which byte in byte-level BPE (GPT-2)."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [b for b in range(256) if b not in set(shown)]
+    return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+def read_merges(meta: TokenizerMetadata) -> list[tuple[str, str]]:
+    """Return the merges as pairs; FormatError where one is not two pieces with a space between."""
+    pairs = []
+    for index, merge in enumerate(meta.strings("merges")):
+        at = merge.find(" ", 1)
+        if at < 0 or at + 1 == len(merge):
+            raise meta.fail("merges", f"entry {index} is not two pieces with a space between")
+        pairs.append((merge[:at], merge[at + 1 :]))
+    return pairs
+
+
+def build_bpe(
+    vocab: dict[str, int], merges: list[tuple[str, str]], meta: TokenizerMetadata, **options: Any
+) -> Any:
+    """Return a ``tokenizers`` BPE model; merges that name no token are left out."""
+    from tokenizers import models
+
+    try:
+        return models.BPE(vocab, merges, **options)
+    except Exception:  # the Rust side raises bare Exception: a merge names no token
+        known = [(a, b) for a, b in merges if a in vocab and b in vocab and a + b in vocab]
+    if len(known) * 2 < len(merges):
+        raise meta.fail("merges", f"{len(merges) - len(known)} of {len(merges)} name no token")
+    try:
+        return models.BPE(vocab, known, **options)
+    except Exception as error:
+        raise meta.fail("merges", f"cannot be built: {printable(error)}") from None
+
+
+def mergeable(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the tokens that merging may yield: never a control, whatever a user types."""
+    types = tokenizer.types_in_file
+    return {t: i for t, i in tokenizer.ids.items() if t and types[i] not in (CONTROL, UNUSED)}
+
+
+class ByteLevelTokenizer(Tokenizer):
+    """BPE over bytes written as printable characters (GPT-2 and most models since)."""
+
+    def __init__(self, meta: TokenizerMetadata, pre: PreTokenizer) -> None:
+        from tokenizers import Regex, pre_tokenizers
+        from tokenizers import Tokenizer as Backend
+
+        self.default_add_bos = pre.add_bos
+        super().__init__(meta)
+        vocab = mergeable(self)
+        model = build_bpe(vocab, read_merges(meta), meta, ignore_merges=pre.ignore_merges)
+        self._backend = Backend(model)
+        splits = [pre_tokenizers.Split(Regex(p), "isolated") for p in pre.patterns]
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
+
+    def _encode_text(self, text: str, after_special: bool) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def _piece_bytes(self, piece: str) -> bytes:
+        table = byte_characters()
+        try:
+            return bytes([table[char] for char in piece])
+        except KeyError:  # a token that is plain text, as in padded vocabularies
+            return piece.encode()
+
+
+class PieceTokenizer(Tokenizer):
+    """BPE over UTF-8 pieces with U+2581 for spaces and bytes for what is no piece (Gemma 4)."""
+
+    def __init__(self, meta: TokenizerMetadata) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        super().__init__(meta)
+        vocab = mergeable(self)
+        whole = all(f"<0x{b:02X}>" in vocab for b in range(256))
+        self._backend = Backend(build_bpe(vocab, read_merges(meta), meta, byte_fallback=whole))
+        self._words = re.compile("[^\n]+|\n+")
+
+    def _encode_text(self, text: str, after_special: bool) -> list[int]:
+        ids: list[int] = []
+        for word in self._words.findall(text.replace(" ", SPACE)):
+            newlines = self.ids.get(word) if word[0] == "\n" else None
+            if newlines is not None:
+                ids.append(newlines)
+            else:
+                ids += self._backend.encode(word, add_special_tokens=False).ids
+        return ids

@@ -1,0 +1,58 @@
+"""A SentencePiece model written as protobuf bytes: the Python package brings no message classes.
+
+Field numbers are those of sentencepiece_model.proto. It does not know GGUF.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType
+VARINT, BYTES, FIXED32 = 0, 2, 5
+
+
+def varint(value: int) -> bytes:
+    """Return the protobuf form of a non-negative integer."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    """Return one field: a length-delimited value or a number."""
+    if isinstance(value, int):
+        return varint(number << 3 | VARINT) + varint(value)
+    return varint(number << 3 | BYTES) + varint(len(value)) + value
+
+
+def build_model(
+    pieces: Iterable[tuple[str, float, int]],
+    model_type: int = BPE,
+    *,
+    byte_fallback: bool,
+    unk_id: int,
+    add_dummy_prefix: bool = False,
+    remove_extra_whitespaces: bool = False,
+    charsmap: bytes = b"",
+) -> bytes:
+    """Return a serialized ModelProto of (text, score, type) pieces.
+
+    Types are those of SentencePiece, which GGUF shares; pieces must be distinct and not empty,
+    with exactly one of type 2 (unknown).
+    """
+    out = bytearray()
+    score_tag, type_tag = bytes([2 << 3 | FIXED32]), bytes([3 << 3 | VARINT])
+    pack = struct.Struct("<f").pack
+    for text, score, kind in pieces:
+        data = text.encode()
+        body = b"\x0a%b%b%b%b%b" % (varint(len(data)), data, score_tag, pack(score), type_tag)
+        out += b"\x0a%b%b%c" % (varint(len(body) + 1), body, kind)
+    trainer = field(3, model_type) + field(35, int(byte_fallback)) + field(40, unk_id)
+    normalizer = field(1, b"identity") + (field(2, charsmap) if charsmap else b"")
+    normalizer += field(3, int(add_dummy_prefix)) + field(4, int(remove_extra_whitespaces))
+    normalizer += field(5, 1)  # escape_whitespaces
+    return bytes(out) + field(2, trainer) + field(3, normalizer)
