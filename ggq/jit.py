@@ -86,14 +86,13 @@ def _configure_target() -> str:
 
 
 def _source_hash() -> str:
-    """Hash every Python file of the package: numba's own key sees only the kernel's own file."""
+    """Hash every source that kernels are made of: numba's own key sees only the kernel's own file."""
     root = Path(__file__).resolve().parent
+    sources = [root / "jit.py", *root.glob("simd/*.py"), *root.glob("quants/**/*.py")]
+    sources += [*root.glob("runtime/ops/*/numba.py"), *root.glob("runtime/kernels/*.py")]
     h = hashlib.sha256()
-    for folder in ("", "simd", "quants", "runtime"):
-        base = root / folder
-        pattern = "*.py" if not folder or folder == "simd" or folder == "quants" else "**/*.py"
-        for path in sorted(base.glob(pattern)):
-            h.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(sources):
+        h.update(path.name.encode() + b"\0" + path.read_bytes())
     return h.hexdigest()
 
 

@@ -5,6 +5,7 @@ pre-pass may replace any of the three. It knows no type by name and nothing abou
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class QuantType(ABC):
         """Return the blocks that ggml's quantize_chunk would write, byte for byte."""
 
     def matmul(self) -> "Kernels":
-        """Return the compiled kernels that multiply this type's rows; compiles on the first call."""
+        """Return the kernels that multiply this type's rows."""
         raise UsageError(f"{self.name}: no matmul kernels")
 
     def __repr__(self) -> str:
@@ -110,12 +111,12 @@ class BlockType(QuantType):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The two compiled matmul kernels of a type and how their activations must come.
+    """The two matmul kernels of a type, compiled when asked for, and how they take activations.
 
-    ``few``: dot products on native blocks for up to a handful of tokens; ``many``: a tile unpacked once
-    and used for all tokens. Both have jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
+    ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile unpacked
+    once and used for all tokens. Both have jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
     """
 
-    few: Any
-    many: Any
+    few: Callable[[], Any]
+    many: Callable[[], Any]
     activations: str

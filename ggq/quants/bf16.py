@@ -24,9 +24,9 @@ class BF16(QuantType):
         return result.astype("<u2").view(np.uint8)
 
     def matmul(self) -> Kernels:
-        from ggq.quants.kernels.float_rows import bf16_kernels
+        from ggq.quants.kernels import float_rows
 
-        return bf16_kernels()
+        return Kernels(float_rows.bf16_few, float_rows.bf16_many, activations="f32")
 
 
 TYPE = BF16()

@@ -18,9 +18,9 @@ class F16(QuantType):
             return np.asarray(x, np.float32).astype("<f2").view(np.uint8)
 
     def matmul(self) -> Kernels:
-        from ggq.quants.kernels.float_rows import f16_kernels
+        from ggq.quants.kernels import float_rows
 
-        return f16_kernels()
+        return Kernels(float_rows.f16_few, float_rows.f16_many, activations="f32")
 
 
 TYPE = F16()

@@ -17,9 +17,9 @@ class F32(QuantType):
         return np.ascontiguousarray(x, "<f4").view(np.uint8)
 
     def matmul(self) -> Kernels:
-        from ggq.quants.kernels.float_rows import f32_kernels
+        from ggq.quants.kernels import float_rows
 
-        return f32_kernels()
+        return Kernels(float_rows.f32_few, float_rows.f32_many, activations="f32")
 
 
 TYPE = F32()

@@ -396,3 +396,67 @@ def lookup16(typingctx, table, index):
         return isa.lookup16(builder, *args)
 
     return Vector(table.element, index.lanes)(table, index), codegen
+
+
+@intrinsic
+def mask64(typingctx, bits):
+    """Return an i1 vector of 64 lanes from the bits of a 64-bit integer, lowest first."""
+    result = Vector("i1", 64)
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], result.llvm)
+
+    return result(bits), codegen
+
+
+@intrinsic
+def spread(typingctx, values, quarter):
+    """Return 16 lanes that repeat the ``quarter``-th (a literal) quarter of ``values`` evenly."""
+    if not isinstance(quarter, types.IntegerLiteral):
+        return None
+    share = values.lanes // 4
+    indices = [quarter.literal_value * share + i * share // 16 for i in range(16)]
+    result = Vector(values.element, 16)
+
+    def codegen(context, builder, sig, args):
+        mask = ir.Constant(ir.VectorType(_I32, 16), indices)
+        return builder.shuffle_vector(args[0], args[0], mask)
+
+    return result(values, quarter), codegen
+
+
+@intrinsic
+def transpose16(typingctx, source, source_stride, target, target_stride):
+    """Transpose a 16 x 16 matrix of 32-bit elements from memory to memory; strides in bytes."""
+
+    def codegen(context, builder, sig, args):
+        src, src_step, dst, dst_step = args
+        row = ir.VectorType(_I32, 16)
+        rows = []
+        for i in range(16):
+            at = builder.add(src, builder.mul(src_step, ir.Constant(src_step.type, i)))
+            value = builder.load(_pointer(builder, at, row))
+            value.align = 1
+            rows.append(value)
+        for step in (1, 2, 4, 8):  # exchange lanes whose index differs in one bit
+            rows = _exchange(builder, rows, step)
+        for i, value in enumerate(rows):
+            at = builder.add(dst, builder.mul(dst_step, ir.Constant(dst_step.type, i)))
+            builder.store(value, _pointer(builder, at, row)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(source, source_stride, target, target_stride), codegen
+
+
+def _exchange(builder, rows, step):
+    """One stage of the transpose: swap the off-diagonal ``step`` x ``step`` blocks of row pairs."""
+    low = [i if not i & step else 16 + (i ^ step) for i in range(16)]
+    high = [(i | step) if not i & step else 16 + i for i in range(16)]
+    kind = ir.VectorType(_I32, 16)
+    result = list(rows)
+    for i in range(16):
+        if not i & step:
+            a, b = rows[i], rows[i | step]
+            result[i] = builder.shuffle_vector(a, b, ir.Constant(kind, low))
+            result[i | step] = builder.shuffle_vector(a, b, ir.Constant(kind, high))
+    return result

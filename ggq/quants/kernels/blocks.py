@@ -1,0 +1,167 @@
+"""Dot products on native blocks for a few tokens: the skeleton that all block types share.
+
+A type brings ``unpack(address)``, which reads 256 weights and returns four u8x64 code vectors in
+column order, the scales and the minimums as float32 vectors (f32x8: one lane per 32 columns, f32x16:
+one per 16), so that a weight is ``scale * code - minimum``. It knows neither threads nor plans.
+"""
+
+from numba import float32, int64, uint16
+from numba.extending import overload
+
+from ggq.jit import njit
+from ggq.quants.kernels import abi
+from ggq.simd import (
+    convert,
+    f32x8,
+    f32x16,
+    fma,
+    i8x64,
+    i32x16,
+    load,
+    reduce_add,
+    shuffle,
+    spread,
+    stack,
+    store,
+    u8x64,
+    zeros,
+)
+
+_SUPER = abi.SUPER
+SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
+_twice = shuffle([i // 2 for i in range(16)])
+
+
+def input_scales(address, n, block, like):
+    """Return the activation scales of 256 columns, one per lane of ``like``."""
+    raise NotImplementedError
+
+
+@overload(input_scales, jit_options={"forceinline": True})
+def _input_scales(address, n, block, like):
+    if like.lanes == 8:
+        return lambda address, n, block, like: load(address + n + 32 * block, f32x8)
+
+    def per_sixteen(address, n, block, like):
+        scales = load(address + n + 32 * block, f32x8)
+        return _twice(scales, scales)
+
+    return per_sixteen
+
+
+def input_sums(address, n, block, like):
+    """Return the scaled activation sums of 256 columns, one per lane of ``like``."""
+    raise NotImplementedError
+
+
+@overload(input_sums, jit_options={"forceinline": True})
+def _input_sums(address, n, block, like):
+    if like.lanes == 8:
+        return lambda address, n, block, like: load(address + n + n // 8 + 32 * block, f32x8)
+    return lambda address, n, block, like: load(address + n + n // 4 + 64 * block, f32x16)
+
+
+@njit
+def copy_tail(source, nbytes, target):
+    """Copy a row's last, incomplete super-block and pad it with zero blocks (their scale is 0)."""
+    for i in range(0, SCRATCH, 64):
+        store(target + i, zeros(u8x64))
+    for i in range(0, nbytes, 2):  # every block has an even size
+        store(target + i, load(source + i, uint16))
+
+
+@njit
+def _accumulate(unpacked, token, n, block, dot, sums):
+    """Add the dot product of 256 weights and one token's codes to its running sums."""
+    c0, c1, c2, c3, scales, mins = unpacked
+    first, second, low = sums
+    scales = scales * input_scales(token, n, block, scales)
+    low = fma(mins, input_sums(token, n, block, mins), low)
+    codes = token + _SUPER * block
+    none = zeros(i32x16)
+    first = fma(convert(dot(none, c0, load(codes, i8x64)), f32x16), spread(scales, 0), first)
+    second = fma(convert(dot(none, c1, load(codes + 64, i8x64)), f32x16), spread(scales, 1), second)
+    first = fma(convert(dot(none, c2, load(codes + 128, i8x64)), f32x16), spread(scales, 2), first)
+    second = fma(convert(dot(none, c3, load(codes + 192, i8x64)), f32x16), spread(scales, 3), second)
+    return first, second, low
+
+
+@njit
+def _total(sums):
+    first, second, low = sums
+    return reduce_add(first + second) - reduce_add(low)
+
+
+@njit
+def finish(args, row, token, value):
+    """Store one output with bias and residual."""
+    offset = token * load(args + abi.OUTPUT_STRIDE, int64) + 4 * row
+    bias = load(args + abi.BIAS, int64)
+    if bias:
+        value += load(bias + 4 * row, float32)
+    residual = load(args + abi.RESIDUAL, int64)
+    if residual:
+        value += load(residual + offset, float32)
+    store(load(args + abi.OUTPUT, int64) + offset, value)
+
+
+@njit
+def _row_one(row, n_full, tail, scratch, stride, n, token, unpack, dot, kind):
+    sums = (zeros(f32x16), zeros(f32x16), zeros(kind))
+    for block in range(n_full):
+        sums = _accumulate(unpack(row + stride * block), token, n, block, dot, sums)
+    if tail:
+        copy_tail(row + stride * n_full, tail, scratch)
+        sums = _accumulate(unpack(scratch), token, n, n_full, dot, sums)
+    return _total(sums)
+
+
+@njit
+def _row_four(row, n_full, tail, scratch, stride, n, token, step, unpack, dot, kind):
+    none = (zeros(f32x16), zeros(f32x16), zeros(kind))
+    s0, s1, s2, s3 = none, none, none, none
+    for block in range(n_full + (1 if tail else 0)):
+        at = row + stride * block
+        if block == n_full:
+            copy_tail(at, tail, scratch)
+            at = scratch
+        unpacked = unpack(at)
+        s0 = _accumulate(unpacked, token, n, block, dot, s0)
+        s1 = _accumulate(unpacked, token + step, n, block, dot, s1)
+        s2 = _accumulate(unpacked, token + 2 * step, n, block, dot, s2)
+        s3 = _accumulate(unpacked, token + 3 * step, n, block, dot, s3)
+    return _total(s0), _total(s1), _total(s2), _total(s3)
+
+
+@njit
+def few_tokens(args, first, last, unpack, dot, stride, kind):
+    """Multiply rows [16 first, 16 last) by up to a handful of tokens.
+
+    ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales.
+    """
+    n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
+    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
+    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
+    n_tokens = load(load(args + abi.STATE, int64), int64)
+    n_full = n_cols // _SUPER
+    tail = row_bytes - n_full * stride
+    n = (n_full + (1 if tail else 0)) * _SUPER
+    scratch = stack(384)
+    for row in range(first * abi.GROUP, min(last * abi.GROUP, n_rows)):
+        at = weights + row * row_bytes
+        t = 0
+        while t + 4 <= n_tokens:
+            token = tokens + t * step
+            a, b, c, d = _row_four(
+                at, n_full, tail, scratch, stride, n, token, step, unpack, dot, kind
+            )
+            finish(args, row, t, a)
+            finish(args, row, t + 1, b)
+            finish(args, row, t + 2, c)
+            finish(args, row, t + 3, d)
+            t += 4
+        while t < n_tokens:
+            token = tokens + t * step
+            value = _row_one(at, n_full, tail, scratch, stride, n, token, unpack, dot, kind)
+            finish(args, row, t, value)
+            t += 1

@@ -1,0 +1,109 @@
+"""Reading packed fields into vectors: shifts per half vector, K-quant scale tables, gathered halves.
+
+All code vectors are in column order: 64 columns per u8x64. It knows no block type.
+"""
+
+from numba import uint16, uint64
+
+from ggq.jit import njit
+from ggq.simd import (
+    bitcast,
+    convert,
+    f16x8,
+    f32x8,
+    f32x16,
+    high_half,
+    join,
+    load,
+    load_half,
+    low_half,
+    mask64,
+    select,
+    shuffle,
+    splat,
+    u8x16,
+    u8x32,
+    u8x64,
+    u16x8,
+    u32x16,
+    vector_constant,
+    with_lane,
+    zeros,
+)
+
+
+def halves(low, high):
+    """Return a constant of 16 dwords: ``low`` in the first eight, ``high`` in the last eight."""
+    return vector_constant(u32x16, [low] * 8 + [high] * 8)
+
+
+def quarters(a, b, c, d):
+    """Return a constant of 16 dwords, four of each value."""
+    return vector_constant(u32x16, [a] * 4 + [b] * 4 + [c] * 4 + [d] * 4)
+
+
+_nibble_of_quarter = quarters(0, 4, 0, 4)
+
+
+@njit
+def masked(dwords, bits):
+    """Keep ``bits`` of every byte."""
+    return bitcast(dwords, u8x64) & splat(bits, u8x64)
+
+
+@njit
+def twice32(address):
+    """Load 32 bytes into both halves of 16 dwords."""
+    value = load(address, u8x32)
+    return bitcast(join(value, value), u32x16)
+
+
+@njit
+def nibbles_of_two(a, b):
+    """Return the 64 nibbles of two 16-byte runs, each as its 16 low ones, then its 16 high ones."""
+    x, y = load(a, u8x16), load(b, u8x16)
+    both = bitcast(join(join(x, x), join(y, y)), u32x16)
+    return masked(both >> _nibble_of_quarter(), 15)
+
+
+@njit
+def bits_of_two(a, b, value):
+    """Return ``value`` in each of 64 bytes whose bit is set in two 32-bit words."""
+    low = uint64(load(a, uint16)) | (uint64(load(a + 2, uint16)) << uint64(16))
+    high = uint64(load(b, uint16)) | (uint64(load(b + 2, uint16)) << uint64(16))
+    return select(mask64(low | (high << uint64(32))), splat(value, u8x64), zeros(u8x64))
+
+
+@njit
+def eight_halves(address, stride):
+    """Gather eight halves ``stride`` bytes apart and widen them."""
+    v = zeros(u16x8)
+    v = with_lane(v, 0, load(address, uint16))
+    v = with_lane(v, 1, load(address + stride, uint16))
+    v = with_lane(v, 2, load(address + 2 * stride, uint16))
+    v = with_lane(v, 3, load(address + 3 * stride, uint16))
+    v = with_lane(v, 4, load(address + 4 * stride, uint16))
+    v = with_lane(v, 5, load(address + 5 * stride, uint16))
+    v = with_lane(v, 6, load(address + 6 * stride, uint16))
+    v = with_lane(v, 7, load(address + 7 * stride, uint16))
+    return convert(bitcast(v, f16x8), f32x8)
+
+
+_HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K
+_low_bytes = shuffle([_HEAD + i for i in (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 8, 9, 10, 11)])
+_high_bytes = shuffle([_HEAD + i for i in (0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7)])
+_low_shift = quarters(0, 0, 0, 4)
+_low_mask = quarters(63, 15, 63, 15)
+_high_mask = quarters(0, 0x30, 0, 0x30)
+_two = quarters(2, 2, 2, 2)
+
+
+@njit
+def six_bit_pairs(block):
+    """Return (d x scale, dmin x minimum) of a Q4_K or Q5_K block as two f32x8 (get_scale_min_k4)."""
+    head = load(block, u8x16)
+    low = (convert(_low_bytes(head, head), u32x16) >> _low_shift()) & _low_mask()
+    high = (convert(_high_bytes(head, head), u32x16) >> _two()) & _high_mask()
+    d, dmin = splat(load_half(block), f32x8), splat(load_half(block + 2), f32x8)
+    scaled = convert(low | high, f32x16) * join(d, dmin)
+    return low_half(scaled), high_half(scaled)

@@ -1,0 +1,207 @@
+"""Rows of floats (F32, F16, BF16) times float32 activations: dot products, 4 rows x 4 tokens at a time.
+
+A type brings how to widen 16 values and one value. It knows neither threads nor plans.
+"""
+
+from numba import float32, int64, uint16, uint32
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels import abi
+from ggq.quants.kernels.blocks import finish
+from ggq.simd import (
+    bitcast,
+    convert,
+    f16x16,
+    f32x16,
+    fma,
+    lane,
+    load,
+    load_half,
+    reduce_add,
+    splat,
+    u16x16,
+    u32x16,
+    zeros,
+)
+
+
+@njit
+def _f32_vector(at):
+    return load(at, f32x16)
+
+
+@njit
+def _f32_scalar(at):
+    return load(at, float32)
+
+
+@njit
+def _f16_vector(at):
+    return convert(load(at, f16x16), f32x16)
+
+
+@njit
+def _f16_scalar(at):
+    return load_half(at)
+
+
+@njit
+def _bf16_vector(at):
+    return bitcast(convert(load(at, u16x16), u32x16) << splat(16, u32x16), f32x16)
+
+
+@njit
+def _bf16_scalar(at):
+    bits = splat(uint32(load(at, uint16)) << uint32(16), u32x16)
+    return lane(bitcast(bits, f32x16), 0)
+
+
+@njit
+def _tail(row, x, n, size, scalar):
+    total = float32(0)
+    for i in range(n - n % 16, n):
+        total += scalar(row + i * size) * load(x + 4 * i, float32)
+    return total
+
+
+@njit
+def _dot(row, x, n, size, vector, scalar):
+    a, b, c, d = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
+    i = 0
+    while i + 64 <= n:
+        at, xi = row + i * size, x + 4 * i
+        a = fma(vector(at), load(xi, f32x16), a)
+        b = fma(vector(at + 16 * size), load(xi + 64, f32x16), b)
+        c = fma(vector(at + 32 * size), load(xi + 128, f32x16), c)
+        d = fma(vector(at + 48 * size), load(xi + 192, f32x16), d)
+        i += 64
+    while i + 16 <= n:
+        a = fma(vector(row + i * size), load(x + 4 * i, f32x16), a)
+        i += 16
+    return reduce_add((a + b) + (c + d)) + _tail(row, x, n, size, scalar)
+
+
+@njit
+def few_tokens(args, first, last, size, vector, scalar):
+    """Multiply rows [16 first, 16 last) by up to a handful of tokens; ``size``: bytes per weight."""
+    n_rows, n = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
+    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
+    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
+    n_tokens = load(load(args + abi.STATE, int64), int64)
+    for row in range(first * abi.GROUP, min(last * abi.GROUP, n_rows)):
+        at = weights + row * row_bytes
+        for t in range(n_tokens):
+            finish(args, row, t, _dot(at, tokens + t * step, n, size, vector, scalar))
+
+
+@njit
+def _fma4(w, x, step, sums):
+    """Add one vector of a row times the same columns of four tokens."""
+    a, b, c, d = sums
+    return (
+        fma(w, load(x, f32x16), a),
+        fma(w, load(x + step, f32x16), b),
+        fma(w, load(x + 2 * step, f32x16), c),
+        fma(w, load(x + 3 * step, f32x16), d),
+    )
+
+
+@njit
+def _finish4(args, row, token, sums, at, x, step, n, size, scalar):
+    for t in range(4):
+        tail = _tail(at, x + t * step, n, size, scalar)
+        total = sums[0] if t == 0 else (sums[1] if t == 1 else (sums[2] if t == 2 else sums[3]))
+        finish(args, row, token + t, reduce_add(total) + tail)
+
+
+@njit
+def _square(args, row, token, at, row_bytes, x, step, n, size, vector, scalar):
+    """Four rows times four tokens: each load feeds four multiply-adds."""
+    z = zeros(f32x16)
+    r0, r1, r2, r3 = (z, z, z, z), (z, z, z, z), (z, z, z, z), (z, z, z, z)
+    for i in range(0, n - n % 16, 16):
+        w, xi = at + i * size, x + 4 * i
+        r0 = _fma4(vector(w), xi, step, r0)
+        r1 = _fma4(vector(w + row_bytes), xi, step, r1)
+        r2 = _fma4(vector(w + 2 * row_bytes), xi, step, r2)
+        r3 = _fma4(vector(w + 3 * row_bytes), xi, step, r3)
+    _finish4(args, row, token, r0, at, x, step, n, size, scalar)
+    _finish4(args, row + 1, token, r1, at + row_bytes, x, step, n, size, scalar)
+    _finish4(args, row + 2, token, r2, at + 2 * row_bytes, x, step, n, size, scalar)
+    _finish4(args, row + 3, token, r3, at + 3 * row_bytes, x, step, n, size, scalar)
+
+
+@njit
+def many_tokens(args, first, last, size, vector, scalar):
+    """Multiply rows [16 first, 16 last) by any number of tokens; ``size``: bytes per weight."""
+    n_rows, n = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
+    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
+    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
+    n_tokens = load(load(args + abi.STATE, int64), int64)
+    end = min(last * abi.GROUP, n_rows)
+    for row in range(first * abi.GROUP, end, 4):
+        at, t = weights + row * row_bytes, 0
+        if row + 4 <= end:
+            while t + 4 <= n_tokens:
+                x = tokens + t * step
+                _square(args, row, t, at, row_bytes, x, step, n, size, vector, scalar)
+                t += 4
+        for r in range(min(4, end - row)):
+            for rest in range(t, n_tokens):
+                x = tokens + rest * step
+                value = _dot(at + r * row_bytes, x, n, size, vector, scalar)
+                finish(args, row + r, rest, value)
+
+
+def f32_few():
+    """Compile F32's kernel for a few tokens."""
+
+    def f32_few_tokens(args, first, last):
+        few_tokens(args, first, last, 4, _f32_vector, _f32_scalar)
+
+    return kernel(f32_few_tokens)
+
+
+def f32_many():
+    """Compile F32's kernel for many tokens."""
+
+    def f32_many_tokens(args, first, last):
+        many_tokens(args, first, last, 4, _f32_vector, _f32_scalar)
+
+    return kernel(f32_many_tokens)
+
+
+def f16_few():
+    """Compile F16's kernel for a few tokens."""
+
+    def f16_few_tokens(args, first, last):
+        few_tokens(args, first, last, 2, _f16_vector, _f16_scalar)
+
+    return kernel(f16_few_tokens)
+
+
+def f16_many():
+    """Compile F16's kernel for many tokens."""
+
+    def f16_many_tokens(args, first, last):
+        many_tokens(args, first, last, 2, _f16_vector, _f16_scalar)
+
+    return kernel(f16_many_tokens)
+
+
+def bf16_few():
+    """Compile BF16's kernel for a few tokens."""
+
+    def bf16_few_tokens(args, first, last):
+        few_tokens(args, first, last, 2, _bf16_vector, _bf16_scalar)
+
+    return kernel(bf16_few_tokens)
+
+
+def bf16_many():
+    """Compile BF16's kernel for many tokens."""
+
+    def bf16_many_tokens(args, first, last):
+        many_tokens(args, first, last, 2, _bf16_vector, _bf16_scalar)
+
+    return kernel(bf16_many_tokens)

@@ -1,0 +1,64 @@
+"""Q3_K in SIMD: 2-bit codes, their third bits in eight planes of 32 bytes, 6-bit signed scales."""
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.fields import halves, masked, quarters, twice32
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.quants.kernels.two_bits import two_bit_codes
+from ggq.simd import convert, dot4, f32x16, load, load_half, shuffle, splat, u8x16, u32x16
+
+STRIDE = 110
+_HIGH, _QUANTS, _SCALES, _D = 0, 32, 96, 108
+_OFFSET = 4.0  # codes 0..7 stand for -4..3
+# Plane 2j belongs to columns 64j .. 64j+31, plane 2j+1 to the next 32; all go to bit 2.
+_left_2_1 = halves(2, 1)
+_right_0_1 = halves(0, 1)
+_right_2_3 = halves(2, 3)
+_right_4_5 = halves(4, 5)
+# Twelve bytes of scales end with d: a 16-byte load that starts two bytes early stays in the block.
+_low_bytes = shuffle([2 + i % 8 for i in range(16)])
+_high_bytes = shuffle([10 + i % 4 for i in range(16)])
+_low_shift = quarters(0, 0, 4, 4)
+_high_shift = quarters(0, 2, 4, 6)
+_low_mask = quarters(15, 15, 15, 15)
+_high_mask = quarters(3, 3, 3, 3)
+_four = quarters(4, 4, 4, 4)
+
+
+@njit
+def _scales(block):
+    packed = load(block + _SCALES - 2, u8x16)
+    low = (convert(_low_bytes(packed, packed), u32x16) >> _low_shift()) & _low_mask()
+    high = (convert(_high_bytes(packed, packed), u32x16) >> _high_shift()) & _high_mask()
+    return convert(low | (high << _four()), f32x16) - splat(32.0, f32x16)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    c0, c1, c2, c3 = two_bit_codes(block + _QUANTS)
+    planes = twice32(block + _HIGH)
+    c0 = c0 | masked(planes << _left_2_1(), 4)
+    c1 = c1 | masked(planes >> _right_0_1(), 4)
+    c2 = c2 | masked(planes >> _right_2_3(), 4)
+    c3 = c3 | masked(planes >> _right_4_5(), 4)
+    scales = _scales(block) * splat(load_half(block + _D), f32x16)
+    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def q3_k_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(q3_k_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def q3_k_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(q3_k_many)

@@ -1,0 +1,50 @@
+"""Q6_K in SIMD: 64 bytes hold the low nibbles of two times 64 columns, 32 bytes their upper 2 bits."""
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.fields import halves, masked, twice32
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import bitcast, convert, dot4, f32x16, i8x16, load, load_half, splat, u8x64, u32x16
+
+STRIDE = 210
+_LOW, _HIGH, _SCALES, _D = 0, 128, 192, 208
+_OFFSET = 32.0  # codes 0..63 stand for -32..31
+_left_4_2 = halves(4, 2)
+_right_0_2 = halves(0, 2)
+_right_4 = halves(4, 4)
+
+
+@njit
+def _half_block(low, high):
+    nibbles, upper = bitcast(load(low, u8x64), u32x16), twice32(high)
+    first = masked(nibbles, 15) | masked(upper << _left_4_2(), 0x30)
+    second = masked(nibbles >> _right_4(), 15) | masked(upper >> _right_0_2(), 0x30)
+    return first, second
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    c0, c1 = _half_block(block + _LOW, block + _HIGH)
+    c2, c3 = _half_block(block + _LOW + 64, block + _HIGH + 32)
+    d = splat(load_half(block + _D), f32x16)
+    scales = convert(load(block + _SCALES, i8x16), f32x16) * d
+    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def q6_k_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(q6_k_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def q6_k_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(q6_k_many)

@@ -1,0 +1,44 @@
+"""Q8_0 in SIMD: signed bytes; adding 128 makes the codes unsigned, 128 x scale is the minimum."""
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.fields import eight_halves
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import dot4_wide, f32x8, join, load, splat, u8x32, u8x64
+
+_BYTES, _QUANTS = 34, 2
+STRIDE = 8 * _BYTES
+_OFFSET = 128.0
+
+
+@njit
+def _pair(block):
+    both = join(load(block + _QUANTS, u8x32), load(block + _BYTES + _QUANTS, u8x32))
+    return both ^ splat(128, u8x64)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    scales = eight_halves(block, _BYTES)
+    c0, c1 = _pair(block), _pair(block + 2 * _BYTES)
+    c2, c3 = _pair(block + 4 * _BYTES), _pair(block + 6 * _BYTES)
+    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def q8_0_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
+
+    return kernel(q8_0_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def q8_0_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
+
+    return kernel(q8_0_many)
