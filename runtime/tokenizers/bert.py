@@ -16,7 +16,7 @@ IDEOGRAPHS = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
     (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
-MAX_WORD = 4096  # longer words are unknown: the match below takes time in the square of it
+MAX_WORD, MAX_PIECE = 4096, 256  # bound the time of the greedy match; longer words are unknown
 
 
 def stands_alone(char: str, category: str) -> bool:
@@ -42,7 +42,7 @@ class WordPieceTokenizer(Tokenizer):
             self.sep_id = meta.token_id("seperator_token_id", self.n_vocab, 102)
         if self.bos_id is None or self.sep_id is None or self.unk_id is None:
             raise meta.fail("tokens", "no CLS, SEP or unknown token among them")
-        self._longest = max(map(len, self.tokens))
+        self._longest = min(max(map(len, self.tokens)), MAX_PIECE)
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Return the token ids of ``text``; see Tokenizer.encode."""
