@@ -25,6 +25,7 @@ MAX_FUNCTION_LINES = 80
 MAX_PARAMETERS = 7
 # Kernels take arrays one by one, because numba compiles no dataclasses: these files hold kernels.
 KERNEL_FILES = (
+    "ggq/quants/kernels/*.py",
     "ggq/simd/*.py",
     "ggq/quants/*.py",
     "runtime/ops/*/numba.py",
