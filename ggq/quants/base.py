@@ -111,12 +111,14 @@ class BlockType(QuantType):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The two matmul kernels of a type, compiled when asked for, and how they take activations.
+    """The kernels of a type, compiled when asked for, and how they take activations.
 
     ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile unpacked
-    once and used for all tokens. Both have jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
+    once and used for all tokens; ``rows()`` decodes rows by number. All have jit.KERNEL_SIGNATURE;
+    ``activations`` is "f32" or "q8".
     """
 
     few: Callable[[], Any]
     many: Callable[[], Any]
+    rows: Callable[[], Any]
     activations: str

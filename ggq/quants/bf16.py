@@ -26,7 +26,7 @@ class BF16(QuantType):
     def matmul(self) -> Kernels:
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.bf16_few, float_rows.bf16_many, activations="f32")
+        return Kernels(float_rows.bf16_few, float_rows.bf16_many, float_rows.bf16_rows, activations="f32")
 
 
 TYPE = BF16()

@@ -20,7 +20,7 @@ class F16(QuantType):
     def matmul(self) -> Kernels:
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.f16_few, float_rows.f16_many, activations="f32")
+        return Kernels(float_rows.f16_few, float_rows.f16_many, float_rows.f16_rows, activations="f32")
 
 
 TYPE = F16()

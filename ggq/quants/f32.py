@@ -19,7 +19,7 @@ class F32(QuantType):
     def matmul(self) -> Kernels:
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.f32_few, float_rows.f32_many, activations="f32")
+        return Kernels(float_rows.f32_few, float_rows.f32_many, float_rows.f32_rows, activations="f32")
 
 
 TYPE = F32()

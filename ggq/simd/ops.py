@@ -5,7 +5,7 @@ Addresses are integers. Nothing here checks bounds: callers validate before a ke
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from ggq.simd import isa
 from ggq.simd.types import Vector, cast_type, splat_value
@@ -295,6 +295,7 @@ vmax = _binary(_minimum_name("max"), "Return the larger of two values lane by la
 sqrt = _unary(lambda v: "sqrt", "Return the square root lane by lane.")
 floor = _unary(lambda v: "floor", "Round towards minus infinity lane by lane.")
 rint = _unary(lambda v: "rint", "Round to the nearest integer, half to even, lane by lane.")
+round_away = _unary(lambda v: "round", "Round to the nearest integer, half away from zero (roundf).")
 fabs = _unary(lambda v: "fabs", "Return the absolute value lane by lane.")
 
 
@@ -460,3 +461,11 @@ def _exchange(builder, rows, step):
             result[i] = builder.shuffle_vector(a, b, ir.Constant(kind, low))
             result[i | step] = builder.shuffle_vector(a, b, ir.Constant(kind, high))
     return result
+
+
+@overload(len)
+def _lanes(value):
+    if isinstance(value, Vector):
+        count = value.lanes
+        return lambda value: count
+    return None

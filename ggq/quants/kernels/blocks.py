@@ -17,13 +17,17 @@ from ggq.simd import (
     fma,
     i8x64,
     i32x16,
+    lane,
     load,
     reduce_add,
     shuffle,
+    splat,
     spread,
     stack,
     store,
+    u8x16,
     u8x64,
+    u32x16,
     zeros,
 )
 
@@ -165,3 +169,38 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
             value = _row_one(at, n_full, tail, scratch, stride, n, token, unpack, dot, kind)
             finish(args, row, t, value)
             t += 1
+
+
+@njit
+def decode_rows(args, first, last, unpack, stride):
+    """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
+    n_cols, row_bytes = load(args + abi.N_COLS, int64), load(args + abi.ROW_BYTES, int64)
+    ids, n_full = load(args + abi.INPUT, int64), n_cols // _SUPER
+    tail = row_bytes - n_full * stride
+    scratch, values = stack(384), stack(1024)
+    for item in range(first, last):
+        row = load(args + abi.WEIGHTS, int64) + load(ids + 8 * item, int64) * row_bytes
+        out = load(args + abi.OUTPUT, int64) + item * load(args + abi.OUTPUT_STRIDE, int64)
+        for block in range(n_full):
+            _decode_block(unpack(row + stride * block), out + 4 * _SUPER * block)
+        if tail:
+            copy_tail(row + stride * n_full, tail, scratch)
+            _decode_block(unpack(scratch), values)
+            for i in range(n_cols - n_full * _SUPER):
+                store(out + 4 * (n_full * _SUPER + i), load(values + 4 * i, float32))
+
+
+@njit
+def _decode_block(unpacked, out):
+    """Write 256 values."""
+    c0, c1, c2, c3, scales, mins = unpacked
+    codes = stack(256)
+    store(codes, c0)
+    store(codes + 64, c1)
+    store(codes + 128, c2)
+    store(codes + 192, c3)
+    share = 256 // len(scales)
+    for i in range(0, 256, 16):
+        code = convert(convert(load(codes + i, u8x16), u32x16), f32x16)
+        scale = splat(lane(scales, i // share), f32x16)
+        store(out + 4 * i, scale * code - splat(lane(mins, i // share), f32x16))

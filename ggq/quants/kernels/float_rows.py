@@ -19,6 +19,7 @@ from ggq.simd import (
     load_half,
     reduce_add,
     splat,
+    store,
     u16x16,
     u32x16,
     zeros,
@@ -153,6 +154,20 @@ def many_tokens(args, first, last, size, vector, scalar):
                 finish(args, row + r, rest, value)
 
 
+@njit
+def decode_rows(args, first, last, size, vector, scalar):
+    """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
+    n, row_bytes = load(args + abi.N_COLS, int64), load(args + abi.ROW_BYTES, int64)
+    ids = load(args + abi.INPUT, int64)
+    for item in range(first, last):
+        row = load(args + abi.WEIGHTS, int64) + load(ids + 8 * item, int64) * row_bytes
+        out = load(args + abi.OUTPUT, int64) + item * load(args + abi.OUTPUT_STRIDE, int64)
+        for i in range(0, n - n % 16, 16):
+            store(out + 4 * i, vector(row + i * size))
+        for i in range(n - n % 16, n):
+            store(out + 4 * i, scalar(row + i * size))
+
+
 def f32_few():
     """Compile F32's kernel for a few tokens."""
 
@@ -205,3 +220,30 @@ def bf16_many():
         many_tokens(args, first, last, 2, _bf16_vector, _bf16_scalar)
 
     return kernel(bf16_many_tokens)
+
+
+def f32_rows():
+    """Compile F32's kernel that widens rows."""
+
+    def f32_decode_rows(args, first, last):
+        decode_rows(args, first, last, 4, _f32_vector, _f32_scalar)
+
+    return kernel(f32_decode_rows)
+
+
+def f16_rows():
+    """Compile F16's kernel that widens rows."""
+
+    def f16_decode_rows(args, first, last):
+        decode_rows(args, first, last, 2, _f16_vector, _f16_scalar)
+
+    return kernel(f16_decode_rows)
+
+
+def bf16_rows():
+    """Compile BF16's kernel that widens rows."""
+
+    def bf16_decode_rows(args, first, last):
+        decode_rows(args, first, last, 2, _bf16_vector, _bf16_scalar)
+
+    return kernel(bf16_decode_rows)

@@ -1,7 +1,7 @@
 """Q2_K in SIMD: 16 bytes of 4-bit scales and minimums, then 2-bit codes."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.kernels.two_bits import two_bit_codes
 from ggq.simd import convert, dot4, f32x16, load, load_half, splat, u8x16
@@ -36,3 +36,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
 
     return kernel(q2_k_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q2_k_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q2_k_rows)

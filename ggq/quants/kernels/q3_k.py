@@ -1,7 +1,7 @@
 """Q3_K in SIMD: 2-bit codes, their third bits in eight planes of 32 bytes, 6-bit signed scales."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import halves, masked, quarters, twice32
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.kernels.two_bits import two_bit_codes
@@ -62,3 +62,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
 
     return kernel(q3_k_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q3_k_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q3_k_rows)

@@ -1,7 +1,7 @@
 """Q4_0 in SIMD: a half and 16 bytes; low nibbles are the first 16 columns of a block."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import eight_halves, nibbles_of_two
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8, splat
@@ -41,3 +41,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
 
     return kernel(q4_0_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q4_0_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q4_0_rows)

@@ -1,7 +1,7 @@
 """Q5_0 in SIMD: Q4_0 with the fifth bits of a block in one 32-bit word."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import bits_of_two, eight_halves, nibbles_of_two
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8, splat
@@ -42,3 +42,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
 
     return kernel(q5_0_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q5_0_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q5_0_rows)

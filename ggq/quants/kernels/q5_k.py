@@ -1,7 +1,7 @@
 """Q5_K in SIMD: Q4_K's nibbles, the fifth bits of 64 columns in two bit planes of 32 bytes."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import halves, masked, six_bit_pairs, twice32
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8
@@ -44,3 +44,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
 
     return kernel(q5_k_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q5_k_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q5_k_rows)

@@ -1,7 +1,7 @@
 """Q6_K in SIMD: 64 bytes hold the low nibbles of two times 64 columns, 32 bytes their upper 2 bits."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import halves, masked, twice32
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import bitcast, convert, dot4, f32x16, i8x16, load, load_half, splat, u8x64, u32x16
@@ -48,3 +48,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
 
     return kernel(q6_k_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q6_k_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q6_k_rows)

@@ -1,7 +1,7 @@
 """Q8_0 in SIMD: signed bytes; adding 128 makes the codes unsigned, 128 x scale is the minimum."""
 
 from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import few_tokens
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.fields import eight_halves
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4_wide, f32x8, join, load, splat, u8x32, u8x64
@@ -42,3 +42,12 @@ def many():
         many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
 
     return kernel(q8_0_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def q8_0_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(q8_0_rows)

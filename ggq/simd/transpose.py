@@ -1,0 +1,93 @@
+"""Square transposes between 16 rows in memory and 16 consecutive vectors: one row per lane and back.
+
+It knows addresses and element kinds only; a kernel uses it to put one block in each lane.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from ggq.simd.types import cast_type
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _transposed(builder, rows):
+    """Emit the transpose by swapping blocks off the diagonal: distance 1, 2, 4, 8."""
+    count = len(rows)
+    distance = 1
+    while distance < count:
+        kind = ir.VectorType(_I32, count)
+        # Lanes count .. 2 count - 1 name the second operand.
+        first = [x + count - distance if x & distance else x for x in range(count)]
+        second = [x + count if x & distance else x + distance for x in range(count)]
+        masks = ir.Constant(kind, first), ir.Constant(kind, second)
+        swapped = list(rows)
+        for i in range(count):
+            if not i & distance:
+                a, b = rows[i], rows[i + distance]
+                swapped[i] = builder.shuffle_vector(a, b, masks[0])
+                swapped[i + distance] = builder.shuffle_vector(a, b, masks[1])
+        rows = swapped
+        distance *= 2
+    return rows
+
+
+def _memory(builder, address, kind):
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _row_addresses(builder, table, offset, count):
+    """Emit ``table[i] + offset`` for the int64 addresses at ``table``."""
+    for i in range(count):
+        slot = builder.add(table, ir.Constant(_I64, 8 * i))
+        yield builder.add(builder.load(_memory(builder, slot, _I64)), offset)
+
+
+def _consecutive(builder, address, vector):
+    """Emit the addresses of as many vectors in a row as one has lanes."""
+    size = vector.lanes * int(vector.element[1:]) // 8
+    for i in range(vector.lanes):
+        yield builder.add(address, ir.Constant(_I64, size * i))
+
+
+def _move(builder, kind, sources, targets):
+    rows = []
+    for address in sources:
+        row = builder.load(_memory(builder, address, kind))
+        row.align = 1
+        rows.append(row)
+    for address, row in zip(targets, _transposed(builder, rows), strict=True):
+        builder.store(row, _memory(builder, address, kind)).align = 1
+
+
+@intrinsic
+def gather_rows(typingctx, table, offset, target, kind):
+    """Load a vector at each address of ``table`` + ``offset`` and store them transposed.
+
+    ``kind`` has 16 lanes, ``table`` holds 16 int64 addresses, ``target`` gets 16 vectors whose lane i
+    comes from address i.
+    """
+    vector = cast_type(kind)
+
+    def codegen(context, builder, sig, args):
+        sources = _row_addresses(builder, args[0], args[1], vector.lanes)
+        targets = _consecutive(builder, args[2], vector)
+        _move(builder, vector.llvm, sources, targets)
+        return context.get_dummy_value()
+
+    return types.void(table, offset, target, kind), codegen
+
+
+@intrinsic
+def scatter_rows(typingctx, source, table, offset, kind):
+    """Store lane i of 16 vectors at ``source`` as a row at ``table[i]`` + ``offset``."""
+    vector = cast_type(kind)
+
+    def codegen(context, builder, sig, args):
+        sources = _consecutive(builder, args[0], vector)
+        targets = _row_addresses(builder, args[1], args[2], vector.lanes)
+        _move(builder, vector.llvm, sources, targets)
+        return context.get_dummy_value()
+
+    return types.void(source, table, offset, kind), codegen
