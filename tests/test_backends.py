@@ -160,6 +160,26 @@ def test_gradient_equals_a_difference_of_the_reference(name, tiny_model, ids, rn
     assert float((weight.grad.numpy() * direction).sum()) == pytest.approx(want, rel=1e-3)
 
 
+def test_torch_computes_nothing_that_mps_lacks(tiny_model, ids, torch_back_end):
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    banned = {torch.float64, torch.complex64, torch.complex128, torch.uint16, torch.uint32}
+    seen = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **kwargs or {})
+            seen.update(t.dtype for t in (*args, out) if isinstance(t, torch.Tensor))
+            return out
+
+    hp, weights = tiny_model(**FILES["yarn"])
+    with Watch():
+        torch_back_end.TorchOps(weights).evaluate(hp, ids)
+    assert torch.float32 in seen
+    assert seen & banned == set()
+
+
 # --- transformers as a second opinion ---
 
 TINY = {

@@ -1,5 +1,6 @@
-"""rope in torch: the tables are made in float64 on the host, the rotation runs on the device."""
+"""rope in torch: tables in float64 numpy, the rotation in float32 (MPS has nothing wider)."""
 
+import numpy as np
 import torch
 
 from ggq.runtime.ops.rope import angles
@@ -10,7 +11,7 @@ def run(backend, x, n_head, rope):
     factors = None if rope.factors is None else backend.tensor(rope.factors).detach().cpu().numpy()
     n_sequences = len(backend.ids)
     cos, sin = (
-        torch.from_numpy(table).float().to(x.device).repeat(n_sequences, 1)[:, None, :]
+        torch.from_numpy(table.astype(np.float32)).to(x.device).repeat(n_sequences, 1)[:, None, :]
         for table in angles(rope, backend.positions, factors)
     )
     heads = x.reshape(len(x), n_head, -1)
