@@ -15,6 +15,15 @@ from ggq.models.hparams import MAX_LAYERS, Attention, HParams, Rope, check
 
 __all__ = ["Architecture", "Attention", "HParams", "Key", "Rope", "Tensor", "config_value"]
 
+IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
+IGNORED_PARTS = (
+    "visual.",
+    "vision_",
+    "vision.",
+    "audio_",
+    "multi_modal_projector.",
+    "patch_merger.",
+)
 PER_LAYER = "s"  # a key type ending in this letter holds one value or one value per layer
 
 
@@ -96,6 +105,10 @@ class Architecture:
             elif key.required:
                 raise ModelError(f"config.json has no {printable(' or '.join(key.hf))} ({name})")
         return found
+
+    def ignores(self, hf_name: str) -> bool:
+        """Tell whether a checkpoint tensor is left out on purpose: buffers, other modalities."""
+        return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in IGNORED_PARTS)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``config`` flat: text_config merged, defaults filled, ``rope_parameters`` made."""

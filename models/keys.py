@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ggq.models.base import Key
 
-__all__ = ["DECODER_KEYS", "head_width"]
+__all__ = ["DECODER_KEYS", "head_width", "with_head_width"]
 
 ROPE = "rope_parameters"
 
@@ -41,7 +42,13 @@ DECODER_KEYS = (
     Key("{arch}.embedding_length", ("hidden_size",), "n_embd", required=True),
     Key("{arch}.feed_forward_length", ("intermediate_size",), "n_ff", "u32s", required=True),
     Key("{arch}.attention.head_count", ("num_attention_heads",), "n_head", "u32s", required=True),
-    Key("{arch}.attention.head_count_kv", ("num_key_value_heads",), "n_head_kv", "u32s"),
+    Key(
+        "{arch}.attention.head_count_kv",
+        ("num_key_value_heads",),
+        "n_head_kv",
+        "u32s",
+        derive=lambda c: c.get("num_attention_heads"),
+    ),
     Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=_rope_type),
     Key(
         "{arch}.rope.scaling.factor",
@@ -91,3 +98,9 @@ DECODER_KEYS = (
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),
 )
+
+
+def with_head_width(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return ``keys`` for an HF class that fills in head_dim itself: files then always say it."""
+    lengths = ("{arch}.attention.key_length", "{arch}.attention.value_length")
+    return tuple(replace(k, derive=head_width) if k.gguf in lengths else k for k in keys)

@@ -1,0 +1,111 @@
+"""A Hugging Face folder opened lazily: config, shards, tensors by name; downloads a repository id.
+
+It checks every name and size before use and never runs code from the folder; what the tensors mean
+is the architecture's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ggq.converters.safetensors import SafetensorsFile, StoredTensor
+from ggq.errors import FormatError, UsageError, printable
+
+__all__ = ["Checkpoint", "fetch", "read_json"]
+
+MAX_JSON = 100_000_000
+REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "README.md")
+
+
+def read_json(path: Path, required: bool = False) -> dict[str, Any]:
+    """Return a JSON object, {} where the file is absent and not required; FormatError."""
+    if not path.is_file():
+        if required:
+            raise FormatError(f"{printable(path)}: no such file")
+        return {}
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{printable(path)}: is not JSON: {printable(error)}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{printable(path)}: is not a JSON object")
+    return value
+
+
+class Checkpoint:
+    """``folder`` with config.json and safetensors shards; ``tensors`` maps HF names to views."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config = read_json(self.folder / "config.json", required=True)
+        self.files: list[SafetensorsFile] = []
+        self.tensors: dict[str, StoredTensor] = {}
+        for path in self._shards():
+            file = SafetensorsFile(path)
+            self.files.append(file)
+            twice = self.tensors.keys() & file.tensors.keys()
+            if twice:
+                raise FormatError(f"tensor {printable(min(twice))} is in two shards")
+            self.tensors.update(file.tensors)
+
+    def _shards(self) -> list[Path]:
+        index = read_json(self.folder / "model.safetensors.index.json")
+        if index:
+            return self._indexed(index.get("weight_map"))
+        single = self.folder / "model.safetensors"
+        if single.is_file():
+            return [single]
+        found = sorted(self.folder.glob("*.safetensors"))
+        if len(found) == 1:
+            return found
+        if found:
+            raise FormatError(f"{printable(self.folder)}: {len(found)} shards and no index")
+        pickled = any(self.folder.glob("*.bin")) or any(self.folder.glob("*.pt*"))
+        hint = "; pickled weights are not read, save them as safetensors" if pickled else ""
+        raise FormatError(f"{printable(self.folder)}: no safetensors file{hint}")
+
+    def _indexed(self, weight_map: object) -> list[Path]:
+        where = "model.safetensors.index.json"
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise FormatError(f"{where}: no weight_map")
+        names = set(weight_map.values()) if _all_text(weight_map.values()) else {None}
+        for name in names:
+            if name is None or Path(name).name != name or "\\" in name or name in (".", ".."):
+                raise FormatError(f"{where}: shard name {printable(name)} is not a plain file name")
+            if not (self.folder / name).is_file():
+                raise FormatError(f"{where}: shard {printable(name)} is missing")
+        return [self.folder / name for name in sorted(names)]
+
+    def close(self) -> None:
+        """Unmap the shards."""
+        for file in self.files:
+            file.close()
+        self.tensors = {}
+
+
+def fetch(repo_id: str, progress: Any = None) -> Path:
+    """Download what a conversion needs of a repository; return the folder. Needs ``ggq[hub]``."""
+    if not REPO_ID.fullmatch(repo_id):
+        raise UsageError(f"{printable(repo_id)}: no such file or folder, nor a repository id")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UsageError(f"{printable(repo_id)}: to download, pip install 'ggq[hub]'") from None
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=list(WANTED)))
+    except Exception as error:  # the hub raises its own, requests' and OS errors alike
+        line = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise UsageError(f"{printable(repo_id)}: download failed: {line}") from None
+
+
+def _all_text(values: Iterable[object]) -> bool:
+    return all(isinstance(v, str) and v for v in values)

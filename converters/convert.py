@@ -1,0 +1,294 @@
+"""The conversion as one plan: source, tensors, types and keys first, then slabs to the writer.
+
+`prepare` reads headers only and is quick; nothing is written before `Conversion.run`. How blocks
+are made, what an architecture is and how files are laid out is known elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ggq
+from ggq import models
+from ggq.converters import general
+from ggq.converters.checkpoint import Checkpoint, fetch
+from ggq.converters.encode import Job, encode_all
+from ggq.converters.imatrix import Imatrix, read_imatrix
+from ggq.converters.names import NameParts, file_name
+from ggq.converters.sources import SourceTensor, gguf_tensors, hf_tensors
+from ggq.errors import ModelError, UsageError, printable
+from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
+from ggq.quants.mixtures import UNQUANTIZED, MixtureOptions, Plan, PlanTensor, file_type, plan
+
+__all__ = ["Conversion", "Options", "convert", "prepare"]
+
+Progress = Callable[[int, int, str], None]
+VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
+PREFIX = "ggq"  # of the provenance keys
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to convert; ``via``: "f16" rounds weights to F16 first; ``threads`` None: all cores."""
+
+    mixture: MixtureOptions = field(default_factory=MixtureOptions)
+    via: str | None = None
+    allow_requantize: bool = False
+    force: bool = False
+    threads: int | None = None
+    split_max_bytes: int | None = None
+
+
+@dataclass
+class Conversion:
+    """A conversion ready to run; a pre-pass may replace ``tensors`` and ``imatrix`` before."""
+
+    out: Path
+    arch: str
+    hparams: Any
+    tensors: dict[str, SourceTensor]
+    plan: Plan
+    options: Options
+    items: list[general.Item] = field(default_factory=list)
+    copy_from: GGUFFile | None = None
+    imatrix: Imatrix | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def n_elements(self) -> int:
+        """Weights in all tensors."""
+        return sum(prod(t.shape) for t in self.tensors.values())
+
+    def writer(self) -> GGUFWriter:
+        """Return a writer with all keys and tensors declared; nothing is on disk yet."""
+        writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
+        if self.copy_from is not None:
+            writer.copy_metadata(self.copy_from.metadata)
+        for item in self.items:
+            writer.add(item.key, item.value, item.type)
+        for name, type_name in self.plan.types:
+            writer.add_tensor(name, self.tensors[name].shape, spec.TYPE_IDS[type_name])
+        return writer
+
+    def run(self, progress: Progress | None = None) -> list[Path]:
+        """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
+        total, done = self.n_elements, 0
+
+        def advance(name: str, elements: int) -> None:
+            nonlocal done
+            done += elements
+            if progress:
+                progress(done, total, name)
+
+        jobs = [self._job(name, type_name) for name, type_name in self.plan.types]
+        writer = self.writer()
+        writer.begin()
+        try:
+            encode_all(jobs, writer.write, self.imatrix, self.options.threads, advance)
+            return writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+
+    def _job(self, name: str, type_name: str) -> Job:
+        tensor = self.tensors[name]
+        via = self.options.via == "f16" and type_name != "F32" and tensor.type_name != "F16"
+        return Job(tensor, type_name, via)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    type: str = "Q4_K_M",
+    prepasses: Sequence[Any] = (),
+    imatrix: Imatrix | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    options: Options = Options(),
+) -> list[Path]:
+    """Convert an HF folder, an HF repository id or a GGUF file to a GGUF file; return its paths.
+
+    ``out``: a file, a folder or None for a name by convention. Each pre-pass is called with the
+    `Conversion` before it runs. Raises GGQError naming the file, tensor, key or option at fault.
+    """
+    job = prepare(source, out, type, imatrix, options)
+    for prepass in prepasses:
+        prepass(job)
+    return job.run(progress)
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    type: str = "Q4_K_M",
+    imatrix: Imatrix | str | os.PathLike[str] | None = None,
+    options: Options = Options(),
+) -> Conversion:
+    """Open ``source`` and plan its conversion: keys, types, exact sizes; reads no weights."""
+    if options.via not in (None, "f16"):
+        raise UsageError(f"--via {printable(options.via)}: only f16 is known")
+    path = Path(source)
+    if not path.exists():
+        path = fetch(str(source))
+    if imatrix is not None and not isinstance(imatrix, Imatrix):
+        imatrix = read_imatrix(imatrix)
+    options = replace(options, mixture=replace(options.mixture, imatrix=imatrix is not None))
+    build = _from_folder if path.is_dir() else _from_gguf
+    job = build(path, file_type(type).name, options)
+    job.imatrix = imatrix
+    job.items += _imatrix_items(imatrix) + _provenance(job, path)
+    job.out = _out_path(job, path, out)
+    _check_importance(job)
+    return job
+
+
+def _from_folder(folder: Path, wanted: str, options: Options) -> Conversion:
+    checkpoint = Checkpoint(folder)
+    arch = models.for_hf(checkpoint.config)
+    hp = arch.hparams(checkpoint.config)
+    tensors, skipped = hf_tensors(checkpoint, arch, hp)
+    plan_of = [PlanTensor(t.name, t.shape, _kept_type(t, options)) for t in tensors]
+    made = plan(plan_of, hp, wanted, options.mixture)
+    shapes = [(t.name, t.shape) for t in tensors]
+    parts = general.model_parts(folder, checkpoint.config, shapes)
+    items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
+    items += general.general_items(folder, parts)
+    items += _arch_items(arch, checkpoint.config)
+    items += _vocab_items(folder, hp.n_vocab, arch.name)
+    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
+    items.append(general.Item("general.quantization_version", 2, spec.U32))
+    by_name = {t.name: t for t in tensors}
+    return Conversion(Path(), arch.name, hp, by_name, made, options, items=items, skipped=skipped)
+
+
+def _kept_type(tensor: SourceTensor, options: Options) -> str:
+    """Return the type a tensor keeps where the mixture does not choose: its own, or F16."""
+    return "F16" if options.via == "f16" and tensor.type_name != "F32" else tensor.type_name
+
+
+def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Item]:
+    found = arch.metadata(config)
+    return [
+        general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
+        for k, v, t in found
+    ]
+
+
+def _vocab_items(folder: Path, n_vocab: int, arch: str) -> list[general.Item]:
+    from ggq.converters.vocab import read_vocab
+
+    return [
+        general.Item(item.key, item.value, item.type) for item in read_vocab(folder, n_vocab, arch)
+    ]
+
+
+def _from_gguf(path: Path, wanted: str, options: Options) -> Conversion:
+    file = open_gguf(path)
+    tensors = gguf_tensors(file)
+    facts = _facts(file)
+    made = plan(
+        [PlanTensor(t.name, t.shape, t.type_name) for t in tensors], facts, wanted, options.mixture
+    )
+    by_name = {t.name: t for t in tensors}
+    if not options.allow_requantize:
+        _refuse_requantizing(by_name, made)
+    items = [general.Item("general.quantization_version", 2, spec.U32)]
+    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
+    return Conversion(
+        Path(), facts.arch, facts, by_name, made, options, items=items, copy_from=file
+    )
+
+
+def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:
+    for name, new in made.types:
+        old = tensors[name].type_name
+        if old != new and old not in UNQUANTIZED:
+            what = f"tensor {printable(name)} is already {old}; converting it again to {new}"
+            raise UsageError(f"{what} loses quality, --allow-requantize does it anyway")
+
+
+def _facts(file: GGUFFile) -> Any:
+    """Return what the mixture's rules ask of a model, for any architecture with the usual keys."""
+    arch = file.get(spec.KEY_ARCHITECTURE, type=str)
+    if arch is None:
+        raise ModelError(f"{printable(file.path)}: no key {spec.KEY_ARCHITECTURE}")
+
+    def number(key: str) -> int:
+        value = file.metadata.get(f"{arch}.{key}", 0)
+        first = value[0] if hasattr(value, "__len__") and len(value) else value
+        if not isinstance(first, int) and not hasattr(first, "item"):
+            raise ModelError(f"{arch}.{key} is {printable(repr(value))}, expected a number")
+        return int(first)
+
+    return SimpleNamespace(
+        arch=arch,
+        n_layer=number("block_count"),
+        n_head=number("attention.head_count"),
+        n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
+        n_expert=number("expert_count"),
+    )
+
+
+def _imatrix_items(imatrix: Imatrix | None) -> list[general.Item]:
+    if imatrix is None:
+        return []
+    items = [general.Item("quantize.imatrix.file", imatrix.path, spec.STR)] if imatrix.path else []
+    if imatrix.dataset:
+        items.append(general.Item("quantize.imatrix.dataset", imatrix.dataset, spec.STR))
+    items.append(general.Item("quantize.imatrix.entries_count", len(imatrix.values), spec.U32))
+    if imatrix.chunks:
+        items.append(general.Item("quantize.imatrix.chunks_count", imatrix.chunks, spec.U32))
+    return items
+
+
+def _provenance(job: Conversion, path: Path) -> list[general.Item]:
+    """Return the keys that say what this file was made from, by which version, into which types."""
+    counts = Counter(t for _, t in job.plan.types)
+    values = {
+        "version": ggq.__version__,
+        "source": path.resolve().name,
+        "source_types": _listed(Counter(t.type_name for t in job.tensors.values())),
+        "types": _listed(counts),
+    }
+    if job.options.via:
+        values["via"] = job.options.via
+    return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
+
+
+def _listed(counts: Counter) -> str:
+    return " ".join(f"{name}:{n}" for name, n in counts.most_common())
+
+
+def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:
+    """Return the file to write: ``out``, or a name by convention in ``out`` or this folder."""
+    if out is not None and not Path(out).is_dir():
+        return Path(out)
+    keys = {i.key: i.value for i in job.items}
+    if job.copy_from is not None:
+        old = job.copy_from.metadata
+        keys = {k: old[k] for k in old if k.startswith("general.")} | keys
+    text = {k: v for k, v in keys.items() if isinstance(v, str)}
+    names = ("name", "basename", "finetune", "version", "size_label")
+    parts = NameParts(**{n: text.get(f"general.{n}") for n in names})
+    if parts.name is None and parts.basename is None:
+        parts = replace(parts, name=source.stem)
+    return Path(out or ".") / file_name(parts, job.plan.file_type.name)
+
+
+def _check_importance(job: Conversion) -> None:
+    """Refuse a plan whose types are garbage without importance, or a matrix that does not fit."""
+    have = job.imatrix.values if job.imatrix else {}
+    lacking = [n for n in job.plan.need_imatrix if n not in have]
+    if lacking:
+        raise UsageError(
+            f"{job.plan.file_type.name} needs an importance matrix (--imatrix) for {lacking[0]}"
+        )
+    for name, kind in job.plan.types:
+        if job.imatrix and kind not in UNQUANTIZED:
+            job.imatrix.slice_for(name, job.tensors[name].shape, 0)

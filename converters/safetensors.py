@@ -1,0 +1,157 @@
+"""Reads one safetensors file in slabs of rows through mmap; the file is validated before any use.
+
+It knows the container only: not which model the tensors belong to, nor what they become. The format
+is that of github.com/huggingface/safetensors; pickles and remote code have no way in.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from ggq.errors import FormatError, printable
+
+__all__ = ["SafetensorsFile", "StoredTensor", "write_header"]
+
+MAX_HEADER = 100_000_000
+DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by hand
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "u1",
+    "F8_E4M3": "u1",
+    "F8_E5M2": "u1",
+}
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file: ``dtype`` as safetensors names it, ``shape`` rows first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    file: SafetensorsFile
+
+    @property
+    def n_rows(self) -> int:
+        """Rows once leading dimensions are flattened; a vector is one row."""
+        return prod(self.shape[:-1])
+
+    def stored(self) -> np.ndarray:
+        """Return all rows as the file holds them, a view (n_rows, width) of the mapped file."""
+        view = np.frombuffer(
+            self.file.buffer, DTYPES[self.dtype], prod(self.shape), offset=self.start
+        )
+        return view.reshape(self.n_rows, self.shape[-1] if self.shape else 1)
+
+    def read(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return those rows as float32, exact for BF16, F16, F32; FormatError for other types."""
+        if self.dtype not in FLOATS:
+            raise FormatError(f"tensor {printable(self.name)} holds {self.dtype}, not floats")
+        stored = self.stored()[rows]
+        if self.dtype != "BF16":
+            return stored.astype(np.float32)
+        wide = stored.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+
+
+class SafetensorsFile:
+    """One open file; ``tensors`` maps names to `StoredTensor`. FormatError names what is wrong."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._where = printable(self.path.name)
+        try:
+            with open(self.path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                header, data = self._header(file, size)
+                self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise FormatError(f"{self._where}: cannot read: {error.strerror}") from None
+        self.tensors = self._tensors(header, data, size)
+
+    def close(self) -> None:
+        """Unmap the file; views of it that are still held keep it mapped."""
+        self.tensors = {}
+        try:
+            self.buffer.close()
+        except BufferError:
+            return
+
+    def _header(self, file, size: int) -> tuple[dict, int]:
+        """Return (header, offset of the data)."""
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise FormatError(f"{self._where}: header of {length} bytes in a file of {size}")
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError):
+            raise FormatError(f"{self._where}: the header is not JSON") from None
+        if not isinstance(header, dict):
+            raise FormatError(f"{self._where}: the header is not a JSON object")
+        header.pop("__metadata__", None)
+        return header, 8 + length
+
+    def _tensors(self, header: dict, data: int, size: int) -> dict[str, StoredTensor]:
+        entries = [self._entry(name, info) for name, info in header.items()]
+        end = 0
+        found = {}
+        for name, dtype, shape, (start, stop) in sorted(entries, key=lambda e: e[3]):
+            if start != end:
+                raise FormatError(
+                    f"{self._where}: tensor {printable(name)} leaves a gap or overlaps"
+                )
+            found[name] = StoredTensor(name, dtype, shape, data + start, self)
+            end = stop
+        if data + end != size:
+            raise FormatError(
+                f"{self._where}: holds {size} bytes, the header describes {data + end}"
+            )
+        return found
+
+    def _entry(self, name: str, info: object) -> tuple[str, str, tuple[int, ...], tuple[int, int]]:
+        """Return (name, dtype, shape, (start, stop)) of a header entry whose sizes agree."""
+        where = f"{self._where}: tensor {printable(name)}"
+        if not isinstance(info, dict) or info.get("dtype") not in DTYPES:
+            raise FormatError(f"{where}: unknown type")
+        shape, span = info.get("shape"), info.get("data_offsets")
+        for what, numbers in (("shape", shape), ("offsets", span)):
+            right = isinstance(numbers, list) and len(numbers) <= 8
+            if not right or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
+                raise FormatError(f"{where}: bad {what}")
+        width = np.dtype(DTYPES[info["dtype"]]).itemsize
+        if len(span) != 2 or span[1] - span[0] != prod(shape) * width:
+            raise FormatError(f"{where}: {span} does not hold shape {shape} of {info['dtype']}")
+        return name, info["dtype"], tuple(shape), (span[0], span[1])
+
+
+def write_header(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Return length and header of a file of these (dtype, shape), data following in order."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, (dtype, shape) in tensors.items():
+        stop = start + prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,185 @@
+"""Where weights come from: an HF folder or a GGUF file as the same list of named tensors.
+
+A source gives tensors under their GGUF names, readable as float32 in slabs of rows; it does not
+know which types they will get or who writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import numpy as np
+
+from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.safetensors import FLOATS, StoredTensor
+from ggq.converters.transforms import TRANSFORMS
+from ggq.errors import FormatError, ModelError, printable
+from ggq.gguf import GGUFFile, spec
+from ggq.models.base import Architecture, HParams, Tensor
+
+__all__ = ["GGUFTensor", "HFTensor", "MadeTensor", "SourceTensor", "gguf_tensors", "hf_tensors"]
+
+
+class SourceTensor(Protocol):
+    """One tensor to convert: GGUF name, shape (row length last), the type it has now.
+
+    Rows are those of the flattened shape; ``part_rows`` divides them into experts.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows [start, stop) as float32 (rows, width)."""
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        """Return the rows' bytes in the present type, uint8 (rows, bytes); None: not so stored."""
+
+
+@dataclass(frozen=True)
+class HFTensor:
+    """A table row bound to checkpoint tensors: permuted, shifted, stacked while it is read."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+    parts: tuple[StoredTensor, ...]
+    rows: Callable[[np.ndarray], np.ndarray] | None
+    values: Callable[[np.ndarray], np.ndarray] | None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        vector = len(self.shape) == 1
+        per_part = 1 if vector else prod(self.shape[:-1]) // len(self.parts)
+        part, first = divmod(start, per_part)
+        assert stop - start <= per_part - first, "a slab lies within one part"
+        source = self.parts[part]
+        if vector:
+            x = source.read(slice(0, 1))
+            x = x if self.rows is None else x[:, self.rows(np.arange(self.shape[0]))]
+        elif self.rows is None:
+            x = source.read(slice(first, first + stop - start))
+        else:
+            x = source.read(self.rows(np.arange(first, first + stop - start)))
+        return x if self.values is None else self.values(x)
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class MadeTensor:
+    """A small tensor made from the config, held whole."""
+
+    name: str
+    data: np.ndarray
+    type_name: str = "F32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.data.reshape(-1, self.data.shape[-1])[start:stop]
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """A tensor of a GGUF file, dequantized as it is read."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+    type_id: int
+    file: GGUFFile
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        from ggq import quants
+
+        return quants.by_id(self.type_id).dequantize(self.file.data(self.name)[start:stop])
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return self.file.data(self.name)[start:stop]
+
+
+def gguf_tensors(file: GGUFFile) -> list[SourceTensor]:
+    """Return the tensors of a GGUF file."""
+    return [
+        GGUFTensor(
+            t.name, tuple(int(n) for n in t.shape), spec.type_name(t.type_id), t.type_id, file
+        )
+        for t in file.tensors.values()
+    ]
+
+
+def hf_tensors(
+    checkpoint: Checkpoint, arch: Architecture, hp: HParams
+) -> tuple[list[SourceTensor], list[str]]:
+    """Bind the architecture's table to the checkpoint; return (tensors, names left out on purpose).
+
+    ModelError names a tensor that is missing, has another shape, or that the table does not know.
+    """
+    config = arch.config(checkpoint.config)
+    left = dict(checkpoint.tensors)
+    made: list[SourceTensor] = []
+    taken: set[str] = set()
+    for name, row, layer in arch.rows(hp):
+        transform = TRANSFORMS[row.transform]
+        if transform.make:
+            data = transform.make(config, hp)
+            if data is not None:
+                made.append(MadeTensor(name, data))
+            continue
+        found = [_find(checkpoint, arch, n) for n in arch.sources(row, hp, layer)]
+        if all(f is None for f in found) and row.optional:
+            continue
+        if None in found:
+            missing = arch.sources(row, hp, layer)[found.index(None)]
+            raise ModelError(f"the checkpoint has no tensor {missing} ({name})")
+        made.append(_bind(name, row, arch, hp, layer, found))
+        taken.update(f.name for f in found)
+    unknown = [n for n in left if n not in taken]
+    skipped = [n for n in unknown if arch.ignores(n)]
+    if len(skipped) < len(unknown):
+        name = next(n for n in unknown if not arch.ignores(n))
+        raise ModelError(
+            f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
+        )
+    return made, skipped
+
+
+def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> StoredTensor | None:
+    bare = name.removeprefix("model.")
+    candidates = [prefix + name for prefix in arch.hf_prefixes] + [bare]
+    return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
+
+
+def _bind(
+    name: str,
+    row: Tensor,
+    arch: Architecture,
+    hp: HParams,
+    layer: int | None,
+    parts: list[StoredTensor],
+) -> HFTensor:
+    shape = arch.shape(row, hp, layer)
+    total = sum(prod(p.shape) for p in parts)
+    for part in parts:
+        if part.dtype not in FLOATS:
+            raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
+        if not part.shape or part.shape[-1] != shape[-1] or total != prod(shape):
+            raise ModelError(
+                f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
+            )
+    transform = TRANSFORMS[row.transform]
+    n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
+    rows = transform.rows(hp, layer or 0, n) if transform.rows else None
+    type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
+    type_name = "F32" if type_name == "F64" else type_name
+    return HFTensor(name, shape, type_name, tuple(parts), rows, transform.values)

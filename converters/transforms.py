@@ -1,0 +1,106 @@
+"""How HF tensors become GGUF tensors, by the names that the architectures' tables use.
+
+Each transform works on any slab of whole rows, so that no tensor is ever held whole. It knows
+hyper-parameters, but no file and no block type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggq.errors import ModelError
+from ggq.models.base import HParams
+
+__all__ = ["TRANSFORMS", "Transform", "llama3_factors"]
+
+RowMap = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
+
+    ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
+    ``undo_*`` invert for export.
+    """
+
+    rows: Callable[[HParams, int, int], RowMap] | None = None
+    undo_rows: Callable[[HParams, int, int], RowMap] | None = None
+    values: Callable[[np.ndarray], np.ndarray] | None = None
+    undo_values: Callable[[np.ndarray], np.ndarray] | None = None
+    make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
+
+
+def _to_pairs(n_head: int, n_rows: int) -> RowMap:
+    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i]."""
+    half = n_rows // n_head // 2
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row, 2 * half)
+        pair, side = np.divmod(within, 2)
+        return head * 2 * half + side * half + pair
+
+    return source
+
+
+def _to_halves(n_head: int, n_rows: int) -> RowMap:
+    """Invert `_to_pairs`."""
+    half = n_rows // n_head // 2
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row, 2 * half)
+        side, pair = np.divmod(within, half)
+        return head * 2 * half + 2 * pair + side
+
+    return source
+
+
+def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
+    """Return Llama 3.1's frequency divisors, float32 (rope_dim / 2,); None for another scaling.
+
+    Method: transformers' _compute_llama3_parameters, rounded as convert_hf_to_gguf.py rounds.
+    """
+    rope = config.get("rope_parameters") or {}
+    if str(rope.get("rope_type", "")).lower() != "llama3":
+        return None
+    dim, base = hp.rope_dim, np.float32(rope.get("rope_theta", 10000.0))
+    factor = rope.get("factor", 8.0)
+    low, high = rope.get("low_freq_factor", 1.0), rope.get("high_freq_factor", 4.0)
+    context = rope.get("original_max_position_embeddings", 8192)
+    if low == high:
+        raise ModelError("config.json: rope low_freq_factor equals high_freq_factor")
+    exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    freqs = np.float32(1.0) / np.power(base, exponents, dtype=np.float32)
+    return np.array([_llama3_factor(f, factor, low, high, context) for f in freqs], np.float32)
+
+
+def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, context: int) -> Any:
+    wavelength = np.float32(2 * math.pi) / freq
+    if wavelength < context / high:
+        return 1.0
+    if wavelength > context / low:
+        return factor
+    smooth = (np.float32(context) / wavelength - np.float32(low)) / np.float32(high - low)
+    return np.float32(1) / ((np.float32(1) - smooth) / np.float32(factor) + smooth)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "copy": Transform(),
+    "permute_q": Transform(
+        rows=lambda hp, i, n: _to_pairs(hp.heads(i), n),
+        undo_rows=lambda hp, i, n: _to_halves(hp.heads(i), n),
+    ),
+    "permute_k": Transform(
+        rows=lambda hp, i, n: _to_pairs(hp.heads_kv(i), n),
+        undo_rows=lambda hp, i, n: _to_halves(hp.heads_kv(i), n),
+    ),
+    "plus_one": Transform(
+        values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
+    ),
+    "llama3_factors": Transform(make=llama3_factors),
+}

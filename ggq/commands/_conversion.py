@@ -1,0 +1,196 @@
+"""What ``ggq convert`` and ``ggq quantize`` share: options, the plan as text, the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggq.errors import UsageError, printable
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+OPTIONS = (
+    click.option("-t", "--type", "file_type", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
+    click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix to use."),
+    click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
+    click.option(
+        "--tensor-type",
+        "tensor_types",
+        multiple=True,
+        metavar="REGEX=TYPE",
+        help="Type of the tensors whose name matches; repeatable, the first match counts.",
+    ),
+    click.option("--output-tensor-type", metavar="TYPE", help="Type of the output matrix."),
+    click.option("--token-embedding-type", metavar="TYPE", help="Type of the token embedding."),
+    click.option(
+        "--via",
+        type=click.Choice(["f16"], case_sensitive=False),
+        help="Round to F16 first: the bytes of an F16 GGUF quantized by llama.cpp.",
+    ),
+    click.option(
+        "--allow-requantize", is_flag=True, help="Accept weights that are quantized already."
+    ),
+    click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
+    click.option(
+        "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
+    ),
+    click.option("--force", is_flag=True, help="Overwrite the output file."),
+    click.option(
+        "--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="The plan or the result as JSON."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+)
+
+
+def conversion_options(function: Callable) -> Callable:
+    """Decorate a command function with the options both commands take."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def run(source: str, out: str | None, given: dict[str, Any]) -> None:
+    """Plan, and unless --dry-run convert; print the result on stdout, progress on stderr."""
+    from ggq.converters.convert import prepare
+
+    job = prepare(source, out, given["file_type"] or "Q4_K_M", given["imatrix"], _options(given))
+    if given["dry_run"]:
+        click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
+        return
+    _notes(job)
+    with _progress(given["quiet"]) as progress:
+        paths = job.run(progress)
+    if given["as_json"]:
+        click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
+        return
+    for path in paths:
+        click.echo(printable(path, 4096))
+
+
+def _options(given: dict[str, Any]) -> Any:
+    from ggq.converters.convert import Options
+    from ggq.quants.mixtures import MixtureOptions
+
+    pairs = []
+    for text in given["tensor_types"]:
+        pattern, equals, kind = text.rpartition("=")
+        if not equals or not pattern:
+            raise UsageError(f"--tensor-type {printable(text)}: expected REGEX=TYPE")
+        pairs.append((pattern, kind))
+    mixture = MixtureOptions(
+        pure=given["pure"],
+        tensor_types=tuple(pairs),
+        output_tensor_type=given["output_tensor_type"],
+        token_embedding_type=given["token_embedding_type"],
+    )
+    return Options(
+        mixture=mixture,
+        via=given["via"] and given["via"].lower(),
+        allow_requantize=given["allow_requantize"],
+        force=given["force"] or given["dry_run"],
+        threads=given["threads"],
+        split_max_bytes=parse_size(given["split_max_size"]),
+    )
+
+
+def parse_size(text: str | None) -> int | None:
+    """Return bytes for "2G", "500M", "1GiB"; None for None; UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip().lower())
+    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if size < 1:
+        raise UsageError(f"{printable(text)}: not a size such as 2G or 500M")
+    return size
+
+
+def _facts(job: Any) -> dict[str, Any]:
+    """Return the plan as data: files with exact sizes, types, fallbacks."""
+    shards = job.writer().plan()
+    return {
+        "type": job.plan.file_type.name,
+        "architecture": job.arch,
+        "bytes": sum(s.nbytes for s in shards),
+        "shards": [{"path": str(s.path), "bytes": s.nbytes} for s in shards],
+        "weights": job.n_elements,
+        "tensors": dict(job.plan.types),
+        "fallbacks": [{"tensor": n, "wanted": w, "used": u} for n, w, u in job.plan.fallbacks],
+    }
+
+
+def _plan_text(job: Any) -> str:
+    facts = _facts(job)
+    lines = []
+    for name, kind in job.plan.types:
+        tensor = job.tensors[name]
+        shape = " x ".join(str(n) for n in tensor.shape)
+        lines.append(f"{printable(name):<40} {shape:>18}  {tensor.type_name} -> {kind}")
+    weights = Counter()
+    for name, kind in job.plan.types:
+        weights[kind] += prod(job.tensors[name].shape)
+    share = ", ".join(f"{k} {100 * n / job.n_elements:.1f}%" for k, n in weights.most_common())
+    lines.append(f"{facts['type']}: {len(job.plan.types)} tensors, weights: {share}")
+    if job.plan.fallbacks:
+        n, total = len(job.plan.fallbacks), len(job.plan.types)
+        lines.append(f"{n} of {total} tensors fall back: rows are no multiple of the block")
+    bits = 8 * facts["bytes"] / job.n_elements
+    lines += [f"{printable(s['path'], 4096)}: {s['bytes']} bytes" for s in facts["shards"]]
+    lines.append(
+        f"{facts['bytes']} bytes, {facts['bytes'] / 2**20:.1f} MiB, {bits:.2f} bits a weight"
+    )
+    return "\n".join(lines)
+
+
+def _notes(job: Any) -> None:
+    """Say on stderr what a person should know before it starts."""
+    if job.plan.fallbacks:
+        name, wanted, used = job.plan.fallbacks[0]
+        n, total = len(job.plan.fallbacks), len(job.plan.types)
+        click.echo(
+            f"{n} of {total} tensors fall back, such as {name}: {wanted} -> {used}", err=True
+        )
+    if job.skipped:
+        click.echo(f"left out: {len(job.skipped)} tensors of other parts", err=True)
+    if job.imatrix:
+        missing = [n for n, t in job.plan.types if "_K" in t and n not in job.imatrix.values]
+        if missing:
+            click.echo(f"no importance for {len(missing)} tensors, such as {missing[0]}", err=True)
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Yield a progress callback that draws a bar with ETA on a terminal's stderr."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def progress(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=printable(name, 40))
+
+        yield progress

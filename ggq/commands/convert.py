@@ -1,0 +1,22 @@
+"""Convert an HF folder, an HF repository or a GGUF file to a GGUF file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ggq.commands import _conversion
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", required=False)
+@_conversion.conversion_options
+def command(source: str, out: str | None, **given: Any) -> None:
+    """Convert SOURCE to the GGUF file OUT.
+
+    SOURCE is a Hugging Face folder, a repository id or a GGUF file. OUT may be a file or a folder;
+    without it the file is named BaseName-SizeLabel-FineTune-Encoding.gguf in this folder.
+    """
+    _conversion.run(source, out, given)
