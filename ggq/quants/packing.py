@@ -1,4 +1,4 @@
-"""Bits and bytes of blocks: structured views of rows, codes spread over bit planes, packed 6-bit scales.
+"""Bits and bytes of blocks: structured views of rows, codes on bit planes, packed 6-bit scales.
 
 It knows how bits lie, not what they mean.
 """
@@ -42,8 +42,8 @@ def join_planes(codes: np.ndarray, width: int, bits: int) -> np.ndarray:
 def split_scales_and_mins(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return 8 scales and 8 minimums of 6 bits from the 12 bytes of Q4_K and Q5_K.
 
-    The first eight bytes hold the four first scales, then minimums, each under two high bits of a later
-    one; the last four hold the low nibbles of the later pairs.
+    The first eight bytes hold the four first scales, then minimums, each under two high bits of a
+    later one; the last four hold the low nibbles of the later pairs.
     """
     scale, minimum, both = (packed[..., i : i + 4] for i in (0, 4, 8))
     low, high = both & np.uint8(15), both >> np.uint8(4)

@@ -6,7 +6,7 @@ from ggq.quants.packing import join_blocks, join_planes, split_planes, view_bloc
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
 
-class Q2_K(SearchedType):  # noqa: N801
+class Q2_K(SearchedType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q2_K", 10, 256, 84

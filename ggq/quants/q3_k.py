@@ -13,7 +13,7 @@ from ggq.quants.packing import (
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
 
-class Q3_K(SearchedType):  # noqa: N801
+class Q3_K(SearchedType):
     """w = d * (sc - 32) * (code - 4)."""
 
     name, ggml_id, block_size, block_bytes = "Q3_K", 11, 256, 110

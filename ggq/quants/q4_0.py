@@ -6,7 +6,7 @@ from ggq.quants.packing import join_blocks, join_planes, split_planes, view_bloc
 from ggq.quants.searched import SearchedType, by_block, flat
 
 
-class Q4_0(SearchedType):  # noqa: N801
+class Q4_0(SearchedType):
     """w = d * (code - 8)."""
 
     name, ggml_id, block_size, block_bytes = "Q4_0", 2, 32, 18
@@ -25,9 +25,9 @@ class Q4_0(SearchedType):  # noqa: N801
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import quantize
+        from ggq.quants.search_32 import symmetric
 
-        return quantize(self, x, importance)
+        return symmetric(self, x, importance)
 
 
 TYPE = Q4_0()

@@ -6,7 +6,7 @@ from ggq.quants.packing import join_blocks, join_planes, split_planes, view_bloc
 from ggq.quants.searched import SearchedType, by_block, flat
 
 
-class Q4_1(SearchedType):  # noqa: N801
+class Q4_1(SearchedType):
     """w = d * code + m."""
 
     name, ggml_id, block_size, block_bytes = "Q4_1", 3, 32, 20
@@ -26,9 +26,9 @@ class Q4_1(SearchedType):  # noqa: N801
         return params["d"].astype(np.float32), params["m"].astype(np.float32)
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import quantize
+        from ggq.quants.search_32 import affine
 
-        return quantize(self, x, importance)
+        return affine(self, x, importance)
 
 
 TYPE = Q4_1()

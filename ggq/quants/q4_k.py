@@ -13,7 +13,7 @@ from ggq.quants.packing import (
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
 
-class Q4_K(SearchedType):  # noqa: N801
+class Q4_K(SearchedType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q4_K", 12, 256, 144

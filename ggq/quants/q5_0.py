@@ -11,7 +11,7 @@ from ggq.quants.packing import (
 from ggq.quants.searched import SearchedType, by_block, flat
 
 
-class Q5_0(SearchedType):  # noqa: N801
+class Q5_0(SearchedType):
     """w = d * (code - 16)."""
 
     name, ggml_id, block_size, block_bytes = "Q5_0", 6, 32, 22
@@ -30,9 +30,9 @@ class Q5_0(SearchedType):  # noqa: N801
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import quantize
+        from ggq.quants.search_32 import symmetric
 
-        return quantize(self, x, importance)
+        return symmetric(self, x, importance)
 
 
 TYPE = Q5_0()

@@ -11,7 +11,7 @@ from ggq.quants.packing import (
 from ggq.quants.searched import SearchedType, by_block, flat
 
 
-class Q5_1(SearchedType):  # noqa: N801
+class Q5_1(SearchedType):
     """w = d * code + m."""
 
     name, ggml_id, block_size, block_bytes = "Q5_1", 7, 32, 24
@@ -32,9 +32,9 @@ class Q5_1(SearchedType):  # noqa: N801
         return params["d"].astype(np.float32), params["m"].astype(np.float32)
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import quantize
+        from ggq.quants.search_32 import affine
 
-        return quantize(self, x, importance)
+        return affine(self, x, importance)
 
 
 TYPE = Q5_1()

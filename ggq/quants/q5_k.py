@@ -13,7 +13,7 @@ from ggq.quants.packing import (
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
 
-class Q5_K(SearchedType):  # noqa: N801
+class Q5_K(SearchedType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q5_K", 13, 256, 176

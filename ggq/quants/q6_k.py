@@ -6,7 +6,7 @@ from ggq.quants.packing import join_blocks, join_planes, split_planes, view_bloc
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
 
-class Q6_K(SearchedType):  # noqa: N801
+class Q6_K(SearchedType):
     """w = d * sc * (code - 32)."""
 
     name, ggml_id, block_size, block_bytes = "Q6_K", 14, 256, 210

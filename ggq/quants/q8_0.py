@@ -6,7 +6,7 @@ from ggq.quants.packing import join_blocks, view_blocks
 from ggq.quants.searched import SearchedType, by_block, flat
 
 
-class Q8_0(SearchedType):  # noqa: N801
+class Q8_0(SearchedType):
     """w = d * (code - 128); the file holds code - 128 as int8."""
 
     name, ggml_id, block_size, block_bytes = "Q8_0", 8, 32, 34
@@ -24,9 +24,9 @@ class Q8_0(SearchedType):  # noqa: N801
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import quantize
+        from ggq.quants.search_32 import signed_bytes
 
-        return quantize(self, x, None)
+        return signed_bytes(self, x)
 
 
 TYPE = Q8_0()

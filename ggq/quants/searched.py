@@ -40,7 +40,7 @@ class SearchedType(BlockType):
         return self.decode(*self.unpack(blocks))
 
     def fit(self, x: np.ndarray, importance: np.ndarray | None = None) -> Params:
-        """Return the scales ggml's search finds, and under ``codes`` the codes it leaves with them."""
+        """Return the scales that ggml's search finds, and its codes under ``codes``."""
         params, codes = self.unpack(self.quantize(x, importance))
         return {**params, "codes": codes}
 

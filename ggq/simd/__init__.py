@@ -21,6 +21,7 @@ from ggq.simd.ops import (
     reduce_add,
     reduce_max,
     rint,
+    round_away,
     select,
     shuffle,
     splat,
@@ -35,6 +36,7 @@ from ggq.simd.ops import (
     with_lane,
     zeros,
 )
+from ggq.simd.transpose import gather_rows, scatter_rows
 from ggq.simd.types import Vector
 
 i8x64, u8x64 = Vector("i8", 64), Vector("u8", 64)

@@ -1,4 +1,4 @@
-"""Square transposes between 16 rows in memory and 16 consecutive vectors: one row per lane and back.
+"""Transposes between 16 rows in memory and 16 consecutive vectors: one row per lane and back.
 
 It knows addresses and element kinds only; a kernel uses it to put one block in each lane.
 """
@@ -65,8 +65,8 @@ def _move(builder, kind, sources, targets):
 def gather_rows(typingctx, table, offset, target, kind):
     """Load a vector at each address of ``table`` + ``offset`` and store them transposed.
 
-    ``kind`` has 16 lanes, ``table`` holds 16 int64 addresses, ``target`` gets 16 vectors whose lane i
-    comes from address i.
+    ``kind`` has 16 lanes, ``table`` holds 16 int64 addresses; lane i of the 16 vectors at
+    ``target`` comes from address i.
     """
     vector = cast_type(kind)
 

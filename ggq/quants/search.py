@@ -1,0 +1,354 @@
+"""The scale searches of ggml, sixteen groups at a time: one group per vector lane.
+
+Values, weights and codes lie in scratch as [position][lane], 64 bytes of float32 per position. A
+lane does the float operations of ggml's scalar code in the same order, so that the bytes agree: no
+fused multiply-add, no reassociation. It knows no block layout.
+"""
+
+import numpy as np
+
+from ggq.jit import njit
+from ggq.simd import (
+    any_lane,
+    bitcast,
+    convert,
+    f32x16,
+    fabs,
+    i32x16,
+    load,
+    select,
+    splat,
+    stack,
+    store,
+    u8x16,
+    zeros,
+)
+
+LANES = 16
+STEP = 64  # bytes from position to position in float32 scratch
+TINY = np.float32(1e-15)  # ggml's GROUP_MAX_EPS: groups below it count as zero
+
+
+@njit
+def full(value):
+    """Return a float32 vector with ``value`` in every lane."""
+    return splat(value, f32x16)
+
+
+@njit
+def at(base, i):
+    """Load position ``i`` of float32 scratch."""
+    return load(base + STEP * i, f32x16)
+
+
+@njit
+def put(base, i, value):
+    """Store position ``i`` of float32 scratch."""
+    store(base + STEP * i, value)
+
+
+@njit
+def put_codes(base, i, codes):
+    """Store the integer lanes ``codes`` as bytes at position ``i`` of code scratch."""
+    store(base + LANES * i, convert(codes, u8x16))
+
+
+@njit
+def smaller(a, b):
+    """Return a < b ? a : b, as C writes it."""
+    return select(a < b, a, b)
+
+
+@njit
+def larger(a, b):
+    """Return a > b ? a : b, as C writes it."""
+    return select(a > b, a, b)
+
+
+@njit
+def clamp(value, low, high):
+    """Return ``value`` held between two vectors; NaN becomes ``high``."""
+    return larger(smaller(value, high), low)
+
+
+@njit
+def nearest_int(value):
+    """Return ggml's nearest_int: half to even, wrapping beyond 2**22."""
+    bits = bitcast(value + full(12582912.0), i32x16)
+    return (bits & splat(0x7FFFFF, i32x16)) - splat(0x400000, i32x16)
+
+
+@njit
+def nearest(value):
+    """Return nearest_int as float32 for values within 2**22."""
+    return (value + full(12582912.0)) - full(12582912.0)
+
+
+@njit
+def nearest_clamped(value, low, high):
+    """Return nearest_int held between two integers, as float32, for any value."""
+    return convert(clamp(nearest_int(value), splat(low, i32x16), splat(high, i32x16)), f32x16)
+
+
+@njit
+def sum_of_squares(x, n):
+    """Return the sum of squares of ``n`` positions, first to last."""
+    total = zeros(f32x16)
+    for i in range(n):
+        v = at(x, i)
+        total = total + v * v
+    return total
+
+
+@njit
+def sum_of(values, n):
+    """Return the sum of ``n`` positions, first to last."""
+    total = zeros(f32x16)
+    for i in range(n):
+        total = total + at(values, i)
+    return total
+
+
+@njit
+def peak(x, n):
+    """Return the value of largest magnitude (the first of equals) and that magnitude."""
+    best, magnitude = zeros(f32x16), zeros(f32x16)
+    for i in range(n):
+        v = at(x, i)
+        a = fabs(v)
+        above = a > magnitude
+        best, magnitude = select(above, v, best), select(above, a, magnitude)
+    return best, magnitude
+
+
+@njit
+def scale_search(x, w, n, nmax, codes):
+    """Return the scale d that fits x = d * (code - nmax) best under weights ``w`` (make_qx_quants).
+
+    Tries 19 inverse scales around nmax / peak; writes the codes 0 .. 2 nmax - 1 of the best.
+    """
+    top = np.float32(nmax)
+    best_value, magnitude = peak(x, n)
+    low, high = full(-top), full(top - np.float32(1))
+    best_inverse = full(-top) / best_value
+    products, squares = _moments(x, w, n, best_inverse, low, high)
+    scale = select(squares != zeros(f32x16), products / squares, zeros(f32x16))
+    best = scale * products
+    for step in range(-9, 10):
+        if step != 0:
+            inverse = full(-(top + np.float32(0.1) * np.float32(step))) / best_value
+            products, squares = _moments(x, w, n, inverse, low, high)
+            better = (squares > zeros(f32x16)) & (products * products > best * squares)
+            ratio = products / squares
+            scale = select(better, ratio, scale)
+            best = select(better, ratio * products, best)
+            best_inverse = select(better, inverse, best_inverse)
+    empty = magnitude < full(TINY)
+    for i in range(n):
+        l = clamp(nearest(best_inverse * at(x, i)), low, high) + full(top)  # noqa: E741
+        put_codes(codes, i, convert(select(empty, zeros(f32x16), l), i32x16))
+    return select(empty, zeros(f32x16), scale)
+
+
+@njit
+def _moments(x, w, n, inverse, low, high):
+    """Return sum(w x l) and sum(w l l) for the codes l that ``inverse`` gives."""
+    products, squares = zeros(f32x16), zeros(f32x16)
+    for i in range(n):
+        v, weight = at(x, i), at(w, i)
+        l = clamp(nearest(inverse * v), low, high)  # noqa: E741
+        products = products + weight * v * l
+        squares = squares + weight * l * l
+    return products, squares
+
+
+@njit
+def descent_search(x, n, nmax, codes):
+    """Return the scale d that fits x = d * (code - nmax), one code at a time (make_q3_quants).
+
+    Weights are x squared. A round that changes nothing in a lane would not in the next one either.
+    """
+    zero = zeros(f32x16)
+    top = np.float32(nmax)
+    best_value, magnitude = peak(x, n)
+    inverse = full(-top) / best_value
+    current = stack(1024)
+    products, squares = zero, zero
+    for i in range(n):
+        v = at(x, i)
+        l = clamp(nearest(inverse * v), full(-top), full(top - np.float32(1)))  # noqa: E741
+        put(current, i, l)
+        weight = v * v
+        products = products + weight * v * l
+        squares = squares + weight * l * l
+    for _ in range(5):
+        changed = zero != zero
+        for i in range(n):
+            v, l = at(x, i), at(current, i)  # noqa: E741
+            weight = v * v
+            others = products - weight * v * l
+            rest = squares - weight * l * l
+            new = nearest_clamped(v * rest / others, -nmax, nmax - 1)
+            with_new = others + weight * v * new
+            rest_new = rest + weight * new * new
+            better = (others > zero) & (new != l) & (rest_new > zero)
+            gain = with_new * with_new * squares > products * products * rest_new
+            better = better & gain
+            put(current, i, select(better, new, l))
+            products = select(better, with_new, products)
+            squares = select(better, rest_new, squares)
+            changed = changed | better
+        if not any_lane(changed):
+            break
+    empty = magnitude < full(TINY)
+    for i in range(n):
+        l = at(current, i) + full(top)  # noqa: E741
+        put_codes(codes, i, convert(select(empty, zero, l), i32x16))
+    return select(empty | ~(squares > zero), zero, products / squares)
+
+
+@njit
+def scale_min_search(x, w, n, nmax, first, delta, steps, absolute, codes):
+    """Return (d, m) that fit x = d * code - m best under weights ``w`` (make_qkx2 and qkx3_quants).
+
+    Solves the weighted least squares for each of ``steps`` + 1 inverse scales, starting ``first``
+    levels from nmax in strides of ``delta``. ``absolute`` judges by absolute, else squared errors.
+    """
+    zero = zeros(f32x16)
+    top = np.float32(nmax)
+    low, high, sum_w, sum_x = _extent(x, w, n)
+    low = smaller(low, zero)
+    empty = high <= low
+    best_inverse, best_low = full(top) / (high - low), low
+    scale = full(np.float32(1)) / best_inverse
+    trial = stack(2048)
+    for i in range(n):
+        put(trial, i, nearest_clamped(best_inverse * (at(x, i) - low), 0, nmax))
+    best = _error(x, w, n, trial, scale, low, absolute)
+    for step in range(steps + 1):
+        numerator = first + delta * np.float32(step) + top
+        inverse = full(numerator) / (high - low)
+        sum_l, sum_l2, sum_xl = zero, zero, zero
+        for i in range(n):
+            v, weight = at(x, i), at(w, i)
+            l = nearest_clamped(inverse * (v - low), 0, nmax)  # noqa: E741
+            put(trial, i, l)
+            wl = weight * l
+            sum_l = sum_l + wl
+            sum_l2 = sum_l2 + wl * l
+            sum_xl = sum_xl + wl * v
+        determinant = sum_w * sum_l2 - sum_l * sum_l
+        new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
+        new_low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
+        above = new_low > zero
+        new_scale = select(above, sum_xl / sum_l2, new_scale)
+        new_low = select(above, zero, new_low)
+        error = _error(x, w, n, trial, new_scale, new_low, absolute)
+        better = (determinant > zero) & (error < best)
+        best_inverse, best_low = (
+            select(better, inverse, best_inverse),
+            select(better, low, best_low),
+        )
+        best = select(better, error, best)
+        scale, low = select(better, new_scale, scale), select(better, new_low, low)
+    for i in range(n):
+        l = nearest_clamped(best_inverse * (at(x, i) - best_low), 0, nmax)  # noqa: E741
+        put_codes(codes, i, convert(select(empty, zero, l), i32x16))
+    return select(empty, zero, scale), -low
+
+
+@njit
+def _extent(x, w, n):
+    """Return smallest and largest value, sum of weights and weighted sum."""
+    low = high = at(x, 0)
+    sum_w = at(w, 0)
+    sum_x = sum_w * low
+    for i in range(1, n):
+        v, weight = at(x, i), at(w, i)
+        low, high = smaller(v, low), larger(v, high)
+        sum_w = sum_w + weight
+        sum_x = sum_x + weight * v
+    return low, high, sum_w, sum_x
+
+
+@njit
+def _error(x, w, n, trial, scale, low, absolute):
+    """Return the weighted error of ``scale`` * trial + ``low``."""
+    total = zeros(f32x16)
+    if absolute:
+        for i in range(n):
+            total = total + at(w, i) * fabs(scale * at(trial, i) + low - at(x, i))
+    else:
+        for i in range(n):
+            difference = scale * at(trial, i) + low - at(x, i)
+            total = total + at(w, i) * (difference * difference)
+    return total
+
+
+@njit
+def positive_search(x, w, n, nmax, codes):
+    """Return the scale d that fits x = d * code, both >= 0, under weights (make_qp_quants).
+
+    Picks one of nine inverse scales by squared error, then moves one code at a time.
+    """
+    zero = zeros(f32x16)
+    top = np.float32(nmax)
+    peak_value = zero
+    for i in range(n):
+        peak_value = larger(peak_value, at(x, i))
+    inverse = full(top) / peak_value
+    best = _positive_error(x, w, n, inverse, 255)  # ggml does not clamp the first try
+    for step in range(-4, 5):
+        if step != 0:
+            other = full(np.float32(0.1) * np.float32(step) + top) / peak_value
+            error = _positive_error(x, w, n, other, nmax)
+            better = error < best
+            best, inverse = select(better, error, best), select(better, other, inverse)
+    current = stack(1024)
+    products, squares = zero, zero
+    for i in range(n):
+        v, weight = at(x, i), at(w, i)
+        l = nearest_clamped(inverse * v, 0, nmax)  # noqa: E741
+        put(current, i, l)
+        products = products + weight * v * l
+        squares = squares + weight * l * l
+    products, squares = _positive_descent(x, w, n, nmax, current, products, squares)
+    empty = peak_value < full(TINY)
+    for i in range(n):
+        put_codes(codes, i, convert(select(empty, zero, at(current, i)), i32x16))
+    return select(empty | ~(squares > zero), zero, products / squares)
+
+
+@njit
+def _positive_error(x, w, n, inverse, nmax):
+    total = zeros(f32x16)
+    scale = full(np.float32(1)) / inverse
+    for i in range(n):
+        v = at(x, i)
+        difference = v - scale * nearest_clamped(inverse * v, 0, nmax)
+        total = total + at(w, i) * difference * difference
+    return total
+
+
+@njit
+def _positive_descent(x, w, n, nmax, current, products, squares):
+    zero = zeros(f32x16)
+    for _ in range(5):
+        changed = zero != zero
+        for i in range(n):
+            v, weight, l = at(x, i), at(w, i), at(current, i)  # noqa: E741
+            others = products - weight * v * l
+            rest = squares - weight * l * l
+            new = nearest_clamped(v * rest / others, 0, nmax)
+            with_new = others + weight * v * new
+            rest_new = rest + weight * new * new
+            better = (others > zero) & (rest > zero) & (new != l)
+            gain = with_new * with_new * squares > products * products * rest_new
+            better = better & gain
+            put(current, i, select(better, new, l))
+            products = select(better, with_new, products)
+            squares = select(better, rest_new, squares)
+            changed = changed | better
+        if not any_lane(changed):
+            break
+    return products, squares
