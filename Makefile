@@ -17,12 +17,15 @@ venv: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) demo build ggq.egg-info
 
-$(VENV)/.base: pyproject.toml .ci/constraints.txt
+$(VENV)/.base: pyproject.toml setup.py .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ggq needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	@echo "making the environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "no ensurepip here: taking pip from $(PYTHON)"; \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	$(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
+	@echo "adding what the tests need (torch is the large part) ..."
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@

@@ -84,7 +84,7 @@ def test_wheel_holds_every_file_and_only_ggq(tmp_path):
     for folder in FOLDERS:
         ignore = shutil.ignore_patterns("__pycache__", *(LINKED if folder == "ggq" else ()))
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     build = "import setuptools.build_meta as b; b.build_wheel('.')"
     done = run("-c", build, cwd=tmp_path)
@@ -95,7 +95,9 @@ def test_wheel_holds_every_file_and_only_ggq(tmp_path):
     for path in PACKAGED:
         folder, _, rest = path.partition("/")
         expected.add(f"{FOLDERS[folder]}/{rest}")
-    assert expected - packed == set(), "name the sub-package or data in pyproject.toml"
+    assert expected - packed == set(), (
+        "a folder without __init__.py, or data that pyproject.toml does not name"
+    )
     assert {name.split("/")[0].split("-")[0] for name in packed} == {"ggq"}
 
 
