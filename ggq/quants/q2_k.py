@@ -31,9 +31,9 @@ class Q2_K(SearchedType):
             )
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import quantize
+        from ggq.quants.search_k import affine
 
-        return quantize(self, x, importance)
+        return affine(self, x, importance)
 
 
 TYPE = Q2_K()

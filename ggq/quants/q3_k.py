@@ -39,9 +39,9 @@ class Q3_K(SearchedType):
             return flat(widen(params["d"]) * signed), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import quantize
+        from ggq.quants.search_k import symmetric_3
 
-        return quantize(self, x, importance)
+        return symmetric_3(self, x, importance)
 
 
 TYPE = Q3_K()

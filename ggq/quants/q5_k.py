@@ -47,9 +47,9 @@ class Q5_K(SearchedType):
             )
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import quantize
+        from ggq.quants.search_k import affine
 
-        return quantize(self, x, importance)
+        return affine(self, x, importance)
 
 
 TYPE = Q5_K()

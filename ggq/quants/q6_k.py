@@ -30,9 +30,9 @@ class Q6_K(SearchedType):
             return flat(widen(params["d"]) * params["sc"]), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import quantize
+        from ggq.quants.search_k import symmetric_6
 
-        return quantize(self, x, importance)
+        return symmetric_6(self, x, importance)
 
 
 TYPE = Q6_K()

@@ -109,6 +109,18 @@ def put_nibbles(image, at, codes, n):
 
 
 @njit
+def put_planes(image, at, codes, width, bits, shift):
+    """Store ``bits`` bits of each code from ``shift`` on: byte i has code i, then i + width, ..."""
+    mask, down = splat((1 << bits) - 1, u8x16), splat(shift, u8x16)
+    for i in range(width):
+        byte = zeros(u8x16)
+        for plane in range(8 // bits):
+            part = (code(codes, plane * width + i) >> down) & mask
+            byte = byte | (part << splat(bits * plane, u8x16))
+        put_bytes(image, at + i, byte)
+
+
+@njit
 def truncate(value):
     """Return C's conversion of float to int for |value| < 2**30, and zero beyond and for NaN.
 
