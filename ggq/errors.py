@@ -25,6 +25,10 @@ class UsageError(GGQError):
 
 def printable(name: object, limit: int = 120) -> str:
     """Return ``name`` safe to print: control characters escaped, cut to ``limit`` characters."""
-    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+    # Cut first: a name from a hostile file may have a billion characters.
+    if isinstance(name, bytes):
+        text = name[: 4 * limit + 4].decode("utf-8", "backslashreplace")
+    else:
+        text = str(name)[: limit + 1]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"

@@ -163,6 +163,14 @@ STRUCTURE = {
     ),
     "no data": (raw_gguf((), (tensor_info("t", (8,)),)), "'t'.*truncated"),
     "one byte short": (one_tensor("t", (8,), data=bytes(31)), "'t'.*truncated"),
+    "name of thirty million bytes": (
+        raw_gguf((), (text(b"\x1b" * 30_000_000) + bytes(64),)),
+        "tensor 0.*30000000",
+    ),
+    "magic word for an architecture, thirty million times": (
+        raw_gguf((string_pair("general.architecture", "\x1b" * 30_000_000),)),
+        "general.architecture.*no architecture name",
+    ),
     "split count 65535": (
         raw_gguf((pair("split.count", 2, b"\xff\xff"),)),
         "split.count.*65535 shards",

@@ -53,12 +53,12 @@ class Cursor:
     def u32(self) -> int:
         """Read one u32."""
         start = self.take(4)
-        return _U32.unpack_from(self.buffer, start)[0]
+        return int(_U32.unpack_from(self.buffer, start)[0])
 
     def u64(self) -> int:
         """Read one u64."""
         start = self.take(8)
-        return _U64.unpack_from(self.buffer, start)[0]
+        return int(_U64.unpack_from(self.buffer, start)[0])
 
     def skip_string(self, limit: int = spec.MAX_STRING_BYTES) -> tuple[int, int]:
         """Step over a length-prefixed string and return its start and end."""

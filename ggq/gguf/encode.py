@@ -134,7 +134,7 @@ def _item_type(values: Any) -> int:
     if isinstance(values, StringArray):
         return spec.STR
     if isinstance(values, np.ndarray):
-        return _NUMPY_TYPES[values.dtype.newbyteorder("=")]
+        return int(_NUMPY_TYPES[values.dtype.newbyteorder("=")])
     if all(isinstance(item, str | bytes) for item in values):
         return spec.STR
     if all(isinstance(item, bool | np.bool_) for item in values):
@@ -150,7 +150,7 @@ def copy_value(metadata: Metadata, key: str) -> bytes:
     if entry.type == spec.STR:
         return struct.pack("<IQ", spec.STR, len(raw)) + raw
     if entry.type == spec.ARRAY:
-        return struct.pack("<IIQ", spec.ARRAY, entry.item_type, entry.count) + raw
+        return struct.pack("<IIQ", spec.ARRAY, entry.item_type, entry.n_items) + raw
     return _U32.pack(entry.type) + raw
 
 

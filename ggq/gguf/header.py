@@ -101,7 +101,7 @@ def _read_entries(cursor: Cursor, n_keys: int) -> dict[str, Entry]:
             raise cursor.error("appears twice")
         entry = _read_entry(cursor, strings_left)
         if entry.ends is not None:
-            strings_left -= entry.count
+            strings_left -= entry.n_items
         entries[key] = entry
     return entries
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -23,11 +23,11 @@ class Entry(NamedTuple):
     item_type: int | None  # of an array
     start: int
     end: int
-    count: int  # items of an array, else 1
+    n_items: int  # items of an array, else 1
     ends: array[int] | None  # of an array of strings: where each one ends
 
 
-class StringArray(Sequence):
+class StringArray(Sequence[bytes]):
     """Strings of an array as slices of the header: ``[i]`` is bytes, ``.text(i)`` is str."""
 
     def __init__(self, buffer: bytes, start: int, ends: array[int]) -> None:
@@ -36,7 +36,11 @@ class StringArray(Sequence):
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         end = self._ends[index]  # raises IndexError
@@ -73,14 +77,14 @@ class StringArray(Sequence):
         return f"StringArray({len(self)} strings)"
 
 
-class Metadata(Mapping):
+class Metadata(Mapping[str, Any]):
     """Keys in file order; scalars as Python values, arrays as numpy or StringArray."""
 
     def __init__(self, buffer: bytes, entries: dict[str, Entry]) -> None:
         self._buffer, self._entries = buffer, entries
         self._values: dict[str, object] = {}
 
-    def __getitem__(self, key: str):
+    def __getitem__(self, key: str) -> Any:
         if key not in self._values:
             self._values[key] = self._decode(self._entries[key])
         return self._values[key]
@@ -103,7 +107,7 @@ class Metadata(Mapping):
         entry = self._entries[key]
         return self._buffer[entry.start : entry.end]
 
-    def _decode(self, entry: Entry):
+    def _decode(self, entry: Entry) -> Any:
         if entry.type == spec.STR:
             return self._buffer[entry.start : entry.end].decode("utf-8", "replace")
         if entry.ends is not None:
@@ -111,7 +115,7 @@ class Metadata(Mapping):
         if entry.type == spec.ARRAY:
             assert entry.item_type is not None
             dtype = np.dtype(spec.NUMPY_CODES[entry.item_type])
-            values = np.frombuffer(self._buffer, dtype, entry.count, entry.start)
+            values = np.frombuffer(self._buffer, dtype, entry.n_items, entry.start)
             # A copy: the bytes in the file need not be aligned, and kernels want aligned arrays.
             values = values.astype(
                 np.bool_ if entry.item_type == spec.BOOL else dtype.newbyteorder("=")

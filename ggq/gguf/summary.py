@@ -49,8 +49,8 @@ def kv_bytes_per_token(f: GGUFFile, cache_type: str = "f16") -> float | None:
     per_layer = np.asarray(heads_kv, np.int64).reshape(-1)  # one value or at least n_layer
     n_heads = int(per_layer[0]) * n_layer if len(per_layer) == 1 else int(per_layer[:n_layer].sum())
     widest = int(np.max(heads))
-    width_k = f.get(f"{arch}.attention.key_length", n_embd // widest, int)
-    width_v = f.get(f"{arch}.attention.value_length", n_embd // widest, int)
+    width_k: int = f.get(f"{arch}.attention.key_length", n_embd // widest, int)
+    width_v: int = f.get(f"{arch}.attention.value_length", n_embd // widest, int)
     return n_heads * (width_k + width_v) * CACHE_BYTES[cache_type]
 
 

@@ -147,7 +147,7 @@ class _Checker:
         n_layer = self.f.require(f"{self.arch}.block_count", int)
         if not n_layer <= len(values) <= MAX_LAYERS:
             self.fail(key, f"has {len(values)} values for {n_layer} layers")
-        return values.tolist()
+        return [int(value) for value in values]
 
     def _check_heads(self) -> None:
         heads, heads_kv = (
