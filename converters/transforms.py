@@ -75,18 +75,21 @@ def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
     if low == high:
         raise ModelError("config.json: rope low_freq_factor equals high_freq_factor")
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    freqs = np.float32(1.0) / np.power(base, exponents, dtype=np.float32)
+    powers = np.power(base.astype(np.float64), exponents.astype(np.float64))
+    freqs = np.float32(1.0) / powers.astype(np.float32)
     return np.array([_llama3_factor(f, factor, low, high, context) for f in freqs], np.float32)
 
 
 def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, context: int) -> Any:
-    wavelength = np.float32(2 * math.pi) / freq
+    """Return one divisor; quotients are products with reciprocals because torch's are."""
+    one = np.float32(1)
+    wavelength = one / freq * np.float32(2 * math.pi)
     if wavelength < context / high:
-        return 1.0
+        return one
     if wavelength > context / low:
-        return factor
-    smooth = (np.float32(context) / wavelength - np.float32(low)) / np.float32(high - low)
-    return np.float32(1) / ((np.float32(1) - smooth) / np.float32(factor) + smooth)
+        return np.float32(factor)
+    smooth = (one / wavelength * np.float32(context) - np.float32(low)) / np.float32(high - low)
+    return one / ((one - smooth) / np.float32(factor) + smooth)
 
 
 TRANSFORMS: dict[str, Transform] = {

@@ -106,6 +106,10 @@ class Architecture:
                 raise ModelError(f"config.json has no {printable(' or '.join(key.hf))} ({name})")
         return found
 
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        """Return what config.json needs beyond the key table."""
+        return {}
+
     def ignores(self, hf_name: str) -> bool:
         """Tell whether a checkpoint tensor is left out on purpose: buffers, other modalities."""
         return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in IGNORED_PARTS)

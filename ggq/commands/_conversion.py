@@ -67,7 +67,7 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
         click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
         return
     _notes(job)
-    with _progress(given["quiet"]) as progress:
+    with progress_bar(given["quiet"]) as progress:
         paths = job.run(progress)
     if given["as_json"]:
         click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
@@ -167,7 +167,7 @@ def _notes(job: Any) -> None:
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     """Yield a progress callback that draws a bar with ETA on a terminal's stderr."""
     if quiet or not sys.stderr.isatty():
         yield None

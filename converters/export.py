@@ -1,0 +1,277 @@
+"""Writes an HF folder back from a GGUF file: config, safetensors, tokenizer, generation settings.
+
+The architecture's own tables are read backwards, in slabs of rows; quantized weights come out
+dequantized. How a tokenizer is written is known in converters.vocab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggq import models
+from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
+from ggq.converters.general import SAMPLING
+from ggq.converters.safetensors import write_header
+from ggq.converters.transforms import TRANSFORMS, llama3_factors
+from ggq.errors import ModelError, UsageError, printable
+from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.models.base import Architecture, HParams, Tensor
+
+__all__ = ["export", "hf_config"]
+
+DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+ROPE_CONTEXTS = [1 << k for k in range(5, 21)]
+SHARD_BYTES = 5_000_000_000
+Progress = Callable[[int, int, str], None]
+
+
+def export(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    dtype: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the model as an HF folder; return it. ``dtype``: f32, f16, bf16 or None: as stored.
+
+    Quantized weights become f16 where it is None. UsageError: the folder is not empty and no
+    ``force``, a weight beyond F16; ModelError: an architecture or tensor that HF has no place for.
+    """
+    file = open_gguf(model)
+    arch = models.get(file.get(spec.KEY_ARCHITECTURE, type=str))
+    hp = arch.hparams(file)
+    arch.check(file, hp)
+    kind = _dtype(file, dtype)
+    parts = [(name, row, layer) for name, row, layer in arch.rows(hp) if name in file.tensors]
+    left = set(file.tensors) - {name for name, _, _ in parts}
+    if left:
+        raise ModelError(f"tensor {printable(min(left))} is not one that {arch.name} has")
+    config = hf_config(file, arch, hp, kind)
+    with _Folder(Path(out), force) as folder:
+        _save_json(folder / "config.json", config)
+        _save_json(folder / "generation_config.json", _generation(file, config))
+        _tokenizer(file, folder)
+        pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
+        _save_tensors(pieces, folder, kind, progress)
+    return Path(out)
+
+
+def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dict[str, Any]:
+    """Return config.json: the architecture's key table read backwards."""
+    config: dict[str, Any] = {
+        "architectures": [arch.hf_classes[0]],
+        "model_type": arch.hf_model_type,
+    }
+    for key in arch.keys:
+        name = key.gguf.format(arch=arch.name)
+        if not key.hf or name not in file.metadata or key.hf[0].startswith("rope_parameters"):
+            continue
+        value = file.metadata[name]
+        value = value.tolist() if hasattr(value, "tolist") else value
+        config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
+    config["vocab_size"] = hp.n_vocab
+    config["rope_theta"] = _short(hp.rope.base)
+    scaling = _rope_scaling(file, hp)
+    if scaling:
+        config["rope_scaling"] = scaling
+    names = set(file.tensors)
+    config["tie_word_embeddings"] = "output.weight" not in names
+    config["attention_bias"] = "blk.0.attn_q.bias" in names
+    config["mlp_bias"] = "blk.0.ffn_up.bias" in names
+    config["hidden_act"] = {"silu": "silu", "gelu": "gelu_pytorch_tanh"}[hp.activation]
+    for short in ("bos", "eos"):
+        token = file.get(f"tokenizer.ggml.{short}_token_id", type=int)
+        if token is not None:
+            config[f"{short}_token_id"] = token
+    config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
+    return {**arch.export_config(hp), **config}
+
+
+def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
+    """Return rope_scaling for linear, yarn and llama3 (recognised from its stored factors)."""
+    rope = hp.rope
+    if "rope_freqs.weight" in file.tensors:
+        return _llama3(file, hp)
+    if rope.scaling == "none":
+        return None
+    scaling = {"rope_type": rope.scaling, "factor": _short(rope.factor)}
+    if rope.scaling == "yarn":
+        scaling["original_max_position_embeddings"] = rope.original_context
+        scaling |= {"beta_fast": _short(rope.beta_fast), "beta_slow": _short(rope.beta_slow)}
+    return scaling
+
+
+def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
+    info = file.tensors["rope_freqs.weight"]
+    stored = _rows(file, "rope_freqs.weight", info.type_id, slice(0, 1)).ravel()
+    if (stored == 1).all():
+        return None
+    for context in ROPE_CONTEXTS:
+        scaling = {
+            "rope_type": "llama3",
+            "factor": _short(float(stored.max())),
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": context,
+        }
+        made = llama3_factors({"rope_parameters": {**scaling, "rope_theta": hp.rope.base}}, hp)
+        if np.allclose(made, stored, rtol=1e-4, atol=0):
+            return scaling
+    raise ModelError("tensor rope_freqs.weight is not of the form that config.json can express")
+
+
+def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
+    made = {k: config[k] for k in ("bos_token_id", "eos_token_id") if k in config}
+    for key, names, _ in SAMPLING:
+        value = file.metadata.get(f"general.sampling.{key}")
+        if value is not None:
+            made[names[-1]] = _short(value)
+    return made
+
+
+def _tokenizer(file: GGUFFile, folder: Path) -> None:
+    from ggq.converters.vocab import write_vocab
+
+    write_vocab(file, folder)
+
+
+def _short(value: Any) -> Any:
+    """Return a float32 as the shortest decimal that is the same float32, so 1e-05 stays 1e-05."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _dtype(file: GGUFFile, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted.lower() not in DTYPES:
+            raise UsageError(f"--dtype {printable(wanted)}: one of {', '.join(DTYPES)}")
+        return DTYPES[wanted.lower()]
+    kinds = {spec.type_name(t.type_id) for t in file.tensors.values() if len(t.shape) > 1}
+    return kinds.pop() if len(kinds) == 1 and kinds <= set(DTYPES.values()) else "F16"
+
+
+def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progress | None) -> None:
+    """Write model.safetensors, or shards of at most SHARD_BYTES with an index."""
+    width = 4 if kind == "F32" else 2
+    groups: list[list[_Piece]] = [[]]
+    filled = 0
+    for piece in pieces:
+        size = prod(piece.shape) * width
+        if groups[-1] and filled + size > SHARD_BYTES:
+            groups.append([])
+            filled = 0
+        groups[-1].append(piece)
+        filled += size
+    total, done = sum(prod(p.shape) for p in pieces), 0
+    weight_map = {}
+    for i, group in enumerate(groups):
+        name = "model.safetensors"
+        if len(groups) > 1:
+            name = f"model-{i + 1:05}-of-{len(groups):05}.safetensors"
+        weight_map |= {p.name: name for p in group}
+        with open(folder / name, "wb") as out:
+            out.write(write_header({p.name: (kind, p.shape) for p in group}))
+            for piece in group:
+                for rows in piece.slabs():
+                    out.write(_stored(rows, kind, piece.name))
+                    done += rows.size
+                    if progress:
+                        progress(done, total, piece.name)
+    if len(groups) > 1:
+        _save_json(
+            folder / "model.safetensors.index.json",
+            {"metadata": {"total_size": total * width}, "weight_map": weight_map},
+        )
+
+
+class _Piece:
+    """One HF tensor and how to read its rows from the GGUF file."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], read: Callable, n_rows: int) -> None:
+        self.name, self.shape, self.read, self.n_rows = name, shape, read, n_rows
+
+    def slabs(self) -> Iterator[np.ndarray]:
+        step = max(1, SLAB_ELEMENTS // self.shape[-1])
+        for start in range(0, self.n_rows, step):
+            yield self.read(start, min(start + step, self.n_rows))
+
+
+def _pieces(
+    file: GGUFFile, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
+) -> Iterator[_Piece]:
+    """Yield the HF tensors of a GGUF tensor: itself, or one per expert."""
+    info, transform = file.tensors[name], TRANSFORMS[row.transform]
+    shape = tuple(int(n) for n in info.shape)
+    hf_names = arch.sources(row, hp, layer)
+    shape = shape[1:] if len(hf_names) > 1 and len(shape) > 2 else shape
+    vector, n_rows = len(shape) == 1, prod(shape[:-1])
+    n = shape[0] if vector else n_rows
+    undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+
+    for part, hf_name in enumerate(hf_names):
+
+        def read(start: int, stop: int, first: int = part * n_rows) -> np.ndarray:
+            if vector or undo is None:
+                rows: Any = slice(first + start, first + stop)
+            else:
+                rows = first + undo(np.arange(start, stop))
+            x = _rows(file, name, info.type_id, rows)
+            x = x[:, undo(np.arange(n))] if vector and undo is not None else x
+            return transform.undo_values(x) if transform.undo_values else x
+
+        yield _Piece(hf_name, shape, read, n_rows)
+
+
+def _rows(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:
+    from ggq import quants
+
+    return quants.by_id(type_id).dequantize(np.ascontiguousarray(file.data(name)[rows]))
+
+
+def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
+    from ggq import quants
+
+    if kind == "F16" and np.abs(x).max() > F16_MAX:
+        raise UsageError(
+            f"tensor {printable(name)} is beyond F16's {F16_MAX:g}; --dtype f32 holds it"
+        )
+    return quants.get(kind).quantize(np.ascontiguousarray(x, np.float32)).tobytes()
+
+
+def _save_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class _Folder:
+    """A folder that appears under its name only when it is complete."""
+
+    def __init__(self, path: Path, force: bool) -> None:
+        self.path, self.force = path, force
+        self.temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{printable(path)}: is a file")
+        if path.is_dir() and any(path.iterdir()) and not force:
+            raise UsageError(f"{printable(path)}: is not empty; --force writes into it")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{printable(path.absolute().parent)}: no such folder")
+
+    def __enter__(self) -> Path:
+        self.temp.mkdir()
+        return self.temp
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self.path.mkdir(exist_ok=True)
+                for made in sorted(self.temp.iterdir()):
+                    os.replace(made, self.path / made.name)
+        finally:
+            shutil.rmtree(self.temp, ignore_errors=True)

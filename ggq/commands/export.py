@@ -1,0 +1,29 @@
+"""Write a Hugging Face folder back from a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ggq.commands import _conversion
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--dtype",
+    type=click.Choice(["f32", "f16", "bf16"], case_sensitive=False),
+    help="Type of the weights; default as stored, f16 for quantized ones.",
+)
+@click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+def command(model: Path, out_dir: Path, dtype: str | None, force: bool, quiet: bool) -> None:
+    """Write MODEL.gguf as a Hugging Face folder: safetensors, config, tokenizer."""
+    from ggq.converters.export import export
+    from ggq.errors import printable
+
+    with _conversion.progress_bar(quiet) as progress:
+        folder = export(model, out_dir, dtype, force, progress)
+    click.echo(printable(folder, 4096))
