@@ -110,13 +110,13 @@ def test_help_of_every_command_is_light():
 
 
 def test_closed_pipe_is_quiet(commands):
-    reader = subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.PIPE)
-    reader.wait()
-    run = subprocess.run(
-        [sys.executable, "-m", "ggq", "--help"],
-        stdout=reader.stdin,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    with subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.PIPE) as reader:
+        reader.wait()
+        run = subprocess.run(
+            [sys.executable, "-m", "ggq", "--help"],
+            stdout=reader.stdin,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     assert run.stderr == b""
     assert run.returncode == 1
