@@ -7,6 +7,7 @@ serves.
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from typing import Any
 
@@ -68,6 +69,7 @@ class ByteLevelTokenizer(Tokenizer):
 
         self.default_add_bos = pre.add_bos
         super().__init__(meta)
+        self.nfc = meta.flag("normalizer.nfc", False)  # ggq's own key, see converters/vocab.py
         vocab = mergeable(self)
         model = build_bpe(vocab, read_merges(meta), meta, ignore_merges=pre.ignore_merges)
         self._backend = Backend(model)
@@ -76,6 +78,8 @@ class ByteLevelTokenizer(Tokenizer):
         self._backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
+        if self.nfc:
+            text = unicodedata.normalize("NFC", text)
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def _piece_bytes(self, piece: str) -> bytes:

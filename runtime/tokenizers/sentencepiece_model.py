@@ -6,7 +6,7 @@ Field numbers are those of sentencepiece_model.proto. It does not know GGUF.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType
 VARINT, BYTES, FIXED32 = 0, 2, 5
@@ -56,3 +56,42 @@ def build_model(
     normalizer += field(3, int(add_dummy_prefix)) + field(4, int(remove_extra_whitespaces))
     normalizer += field(5, 1)  # escape_whitespaces
     return bytes(out) + field(2, trainer) + field(3, normalizer)
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield (number, value) of a protobuf message; stops at what is malformed."""
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while at < len(data) and shift < 64:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+        raise ValueError("a number runs over the end")
+
+    try:
+        while at < len(data):
+            tag = number()
+            kind = tag & 7
+            if kind == VARINT:
+                yield tag >> 3, number()
+                continue
+            size = number() if kind == BYTES else {1: 8, FIXED32: 4}[kind]
+            yield tag >> 3, data[at : at + size]
+            at += size
+    except (ValueError, KeyError):
+        return
+
+
+def read_normalizer(model: bytes) -> dict[str, bool]:
+    """Return add_dummy_prefix and remove_extra_whitespaces of a serialized ModelProto."""
+    flags = {3: True, 4: True}  # the defaults of NormalizerSpec
+    for number, value in fields(model):
+        if number == 3 and isinstance(value, bytes):
+            flags |= {n: bool(v) for n, v in fields(value) if n in flags}
+    return {"add_dummy_prefix": flags[3], "remove_extra_whitespaces": flags[4]}
