@@ -122,22 +122,22 @@ def peak(x, n):
 
 
 @njit
-def scale_search(x, w, n, nmax, codes):
+def scale_search(x, w, n, nmax, finite, codes):
     """Return the scale d that fits x = d * (code - nmax) best under weights ``w`` (make_qx_quants).
 
     Tries 19 inverse scales around nmax / peak; writes the codes 0 .. 2 nmax - 1 of the best.
+    ``finite`` promises finite ``x``, which saves the wrapping of nearest_int.
     """
     top = np.float32(nmax)
     best_value, magnitude = peak(x, n)
-    low, high = full(-top), full(top - np.float32(1))
     best_inverse = full(-top) / best_value
-    products, squares = _moments(x, w, n, best_inverse, low, high)
+    products, squares = _moments(x, w, n, best_inverse, nmax, finite)
     scale = select(squares != zeros(f32x16), products / squares, zeros(f32x16))
     best = scale * products
     for step in range(-9, 10):
         if step != 0:
             inverse = full(-(top + np.float32(0.1) * np.float32(step))) / best_value
-            products, squares = _moments(x, w, n, inverse, low, high)
+            products, squares = _moments(x, w, n, inverse, nmax, finite)
             better = (squares > zeros(f32x16)) & (products * products > best * squares)
             ratio = products / squares
             scale = select(better, ratio, scale)
@@ -145,79 +145,101 @@ def scale_search(x, w, n, nmax, codes):
             best_inverse = select(better, inverse, best_inverse)
     empty = magnitude < full(TINY)
     for i in range(n):
-        l = clamp(nearest(best_inverse * at(x, i)), low, high) + full(top)  # noqa: E741
+        l = _signed_level(best_inverse * at(x, i), nmax, finite) + full(top)  # noqa: E741
         put_codes(codes, i, convert(select(empty, zeros(f32x16), l), i32x16))
     return select(empty, zeros(f32x16), scale)
 
 
 @njit
-def _moments(x, w, n, inverse, low, high):
+def _signed_level(value, nmax, finite):
+    """Return nearest_int held between -nmax and nmax - 1, as float32."""
+    if finite:
+        return clamp(nearest(value), full(np.float32(-nmax)), full(np.float32(nmax - 1)))
+    return nearest_clamped(value, -nmax, nmax - 1)
+
+
+@njit
+def _moments(x, w, n, inverse, nmax, finite):
     """Return sum(w x l) and sum(w l l) for the codes l that ``inverse`` gives."""
     products, squares = zeros(f32x16), zeros(f32x16)
     for i in range(n):
         v, weight = at(x, i), at(w, i)
-        l = clamp(nearest(inverse * v), low, high)  # noqa: E741
+        l = _signed_level(inverse * v, nmax, finite)  # noqa: E741
         products = products + weight * v * l
         squares = squares + weight * l * l
     return products, squares
 
 
 @njit
-def descent_search(x, n, nmax, codes):
-    """Return the scale d that fits x = d * (code - nmax), one code at a time (make_q3_quants).
+def descent_search(x, nmax, scales, codes):
+    """Store the scales d of four groups of 16, x = d * (code - nmax) (make_q3_quants).
 
-    Weights are x squared. A round that changes nothing in a lane would not in the next one either.
+    Weights are x squared; one code moves at a time. A round that changes nothing in a lane would
+    not in the next either. Four groups go together because each step waits for a division.
     """
     zero = zeros(f32x16)
-    top = np.float32(nmax)
-    best_value, magnitude = peak(x, n)
-    inverse = full(-top) / best_value
-    current = stack(1024)
-    products, squares = zero, zero
-    for i in range(n):
-        v = at(x, i)
-        l = clamp(nearest(inverse * v), full(-top), full(top - np.float32(1)))  # noqa: E741
-        put(current, i, l)
-        weight = v * v
-        products = products + weight * v * l
-        squares = squares + weight * l * l
+    low, high = full(np.float32(-nmax)), full(np.float32(nmax - 1))
+    current, products, squares = stack(4096), stack(256), stack(256)
+    for g in range(4):
+        inverse = low / peak(x + 1024 * g, 16)[0]
+        total, total2 = zero, zero
+        for i in range(16):
+            v = at(x, 16 * g + i)
+            l = clamp(nearest(inverse * v), low, high)  # noqa: E741
+            put(current, 16 * g + i, l)
+            weight = v * v
+            total = total + weight * v * l
+            total2 = total2 + weight * l * l
+        put(products, g, total)
+        put(squares, g, total2)
     for _ in range(5):
         changed = zero != zero
-        for i in range(n):
-            v, l = at(x, i), at(current, i)  # noqa: E741
-            weight = v * v
-            others = products - weight * v * l
-            rest = squares - weight * l * l
-            new = nearest_clamped(v * rest / others, -nmax, nmax - 1)
-            with_new = others + weight * v * new
-            rest_new = rest + weight * new * new
-            better = (others > zero) & (new != l) & (rest_new > zero)
-            gain = with_new * with_new * squares > products * products * rest_new
-            better = better & gain
-            put(current, i, select(better, new, l))
-            products = select(better, with_new, products)
-            squares = select(better, rest_new, squares)
-            changed = changed | better
+        for i in range(16):
+            for g in range(4):
+                changed = changed | _move_code(x, current, products, squares, 16 * g + i, g, nmax)
         if not any_lane(changed):
             break
-    empty = magnitude < full(TINY)
-    for i in range(n):
-        l = at(current, i) + full(top)  # noqa: E741
-        put_codes(codes, i, convert(select(empty, zero, l), i32x16))
-    return select(empty | ~(squares > zero), zero, products / squares)
+    for g in range(4):
+        empty = peak(x + 1024 * g, 16)[1] < full(TINY)
+        for i in range(16 * g, 16 * g + 16):
+            l = at(current, i) - low  # noqa: E741
+            put_codes(codes, i, convert(select(empty, zero, l), i32x16))
+        squared = at(squares, g)
+        scale = at(products, g) / squared
+        put(scales, g, select(empty | ~(squared > zero), zero, scale))
+
+
+@njit
+def _move_code(x, current, products, squares, i, g, nmax):
+    """Give position ``i`` of group ``g`` the code that the others' scale asks for if it helps."""
+    zero = zeros(f32x16)
+    total, total2 = at(products, g), at(squares, g)
+    v, l = at(x, i), at(current, i)  # noqa: E741
+    weight = v * v
+    others = total - weight * v * l
+    rest = total2 - weight * l * l
+    new = nearest_clamped(v * rest / others, -nmax, nmax - 1)
+    with_new = others + weight * v * new
+    rest_new = rest + weight * new * new
+    better = (others > zero) & (new != l) & (rest_new > zero)
+    better = better & (with_new * with_new * total2 > total * total * rest_new)
+    put(current, i, select(better, new, l))
+    put(products, g, select(better, with_new, total))
+    put(squares, g, select(better, rest_new, total2))
+    return better
 
 
 @njit
 def scale_min_search(x, w, n, nmax, first, delta, steps, absolute, codes):
-    """Return (d, m) that fit x = d * code - m best under weights ``w`` (make_qkx2 and qkx3_quants).
+    """Return (d, m) that fit x = d * code - m best under weights ``w`` (make_qkx2, make_qkx3).
 
     Solves the weighted least squares for each of ``steps`` + 1 inverse scales, starting ``first``
-    levels from nmax in strides of ``delta``. ``absolute`` judges by absolute, else squared errors.
+    levels from nmax in strides of ``delta``; ``absolute`` judges by absolute, not squared, errors.
     """
     zero = zeros(f32x16)
     top = np.float32(nmax)
     low, high, sum_w, sum_x = _extent(x, w, n)
-    low = smaller(low, zero)
+    low = select(low > zero, zero, low)  # keeps -0
     empty = high <= low
     best_inverse, best_low = full(top) / (high - low), low
     scale = full(np.float32(1)) / best_inverse

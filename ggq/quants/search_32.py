@@ -220,7 +220,7 @@ def _symmetric_weighted(x, importance, blocks, stride, rows, n, levels, means):
         point_lanes(targets, blocks, block_bytes * per_row, block_bytes, first, last, per_row)
         gather(sources, int64(0), N, values)
         _weights(values, importance, stride, means, first, last, per_row, weights)
-        put_half(image, 0, scale_search(values, weights, N, levels // 2, codes))
+        put_half(image, 0, scale_search(values, weights, N, levels // 2, True, codes))
         _put_codes_32(image, 2, codes, levels)
         scatter(image, targets, block_bytes)
 

@@ -1,8 +1,8 @@
 """Encoders of the types with 256 weights a block: Q2_K Q3_K Q4_K Q5_K Q6_K.
 
-Each searches scales per group of 16 or 32 weights, rounds those to a few bits under a half-precision
-factor, and takes the codes again from the rounded scales, except where these are zero. Source:
-quantize_row_*_K_ref (without importance) and quantize_row_*_K_impl of ggml.
+Each searches scales per group of 16 or 32 weights, rounds those to a few bits under a
+half-precision factor, and takes the codes again from the rounded scales, except where these are
+zero. Source: ggml, quantize_row_*_K_ref without importance and quantize_row_*_K_impl with it.
 """
 
 import numpy as np
@@ -227,12 +227,13 @@ def _symmetric_3(x, importance, blocks, stride, rows, n):
             mean = full(np.float32(2)) * sum_of_squares(values, N) / full(np.float32(N))
             for j in range(16):
                 gather(weighers, int64(64 * j), 16, weights)
-                put(sums, j, _weigh(values + 1024 * j, weights, 16, mean))
-                put(found, j, scale_search(values + 1024 * j, weights, 16, 4, codes + 256 * j))
-            d = scale_search(found, sums, 16, 32, rounded)
+                v = values + 1024 * j
+                put(sums, j, _weigh(v, weights, 16, mean))
+                put(found, j, scale_search(v, weights, 16, 4, True, codes + 256 * j))
+            d = scale_search(found, sums, 16, 32, False, rounded)
         else:
-            for j in range(16):
-                put(found, j, descent_search(values + 1024 * j, 16, 4, codes + 256 * j))
+            for j in range(0, 16, 4):
+                descent_search(values + 1024 * j, 4, found + 64 * j, codes + 256 * j)
             d = _round_around(found, 32, rounded)
         d = put_half(image, 108, d)
         for j in range(16):
@@ -285,7 +286,7 @@ def _symmetric_6(x, importance, blocks, stride, rows, n):
             else:
                 for i in range(16):
                     put(weights, i, at(v, i) * at(v, i))
-            put(found, j, scale_search(v, weights, 16, 32, codes + 256 * j))
+            put(found, j, scale_search(v, weights, 16, 32, True, codes + 256 * j))
         extreme, magnitude = peak(found, 16)
         empty = magnitude < full(TINY)
         inverse = full(np.float32(-128)) / extreme
