@@ -8,6 +8,7 @@ from floats import distance, file_weights, float_weights
 from ggufmaker import make_tiny_llama
 
 from ggq import models
+from ggq.converters.convert import convert
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
@@ -246,3 +247,18 @@ def test_equals_transformers(settings, ids, torch_back_end):
     hp, weights = from_transformers(model, config.to_dict())
     assert distance(reference.logits(weights, hp, ids), want) <= TOLERANCE
     assert distance(torch_back_end.logits(weights, hp, ids), want) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["minimind2", "stories15M"])
+def test_converted_model_equals_transformers(name, shared_dir, tmp_path, rng, torch_back_end):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    source = shared_dir / "models" / name
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    ids = rng.integers(0, model.config.vocab_size, 64)
+    with torch.no_grad():
+        want = model(torch.as_tensor(ids)[None]).logits[0].numpy()
+    (path,) = convert(source, tmp_path / "model.gguf", "F32")
+    with open_gguf(path) as file:
+        hp = models.get(file.metadata["general.architecture"]).hparams(file)
+        assert distance(torch_back_end.logits(file_weights(file), hp, ids), want) <= TOLERANCE
