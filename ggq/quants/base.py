@@ -7,6 +7,7 @@ pre-pass may replace any of the three. It knows no type by name and nothing abou
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,12 @@ class QuantType(ABC):
         """Return the blocks that ggml's quantize_chunk would write, byte for byte."""
 
     def matmul(self) -> "Kernels":
-        """Return the kernels that multiply this type's rows."""
-        raise UsageError(f"{self.name}: no matmul kernels")
+        """Return the kernels that multiply this type's rows: ggq.quants.kernels' file of its name."""
+        try:
+            module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
+        except ModuleNotFoundError:
+            raise UsageError(f"{self.name}: ggq has no matmul kernels for this type") from None
+        return Kernels(module.few, module.many, module.rows, activations="q8")
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

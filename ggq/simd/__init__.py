@@ -29,6 +29,7 @@ from ggq.simd.ops import (
     sqrt,
     stack,
     store,
+    store_half,
     transpose16,
     vector_constant,
     vmax,

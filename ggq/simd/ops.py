@@ -469,3 +469,17 @@ def _lanes(value):
         count = value.lanes
         return lambda value: count
     return None
+
+
+@intrinsic
+def store_half(typingctx, address, value):
+    """Narrow a float32 to an IEEE half and store it."""
+    if value != types.float32:
+        return None
+
+    def codegen(context, builder, sig, args):
+        bits = isa.float_to_half(builder, args[1])
+        builder.store(bits, _pointer(builder, args[0], ir.IntType(16))).align = 1
+        return context.get_dummy_value()
+
+    return types.void(address, value), codegen

@@ -1,0 +1,89 @@
+"""What Python hands to a step: token ids, positions, which logits, cosines and sines.
+
+Arrays at fixed addresses, filled before the step; kernels only read them. It knows no kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggq.runtime.kvcache import Sequence
+from ggq.runtime.ops.rope import angles
+from ggq.runtime.plan import OUTPUTS, OUTPUTS_FEW, OUTPUTS_MANY, SEGMENTS, TOKENS, State
+
+__all__ = ["Inputs", "Part"]
+
+_SEGMENT_TOKENS = 16  # an attention item's tokens: enough to reuse a page, few enough to share out
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for logits."""
+
+    sequence: Sequence
+    ids: np.ndarray
+    wanted: np.ndarray
+
+
+class Inputs:
+    """The step's inputs for at most ``max_tokens`` tokens."""
+
+    def __init__(self, max_tokens: int, state: State, few: int):
+        self.max_tokens, self.state, self._few = max_tokens, state, few
+        self._ids = np.zeros(max_tokens, np.int64)
+        self._outputs = np.zeros(max_tokens, np.int64)
+        self._segments = np.zeros((max_tokens, 4), np.int64)
+        self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
+
+    @property
+    def ids(self) -> int:
+        """Address of the int64 token ids."""
+        return self._ids.ctypes.data
+
+    @property
+    def outputs(self) -> int:
+        """Address of the int64 indices of tokens whose logits are asked for."""
+        return self._outputs.ctypes.data
+
+    @property
+    def segments(self) -> int:
+        """Address of the attention segments (runtime/kernels/attend.py)."""
+        return self._segments.ctypes.data
+
+    def rope_table(self, rope: Any, backend: Any) -> int:
+        """Return the address of float32 [token][cos, sin][dims / 2] for a rotary embedding."""
+        if rope not in self._ropes:
+            factors = None
+            if rope.factors is not None:
+                factors = backend.weight(rope.factors).dequantized()
+            shape = (self.max_tokens, 2, rope.dims // 2)
+            self._ropes[rope] = (np.zeros(shape, np.float32), factors)
+        return self._ropes[rope][0].ctypes.data
+
+    def fill(self, parts: list[Part]) -> int:
+        """Write the inputs of a step; return the number of logits rows it will give."""
+        n_tokens = n_outputs = n_segments = 0
+        positions = np.empty(self.max_tokens, np.int64)
+        for part in parts:
+            n, start = len(part.ids), part.sequence.length
+            self._ids[n_tokens : n_tokens + n] = part.ids
+            positions[n_tokens : n_tokens + n] = np.arange(start, start + n)
+            asked = np.flatnonzero(part.wanted)
+            self._outputs[n_outputs : n_outputs + len(asked)] = asked + n_tokens
+            n_outputs += len(asked)
+            for first in range(0, n, _SEGMENT_TOKENS):
+                count = min(_SEGMENT_TOKENS, n - first)
+                address = part.sequence.table_address
+                self._segments[n_segments] = n_tokens + first, count, start + first, address
+                n_segments += 1
+            n_tokens += n
+        for rope, (table, factors) in self._ropes.items():
+            table[:n_tokens, 0], table[:n_tokens, 1] = angles(rope, positions[:n_tokens], factors)
+        words = self.state.words
+        words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
+        words[OUTPUTS_FEW] = int(n_outputs <= self._few)
+        words[OUTPUTS_MANY] = int(n_outputs > self._few)
+        return n_outputs

@@ -1,0 +1,1 @@
+"""What the compiled executor is made of; the kernels themselves stand with their operations."""

@@ -1,0 +1,36 @@
+"""Writing new keys and values into the paged cache; keys are transposed within their page."""
+
+from numba import float32, int64
+
+from ggq.jit import njit
+from ggq.runtime.kernels.attend import COUNT, FIRST_TOKEN, PAGE_TABLE, POSITION, SEGMENT_BYTES
+from ggq.runtime.kvcache import PAGE
+from ggq.simd import load
+
+# Argument slots, in bytes.
+NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 0, 8, 16, 24
+N_KV, HEAD, HEAD_V = 32, 40, 48
+KEYS, VALUES, SEGMENTS = 56, 64, 72
+
+
+@njit
+def store_new(args, first, last, size, put):
+    """Store the keys and values of segments; ``put(address, value)`` narrows a float32."""
+    n_kv, head, width = load(args + N_KV, int64), load(args + HEAD, int64), load(args + HEAD_V, int64)
+    for item in range(first, last):
+        segment = load(args + SEGMENTS, int64) + SEGMENT_BYTES * item
+        table = load(segment + PAGE_TABLE, int64)
+        for i in range(load(segment + COUNT, int64)):
+            token = load(segment + FIRST_TOKEN, int64) + i
+            position = load(segment + POSITION, int64) + i
+            page, offset = load(table + 8 * (position // PAGE), int64), position % PAGE
+            k = load(args + NEW_KEYS, int64) + token * load(args + KEY_STRIDE, int64)
+            v = load(args + NEW_VALUES, int64) + token * load(args + VALUE_STRIDE, int64)
+            to = load(args + KEYS, int64) + (page * n_kv * head * PAGE + offset) * size
+            for column in range(n_kv * head):
+                put(to + column * PAGE * size, load(k + 4 * column, float32))
+            to = load(args + VALUES, int64) + page * n_kv * PAGE * width * size
+            for kv in range(n_kv):
+                row = to + (kv * PAGE + offset) * width * size
+                for column in range(width):
+                    put(row + column * size, load(v + 4 * (kv * width + column), float32))

@@ -1,0 +1,208 @@
+"""The one compiled function that executes a plan; every thread runs it. It knows no operation.
+
+A plan is a table of rows. Threads claim chunks of a row's items from a counter and go on to the next
+row; a row of a new level waits until all items of the level before are done. A thread that lost its
+core between two chunks holds nobody up. Counters carry the step's number, so that a thread which wakes
+up in a later step notices and leaves.
+"""
+
+from numba import int64
+
+from ggq.jit import njit, njit_cached
+from ggq.runtime.kernels.atomic import (
+    CLOCK_ID,
+    SLEEP_ARGUMENT,
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call_clock,
+    call_kernel,
+    call_plain,
+    compare_exchange,
+    pause,
+)
+from ggq.simd import load, stack, store
+
+# A row of the table, int64 each.
+KERNEL, ARGS, ITEMS, ITEMS_SLOT, CHUNK, LEVEL = range(6)
+ROW_FIELDS = 6
+# The control block: int64 each, the hot ones on cache lines of their own.
+STEP, STOP, TABLE, N_ROWS, COUNTERS, STATE = 0, 8, 16, 17, 18, 19
+YIELD, SLEEP, CLOCK, SLICE_NS, PROFILE, N_LEVELS = 20, 21, 22, 23, 24, 25
+CONTROL_WORDS = 40
+ACTIVE = 32  # workers inside a step
+# Per row a cache line for claims, per level one for the items left.
+LINE = 64
+_STEP_SHIFT = 40  # claims: step number above, next item below
+_ITEM_MASK = (1 << _STEP_SHIFT) - 1
+_SPINS, _YIELDS = 2000, 50
+
+FINISHED, STOPPED, STALE = -1, -2, -3
+
+
+@njit
+def _word(control, index):
+    return load(control + 8 * index, int64)
+
+
+@njit
+def _now(control, buffer):
+    """Return monotonic nanoseconds, 0 where there is no clock."""
+    clock = _word(control, CLOCK)
+    if clock == 0:
+        return int64(0)
+    call_clock(clock, int64(CLOCK_ID), buffer)
+    return load(buffer, int64) * 1000000000 + load(buffer + 8, int64)
+
+
+@njit
+def _relax(control, turns):
+    """Spin first, then offer the core, then sleep: a waiting thread must not starve a working one."""
+    if turns < _SPINS:
+        pause()
+    elif turns < _SPINS + _YIELDS:
+        call_plain(_word(control, YIELD), int64(0))
+    else:
+        call_plain(_word(control, SLEEP), int64(SLEEP_ARGUMENT))
+
+
+@njit
+def _await_level(control, left, step):
+    """Wait until no item of a level is left; return False if stopped or if the step is over."""
+    turns = 0
+    while True:
+        value = atomic_load(left)
+        if value >> _STEP_SHIFT != step:
+            return False
+        if value & _ITEM_MASK == 0:
+            return True
+        if atomic_load(control + 8 * STOP):
+            return False
+        _relax(control, turns)
+        turns += 1
+
+
+@njit
+def _claim(counter, chunk, items, step):
+    """Return the first item of a claimed chunk; -1: none left, -2: the step is over."""
+    while True:
+        value = atomic_load(counter)
+        if value >> _STEP_SHIFT != step:
+            return int64(-2)
+        first = value & _ITEM_MASK
+        if first >= items:
+            return int64(-1)
+        if compare_exchange(counter, value, value + chunk):
+            return first
+
+
+@njit
+def _run_row(row, counter, left, items, step):
+    """Execute chunks of a row until none is left; return False if the step is over."""
+    chunk, kernel, args = _field(row, CHUNK), _field(row, KERNEL), _field(row, ARGS)
+    while True:
+        first = _claim(counter, chunk, items, step)
+        if first == -1:
+            return True
+        if first == -2:
+            return False
+        last = min(first + chunk, items)
+        call_kernel(kernel, args, first, last)
+        atomic_add(left, first - last)
+
+
+@njit
+def _field(row, index):
+    return load(row + 8 * index, int64)
+
+
+@njit_cached
+def walk(control, start, step):
+    """Execute the plan from row ``start``; return FINISHED, STOPPED, STALE or the row to go on from.
+
+    Returns early at a row after SLICE_NS nanoseconds (0: never), so that a caller in Python can look
+    at signals. With PROFILE set it adds each row's nanoseconds to the table there.
+    """
+    scratch = stack(64)
+    table, n_rows = _word(control, TABLE), _word(control, N_ROWS)
+    counters, state = _word(control, COUNTERS), _word(control, STATE)
+    levels = counters + LINE * n_rows
+    slice_ns, profile = _word(control, SLICE_NS), _word(control, PROFILE)
+    deadline = _now(control, scratch) + slice_ns if slice_ns else int64(0)
+    before = _now(control, scratch) if profile else int64(0)
+    level = _field(table + 8 * ROW_FIELDS * start, LEVEL) if start else int64(0)
+    for index in range(start, n_rows):
+        row = table + 8 * ROW_FIELDS * index
+        if _field(row, LEVEL) != level:
+            if not _await_level(control, levels + LINE * level, step):
+                return int64(STOPPED if atomic_load(control + 8 * STOP) else STALE)
+            level = _field(row, LEVEL)
+            if slice_ns and _now(control, scratch) > deadline:
+                return int64(index)
+        items = _field(row, ITEMS) * load(state + 8 * _field(row, ITEMS_SLOT), int64)
+        if not _run_row(row, counters + LINE * index, levels + LINE * level, items, step):
+            return int64(STALE)
+        if atomic_load(control + 8 * STOP):
+            return int64(STOPPED)
+        if profile:
+            after = _now(control, scratch)
+            store(profile + 8 * index, load(profile + 8 * index, int64) + after - before)
+            before = after
+    if not _await_level(control, levels + LINE * level, step):
+        return int64(STOPPED if atomic_load(control + 8 * STOP) else STALE)
+    return int64(FINISHED)
+
+
+@njit_cached
+def serve(control, last_step, patience):
+    """A worker's loop: wait for a step after ``last_step``, execute it, repeat.
+
+    Returns the last step seen after ``patience`` turns without work, or -1 when told to stop for good
+    (step number -1).
+    """
+    turns = 0
+    while turns < patience:
+        step = atomic_load(control + 8 * STEP)
+        if step < 0:
+            return int64(-1)
+        if step != last_step:
+            last_step = step
+            atomic_add(control + 8 * ACTIVE, 1)
+            walk(control, 0, step)
+            atomic_add(control + 8 * ACTIVE, -1)
+            turns = 0
+        else:
+            _relax(control, turns)
+            turns += 1
+    return last_step
+
+
+@njit_cached
+def prepare(control, step):
+    """Reset the counters of a plan for ``step`` and publish it to the workers."""
+    table, n_rows = _word(control, TABLE), _word(control, N_ROWS)
+    counters, state = _word(control, COUNTERS), _word(control, STATE)
+    levels = counters + LINE * n_rows
+    tag = step << _STEP_SHIFT
+    for level in range(_word(control, N_LEVELS)):
+        atomic_store(levels + LINE * level, tag)
+    for index in range(n_rows):
+        row = table + 8 * ROW_FIELDS * index
+        atomic_store(counters + LINE * index, tag)
+        items = _field(row, ITEMS) * load(state + 8 * _field(row, ITEMS_SLOT), int64)
+        atomic_add(levels + LINE * _field(row, LEVEL), items)
+    atomic_store(control + 8 * STEP, step)
+
+
+@njit_cached
+def abandon(control):
+    """Stop the step under way: no further chunk is claimed; return when every worker has left."""
+    n_rows, counters = _word(control, N_ROWS), _word(control, COUNTERS)
+    atomic_store(control + 8 * STOP, 1)
+    for index in range(n_rows):
+        atomic_store(counters + LINE * index, 0)  # step 0 never runs: claims find the step over
+    turns = 0
+    while atomic_load(control + 8 * ACTIVE) != 0:
+        _relax(control, turns)
+        turns += 1
+    atomic_store(control + 8 * STOP, 0)

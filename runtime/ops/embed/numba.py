@@ -1,0 +1,21 @@
+"""embed as plan rows: a token's row is decoded by its block type's kernel."""
+
+from ggq.runtime.backends.numba import compiled
+from ggq.runtime.plan import TOKENS
+
+
+def run(backend, name):
+    """Record the decoding of one row of the table ``name`` per token."""
+    weight = backend.weight(name)
+    n_rows, width = weight.shape
+
+    def make(value, form, residual):
+        out = backend.new(value)
+        state = backend.recorder.state.address()
+        args = [weight.address, weight.row_bytes, n_rows, width, backend.inputs.ids, 8]
+        args += [out, out.stride, 0, 0, state]
+        kernel = compiled(backend.kernels(weight).rows)
+        backend.recorder.row("embed", kernel, args, items=1, writes=[out])
+        return out
+
+    return backend.value(width, TOKENS, make)

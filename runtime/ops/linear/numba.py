@@ -1,0 +1,45 @@
+"""linear as plan rows: the block type's own kernel over groups of weight rows."""
+
+from ggq.errors import ModelError
+from ggq.quants.kernels.abi import GROUP
+from ggq.runtime.backends.numba import compiled
+
+_CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
+
+
+def run(backend, x, name, bias=None):
+    """Record y = x @ W.T (+ b); a residual that is added next is fused into the last step."""
+    weight = backend.weight(name)
+    n_rows, n_cols = weight.shape
+    if n_cols != x.width:
+        raise ModelError(f"tensor {name} has {n_cols} columns, its input {x.width}")
+
+    def make(value, form, residual):
+        kernels = backend.kernels(weight)
+        source, out = x.form(kernels.activations), backend.new(value)
+        state = backend.recorder.state.address(x.slot)
+        args = [weight.address, weight.row_bytes, n_rows, n_cols, source, source.stride]
+        args += [out, out.stride, backend.weight(bias).vector if bias else 0, residual or 0, state]
+        reads = [source] if residual is None else [source, residual]
+        groups = -(-n_rows // GROUP)
+        for variant, slot in backend.matmul_variants(x.slot):
+            chunk = 2 if variant == "many" else _chunk(weight.row_bytes, groups)
+            backend.recorder.row(
+                f"linear {weight.type.name}",
+                compiled(getattr(kernels, variant)),
+                args,
+                items=groups,
+                slot=slot,
+                chunk=chunk,
+                reads=reads,
+                writes=[out],
+            )
+        return out
+
+    make.adds = True
+    return backend.value(n_rows, x.slot, make)
+
+
+def _chunk(row_bytes, groups):
+    """Return the groups of a chunk: about 48 KiB of weights, at least 8 chunks in all."""
+    return max(1, min(_CHUNK_BYTES // (row_bytes * GROUP), groups // 8))

@@ -1,0 +1,177 @@
+"""A recorded forward pass: a flat table of kernel calls with buffers, sorted into levels.
+
+Recording appends rows that read and write buffers, each written once. ``finish`` gives every row a
+level (one more than the highest it depends on), so that rows of one level run side by side, and
+places buffers whose lives do not overlap in the same memory. It knows no operation and no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ggq.runtime.kernels.walk import LINE, ROW_FIELDS
+
+__all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State"]
+
+_ALIGN = 64
+
+# Slots of the state: counts that rows multiply their items by.
+TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY = range(6)
+_STATE_WORDS = 16
+
+
+class State:
+    """The counts that change from step to step, at one address that kernels know."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(_STATE_WORDS, np.int64)
+        self.words[ONE] = 1
+
+    def address(self, slot: int = 0) -> int:
+        """Return the address of a slot."""
+        return self.words.ctypes.data + 8 * slot
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory for one value: ``stride`` bytes for each of the plan's tokens."""
+
+    stride: int
+    slot: int = TOKENS
+    address: int = 0
+    born: int = -1
+    dies: int = -1
+
+
+@dataclass(eq=False)
+class _Row:
+    label: str
+    kernel: Any
+    args: list[int | Buffer]
+    items: int
+    slot: int
+    chunk: int
+    reads: Sequence[Any]
+    writes: Sequence[Any]
+    level: int = 0
+
+
+@dataclass
+class Plan:
+    """The executable form: tables of int64 whose addresses the executor takes."""
+
+    table: np.ndarray
+    counters: np.ndarray
+    labels: list[str]
+    n_levels: int
+    state_address: int
+    output: Buffer
+    keep: list[Any] = field(repr=False, default_factory=list)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.labels)
+
+
+class Recorder:
+    """Collects rows for at most ``max_tokens`` tokens a step."""
+
+    def __init__(self, max_tokens: int, state: State):
+        self.max_tokens = max_tokens
+        self.state = state
+        self._rows: list[_Row] = []
+        self._level_of: dict[int, int] = {}  # id of a buffer or resource -> level of its last writer
+        self._readers: dict[int, int] = {}  # -> highest level that reads it
+
+    def buffer(self, stride: int, slot: int = TOKENS) -> Buffer:
+        """Declare a buffer of ``stride`` bytes per token."""
+        return Buffer(-(-stride // _ALIGN) * _ALIGN, slot)
+
+    def row(
+        self,
+        label: str,
+        kernel: Any,
+        args: list[int | Buffer],
+        *,
+        items: int,
+        slot: int = TOKENS,
+        chunk: int = 1,
+        reads: Sequence[Any] = (),
+        writes: Sequence[Any] = (),
+    ) -> None:
+        """Append a kernel call over ``items`` times state[slot] items.
+
+        ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's cache).
+        """
+        level = 0
+        for item in reads:
+            level = max(level, self._level_of.get(id(item), -1) + 1)
+        for item in writes:
+            level = max(level, self._level_of.get(id(item), -1) + 1)
+            level = max(level, self._readers.get(id(item), -1) + 1)
+        for item in reads:
+            self._readers[id(item)] = max(level, self._readers.get(id(item), -1))
+        for item in writes:
+            self._level_of[id(item)] = level
+        self._rows.append(
+            _Row(label, kernel, args, items, slot, chunk, tuple(reads), tuple(writes), level)
+        )
+
+    def finish(self, output: Buffer) -> Plan:
+        """Order rows by level, place buffers and build the tables."""
+        rows = sorted(self._rows, key=lambda r: r.level)  # stable
+        arena = self._place(rows, output)
+        n_slots = sum(len(r.args) for r in rows)
+        args = np.zeros(n_slots, np.int64)
+        table = np.zeros((len(rows), ROW_FIELDS), np.int64)
+        at = 0
+        for i, row in enumerate(rows):
+            values = [a.address if isinstance(a, Buffer) else a for a in row.args]
+            args[at : at + len(values)] = values
+            address = args.ctypes.data + 8 * at
+            kernel = row.kernel.address
+            table[i] = kernel, address, row.items, row.slot, row.chunk, row.level
+            at += len(values)
+        n_levels = rows[-1].level + 1
+        counters = _aligned((len(rows) + n_levels) * LINE)
+        keep = [arena, args, self.state, *{id(r.kernel): r.kernel for r in rows}.values()]
+        labels = [r.label for r in rows]
+        return Plan(table, counters, labels, n_levels, self.state.address(), output, keep)
+
+    def _place(self, rows: list[_Row], output: Buffer) -> np.ndarray:
+        """Give buffers addresses: first fit among those alive at the same levels."""
+        for row in rows:
+            for b in (*row.reads, *row.writes):
+                if isinstance(b, Buffer):
+                    b.born = row.level if b.born < 0 else b.born
+                    b.dies = max(b.dies, row.level)
+        output.dies = rows[-1].level + 1
+        seen: dict[int, Buffer] = {
+            id(b): b for r in rows for b in r.writes if isinstance(b, Buffer)
+        }
+        placed: list[tuple[int, int, Buffer]] = []
+        for b in sorted(seen.values(), key=lambda b: b.born):
+            size = b.stride * self.max_tokens
+            start = 0
+            for other_start, other_end, other in sorted(placed, key=lambda p: p[0]):
+                if other.dies >= b.born and other.born <= b.dies:
+                    if start + size <= other_start:
+                        break
+                    start = max(start, other_end)
+            placed.append((start, start + size, b))
+            b.address = start
+        arena = _aligned(max((end for _, end, _ in placed), default=0) + 4096)
+        for b in seen.values():
+            b.address += arena.ctypes.data
+        return arena
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    """Return zeroed bytes that begin on a cache line."""
+    raw = np.zeros(nbytes + _ALIGN, np.uint8)
+    offset = -raw.ctypes.data % _ALIGN
+    return raw[offset : offset + nbytes]

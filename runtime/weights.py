@@ -1,0 +1,70 @@
+"""A model's tensors by name: blocks in the file's mapping, zero copy, with addresses for kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from ggq import quants
+from ggq.gguf import GGUFFile
+
+__all__ = ["Tensor", "Weights"]
+
+
+class Tensor:
+    """One tensor: ``raw`` uint8 (rows, row bytes) holds blocks of ``type``; ``shape`` rows first."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], type_id: int, raw: np.ndarray):
+        self.name, self.shape, self.raw = name, shape, raw
+        self.type = quants.by_id(type_id)
+
+    @property
+    def address(self) -> int:
+        return self.raw.ctypes.data
+
+    @property
+    def row_bytes(self) -> int:
+        return self.raw.shape[1]
+
+    def dequantized(self) -> np.ndarray:
+        """Return the values as float32 in the tensor's shape."""
+        return self.type.dequantize(self.raw).reshape(self.shape)
+
+    @cached_property
+    def _padded(self) -> np.ndarray:
+        values = self.dequantized().ravel()
+        padded = np.zeros(-(-values.size // 16) * 16 + 16, np.float32)
+        padded[: values.size] = values
+        return padded
+
+    @property
+    def vector(self) -> int:
+        """Address of the values as float32, padded so that whole vectors may be read."""
+        return self._padded.ctypes.data
+
+
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a GGUF file."""
+
+    def __init__(self, gguf: GGUFFile):
+        self._gguf = gguf
+        self._tensors: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            info = self._gguf.tensors[name]
+            raw = self._gguf.data(name)
+            shape = tuple(int(n) for n in info.shape)
+            self._tensors[name] = Tensor(name, shape, info.type_id, raw)
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gguf.tensors)
+
+    def __len__(self) -> int:
+        return len(self._gguf.tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._gguf.tensors
