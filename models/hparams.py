@@ -177,6 +177,8 @@ def check(hp: HParams) -> None:
                 f"{hp.arch}: {hp.heads(i)} heads over {hp.heads_kv(i)} key-value heads"
             )
     if hp.rope.dims > hp.head_dim or hp.rope.dims % 2 or hp.rope.base <= 0 or hp.rope.factor <= 0:
-        raise ModelError(f"{hp.arch}: rotary settings {hp.rope} do not fit heads of {hp.head_dim}")
+        r = hp.rope
+        what = f"{r.dims} rotary dimensions, base {r.base}, factor {r.factor}"
+        raise ModelError(f"{hp.arch}: {what} do not fit heads of {hp.head_dim}")
     if hp.n_expert_used > hp.n_expert:
         raise ModelError(f"{hp.arch}: {hp.n_expert_used} experts used of {hp.n_expert}")

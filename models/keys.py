@@ -18,7 +18,8 @@ def head_width(config: Mapping[str, Any]) -> int | None:
     if config.get("head_dim"):
         return config["head_dim"]
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
+    whole = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
+    return hidden // heads if whole and hidden % heads == 0 else None
 
 
 def _rope_type(config: Mapping[str, Any]) -> str | None:
