@@ -95,7 +95,10 @@ class ChatTemplate:
         given["add_generation_prompt"] = add_generation_prompt
         with self._lock:
             budget = Budget(_size(messages) + _size(given))
-            attempts = (self._render(m, given, budget) for m in _readings(_checked(messages)))
+            # some templates test for "defined" what transformers passes as null
+            spare = {name: value for name, value in given.items() if value is not None}
+            read = list(_readings(_checked(messages)))
+            attempts = (self._render(m, g, budget) for g in (given, spare) for m in read)
             first = next(attempts)
             done = (first, *attempts) if isinstance(first, GGQError) else (first,)
         result = next((r for r in done if not isinstance(r, GGQError)), first)
@@ -112,7 +115,7 @@ class ChatTemplate:
     ) -> list[Segment] | GGQError:
         marked = {name: Text.own(text) for name, text in self.special_tokens.items()}
         try:
-            environment, template = self._template("tool_use" if given["tools"] else "", budget)
+            environment, template = self._template("tool_use" if given.get("tools") else "", budget)
             context = template.new_context(marked | given | {"messages": messages})
             environment.budget = budget
             pieces, size = [], 0
