@@ -1,3 +1,28 @@
-"""ggq: a GGUF converter and inference runtime in pure Python."""
+"""ggq: a GGUF converter and inference runtime in pure Python.
+
+Names are imported when first used, so that ``import ggq`` stays light.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "ggq.runtime.model",
+    "Model": "ggq.runtime.model",
+    "convert": "ggq.converters.convert",
+    "evaluate": "ggq.runtime.evaluation",
+    "GGQError": "ggq.errors",
+}
+__all__ = ["GGQError", "Model", "__version__", "convert", "evaluate", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ggq' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,228 @@
+"""The public model: a GGUF file opened for generation. It joins engine, tokenizer and template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggq import models
+from ggq.errors import ModelError, UsageError
+from ggq.gguf import GGUFFile, open_gguf, validate_model
+from ggq.models.base import HParams
+
+__all__ = ["Model", "Session", "load"]
+
+_DEFAULT_CONTEXT = 4096
+
+
+class Session:
+    """One sequence of a model and its place in the cache."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._sequence = model.engine.sequence()
+        self.ids: list[int] = []
+
+    def evaluate(self, ids: Sequence[int]) -> np.ndarray:
+        """Append token ids; return the logits after the last one, float32 (n_vocab,)."""
+        logits = self._model.engine.evaluate(self._sequence, ids)
+        self.ids.extend(int(i) for i in ids)
+        return logits
+
+    def truncate(self, n: int) -> None:
+        """Keep the first ``n`` tokens only."""
+        self._sequence.truncate(n)
+        del self.ids[n:]
+
+    @property
+    def n_ctx(self) -> int:
+        return self._model.n_ctx
+
+    def close(self) -> None:
+        """Give the cache's pages back."""
+        self._sequence.free()
+        self.ids.clear()
+
+
+class Model:
+    """A model in memory: mapped weights, tokenizer, cache. Not for several threads at a time."""
+
+    def __init__(
+        self,
+        gguf: GGUFFile,
+        *,
+        n_ctx: int | None = None,
+        threads: int | None = None,
+        cache_type: str = "f16",
+        vocab_only: bool = False,
+    ):
+        self.gguf = gguf
+        self.warnings = validate_model(gguf, vocab_only=vocab_only)
+        self.vocab_only = vocab_only
+        self._cache_type, self._threads = cache_type, threads
+        self._architecture = models.get(str(gguf.metadata["general.architecture"]))
+        if not vocab_only:
+            self.hparams: HParams = self._architecture.hparams(gguf)
+            self._architecture.check(gguf, self.hparams)
+            self.n_ctx = _context(n_ctx, self.hparams)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads; the mapping goes with the last reference."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
+    @cached_property
+    def engine(self) -> Any:
+        """The CPU engine; compiled and allocated on first use."""
+        if self.vocab_only:
+            raise UsageError("the model was opened with vocab_only")
+        from ggq.runtime.engine import Engine
+        from ggq.runtime.threads import default_threads
+        from ggq.runtime.weights import Weights
+
+        return Engine(
+            self._architecture,
+            self.hparams,
+            Weights(self.gguf),
+            n_ctx=self.n_ctx,
+            n_threads=self._threads or default_threads(),
+            kind=self._cache_type,
+        )
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer built from the file's metadata."""
+        from ggq.runtime.tokenizers import tokenizer_from_gguf
+
+        return tokenizer_from_gguf(self.gguf)
+
+    def tokenize(
+        self, text: str, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Return the token ids of a text."""
+        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids."""
+        return self.tokenizer.decode(list(ids))
+
+    def session(self) -> Session:
+        """Return a new, empty sequence."""
+        return Session(self)
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Return the logits after each token of a fresh sequence, float32 (len(ids), n_vocab)."""
+        sequence = self.engine.sequence()
+        try:
+            return self.engine.evaluate(sequence, ids, every=True)
+        finally:
+            sequence.free()
+
+    def embed(self, texts: Iterable[str]) -> np.ndarray:
+        """Return one normalized vector per text, float32 (n_texts, n_embd)."""
+        return np.stack([self.engine.embed(self.tokenize(t)) for t in texts])
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 128,
+        stop: str | Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Yield the continuation of a prompt in pieces of text."""
+        from ggq.runtime.generation import generate
+
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        session = self.session()
+        try:
+            params = self.sampling(sampling)
+            for piece in generate(
+                session, self.tokenizer, ids, params, max_tokens=max_tokens, stop=_strings(stop)
+            ):
+                if piece.text:
+                    yield piece.text
+        finally:
+            session.close()
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int = 512,
+        stop: str | Sequence[str] = (),
+        tools: Sequence[Any] | None = None,
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Yield the assistant's answer to a conversation in pieces of text."""
+        ids = self.chat_ids(messages, tools=tools)
+        yield from self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
+
+    def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
+        """Return the token ids of a conversation under the model's own template."""
+        from ggq.runtime.conversation import encode_segments
+
+        return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
+
+    @cached_property
+    def template(self) -> Any:
+        """The chat template."""
+        from ggq.runtime.template import ChatTemplate
+
+        return ChatTemplate.from_gguf(self.gguf)
+
+    def sampling(self, flags: Mapping[str, Any]) -> Any:
+        """Return sampling parameters: ``flags``, else the file's, else the defaults."""
+        from ggq.runtime.sampling import SamplingParams
+
+        return SamplingParams.resolve(dict(flags), self.gguf.metadata)
+
+
+def _strings(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _context(asked: int | None, hp: HParams) -> int:
+    """Return the context length: what was asked for, else the trained one up to 4096."""
+    if asked is None or asked == 0:
+        return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
+    if asked < 1:
+        raise UsageError(f"a context of {asked} tokens is not possible")
+    return asked
+
+
+def load(
+    path: str | Path,
+    *,
+    n_ctx: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    cache_type: str = "f16",
+    vocab_only: bool = False,
+) -> Model:
+    """Open a GGUF file for generation; the weights are mapped, nothing is copied.
+
+    ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: the trained length).
+    ``cache_type``: f16 or f32. Raises GGQError where the file or an option is at fault.
+    """
+    if device not in ("cpu", "auto"):
+        raise UsageError(f"device {device}: only cpu is supported so far")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"threads must be in 1..1024, not {threads}")
+    gguf = open_gguf(path)
+    try:
+        return Model(
+            gguf, n_ctx=n_ctx, threads=threads, cache_type=cache_type, vocab_only=vocab_only
+        )
+    except KeyError as error:  # an architecture whose table asks for what validation let pass
+        raise ModelError(f"the file has no {error.args[0]}") from None
