@@ -163,7 +163,8 @@ def _fast_spm(
     text = str((files.json.get("normalizer"), files.json.get("pre_tokenizer")))
     prepends = "'Prepend'" in text or "'prepend_scheme': 'first'" in text
     prepends = prepends or "'prepend_scheme': 'always'" in text
-    return [*_items("llama", "default", tokens), _flag("add_space_prefix", prepends)]
+    items = _items("llama", "default", tokens)
+    return items if prepends else [*items, _flag("add_space_prefix", False)]
 
 
 def _gemma4(

@@ -30,11 +30,8 @@ PUNCTUATION_RUNS = r"[\p{P}\$\+<=>\^~\|`]+"
 # The same split in other words: what tokenizer.json says -> what the table has.
 SAME_STEPS = {
     r" ?[^(\s|[.,!?…。，、।۔،])]+": (BLOOM,),
-    r"[\p{P}\$\+<=>\^~\|]+": (PUNCTUATION_RUNS,),
 }
-SAME_SEQUENCES = {  # Falcon: digits are cut in threes whether or not they were set apart before
-    (PUNCTUATION_RUNS, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"): "falcon",
-}
+SAME_SEQUENCES = {(PUNCTUATION_RUNS, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"): "default"}
 # Ids that mean one and the same split: the one that each architecture's files carry.
 USUAL_ID = {
     "granite": "refact", "granitemoe": "refact", "starcoder2": "starcoder", "phi2": "phi-2",

@@ -109,14 +109,15 @@ class Specials:
             self.texts.setdefault("sep", self.texts["eos"])
 
     def resolve(self, tokens: list[str]) -> None:
-        """Find the ids: by text among added tokens, else config.json's, else by text anywhere."""
+        """Find the ids: by text among added tokens, else config.json's; BOS and EOS by any text."""
         added = {a.text: i for i, a in reversed(self.files.added.items())}
         for name in (*NAMED, "eot", "eom"):
             number: Any = added.get(self.texts[name]) if name in self.texts else None
             if number is None:
                 number = self.files.model_config.get(f"{name}_token_id")
-            if (isinstance(number, bool) or not isinstance(number, int)) and name in self.texts:
-                number = tokens.index(self.texts[name]) if self.texts[name] in tokens else None
+            text = self.texts.get(name)
+            if not isinstance(number, int) and name in ("bos", "eos") and text in tokens:
+                number = tokens.index(text)
             if isinstance(number, bool) or not isinstance(number, int):
                 continue
             if 0 <= number < len(tokens):

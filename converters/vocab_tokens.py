@@ -135,9 +135,6 @@ def fast_spm_tokens(files: TokenizerFiles, n_vocab: int | None) -> TokenList:
         BYTE if kind == NORMAL and BYTE_TOKEN.fullmatch(text) else kind
         for text, kind in zip(tokens.texts, tokens.types, strict=True)
     ]
-    unknown = files.model.get("unk_token")
-    if unknown in tokens.texts:
-        types[tokens.texts.index(unknown)] = UNKNOWN
     default = {NORMAL: -float(len(merges)), UNUSED: PADDING_SCORE, BYTE: 0.0}
     scores = [
         -float(ranks[text]) if kind == NORMAL and text in ranks else default.get(kind, ADDED_SCORE)

@@ -114,7 +114,7 @@ class Tokenizer:
             if text := self.tokens[i]:
                 self._specials.setdefault(text[0], []).append((rank, text, i))
         name, arch = (str(meta.source.get(f"general.{k}", "")) for k in ("name", "architecture"))
-        self._strip_left, self._strip_right = specials.strip_rules(
+        self.strips_left, self.strips_right = specials.strip_rules(
             name, arch, self.pre, self.ids, ordered
         )
 
@@ -164,9 +164,9 @@ class Tokenizer:
 
     def _cut(self, text: str, special: str, token: int) -> list[str | int]:
         pieces = text.split(special)
-        if token in self._strip_left:
+        if token in self.strips_left:
             pieces[:-1] = [piece.rstrip(ASCII_SPACE) for piece in pieces[:-1]]
-        if token in self._strip_right:
+        if token in self.strips_right:
             pieces[1:] = [piece.lstrip(ASCII_SPACE) for piece in pieces[1:]]
         parts: list[str | int] = []
         for i, piece in enumerate(pieces):

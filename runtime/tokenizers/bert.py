@@ -1,7 +1,8 @@
 """``tokenizer.ggml.model`` = bert: WordPiece for embedding models.
 
 Greedy longest match as in llama.cpp's llm_tokenizer_wpm: a word begins with U+2581, continuations
-do not. It does not know models or pooling.
+do not; text is cleaned as BERT does (nonspacing accents only, all of Unicode's decompositions). It
+does not know models or pooling.
 """
 
 from __future__ import annotations
@@ -56,14 +57,13 @@ class WordPieceTokenizer(Tokenizer):
         if self.strip_accents:
             text = unicodedata.normalize("NFD", text)
         out: list[str] = []
+        accents = "Mn" if self.strip_accents else None
         for char in text:
             category = unicodedata.category(char)
             if char.isspace() or category[0] == "Z":
                 out.append(" ")
             elif (
-                char == "\ufffd"
-                or category in ("Cc", "Cf")
-                or (self.strip_accents and category[0] == "M")
+                char == "\ufffd" or category[0] == "C" or (self.strip_accents and category == "Mn")
             ):
                 continue
             elif stands_alone(char, category):

@@ -1,0 +1,37 @@
+"""``ggq tokenize FILE TEXT``: token ids and texts of a text, by a GGUF file's own tokenizer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(name="tokenize", short_help="Show how a model's tokenizer splits a text.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("text")
+@click.option("--ids", "ids_only", is_flag=True, help="Only the ids, on one line.")
+@click.option("--no-bos", is_flag=True, help="Without the BOS and EOS tokens that the file adds.")
+@click.option("--parse-special", is_flag=True, help="Turn typed control tokens into their ids.")
+def command(file: Path, text: str, ids_only: bool, no_bos: bool, parse_special: bool) -> None:
+    """Show the tokens of TEXT ("-" reads it from standard input) for the GGUF FILE."""
+    from ggq.errors import printable
+    from ggq.gguf import open_gguf
+    from ggq.runtime.tokenizers import tokenizer_from_gguf
+
+    if text == "-":
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    with open_gguf(file) as gguf:
+        tokenizer = tokenizer_from_gguf(gguf)
+    ids = tokenizer.encode(text, add_special=not no_bos, parse_special=parse_special)
+    if ids_only:
+        click.echo(" ".join(map(str, ids)))
+        return
+    for token in ids:
+        data = tokenizer.token_bytes(token)
+        try:
+            shown = printable(data.decode())
+        except UnicodeDecodeError:  # half a character
+            shown = "".join(f"<0x{byte:02X}>" for byte in data)
+        click.echo(f"{token:>8}  '{shown}'")
