@@ -3,10 +3,10 @@
 import numpy as np
 
 from ggq.quants.packing import join_blocks, join_planes, split_planes, view_blocks
-from ggq.quants.searched import SearchedType, by_block, flat, widen
+from ggq.quants.searched import MinimumType, by_block, flat
 
 
-class Q2_K(SearchedType):
+class Q2_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q2_K", 10, 256, 84
@@ -23,17 +23,6 @@ class Q2_K(SearchedType):
         scales = params["sc"] | (params["mn"] << np.uint8(4))
         qs = join_planes(by_block(codes, 256), 32, 2)
         return join_blocks(self.layout, scales=scales, qs=qs, d=params["d"], dmin=params["dmin"])
-
-    def scales(self, params):
-        with np.errstate(all="ignore"):
-            return flat(widen(params["d"]) * params["sc"]), flat(
-                widen(params["dmin"]) * params["mn"]
-            )
-
-    def quantize(self, x, importance=None):
-        from ggq.quants.search_k import affine
-
-        return affine(self, x, importance)
 
 
 TYPE = Q2_K()

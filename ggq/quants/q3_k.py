@@ -35,8 +35,7 @@ class Q3_K(SearchedType):
 
     def scales(self, params):
         signed = params["sc"].astype(np.int8) - np.int8(32)
-        with np.errstate(all="ignore"):
-            return flat(widen(params["d"]) * signed), None
+        return flat(widen(params["d"]) * signed), None
 
     def quantize(self, x, importance=None):
         from ggq.quants.search_k import symmetric_3

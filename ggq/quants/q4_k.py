@@ -10,10 +10,10 @@ from ggq.quants.packing import (
     split_scales_and_mins,
     view_blocks,
 )
-from ggq.quants.searched import SearchedType, by_block, flat, widen
+from ggq.quants.searched import MinimumType, by_block, flat
 
 
-class Q4_K(SearchedType):
+class Q4_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q4_K", 12, 256, 144
@@ -30,17 +30,6 @@ class Q4_K(SearchedType):
         scales = join_scales_and_mins(params["sc"], params["mn"])
         qs = join_planes(by_block(codes, 256), 32, 4)
         return join_blocks(self.layout, d=params["d"], dmin=params["dmin"], scales=scales, qs=qs)
-
-    def scales(self, params):
-        with np.errstate(all="ignore"):
-            return flat(widen(params["d"]) * params["sc"]), flat(
-                widen(params["dmin"]) * params["mn"]
-            )
-
-    def quantize(self, x, importance=None):
-        from ggq.quants.search_k import affine
-
-        return affine(self, x, importance)
 
 
 TYPE = Q4_K()

@@ -10,10 +10,10 @@ from ggq.quants.packing import (
     split_scales_and_mins,
     view_blocks,
 )
-from ggq.quants.searched import SearchedType, by_block, flat, widen
+from ggq.quants.searched import MinimumType, by_block, flat
 
 
-class Q5_K(SearchedType):
+class Q5_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q5_K", 13, 256, 176
@@ -39,17 +39,6 @@ class Q5_K(SearchedType):
             qh=join_planes(codes >> np.uint8(4), 32, 1),
             qs=join_planes(codes & np.uint8(15), 32, 4),
         )
-
-    def scales(self, params):
-        with np.errstate(all="ignore"):
-            return flat(widen(params["d"]) * params["sc"]), flat(
-                widen(params["dmin"]) * params["mn"]
-            )
-
-    def quantize(self, x, importance=None):
-        from ggq.quants.search_k import affine
-
-        return affine(self, x, importance)
 
 
 TYPE = Q5_K()

@@ -26,8 +26,7 @@ class Q6_K(SearchedType):
         return join_blocks(self.layout, ql=ql, qh=qh, sc=params["sc"], d=params["d"])
 
     def scales(self, params):
-        with np.errstate(all="ignore"):
-            return flat(widen(params["d"]) * params["sc"]), None
+        return flat(widen(params["d"]) * params["sc"]), None
 
     def quantize(self, x, importance=None):
         from ggq.quants.search_k import symmetric_6

@@ -26,7 +26,7 @@ class Q8_0(SearchedType):
     def quantize(self, x, importance=None):
         from ggq.quants.search_32 import signed_bytes
 
-        return signed_bytes(self, x)
+        return signed_bytes(self, x, importance)
 
 
 TYPE = Q8_0()

@@ -61,9 +61,9 @@ def affine(kind, x, importance):
     return _plain_or_weighted(kind, x, importance, _affine, _affine_weighted)
 
 
-def signed_bytes(kind, x):
+def signed_bytes(kind, x, importance):
     """Return blocks of Q8_0."""
-    return run(_signed_bytes, kind, x, None)
+    return run(_signed_bytes, kind, x, importance)
 
 
 def _plain_or_weighted(kind, x, importance, plain, weighted):

@@ -44,6 +44,7 @@ class SearchedType(BlockType):
         params, codes = self.unpack(self.quantize(x, importance))
         return {**params, "codes": codes}
 
+    @np.errstate(all="ignore")
     def encode(self, x: np.ndarray, params: Params) -> np.ndarray:
         """Choose codes for the scales in ``params``.
 
@@ -54,35 +55,46 @@ class SearchedType(BlockType):
         if self.keeps_codes and kept is not None:
             return kept
         scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
-        with np.errstate(all="ignore"):
-            shifted = x if offset is None else self._inverse_combine(x, offset)
-            codes = nearest_int((shifted / scale).astype(np.float32, copy=False)) + self.zero
-        codes = np.clip(codes, 0, self.levels - 1).astype(np.uint8)
-        return np.where(scale == 0, 0 if kept is None else kept, codes).astype(np.uint8, copy=False)
+        shifted = x if offset is None else self._inverse_combine(x, offset)
+        codes = nearest_int((shifted / scale).astype(np.float32, copy=False)) + self.zero
+        codes = np.clip(codes, 0, self.levels - 1)
+        return np.where(scale == 0, 0 if kept is None else kept, codes).astype(np.uint8)
 
+    @np.errstate(all="ignore")
     def grid(self, params: Params) -> Grid:
         scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
-        with np.errstate(all="ignore"):
-            if offset is None:
-                offset = scale * np.float32(self.zero)
-            elif self.combine is np.add:
-                offset = -offset
+        if offset is None:
+            offset = scale * np.float32(self.zero)
+        elif self.combine is np.add:
+            offset = -offset
         return Grid(scale, offset, self.levels)
 
+    @np.errstate(all="ignore")
     def decode(self, params: Params, codes: np.ndarray) -> np.ndarray:
         """Return float32 (rows, n) values, rounded as ggml's dequantize_row rounds them."""
         scale, offset = self.scales(params)
         grouped = codes.reshape(len(codes), -1, self.group).astype(np.float32)
         if self.zero:
             grouped -= np.float32(self.zero)
-        with np.errstate(all="ignore"):
-            values = scale[..., None] * grouped
-            if offset is not None:
-                values = self.combine(values, offset[..., None])
+        values = scale[..., None] * grouped
+        if offset is not None:
+            values = self.combine(values, offset[..., None])
         return values.reshape(len(codes), -1)
 
     def _inverse_combine(self, x, offset):
         return x - offset if self.combine is np.add else x + offset
+
+
+class MinimumType(SearchedType):
+    """A K type with scales ``sc`` and minimums ``mn`` under ``d`` and ``dmin``."""
+
+    def scales(self, params):
+        return flat(widen(params["d"]) * params["sc"]), flat(widen(params["dmin"]) * params["mn"])
+
+    def quantize(self, x, importance=None):
+        from ggq.quants.search_k import affine
+
+        return affine(self, x, importance)
 
 
 def _per_weight(per_group: np.ndarray | None, group: int) -> np.ndarray | None:

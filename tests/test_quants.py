@@ -1,0 +1,187 @@
+"""Every block type: decode against the gguf package, encode against llama.cpp, pack, fit, grid."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from encoder_inputs import bell, hard_rows, importance
+from tools.make_encoder_hashes import Ggml, digests
+
+from ggq import quants
+from ggq.errors import FormatError, UsageError
+from ggq.gguf.spec import TYPES
+
+HASHES = Path(__file__).parent / "data/encoder_hashes.json"
+ALL = quants.all()
+BLOCKED = [t for t in ALL if isinstance(t, quants.BlockType)]
+GOLDEN_CASES = 10
+
+
+def each(kinds):
+    return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.name)
+
+
+def bits(values):
+    return np.ascontiguousarray(values, np.float32).view(np.uint32)
+
+
+def random_blocks(rng, kind, rows=64, blocks=8):
+    """Return random bytes as blocks: infinite and NaN scales, and codes no encoder would write."""
+    return rng.integers(0, 256, (rows, blocks * kind.block_bytes), dtype=np.uint8)
+
+
+def test_registry():
+    assert [t.ggml_id for t in ALL] == sorted({t.ggml_id for t in ALL})
+    assert quants.get("q4_k") is quants.by_id(12)
+    with pytest.raises(UsageError, match="unknown type Q9_9"):
+        quants.get("Q9_9")
+    with pytest.raises(FormatError, match="block type 99"):
+        quants.by_id(99)
+
+
+@each(ALL)
+def test_sizes(kind):
+    spec = TYPES[kind.ggml_id]
+    assert (kind.name, kind.block_size, kind.block_bytes) == spec[:3]
+    assert kind.row_bytes(3 * kind.block_size) == 3 * kind.block_bytes
+    if kind.block_size > 1:
+        with pytest.raises(UsageError, match=kind.name):
+            kind.row_bytes(kind.block_size + 1)
+
+
+@each(ALL)
+def test_decode_is_bit_exact(kind, rng):
+    gguf = pytest.importorskip("gguf")
+    blocks = random_blocks(rng, kind)
+    blocks.flags.writeable = False  # as a mapped file's are
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(kind.ggml_id))
+        found = kind.dequantize(blocks)
+    assert found.dtype == np.float32
+    assert np.array_equal(bits(found), bits(expected))
+    assert np.isnan(found).any()
+
+
+@each(BLOCKED)
+def test_pack_inverts_unpack(kind, rng):
+    blocks = random_blocks(rng, kind)
+    params, codes = kind.unpack(blocks)
+    assert codes.shape == (64, 8 * kind.block_size)
+    assert codes.dtype == np.uint8
+    assert np.array_equal(kind.pack(params, codes), blocks)
+
+
+@each(BLOCKED)
+def test_grid_is_decode(kind, rng):
+    blocks = kind.quantize(bell(rng, 4, 512))
+    params, codes = kind.unpack(blocks)
+    grid = kind.grid(params)
+    assert codes.max() < grid.levels
+    np.testing.assert_allclose(grid.values(codes), kind.dequantize(blocks), rtol=1e-5, atol=1e-7)
+    assert np.array_equal(kind.dequantize(blocks), kind.decode(params, codes))
+    near = grid.values(grid.nearest(kind.dequantize(blocks)))
+    np.testing.assert_allclose(near, kind.dequantize(blocks), rtol=1e-5, atol=1e-7)
+
+
+@each(BLOCKED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_quantize_is_pack_of_encode_of_fit(kind, weighted, rng):
+    x = np.concatenate([bell(rng, 8, 512), hard_rows(rng)["groups of all sizes"]])
+    weights = importance(rng, 512) if weighted else None
+    params = kind.fit(x, weights)
+    assert np.array_equal(kind.pack(params, kind.encode(x, params)), kind.quantize(x, weights))
+
+
+@each(BLOCKED)
+def test_fit_works_on_slices(kind, rng):
+    """A pre-pass may fit a run of columns or one row and gets what the whole row would have got."""
+    x, weights = bell(rng, 3, 1024), importance(rng, 1024)
+    whole = kind.fit(x)
+    part = kind.fit(x[1:2, 256:512])
+    blocks = slice(256 // kind.block_size, 512 // kind.block_size)
+    assert np.array_equal(whole["d"][1:2, blocks], part["d"])
+    own = np.stack([weights, weights[::-1], np.ones_like(weights)])
+    rows = [kind.quantize(x[i : i + 1], np.ascontiguousarray(own[i])) for i in range(3)]
+    assert np.array_equal(kind.quantize(x, own), np.concatenate(rows))
+
+
+@each(BLOCKED)
+def test_encode_for_given_scales(kind, rng):
+    """Without the search's codes, encode picks for each weight the nearest value of the grid."""
+    x = bell(rng, 4, 512)
+    params = kind.fit(x)
+    del params["codes"]
+    error = np.abs(kind.decode(params, kind.encode(x, params)) - x)
+    grid = kind.grid(params)
+    nearest = np.abs(grid.values(grid.nearest(x)) - x)
+    np.testing.assert_allclose(error, nearest, atol=1e-5)
+
+
+@each(BLOCKED)
+def test_importance_of_wrong_shape(kind, rng):
+    with pytest.raises(UsageError, match="importance"):
+        kind.quantize(bell(rng, 2, 512), np.ones(256, np.float32))
+
+
+@each(BLOCKED)
+def test_empty_and_odd_numbers_of_blocks(kind, rng):
+    x = bell(rng, 17, 256)
+    assert kind.quantize(x[:0]).shape == (0, kind.row_bytes(256))
+    whole = kind.quantize(x)
+    for rows in (1, 2, 15, 16):
+        assert np.array_equal(kind.quantize(x[:rows]), whole[:rows])
+    strided = np.zeros((17, 512), np.float32)
+    strided[:, ::2] = x
+    assert np.array_equal(kind.quantize(strided[:, ::2]), whole)
+
+
+@each(BLOCKED)
+def test_nan_and_infinity_end(kind, rng):
+    """The converter refuses such rows; the encoder itself must only return."""
+    x = bell(rng, 4, 512)
+    x[0, 3], x[1, 100], x[2, 300], x[3] = np.nan, np.inf, -np.inf, np.nan
+    weights = importance(rng, 512)
+    weights[[5, 9]] = np.nan, np.inf
+    for w in (None, weights):
+        assert kind.quantize(x, w).shape == (4, kind.row_bytes(512))
+
+
+@each(BLOCKED)
+def test_error_is_what_the_bits_allow(kind, rng):
+    """The error on noise is that of the best fixed grid, give or take: a slip in a layout shows."""
+    x = bell(rng, 32, 512)
+    error = np.sqrt(((kind.dequantize(kind.quantize(x)) - x) ** 2).mean() / (x**2).mean())
+    assert error < 1.5 / kind.levels
+
+
+@each(BLOCKED)
+def test_pinned_encodings(kind):
+    """The hashes were made by llama.cpp's encoder, so that this needs none of it."""
+    pinned = json.loads(HASHES.read_text())
+    found = digests([kind], lambda kind, x, weights: kind.quantize(x, weights))
+    assert found == {name: pinned[name] for name in found}
+
+
+@each(BLOCKED)
+def test_golden_encodings(kind, shared_dir):
+    with np.load(shared_dir / "golden/blocks.npz") as golden:
+        names = [key.split("|") for key in golden.files]
+        names = [parts for parts in names if parts[1] == kind.name]
+        for case, *rest in names:
+            weights = golden[f"{case}|importance"] if len(rest) == 2 else None
+            expected = golden["|".join([case, *rest])]
+            assert np.array_equal(kind.quantize(golden[f"{case}|x"], weights), expected), case
+        assert len(names) >= GOLDEN_CASES
+
+
+@each(BLOCKED)
+def test_encodings_of_hard_rows(kind, rng):
+    pytest.importorskip("llama_cpp")
+    oracle = Ggml()
+    flat, tiny = np.ones(512, np.float32), np.full(512, 1e-30, np.float32)
+    zero, huge = np.zeros(512, np.float32), np.full(512, 1e30, np.float32)
+    for name, x in hard_rows(rng).items():
+        for weights in (None, importance(rng, 512), flat, tiny, zero, huge):
+            expected = oracle.quantize(kind, x, weights)
+            assert np.array_equal(kind.quantize(x, weights), expected), name
