@@ -1,7 +1,7 @@
 """From the tokenizer of a Hugging Face folder to GGUF keys.
 
 ``read_vocab`` chooses the family, recognises the pre-tokenizer, and checks the result against the
-folder's own tokenizer. The way back is ``write_vocab`` in vocab_export.
+folder's own tokenizer. The way back, ``write_vocab``, is in vocab_export.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from ggq.converters import vocab_tokens
 from ggq.converters.vocab_check import first_difference
+from ggq.converters.vocab_export import write_vocab
 from ggq.converters.vocab_files import TokenizerFiles
 from ggq.converters.vocab_pre import recognize
 from ggq.converters.vocab_special import (
@@ -25,7 +26,7 @@ from ggq.errors import FormatError, ModelError, UsageError, printable
 from ggq.gguf import spec
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 
-__all__ = ["MetadataItem", "Vocab", "read_vocab"]
+__all__ = ["MetadataItem", "Vocab", "read_vocab", "write_vocab"]
 
 
 class Vocab(list[MetadataItem]):

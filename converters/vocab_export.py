@@ -94,10 +94,11 @@ def _added_tokens(tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def _vocab(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the model's own vocabulary: all but padding and added tokens."""
-    kinds = (NORMAL, BYTE)
-    types = tokenizer.types_in_file
-    return {t: i for t, i in tokenizer.ids.items() if t and types[i] in kinds}
+    """Return all tokens but padding.
+
+    Added tokens are among them: the tokenizers package gives others new ids, whatever they ask.
+    """
+    return {t: i for t, i in tokenizer.ids.items() if not _is_padding(tokenizer, i)}
 
 
 def _special(tokenizer: Tokenizer, token: int) -> dict[str, Any]:

@@ -132,7 +132,8 @@ class Specials:
 
         ends = self.files.generation.get("eos_token_id")
         for number in ends if isinstance(ends, list) else ():
-            known = number in self.ids.values() or not isinstance(number, int)
+            known = number in {self.ids.get(n) for n in ("eos", "eot", "eom")}
+            known = known or not isinstance(number, int)
             if known or not 0 <= number < len(tokens) or tokens[number] in END_OF_GENERATION:
                 continue
             name = next((n for n in ("eot", "eom") if n not in self.ids), None)

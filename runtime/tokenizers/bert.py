@@ -62,9 +62,7 @@ class WordPieceTokenizer(Tokenizer):
             category = unicodedata.category(char)
             if char.isspace() or category[0] == "Z":
                 out.append(" ")
-            elif (
-                char == "\ufffd" or category[0] == "C" or (self.strip_accents and category == "Mn")
-            ):
+            elif char == "\ufffd" or category[0] == "C" or category == accents:
                 continue
             elif stands_alone(char, category):
                 out.append(f" {char} ")
