@@ -77,9 +77,10 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """End the threads; the mapping goes with the last reference."""
+        """End the threads and close the file; the mapping goes with the last reference."""
         if "engine" in self.__dict__:
             self.engine.close()
+        self.gguf.close()
 
     @cached_property
     def engine(self) -> Any:

@@ -4,14 +4,16 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from floats import distance, file_weights, float_weights
+from floats import distance, float_weights
 from ggufmaker import make_tiny_llama
 
+import ggq
 from ggq import models
 from ggq.converters.convert import convert
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
+from ggq.runtime.weights import Weights
 
 TOLERANCE = 1e-4
 TOKENS = 40  # beyond the original context of the scaled configurations
@@ -56,7 +58,7 @@ def tiny_model(tmp_path):
         def make(**settings):
             path = make_tiny_llama(tmp_path / f"{len(list(tmp_path.iterdir()))}.gguf", **settings)
             file = opened.enter_context(open_gguf(path))
-            return models.get("llama").hparams(file), file_weights(file)
+            return models.get("llama").hparams(file), Weights(file)
 
         yield make
 
@@ -67,6 +69,17 @@ def test_reference_and_torch_agree_on_a_file(settings, tiny_model, ids, torch_ba
     want = reference.logits(weights, hp, ids)
     assert want.shape == (TOKENS, hp.n_vocab)
     assert distance(torch_back_end.logits(weights, hp, ids), want) <= TOLERANCE
+
+
+@pytest.mark.parametrize("settings", FILES.values(), ids=FILES)
+def test_reference_and_numba_agree_on_a_file(settings, tmp_path, ids):
+    path = make_tiny_llama(tmp_path / "tiny.gguf", **settings)
+    with ggq.load(path, cache_type="f32", threads=2) as model:
+        want = reference.logits(Weights(model.gguf), model.hparams, ids)
+        assert distance(model.logits(ids), want) <= TOLERANCE
+        session = model.session()
+        last = [session.evaluate(part) for part in np.split(ids, [17, 18])]
+        assert distance(last, want[[16, 17, -1]]) <= TOLERANCE
 
 
 def test_scaling_settings_change_the_logits(tiny_model, ids):
@@ -104,7 +117,7 @@ def test_batch_of_windows_equals_each_alone(tiny_model, ids, torch_back_end):
 
 def test_missing_tensor_is_named(tiny_model, ids):
     hp, weights = tiny_model()
-    del weights["blk.1.ffn_up.weight"]
+    weights = {name: weights[name] for name in weights if name != "blk.1.ffn_up.weight"}
     with pytest.raises(ModelError, match=r"no tensor blk\.1\.ffn_up\.weight"):
         reference.logits(weights, hp, ids)
 
@@ -261,4 +274,4 @@ def test_converted_model_equals_transformers(name, shared_dir, tmp_path, rng, to
     (path,) = convert(source, tmp_path / "model.gguf", "F32")
     with open_gguf(path) as file:
         hp = models.get(file.metadata["general.architecture"]).hparams(file)
-        assert distance(torch_back_end.logits(file_weights(file), hp, ids), want) <= TOLERANCE
+        assert distance(torch_back_end.logits(Weights(file), hp, ids), want) <= TOLERANCE

@@ -18,11 +18,14 @@ __all__ = ["Ops", "Weight", "op_names"]
 
 
 class Weight(Protocol):
-    """One tensor of a model: ``raw``, uint8 (rows, row bytes), holds blocks of ``type``."""
+    """One tensor of a model (ggq.runtime.weights.Tensor): blocks of ``type`` in ``raw``."""
 
     type: Any  # ggq.quants.QuantType
     shape: tuple[int, ...]  # row length last
-    raw: Any
+    raw: Any  # uint8 (rows, row bytes)
+
+    def dequantized(self) -> Any:
+        """Return the values as float32 in the tensor's shape."""
 
 
 def op_names() -> list[str]:

@@ -39,9 +39,7 @@ class ReferenceOps(Ops):
     def array(self, name: str) -> np.ndarray:
         """Return the tensor ``name`` as float64 in its own shape."""
         if name not in self._decoded:
-            weight = self.weight(name)
-            values = weight.type.dequantize(weight.raw)
-            self._decoded[name] = values.reshape(weight.shape).astype(np.float64)
+            self._decoded[name] = self.weight(name).dequantized().astype(np.float64)
         return self._decoded[name]
 
     def step(self, forward: Callable[[Ops], np.ndarray], ids: Sequence[int]) -> np.ndarray:

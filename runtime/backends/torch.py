@@ -51,9 +51,8 @@ class TorchOps(Ops):
     def tensor(self, name: str) -> torch.Tensor:
         """Return the tensor ``name`` as float32 in its own shape, decoded on first use."""
         if name not in self._tensors:
-            weight = self.weight(name)
-            values = weight.type.dequantize(weight.raw).reshape(weight.shape)
-            self._tensors[name] = torch.from_numpy(np.array(values, np.float32)).to(self.device)
+            values = np.array(self.weight(name).dequantized(), np.float32)  # torch wants its own
+            self._tensors[name] = torch.from_numpy(values).to(self.device)
         return self._tensors[name]
 
     def replace(self, name: str, tensor: torch.Tensor) -> None:
