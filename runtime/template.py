@@ -142,11 +142,13 @@ class ChatTemplate:
         return self._compiled[name]
 
 
-def encode_segments(tokenizer: Any, segments: Iterable[Segment]) -> list[int]:
+def encode_segments(
+    tokenizer: Any, segments: Iterable[Segment], at_start: bool = True
+) -> list[int]:
     """Return the token ids of a prompt, with BOS where the file asks for it and none is there.
 
     The text is tokenised in one piece, as the model was trained; it is cut only around control
-    tokens that someone typed.
+    tokens that someone typed. ``at_start`` False: the text goes on after other tokens.
     """
     segments = list(segments)
     text = "".join(segment.text for segment in segments)
@@ -154,7 +156,8 @@ def encode_segments(tokenizer: Any, segments: Iterable[Segment]) -> list[int]:
     ids: list[int] = []
     for part, parse_special in _without_forgeries(text, mask, _control_tokens(tokenizer)):
         ids += tokenizer.encode(part, add_special=False, parse_special=parse_special)
-    if tokenizer.add_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
+    wants_bos = at_start and tokenizer.add_bos and tokenizer.bos_id is not None
+    if wants_bos and ids[:1] != [tokenizer.bos_id]:
         ids.insert(0, tokenizer.bos_id)
     return ids
 

@@ -90,6 +90,10 @@ class SamplingParams:
         chosen = choose(flags or {}, metadata or {})
         return cls(**{name: value for name, (value, source) in chosen.items() if source})
 
+    def replace(self, **changes: Any) -> "SamplingParams":
+        """Return a copy with some parameters changed."""
+        return dataclasses.replace(self, **changes)
+
 
 def choose(flags: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """Return each parameter's value and where it came from: "set", a GGUF key, or "" (default)."""

@@ -6,7 +6,7 @@ nothing about models or text, except that DRY's breakers need a tokenizer.
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -61,9 +61,10 @@ class Sampler:
         if self._constraint is not None:
             self._constraint.accept(token)
 
-    def prime(self, prompt: Iterable[int]) -> None:
+    def prime(self, prompt: Sequence[int]) -> None:
         """Remember the prompt's tokens: penalties count them, a constraint does not see them."""
-        for token in prompt:
+        windows = (self.params.repeat_last_n, self.params.dry_last_n)
+        for token in prompt if min(windows) < 0 else prompt[max(len(prompt) - max(windows), 0) :]:
             self._remember(token)
 
     def sample(self, logits: np.ndarray) -> int:
