@@ -44,6 +44,9 @@ def hard_rows(rng: np.random.Generator, n: int = 512) -> dict[str, np.ndarray]:
         "spikes": noise() * power(-12) + each(0.01) * np.float32(100),
         "ties": np.round(noise() * 4) / np.float32(2),
         "signs": np.sign(noise()),
+        "just below powers of two": np.nextafter(
+            np.sign(noise()) * power(rng.integers(-60, 60, (4, n))), np.float32(0)
+        ),
         "blocks of all sizes": noise()
         * np.repeat(power(rng.integers(-100, 60, (4, n // 32))), 32, 1),
         "groups of all sizes": noise()

@@ -54,7 +54,7 @@ class SearchedType(BlockType):
         kept = params.get("codes")
         if self.keeps_codes and kept is not None:
             return kept
-        scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
+        scale, offset = (per_weight(s, self.group) for s in self.scales(params))
         shifted = x if offset is None else self._inverse_combine(x, offset)
         codes = nearest_int((shifted / scale).astype(np.float32, copy=False)) + self.zero
         codes = np.clip(codes, 0, self.levels - 1)
@@ -62,7 +62,7 @@ class SearchedType(BlockType):
 
     @np.errstate(all="ignore")
     def grid(self, params: Params) -> Grid:
-        scale, offset = (_per_weight(s, self.group) for s in self.scales(params))
+        scale, offset = (per_weight(s, self.group) for s in self.scales(params))
         if offset is None:
             offset = scale * np.float32(self.zero)
         elif self.combine is np.add:
@@ -97,7 +97,8 @@ class MinimumType(SearchedType):
         return affine(self, x, importance)
 
 
-def _per_weight(per_group: np.ndarray | None, group: int) -> np.ndarray | None:
+def per_weight(per_group: np.ndarray | None, group: int) -> np.ndarray | None:
+    """Return values per group repeated for each weight."""
     return None if per_group is None else np.repeat(per_group, group, axis=-1)
 
 
