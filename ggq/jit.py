@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ggq.errors import UsageError
+from ggq.paths import user_cache_dir
 
 # What GGQ_ISA accepts -> (LLVM processor name, features). None: the host as LLVM detects it.
 # The names are baselines that hold the set and nothing above it; features are LLVM's own.
@@ -94,17 +95,6 @@ def _source_hash() -> str:
     for path in sorted(sources):
         h.update(path.name.encode() + b"\0" + path.read_bytes())
     return h.hexdigest()
-
-
-def user_cache_dir() -> Path:
-    """Return the folder for caches of ggq (``GGQ_CACHE`` overrides the platform's convention)."""
-    if override := os.environ.get("GGQ_CACHE"):
-        return Path(override)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "ggq"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/ggq"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggq"
 
 
 def _private_folder(path: Path) -> Path:
