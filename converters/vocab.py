@@ -72,7 +72,7 @@ def _family(files: TokenizerFiles, arch: str | None) -> Builder:
     """Return the function that builds this folder's kind of vocabulary."""
     if arch == "gemma4" and files.json:
         return _gemma4
-    if files.sentencepiece:
+    if files.sentencepiece and _is_sentencepiece(files):
         return _spm
     if not files.json:
         raise FormatError(f"{files.folder}: neither tokenizer.json nor tokenizer.model")
@@ -85,6 +85,18 @@ def _family(files: TokenizerFiles, arch: str | None) -> Builder:
         f"{files.folder / 'tokenizer.json'}: a {printable(kind)} tokenizer is not supported "
         "(BPE, WordPiece and SentencePiece BPE are)"
     )
+
+
+def _is_sentencepiece(files: TokenizerFiles) -> bool:
+    """Return whether tokenizer.model is what its name says; else tokenizer.json must serve."""
+    try:
+        vocab_tokens.load_sentencepiece(files)
+    except FormatError as error:
+        if not files.json:
+            raise
+        files.warnings.append(f"{error}; tokenizer.json is used")
+        return False
+    return True
 
 
 def _common(files: TokenizerFiles, items: list[MetadataItem]) -> list[MetadataItem]:
