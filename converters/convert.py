@@ -6,6 +6,7 @@ are made, what an architecture is and how files are laid out is known elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -60,6 +61,13 @@ class Conversion:
     copy_from: GGUFFile | None = None
     imatrix: Imatrix | None = None
     skipped: list[str] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def n_elements(self) -> int:
@@ -117,10 +125,10 @@ def convert(
     ``out``: a file, a folder or None for a name by convention. Each pre-pass is called with the
     `Conversion` before it runs. Raises GGQError naming the file, tensor, key or option at fault.
     """
-    job = prepare(source, out, type, imatrix, options)
-    for prepass in prepasses:
-        prepass(job)
-    return job.run(progress)
+    with prepare(source, out, type, imatrix, options) as job:
+        for prepass in prepasses:
+            prepass(job)
+        return job.run(progress)
 
 
 def prepare(
@@ -140,16 +148,21 @@ def prepare(
         imatrix = read_imatrix(imatrix)
     options = replace(options, mixture=replace(options.mixture, imatrix=imatrix is not None))
     build = _from_folder if path.is_dir() else _from_gguf
-    job = build(path, file_type(type).name, options)
-    job.imatrix = imatrix
-    job.items += _imatrix_items(imatrix) + _provenance(job, path)
-    job.out = _out_path(job, path, out)
-    _check_importance(job)
+    with contextlib.ExitStack() as stack:
+        job = build(path, file_type(type).name, options, stack)
+        job.imatrix = imatrix
+        job.items += _imatrix_items(imatrix) + _provenance(job, path)
+        job.out = _out_path(job, path, out)
+        _check_importance(job)
+        job.close = stack.pop_all().close
     return job
 
 
-def _from_folder(folder: Path, wanted: str, options: Options) -> Conversion:
+def _from_folder(
+    folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
+) -> Conversion:
     checkpoint = Checkpoint(folder)
+    stack.callback(checkpoint.close)
     arch = models.for_hf(checkpoint.config)
     hp = arch.hparams(checkpoint.config)
     tensors, skipped = hf_tensors(checkpoint, arch, hp)
@@ -164,7 +177,9 @@ def _from_folder(folder: Path, wanted: str, options: Options) -> Conversion:
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     items.append(general.Item("general.quantization_version", 2, spec.U32))
     by_name = {t.name: t for t in tensors}
-    return Conversion(Path(), arch.name, hp, by_name, made, options, items=items, skipped=skipped)
+    found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
+    found.skipped = skipped
+    return found
 
 
 def _kept_type(tensor: SourceTensor, options: Options) -> str:
@@ -188,8 +203,10 @@ def _vocab_items(folder: Path, n_vocab: int, arch: str) -> list[general.Item]:
     ]
 
 
-def _from_gguf(path: Path, wanted: str, options: Options) -> Conversion:
-    file = open_gguf(path)
+def _from_gguf(
+    path: Path, wanted: str, options: Options, stack: contextlib.ExitStack
+) -> Conversion:
+    file = stack.enter_context(open_gguf(path))
     tensors = gguf_tensors(file)
     facts = _facts(file)
     made = plan(
@@ -200,9 +217,9 @@ def _from_gguf(path: Path, wanted: str, options: Options) -> Conversion:
         _refuse_requantizing(by_name, made)
     items = [general.Item("general.quantization_version", 2, spec.U32)]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
-    return Conversion(
-        Path(), facts.arch, facts, by_name, made, options, items=items, copy_from=file
-    )
+    found = Conversion(Path(), facts.arch, facts, by_name, made, options, items)
+    found.copy_from = file
+    return found
 
 
 def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:

@@ -46,7 +46,13 @@ def export(
     Quantized weights become f16 where it is None. UsageError: the folder is not empty and no
     ``force``, a weight beyond F16; ModelError: an architecture or tensor that HF has no place for.
     """
-    file = open_gguf(model)
+    with open_gguf(model) as file:
+        return _export(file, Path(out), dtype, force, progress)
+
+
+def _export(
+    file: GGUFFile, out: Path, dtype: str | None, force: bool, progress: Progress | None
+) -> Path:
     arch = models.get(file.get(spec.KEY_ARCHITECTURE, type=str))
     hp = arch.hparams(file)
     arch.check(file, hp)
@@ -56,13 +62,13 @@ def export(
     if left:
         raise ModelError(f"tensor {printable(min(left))} is not one that {arch.name} has")
     config = hf_config(file, arch, hp, kind)
-    with _Folder(Path(out), force) as folder:
+    with _Folder(out, force) as folder:
         _save_json(folder / "config.json", config)
         _save_json(folder / "generation_config.json", _generation(file, config))
         _tokenizer(file, folder)
         pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
         _save_tensors(pieces, folder, kind, progress)
-    return Path(out)
+    return out
 
 
 def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ggq.errors import FormatError, UsageError, printable
-from ggq.gguf import GGUFWriter, open_gguf, spec
+from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 
 __all__ = ["Imatrix", "read_imatrix", "write_imatrix"]
 
@@ -72,8 +72,11 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
 
 
 def _read_gguf(path: Path) -> Imatrix:
-    file = open_gguf(path)
-    where = printable(path)
+    with open_gguf(path) as file:
+        return _from_gguf(file, printable(path))
+
+
+def _from_gguf(file: GGUFFile, where: str) -> Imatrix:
     for key in (KEY_DATASETS, KEY_CHUNKS, KEY_CHUNK_SIZE):
         if key not in file.metadata:
             raise FormatError(f"{where}: no key {key}; is this an importance matrix?")

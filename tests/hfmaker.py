@@ -1,6 +1,7 @@
 """Makes tiny seeded Hugging Face folders: config, safetensors, tokenizer, generation settings.
 
-Weights come from numpy's PCG64, so that they are the same everywhere; no transformers needed.
+Weights come from integers of numpy's frozen RandomState and exact arithmetic, so that they are the
+same on every platform; no transformers needed.
 """
 
 import json
@@ -54,7 +55,7 @@ def make_hf(folder, dtype="F32", tokenizer="bpe", seed=1, extra=None, shards=1, 
     (folder / "config.json").write_text(json.dumps(full, indent=1))
     generation = {"bos_token_id": 1, "eos_token_id": 2, "temperature": 0.6, "top_p": 0.9}
     (folder / "generation_config.json").write_text(json.dumps(generation | {"top_k": 50}))
-    rng = np.random.default_rng(seed)
+    rng = np.random.RandomState(seed)
     tensors = {n: weights(rng, s) for n, s in shapes_of(full)} | (extra or {})
     save(folder, tensors, dtype, shards)
     return folder
@@ -62,9 +63,10 @@ def make_hf(folder, dtype="F32", tokenizer="bpe", seed=1, extra=None, shards=1, 
 
 def weights(rng, shape):
     """Return float32 values as trained weights have them: norms near 1, heavy-tailed matrices."""
+    bell = sum(rng.randint(-(1 << 15), 1 << 15, shape, np.int64) for _ in range(4)) / (1 << 17)
     if len(shape) == 1:
-        return (1 + 0.1 * rng.standard_normal(shape)).astype(np.float32)
-    return (rng.standard_t(5, shape) * 0.02).astype(np.float32)
+        return (1 + 0.25 * bell).astype(np.float32)
+    return ((bell + 4 * bell * bell * bell) * 0.0625).astype(np.float32)
 
 
 def shapes_of(config):
@@ -163,6 +165,8 @@ def make_spm(folder):
         bos_id=1,
         eos_id=2,
         pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
         minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()

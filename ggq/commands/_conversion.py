@@ -62,7 +62,12 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
     """Plan, and unless --dry-run convert; print the result on stdout, progress on stderr."""
     from ggq.converters.convert import prepare
 
-    job = prepare(source, out, given["file_type"] or "Q4_K_M", given["imatrix"], _options(given))
+    kind = given["file_type"] or "Q4_K_M"
+    with prepare(source, out, kind, given["imatrix"], _options(given)) as job:
+        _show(job, given)
+
+
+def _show(job: Any, given: dict[str, Any]) -> None:
     if given["dry_run"]:
         click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
         return

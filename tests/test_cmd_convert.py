@@ -1,0 +1,91 @@
+"""The commands convert and quantize: names, overrides, exact plans without a compiler, sizes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hfmaker import make_hf
+
+from ggq.cli import cli
+from ggq.commands._conversion import parse_size
+from ggq.converters.convert import convert
+from ggq.converters.names import name_parts, size_label
+from ggq.errors import UsageError
+from ggq.gguf import open_gguf, spec
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+
+
+def run(*args, cwd=None):
+    return CliRunner().invoke(cli, [str(a) for a in args])
+
+
+def test_commands_convert_and_quantize(tmp_path, monkeypatch):
+    folder = make_hf(tmp_path / "tiny-llama-1B-chat", **SMALL)
+    monkeypatch.chdir(tmp_path)
+    done = run("convert", folder, "--type", "q8_0")
+    assert done.exit_code == 0 and done.stdout.strip().endswith("-Q8_0.gguf")
+    made = Path(done.stdout.strip())
+    assert made.is_file() and "tiny-llama" in made.name
+    again = run("convert", folder, made, "-t", "Q8_0")
+    assert again.exit_code != 0 and "--force" in str(again.exception)
+    assert run("convert", folder, made, "-t", "Q8_0", "--force").exit_code == 0
+    asked = ["quantize", made, tmp_path / "q4.gguf", "Q4_0", "--allow-requantize"]
+    asked += ["--tensor-type", "ffn_down=Q5_1", "--output-tensor-type", "q8_0", "-j", "1"]
+    assert run(*asked).exit_code == 0
+    with open_gguf(tmp_path / "q4.gguf") as file:
+        kinds = {n: spec.type_name(t.type_id) for n, t in file.tensors.items()}
+    assert kinds["blk.0.ffn_down.weight"] == "Q5_1" and kinds["output.weight"] == "Q8_0"
+    assert kinds["blk.0.ffn_up.weight"] == "Q4_0"
+    wrong = run("convert", folder, "x.gguf", "--tensor-type", "Q8_0")
+    assert "expected REGEX=TYPE" in str(wrong.exception)
+
+
+def test_dry_run_tells_the_exact_size_and_loads_no_compiler(tmp_path):
+    folder = make_hf(tmp_path / "hf", **SMALL)
+    code = (
+        "import sys; from ggq.cli import main\n"
+        f"args = ['convert', {str(folder)!r}, {str(tmp_path / 'x.gguf')!r}]\n"
+        "code = main([*args, '--dry-run', '--json'])\n"
+        "bad = [m for m in ('numba', 'torch') if m in sys.modules]\n"
+        "print(code, bad)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+    )
+    plan, state = done.stdout.strip().splitlines()
+    assert state == "0 []" and not (tmp_path / "x.gguf").exists()
+    (path,) = convert(folder, tmp_path / "x.gguf")
+    assert json.loads(plan)["bytes"] == path.stat().st_size
+    text = run("convert", folder, tmp_path / "y.gguf", "--dry-run").stdout
+    assert f"{path.stat().st_size} bytes" in text and "fall back" in text
+
+
+def test_sizes_as_people_write_them():
+    assert [parse_size(t) for t in ("2G", "500M", "1 GiB", "7", None)] == [
+        2 * 10**9,
+        500 * 10**6,
+        2**30,
+        7,
+        None,
+    ]
+    with pytest.raises(UsageError, match="not a size"):
+        parse_size("lots")
+
+
+def test_names_and_sizes():
+    parts = name_parts("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400)
+    assert (parts.organization, parts.basename) == ("meta-llama", "Llama-3.2")
+    assert (parts.size_label, parts.finetune) == ("1B", "Instruct")
+    parts = name_parts("Mixtral-8x7B-Instruct-v0.1", 46_702_792_704)
+    assert (parts.basename, parts.size_label) == ("Mixtral", "8x7B")
+    assert (parts.finetune, parts.version) == ("Instruct", "v0.1")
+    assert name_parts("SmolLM2-135M-8k", 134_515_008).finetune == "8k"
+    assert name_parts("A plain sentence").name == "A plain sentence"
+    assert [size_label(n) for n in (999, 134_515_008, 8_030_261_248)] == ["1.0K", "135M", "8.0B"]
+    assert size_label(0, 1_600_000_000, 5_600_000_000, 8) == "8x7.2B"
