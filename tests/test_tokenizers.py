@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import unicodedata
 
@@ -11,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ggq.converters.vocab_check import TEXT
 from ggq.errors import FormatError, GGQError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.tokenizers import families, tokenizer_from_gguf
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
+from ggq.runtime.tokenizers.sentencepiece_model import fields
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
 VOCABS = (
@@ -330,6 +333,35 @@ def test_wordpiece():
     cased = wordpiece(**{"normalizer.lowercase": False})
     assert cased.encode("Hello", add_special=False) == [1]
     assert tokenizer.encode("x" * 100_000, add_special=False) == [1]
+
+
+# -- SentencePiece unigram
+
+
+def test_unigram_equals_sentencepiece():
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.splitlines()), model_writer=model, model_type="unigram",
+        vocab_size=400, character_coverage=0.99, minloglevel=2, num_threads=1,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    original = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = range(original.vocab_size())
+    normalizer = dict(fields(dict(fields(model.getvalue()))[3]))
+    kind = [2 if original.IsUnknown(i) else 3 if original.IsControl(i) else 1 for i in ids]
+    keys = {
+        "model": "t5", "tokens": [original.IdToPiece(i) for i in ids], "token_type": kind,
+        "scores": [original.GetScore(i) for i in ids], "unknown_token_id": original.unk_id(),
+        "eos_token_id": original.eos_id(), "add_space_prefix": True,
+        "remove_extra_whitespaces": True,
+        "precompiled_charsmap": np.frombuffer(normalizer[2], np.uint8),
+    }  # fmt: skip
+    tokenizer = tokenizer_from_gguf(metadata({}, **keys))
+    for line in [*TEXT.splitlines(), "ﬁve  ½  Ａ", ""]:
+        assert tokenizer.encode(line) == [*original.encode(line), original.eos_id()], line
+    with pytest.raises(FormatError, match="precompiled_charsmap"):
+        tokenizer_from_gguf(metadata({}, **{**keys, "precompiled_charsmap": np.arange(5)}))
 
 
 # -- hostile and odd metadata

@@ -57,12 +57,12 @@ class WordPieceTokenizer(Tokenizer):
         if self.strip_accents:
             text = unicodedata.normalize("NFD", text)
         out: list[str] = []
-        accents = "Mn" if self.strip_accents else None
+        dropped = {"Cc", "Cf", "Co"} | ({"Mn"} if self.strip_accents else set())
         for char in text:
             category = unicodedata.category(char)
-            if char.isspace() or category[0] == "Z":
+            if char in "\t\n\r" or category[0] == "Z":
                 out.append(" ")
-            elif char == "\ufffd" or category[0] == "C" or category == accents:
+            elif char == "\ufffd" or category in dropped:
                 continue
             elif stands_alone(char, category):
                 out.append(f" {char} ")
