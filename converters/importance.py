@@ -1,0 +1,117 @@
+"""Measures importance: sums of squared inputs per linear, over llama.cpp's windows.
+
+Any back end whose ``linear`` can be overheard will do: torch where it is installed, else numpy. It
+knows conversions; the files it fills are `ggq.converters.imatrix`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
+from ggq.converters.imatrix import Imatrix
+from ggq.errors import ModelError, printable
+
+__all__ = ["Sums", "collect"]
+
+Progress = Callable[[int, int, str], None]
+HEADS = ("output.weight", "token_embd.weight")
+
+
+class Sums:
+    """Running sums by tensor name: squares float32 (n_experts, n_columns), counts (n_experts,)."""
+
+    def __init__(self) -> None:
+        self.squares: dict[str, np.ndarray] = {}
+        self.counts: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, squares: np.ndarray, n_rows: int) -> None:
+        """Add the column sums of squares of ``n_rows`` inputs; ModelError where not finite."""
+        if not np.isfinite(squares).all():
+            raise ModelError(f"the inputs of {printable(name)} are not finite")
+        if name not in self.squares:
+            self.squares[name] = np.zeros((1, len(squares)))
+            self.counts[name] = np.zeros(1)
+        self.squares[name] += squares
+        self.counts[name] += n_rows
+
+    def imatrix(self, dataset: str = "", chunks: int = 0) -> Imatrix:
+        """Return the mean squares, as llama-quantize would read them from a file."""
+        values = {}
+        for name, squares in self.squares.items():
+            counts = self.counts[name].astype(np.float32)[:, None]
+            table = squares.astype(np.float32)
+            mean = np.where(counts > 0, table / np.maximum(counts, 1), 1)
+            values[name] = mean.ravel().astype(np.float32)
+        return Imatrix(values, "", dataset, chunks)
+
+
+def collect(
+    job: Any,
+    calibration: Calibration,
+    head: bool = False,
+    backend: str | None = None,
+    progress: Progress | None = None,
+) -> Sums:
+    """Run every window through ``job``'s model in float32 or better; return the sums.
+
+    ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
+    ``backend``: "torch", "reference" or None for what is installed.
+    """
+    architecture, hp = hparams_of(job)
+    sums = Sums()
+
+    def listen(name: str, x: Any) -> None:
+        if head or name not in HEADS:
+            sums.add(name, np.asarray((x * x).sum(0), np.float64), len(x))
+
+    run = _torch_runner if _wants_torch(backend) else _reference_runner
+    forward = run(SourceWeights(job.tensors), architecture, hp, listen)
+    for done, ids in enumerate(calibration.windows):
+        forward(ids)
+        if progress:
+            progress(done + 1, len(calibration.windows), "importance")
+    return sums
+
+
+def _wants_torch(backend: str | None) -> bool:
+    return find_spec("torch") is not None if backend is None else backend == "torch"
+
+
+def _torch_runner(weights: Any, architecture: Any, hp: Any, listen: Any) -> Callable:
+    import torch
+
+    from ggq.runtime.backends.torch import TorchOps
+
+    ops = TorchOps(weights)
+    ops.on_linear_input(lambda name, x: listen(name, x.double()))
+
+    def forward(ids: np.ndarray) -> None:
+        with torch.inference_mode():
+            ops.reset()
+            ops.step(lambda o: architecture.forward(o, hp), ids)
+
+    return forward
+
+
+def _reference_runner(weights: Any, architecture: Any, hp: Any, listen: Any) -> Callable:
+    from ggq.runtime.backends.reference import ReferenceOps
+    from ggq.runtime.ops.linear import reference
+
+    class Overheard(ReferenceOps):
+        def linear(self, x: Any, name: str, bias: str | None = None) -> Any:
+            listen(name, x)
+            return reference.run(self, x, name, bias)
+
+    ops = Overheard(weights)
+
+    def forward(ids: np.ndarray) -> None:
+        ops.cache.clear()
+        ops.past = 0
+        ops.step(lambda o: architecture.forward(o, hp), ids)
+
+    return forward

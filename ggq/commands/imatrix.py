@@ -1,0 +1,43 @@
+"""Measure an importance matrix for convert, quantize and llama-quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggq.commands._conversion import progress_bar
+from ggq.errors import UsageError, printable
+
+
+@click.command()
+@click.argument("source")
+@click.option("--text", type=click.Path(path_type=Path), help="Text or jsonl of chats; default "
+              "the text that comes with ggq.")  # fmt: skip
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), default="imatrix.gguf",
+              show_default=True, help="File to write; .dat gives llama.cpp's older form.")  # fmt: skip
+@click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
+@click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
+@click.option("--process-output", is_flag=True, help="Measure the head's input, too.")
+@click.option("--backend", type=click.Choice(["torch", "reference"]), help="Default: what is there.")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+def command(source: str, **given: Any) -> None:
+    """Run SOURCE, an HF folder or a GGUF file, over a text and sum the squared inputs of its
+    matrices per column, over llama.cpp's windows."""
+    from ggq.converters.calibration import calibrate
+    from ggq.converters.convert import Options, prepare
+    from ggq.converters.imatrix import write_imatrix
+    from ggq.converters.importance import collect
+
+    out = given["out"]
+    if out.exists() and not given["force"]:
+        raise UsageError(f"{printable(out)}: exists; --force overwrites it")
+    job = prepare(source, out, "F32", options=Options(allow_requantize=True, force=True))
+    calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
+    with progress_bar(given["quiet"]) as progress:
+        sums = collect(job, calibration, given["process_output"], given["backend"], progress)
+    chunks = calibration.windows.shape
+    write_imatrix(out, sums.squares, sums.counts, calibration.dataset, chunks, given["force"])
+    click.echo(printable(out, 4096))
