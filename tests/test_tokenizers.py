@@ -362,6 +362,16 @@ def test_unigram_equals_sentencepiece():
         assert tokenizer.encode(line) == [*original.encode(line), original.eos_id()], line
     with pytest.raises(FormatError, match="precompiled_charsmap"):
         tokenizer_from_gguf(metadata({}, **{**keys, "precompiled_charsmap": np.arange(5)}))
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # no broken table reaches SentencePiece, which would walk out of it
+        broken = keys["precompiled_charsmap"].copy()
+        broken[4 + 4 * rng.integers(0, 200) + 2] ^= 0xFF
+        try:
+            tokenizer_from_gguf(metadata({}, **{**keys, "precompiled_charsmap": broken})).encode(
+                TEXT
+            )
+        except FormatError as error:
+            assert "precompiled_charsmap" in str(error)
 
 
 # -- hostile and odd metadata
@@ -429,3 +439,36 @@ def test_random_vocabularies_never_crash(data):
             ids = tokenizer.encode(text, parse_special=parse)
             assert all(0 <= i < n for i in ids)
             assert isinstance(tokenizer.decode(ids), str)
+
+
+# -- the command
+
+
+def test_tokenize_command(tmp_path):
+    from click.testing import CliRunner
+
+    from ggq.commands.tokenize import command
+
+    path = str(ggufmaker.make_tiny_llama(tmp_path / "t.gguf", vocab="bpe"))
+
+    def run(*arguments: str, **options) -> str:
+        result = CliRunner().invoke(command, [path, *arguments], **options)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    tokenizer = bpe()
+    ids = tokenizer.encode("the é\x1b[0m<|im_end|>")
+    text = "the é\x1b[0m<|im_end|>"
+    assert run(text, "--ids") == " ".join(map(str, ids)) + "\n"
+    assert run("-", "--ids", input=text) == run(text, "--ids")
+    lines = run(text).splitlines()
+    assert lines[0].endswith(f"{ids[0]}  'the'") and "<0xC3>" in lines[2]
+    assert "\x1b" not in "".join(lines)
+    assert run(text, "--ids", "--parse-special").split()[-1] == "2"
+    spm_path = str(ggufmaker.make_tiny_llama(tmp_path / "s.gguf"))
+    bos = CliRunner().invoke(command, [spm_path, "the", "--ids"]).output.split()
+    assert bos[0] == "1"
+    assert (
+        CliRunner().invoke(command, [spm_path, "the", "--ids", "--no-bos"]).output.split()
+        == bos[1:]
+    )

@@ -12,6 +12,26 @@ from ggq.runtime.tokenizers.sentencepiece_model import UNIGRAM
 MAX_CHARSMAP = 1 << 24
 
 
+def is_safe_charsmap(data: bytes) -> bool:
+    """Return whether no walk through the double array leaves it and no replacement is open-ended.
+
+    SentencePiece follows it without looking (darts-clone: a unit holds label, leaf bit 8 and
+    offset, or with bit 31 a value). Layout: u32 bytes of the array, array, strings with NUL.
+    """
+    size = int.from_bytes(data[:4], "little")
+    strings = data[4 + size :]
+    if size < 1024 or size % 1024 or not strings or strings[-1] != 0:
+        return False
+    units = np.frombuffer(data, "<u4", size // 4, 4).astype(np.int64)
+    is_value = units >> 31 == 1
+    offset = (units >> 10 & 0x1FFFFF) << ((units & 0x200) >> 6)
+    child = np.arange(len(units)) ^ offset
+    if np.any(~is_value & (child | 0xFF >= len(units))):
+        return False
+    ends = child[(units >> 8 & 1 == 1) & ~is_value]
+    return bool(np.all(is_value[ends]) and np.all(units[ends] & 0x7FFFFFFF < len(strings)))
+
+
 class UnigramTokenizer(SentencePieceTokenizer):
     """Most probable segmentation; spaces and prefix are SentencePiece's business here."""
 
@@ -28,6 +48,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
             if array.dtype.kind not in "iu" or array.itemsize != 1 or array.nbytes > MAX_CHARSMAP:
                 raise meta.fail("precompiled_charsmap", "expected an array of bytes")
             charsmap = array.tobytes()
+            if charsmap and not is_safe_charsmap(charsmap):
+                raise meta.fail("precompiled_charsmap", "not a well-formed table of replacements")
         return {
             "charsmap": charsmap,
             "add_dummy_prefix": self.add_space_prefix,
