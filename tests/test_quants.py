@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoder_inputs import bell, hard_rows, importance
-from tools.make_encoder_hashes import Ggml, digests
+from tools.make_encoder_hashes import Ggml, digests, written
 
 from ggq import quants
 from ggq.errors import FormatError, UsageError
@@ -15,6 +15,8 @@ from ggq.gguf.spec import TYPES
 HASHES = Path(__file__).parent / "data/encoder_hashes.json"
 ALL = quants.all()
 BLOCKED = [t for t in ALL if isinstance(t, quants.BlockType)]
+WRITTEN = written()
+READ_ONLY = [t for t in ALL if t.block_size > 1 and t not in WRITTEN]
 GOLDEN_TYPES = 10
 
 
@@ -135,7 +137,7 @@ def test_empty_and_odd_numbers_of_blocks(kind, rng):
     assert np.array_equal(kind.quantize(strided[:, ::2]), whole)
 
 
-@each(BLOCKED)
+@each(WRITTEN)
 def test_nan_and_infinity_end(kind, rng):
     """The converter refuses such rows; the encoder itself must only return."""
     x = bell(rng, 4, 512)
@@ -154,7 +156,7 @@ def test_error_is_what_the_bits_allow(kind, rng):
     assert error < 2 / kind.levels
 
 
-@each(BLOCKED)
+@each(WRITTEN)
 def test_pinned_encodings(kind):
     """The hashes were made by llama.cpp's encoder, so that this needs none of it."""
     pinned = json.loads(HASHES.read_text())
@@ -176,7 +178,7 @@ def test_golden_encodings(shared_dir):
     assert len(seen) == 2 * GOLDEN_TYPES
 
 
-@each(BLOCKED)
+@each(WRITTEN)
 def test_encodings_of_hard_rows(kind, rng):
     pytest.importorskip("llama_cpp")
     oracle = Ggml()
@@ -186,3 +188,9 @@ def test_encodings_of_hard_rows(kind, rng):
         for weights in (None, importance(rng, 512), flat, tiny, zero, huge):
             expected = oracle.quantize(kind, x, weights)
             assert np.array_equal(kind.quantize(x, weights), expected), name
+
+
+@each(READ_ONLY)
+def test_types_that_are_only_read(kind, rng):
+    with pytest.raises(UsageError, match=f"{kind.name}.*does not write"):
+        kind.quantize(bell(rng, 1, 256))

@@ -1,0 +1,33 @@
+"""IQ1_M: per 8 weights a code of 11 bits and the sign of a shift; a scale of 3 bits per 16.
+
+The half-precision scale lies in the upper nibbles of the four words of scales.
+"""
+
+import numpy as np
+
+from ggq.quants.iq1_s import SHIFT
+from ggq.quants.lattices import LatticeType, lattice
+from ggq.quants.packing import split_planes, view_blocks
+
+
+class IQ1_M(LatticeType):
+    """w = d * (2 sc + 1) * (vector +- 1/8)."""
+
+    name, ggml_id, block_bytes = "IQ1_M", 29, 56
+    layout = np.dtype([("qs", "u1", 32), ("qh", "u1", 16), ("scales", "<u2", 4)])
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        words = fields["scales"]
+        nibbles = (words & np.uint16(0xF000)) >> np.array([12, 8, 4, 0], np.uint16)
+        d = np.bitwise_or.reduce(nibbles, axis=-1).view(np.float16).astype(np.float32)
+        sc = (words[..., None] >> np.arange(0, 12, 3, dtype=np.uint16)) & np.uint16(7)
+        scale = d[..., None, None] * (2 * sc + 1)
+        scale = np.repeat(scale.reshape(*d.shape, 16), 2, axis=-1)
+        qh = split_planes(fields["qh"], 1, 4)
+        shift = np.where(qh & np.uint8(8), -SHIFT, SHIFT)
+        codes = fields["qs"] | ((qh & np.uint8(7)).astype(np.uint16) << np.uint16(8))
+        return scale[..., None] * (lattice("IQ1_S")[codes] + shift[..., None])
+
+
+TYPE = IQ1_M()

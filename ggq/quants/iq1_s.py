@@ -1,0 +1,27 @@
+"""IQ1_S: per 8 weights a code of 11 bits; per 32 a scale of 3 bits and the sign of a shift."""
+
+import numpy as np
+
+from ggq.quants.lattices import LatticeType, half, lattice
+from ggq.quants.packing import view_blocks
+
+SHIFT = np.float32(0.125)  # IQ1S_DELTA
+
+
+class IQ1_S(LatticeType):
+    """w = d * (2 sc + 1) * (vector +- 1/8)."""
+
+    name, ggml_id, block_bytes = "IQ1_S", 19, 50
+    layout = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        qh = fields["qh"]
+        scale = half(fields) * (2 * ((qh >> np.uint16(12)) & np.uint16(7)) + 1)
+        shift = np.where(qh & np.uint16(0x8000), -SHIFT, SHIFT)
+        high = (qh[..., None] >> np.arange(0, 12, 3, dtype=np.uint16)) & np.uint16(7)
+        codes = fields["qs"].reshape(high.shape) | (high << np.uint16(8))
+        return scale[..., None, None] * (lattice("IQ1_S")[codes] + shift[..., None, None])
+
+
+TYPE = IQ1_S()

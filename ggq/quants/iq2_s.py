@@ -1,0 +1,25 @@
+"""IQ2_S: per 8 weights a code of 10 bits and eight signs; a scale of 4 bits per 16 weights."""
+
+import numpy as np
+
+from ggq.quants.lattices import LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.packing import split_planes, view_blocks
+
+
+class IQ2_S(LatticeType):
+    """w = d * (0.5 + sc) / 4 * vector * sign."""
+
+    name, ggml_id, block_bytes = "IQ2_S", 22, 82
+    layout = np.dtype(
+        [("d", "<f2"), ("qs", "u1", 32), ("signs", "u1", 32), ("qh", "u1", 8), ("scales", "u1", 8)]
+    )
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        high = split_planes(fields["qh"], 1, 2).astype(np.uint16) << np.uint16(8)
+        scale = half(fields) * (np.float32(0.5) + four_bit_scales(fields["scales"]))
+        scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
+        return scale[..., None] * lattice("IQ2_S")[fields["qs"] | high] * signs(fields["signs"])
+
+
+TYPE = IQ2_S()

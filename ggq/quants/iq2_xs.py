@@ -1,0 +1,23 @@
+"""IQ2_XS: per 8 weights a code of 9 bits and seven signs; a scale of 4 bits per 16 weights."""
+
+import numpy as np
+
+from ggq.quants.lattices import EVEN_SIGNS, LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.packing import view_blocks
+
+
+class IQ2_XS(LatticeType):
+    """w = d * (0.5 + sc) / 4 * vector * sign."""
+
+    name, ggml_id, block_bytes = "IQ2_XS", 17, 74
+    layout = np.dtype([("d", "<f2"), ("qs", "<u2", 32), ("scales", "u1", 8)])
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        codes, stored = fields["qs"] & np.uint16(511), fields["qs"] >> np.uint16(9)
+        scale = half(fields) * (np.float32(0.5) + four_bit_scales(fields["scales"]))
+        scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
+        return scale[..., None] * lattice("IQ2_XS")[codes] * signs(EVEN_SIGNS[stored])
+
+
+TYPE = IQ2_XS()

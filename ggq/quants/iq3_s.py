@@ -1,0 +1,26 @@
+"""IQ3_S: per 4 weights a code of 9 bits, eight signs per 8, a scale of 4 bits per 32."""
+
+import numpy as np
+
+from ggq.quants.lattices import LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.packing import split_planes, view_blocks
+
+
+class IQ3_S(LatticeType):
+    """w = d * (1 + 2 sc) * vector * sign."""
+
+    name, ggml_id, block_bytes = "IQ3_S", 21, 110
+    layout = np.dtype(
+        [("d", "<f2"), ("qs", "u1", 64), ("qh", "u1", 8), ("signs", "u1", 32), ("scales", "u1", 4)]
+    )
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        high = split_planes(fields["qh"], 1, 1).astype(np.uint16) << np.uint16(8)
+        vectors = lattice("IQ3_S")[fields["qs"] | high]
+        scale = half(fields) * (1 + 2 * four_bit_scales(fields["scales"]))
+        scale = np.repeat(scale, 4, axis=-1)[..., None]
+        return scale * vectors.reshape(*scale.shape[:-1], 8) * signs(fields["signs"])
+
+
+TYPE = IQ3_S()

@@ -1,0 +1,25 @@
+"""IQ3_XXS: per 4 weights a code of 8 bits; per 32 four times seven signs and a scale of 4 bits."""
+
+import numpy as np
+
+from ggq.quants.lattices import EVEN_SIGNS, LatticeType, half, lattice, signs
+from ggq.quants.packing import view_blocks
+
+
+class IQ3_XXS(LatticeType):
+    """w = d * (0.5 + sc) / 2 * vector * sign."""
+
+    name, ggml_id, block_bytes = "IQ3_XXS", 18, 98
+    layout = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("words", "<u4", 8)])
+
+    def values(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        word = fields["words"]
+        sc = (word >> np.uint32(28)).astype(np.float32)
+        scale = half(fields) * (np.float32(0.5) + sc) * np.float32(0.5)
+        stored = (word[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
+        vectors = lattice("IQ3_XXS")[fields["qs"]].reshape(*stored.shape, 8)
+        return scale[..., None, None] * vectors * signs(EVEN_SIGNS[stored])
+
+
+TYPE = IQ3_XXS()
