@@ -156,7 +156,7 @@ def hf_tensors(
 
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> StoredTensor | None:
     bare = name.removeprefix("model.")
-    candidates = [prefix + name for prefix in arch.hf_prefixes] + [bare]
+    candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
     return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
 
 

@@ -92,6 +92,19 @@ def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, con
     return one / ((one - smooth) / np.float32(factor) + smooth)
 
 
+def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray | None:
+    """Return the divisors of LongRoPE that the config lists, float32 (rope_dim / 2,)."""
+    listed = (config.get("rope_parameters") or {}).get(name)
+    if not listed:
+        return None
+    if not isinstance(listed, list) or len(listed) != hp.rope_dim // 2:
+        raise ModelError(f"config.json: {name} is not a list of {hp.rope_dim // 2} numbers")
+    try:
+        return np.array(listed, np.float32)
+    except (TypeError, ValueError):
+        raise ModelError(f"config.json: {name} holds other things than numbers") from None
+
+
 TRANSFORMS: dict[str, Transform] = {
     "copy": Transform(),
     "permute_q": Transform(
@@ -106,4 +119,6 @@ TRANSFORMS: dict[str, Transform] = {
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
     "llama3_factors": Transform(make=llama3_factors),
+    "longrope_long": Transform(make=lambda config, hp: _longrope(config, hp, "long_factor")),
+    "longrope_short": Transform(make=lambda config, hp: _longrope(config, hp, "short_factor")),
 }

@@ -33,8 +33,9 @@ class Key:
 
     ``hf``: dotted paths in config.json, the first found wins. ``derive(config)`` gives the value
     where no path does (None: the key is left out). ``type`` is u32, f32, bool or str; u32s, f32s
-    and bools also take one value per layer. ``default`` fills the hyper-parameter when a GGUF has
-    no such key. ``to_hf(value)`` maps the value back at export.
+    and bools also take one value per layer, bools a number n too: all but every n-th layer.
+    ``default`` fills the hyper-parameter when a GGUF has no such key. ``to_hf(value)`` maps the
+    value back at export.
     """
 
     gguf: str
@@ -80,6 +81,7 @@ class Architecture:
     hf_classes: tuple[str, ...] = ()
     hf_model_type: str = ""
     rope_kind: str = "norm"
+    window_period: int = 0  # all layers but every n-th have the window; 0: no window or all layers
     keys: tuple[Key, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     config_defaults: Mapping[str, Any] = {}  # what the HF config class fills in by itself
@@ -123,11 +125,16 @@ class Architecture:
                 flat[name] = value
         rope = flat.get("rope_parameters") or flat.get("rope_scaling")
         rope = dict(rope) if isinstance(rope, Mapping) else {}
+        if isinstance(rope.get("full_attention"), Mapping):  # one set per kind of layer
+            local = rope.get("sliding_attention")
+            flat["rope_local"] = dict(local) if isinstance(local, Mapping) else {}
+            rope = dict(rope["full_attention"])
         rope.setdefault("rope_type", rope.get("type"))
         for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
+        flat["window_period"] = self.window_period
         return flat
 
     def hparams(self, source: Any) -> HParams:
@@ -230,6 +237,8 @@ def _checked(name: str, value: Any, kind: str) -> Any:
             raise ModelError(f"{name} has {len(value)} values")
         return tuple(_checked(name, v.item() if hasattr(v, "item") else v, base) for v in value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "bools" and number:
+        base = "u32"
     whole = number and float(value).is_integer() and 0 <= value < 1 << 32
     finite = number and value - value == 0
     right = {
@@ -261,6 +270,7 @@ def _completed(arch: Architecture, values: dict[str, Any]) -> dict[str, Any]:
     values["n_head_kv"] = n_head if get("n_head_kv") is None else values["n_head_kv"]
     values["head_dim_v"] = get("head_dim_v") or values["head_dim"]
     values["rope_dim"] = get("rope_dim") or values["head_dim"]
+    local_base = values.pop("rope_local_base", None)
     rope = {
         f.name: values.pop("rope_" + f.name, None)
         for f in fields(Rope)
@@ -275,4 +285,10 @@ def _completed(arch: Architecture, values: dict[str, Any]) -> dict[str, Any]:
         rope["scaling"] = "linear" if "factor" in rope else "none"
     rope.setdefault("original_context", get("n_ctx_train") or 0)
     values["rope"] = Rope(kind=arch.rope_kind, dims=values["rope_dim"], **rope)
+    if local_base is not None:
+        values["rope_local"] = Rope(kind=arch.rope_kind, dims=values["rope_dim"], base=local_base)
+    if arch.window_period and not isinstance(get("window_layers"), tuple):
+        period = get("window_layers") or arch.window_period
+        n_layer = min(get("n_layer") or 0, MAX_LAYERS)
+        values["window_layers"] = tuple((i + 1) % period != 0 for i in range(n_layer))
     return values

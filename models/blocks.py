@@ -6,20 +6,29 @@ q/k norms, post norms) the file holds.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Attention, HParams, Rope
+from ggq.models.base import Architecture, Attention, HParams, Rope
 
-__all__ = ["attention", "decoder", "feed_forward", "head", "linear"]
+__all__ = ["Decoder", "attention", "decoder", "feed_forward", "head", "linear"]
 
 ROPE_FACTORS = "rope_freqs.weight"
+SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
 
 
-def linear(ops: Any, x: Any, name: str) -> Any:
+def linear(ops: Any, x: Any, name: str, rows: tuple[int, int] | None = None) -> Any:
     """Return x @ W.T + b for ``name``.weight and, where the file has it, ``name``.bias."""
     bias = f"{name}.bias"
-    return ops.linear(x, f"{name}.weight", bias=bias if ops.has(bias) else None)
+    return ops.linear(x, f"{name}.weight", bias=bias if ops.has(bias) else None, rows=rows)
+
+
+def _parts(ops: Any, x: Any, name: str, widths: tuple[int, ...]) -> list[Any]:
+    """Return the outputs of a weight that holds several ones, of ``widths`` rows each."""
+    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
+    return [
+        linear(ops, x, name, (end - width, end)) for width, end in zip(widths, ends, strict=True)
+    ]
 
 
 def _optional_norm(ops: Any, x: Any, name: str, eps: float, width: int | None = None) -> Any:
@@ -31,22 +40,35 @@ def _residual(ops: Any, x: Any, y: Any, hp: HParams) -> Any:
 
 
 def _rope(ops: Any, hp: HParams, i: int) -> Rope | None:
+    """Return layer ``i``'s rotary embedding with the factors that the file holds for it."""
     rope = hp.rope_at(i)
-    return (
-        dataclasses.replace(rope, factors=ROPE_FACTORS) if rope and ops.has(ROPE_FACTORS) else rope
-    )
+    long = (hp.n_ctx or hp.n_ctx_train) > hp.rope.original_context
+    for name in (ROPE_FACTORS, LONG_FACTORS if long else SHORT_FACTORS):
+        if rope is not None and rope is not hp.rope_local and ops.has(name):
+            return replace(rope, factors=name)
+    return rope
+
+
+def _projections(ops: Any, x: Any, hp: HParams, i: int) -> list[Any]:
+    """Return queries, keys and values, from one fused weight or from three."""
+    p = f"blk.{i}.attn_"
+    if ops.has(f"{p}qkv.weight"):
+        return _parts(ops, x, f"{p}qkv", tuple(hp.dim(n, i) for n in "qkv"))
+    return [linear(ops, x, f"{p}{n}") for n in "qkv"]
 
 
 def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     """Return layer ``i``'s causal self-attention of the normed ``x``, (n_tokens, n_embd)."""
     p = f"blk.{i}."
     n_head, n_head_kv = hp.heads(i), hp.heads_kv(i)
-    q, k, v = (linear(ops, x, f"{p}attn_{n}") for n in "qkv")
+    q, k, v = _projections(ops, x, hp, i)
     q = _optional_norm(ops, q, f"{p}attn_q_norm.weight", hp.norm_eps, hp.head_dim)
     k = _optional_norm(ops, k, f"{p}attn_k_norm.weight", hp.norm_eps, hp.head_dim)
     rope = _rope(ops, hp, i)
     if rope is not None:
-        q, k = ops.rope(q, n_head, rope), ops.rope(k, n_head_kv, rope)
+        warm = replace(rope, temperature=hp.attn_temperature or 0.0)
+        q, k = ops.rope(q, n_head, warm), ops.rope(k, n_head_kv, rope)
+    sinks = f"{p}attn_sinks.weight"
     spec = Attention(
         n_head,
         n_head_kv,
@@ -55,6 +77,7 @@ def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
         hp.scale(),
         window=hp.window_at(i),
         softcap=hp.attn_softcap,
+        sinks=sinks if ops.has(sinks) else None,
     )
     return linear(ops, ops.attention(q, k, v, i, spec), f"{p}attn_output")
 
@@ -62,7 +85,10 @@ def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
 def feed_forward(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     """Return layer ``i``'s gated feed-forward of the normed ``x``: down(act(gate(x)) * up(x))."""
     p = f"blk.{i}.ffn_"
-    gate, up = linear(ops, x, f"{p}gate"), linear(ops, x, f"{p}up")
+    if ops.has(f"{p}gate.weight"):
+        gate, up = linear(ops, x, f"{p}gate"), linear(ops, x, f"{p}up")
+    else:
+        gate, up = _parts(ops, x, f"{p}up", (hp.ff(i), hp.ff(i)))
     return linear(ops, ops.gate(gate, up, kind=hp.activation), f"{p}down")
 
 
@@ -88,3 +114,10 @@ def decoder(ops: Any, hp: HParams) -> Any:
         y = feed_forward(ops, ops.norm(x, f"{p}ffn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_ffw_norm.weight", hp.norm_eps), hp)
     return head(ops, x, hp)
+
+
+class Decoder(Architecture):
+    """An architecture whose forward pass is `decoder`."""
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return decoder(ops, hp)

@@ -6,7 +6,7 @@ It knows no file, no config and no key names: `ggq.models.base` fills these clas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ggq.errors import ModelError
@@ -24,8 +24,10 @@ class Rope:
     at most the head width. The angle of pair i at position p is p * base**(-2i/dims) / factors[i],
     divided by ``factor`` for "linear"; "yarn" mixes both angles by ``beta_fast`` and ``beta_slow``
     at ``original_context`` and multiplies the magnitude by 1 + 0.1 ln(factor) on top of
-    ``attn_factor`` (arXiv 2309.00071; ggml's rope_yarn). ``factors`` names a tensor of dims/2
-    divisors.
+    ``attn_factor`` (arXiv 2309.00071; ggml's rope_yarn), divided by 1 + 0.1 ``log_multiplier``
+    ln(factor); ``truncate`` widens the mixed pairs to whole ones. ``factors`` names a tensor of
+    dims/2 divisors. ``temperature`` t multiplies queries by 1 + t ln(1 + floor(p /
+    original_context)) (Llama 4's attention temperature; only where every column turns).
     """
 
     kind: str
@@ -39,6 +41,9 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     factors: str | None = None
+    log_multiplier: float = 0.0
+    truncate: bool = True
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,9 @@ class HParams:
     n_expert: int = 0
     n_expert_used: int = 0
     n_ff_expert: int = 0
+    n_ctx: int = 0
     attn_scale: float | None = None
+    attn_temperature: float | None = None
     window: int | None = None
     window_layers: tuple[bool, ...] = ()
     rope_layers: tuple[bool, ...] = ()
@@ -87,6 +94,10 @@ class HParams:
     logit_scale: float | None = None
     activation: str = "silu"
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    def for_context(self, n_ctx: int) -> HParams:
+        """Return these settings for running with room for ``n_ctx`` tokens (LongRoPE chooses)."""
+        return replace(self, n_ctx=n_ctx)
 
     def heads(self, i: int) -> int:
         return _at(self.n_head, i)
@@ -139,6 +150,9 @@ class HParams:
                 return self.n_expert
             case "ff_expert":
                 return self.n_ff_expert or self.ff(i)
+        first, plus, rest = name.partition("+")
+        if plus:
+            return self.dim(first, i) + self.dim(rest, i)
         factor, _, rest = name.partition("*")
         return int(factor) * self.dim(rest, i)
 
@@ -168,6 +182,8 @@ def check(hp: HParams) -> None:
         ("head counts", hp.n_head),
         ("key-value head counts", hp.n_head_kv),
         ("feed-forward", hp.n_ff),
+        ("windows", hp.window_layers or 0),
+        ("rotary embeddings", hp.rope_layers or 0),
     ):
         if isinstance(per, tuple) and len(per) < hp.n_layer:
             raise ModelError(f"{hp.arch}: {len(per)} {what} for {hp.n_layer} layers")

@@ -8,7 +8,15 @@ from typing import Any
 
 from ggq.models.base import Key
 
-__all__ = ["DECODER_KEYS", "head_width", "with_head_width"]
+__all__ = [
+    "DECODER_KEYS",
+    "LLAMA_KEYS",
+    "WINDOW_KEYS",
+    "changed",
+    "head_width",
+    "scaled",
+    "with_head_width",
+]
 
 ROPE = "rope_parameters"
 
@@ -30,7 +38,7 @@ def _rope_type(config: Mapping[str, Any]) -> str | None:
     return scaling if scaling == "longrope" or rope.get("factor") is not None else None
 
 
-def _scaled(name: str, *types: str) -> Any:
+def scaled(name: str, *types: str) -> Any:
     """Return a derive function: the rope setting ``name``, only under the scaling ``types``."""
     return lambda config: config[ROPE].get(name) if _rope_type(config) in types else None
 
@@ -56,37 +64,37 @@ DECODER_KEYS = (
         (),
         "rope_factor",
         "f32",
-        derive=_scaled("factor", "linear", "yarn"),
+        derive=scaled("factor", "linear", "yarn"),
     ),
     Key("{arch}.rope.scale_linear", (), "rope_factor", "f32"),
     Key(
         "{arch}.rope.scaling.original_context_length",
         attr="rope_original_context",
-        derive=_scaled("original_max_position_embeddings", "yarn"),
+        derive=scaled("original_max_position_embeddings", "yarn"),
     ),
     Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
     Key(
         "{arch}.rope.scaling.yarn_ext_factor",
         attr="rope_ext_factor",
         type="f32",
-        derive=_scaled("extrapolation_factor", "yarn"),
+        derive=scaled("extrapolation_factor", "yarn"),
     ),
     Key(
         "{arch}.rope.scaling.yarn_attn_factor",
         type="f32",
-        derive=_scaled("attention_factor", "yarn"),
+        derive=scaled("attention_factor", "yarn"),
     ),
     Key(
         "{arch}.rope.scaling.yarn_beta_fast",
         attr="rope_beta_fast",
         type="f32",
-        derive=_scaled("beta_fast", "yarn"),
+        derive=scaled("beta_fast", "yarn"),
     ),
     Key(
         "{arch}.rope.scaling.yarn_beta_slow",
         attr="rope_beta_slow",
         type="f32",
-        derive=_scaled("beta_slow", "yarn"),
+        derive=scaled("beta_slow", "yarn"),
     ),
     Key("{arch}.rope.freq_base", (f"{ROPE}.rope_theta",), "rope_base", "f32"),
     Key(
@@ -105,3 +113,34 @@ def with_head_width(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     """Return ``keys`` for an HF class that fills in head_dim itself: files then always say it."""
     lengths = ("{arch}.attention.key_length", "{arch}.attention.value_length")
     return tuple(replace(k, derive=head_width) if k.gguf in lengths else k for k in keys)
+
+
+def changed(keys: tuple[Key, ...], *new: Key, without: tuple[str, ...] = ()) -> tuple[Key, ...]:
+    """Return ``keys`` with ``new`` ones in the place of their namesakes or at the end."""
+    by_name = {k.gguf: k for k in (*keys, *new)}
+    return tuple(k for name, k in by_name.items() if name not in without)
+
+
+LLAMA_KEYS = (
+    *with_head_width(DECODER_KEYS),
+    Key("{arch}.vocab_size", ("vocab_size",), "n_vocab"),
+    Key("{arch}.rope.dimension_count", (), "rope_dim", derive=head_width),
+)
+
+
+def _sliding(config: Mapping[str, Any]) -> list[bool] | int | None:
+    """Return which layers have the window, None where the architecture's own period says it."""
+    kinds, period = config.get("layer_types"), config.get("window_period")
+    if isinstance(kinds, (list, tuple)):
+        sliding = [kind == "sliding_attention" for kind in kinds]
+        return None if sliding == [(i + 1) % period != 0 for i in range(len(kinds))] else sliding
+    given = config.get("sliding_window_pattern")
+    return None if given == period else given
+
+
+# For architectures with ``window_period``: all layers but every n-th see the window only.
+WINDOW_KEYS = (
+    Key("{arch}.attention.sliding_window", ("sliding_window",), "window"),
+    Key("{arch}.attention.sliding_window_pattern", (), "window_layers", "bools", derive=_sliding),
+    Key("{arch}.rope.freq_base_swa", ("rope_local.rope_theta",), "rope_local_base", "f32"),
+)

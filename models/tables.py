@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from ggq.models.base import Tensor
 
-__all__ = ["DECODER_TENSORS", "POST_NORMS", "QK_NORMS", "ROPE_FREQS", "permuted"]
+__all__ = [
+    "DECODER_TENSORS",
+    "FUSED_TENSORS",
+    "LONGROPE_FACTORS",
+    "POST_NORMS",
+    "QK_NORMS",
+    "ROPE_FREQS",
+    "changed",
+    "permuted",
+    "plus_one",
+]
 
 LAYER = "model.layers.{i}."
 BLOCK = "blk.{i}."
@@ -111,6 +121,26 @@ QK_NORMS = (
     _norm(f"{BLOCK}attn_k_norm.weight", f"{LAYER}self_attn.k_norm.weight", "head"),
 )
 
+# Phi-3's projections of one input in one weight each.
+FUSED_TENSORS = (
+    *_matrix(
+        "attn_qkv",
+        "self_attn.qkv_proj",
+        ("q+k+v", "embd"),
+        "attn_qkv",
+        input="attn_in",
+        absorbs=f"{BLOCK}attn_norm.weight",
+    ),
+    *_matrix(
+        "ffn_up",
+        "mlp.gate_up_proj",
+        ("2*ff", "embd"),
+        "ffn_up",
+        input="ffn_in",
+        absorbs=f"{BLOCK}ffn_norm.weight",
+    ),
+)
+
 # A layer of four norms: HF's post_attention_layernorm then follows attention directly.
 POST_NORMS = (
     _norm(f"{BLOCK}post_attention_norm.weight", f"{LAYER}post_attention_layernorm.weight"),
@@ -134,3 +164,25 @@ def permuted(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     names = {"attn_q": "permute_q", "attn_k": "permute_k"}
     kinds = {f"{BLOCK}{n}.{s}": t for n, t in names.items() for s in ("weight", "bias")}
     return tuple(replace(row, transform=kinds.get(row.gguf, row.transform)) for row in rows)
+
+
+LONGROPE_FACTORS = tuple(
+    replace(ROPE_FREQS, gguf=f"rope_factors_{n}.weight", transform=f"longrope_{n}")
+    for n in ("long", "short")
+)
+
+
+def changed(
+    rows: tuple[Tensor, ...], *new: Tensor, without: tuple[str, ...] = ()
+) -> tuple[Tensor, ...]:
+    """Return ``rows`` with ``new`` ones in the place of their namesakes or at the end.
+
+    ``without``: leave out the rows of these names, given with their suffix and without "blk.{i}.".
+    """
+    by_name = {row.gguf: row for row in (*rows, *new)}
+    return tuple(r for n, r in by_name.items() if n.removeprefix(BLOCK) not in without)
+
+
+def plus_one(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return ``rows`` with the norms that HF stores around 0 moved to lie around 1."""
+    return tuple(replace(r, transform="plus_one") if r.role == "norm" else r for r in rows)

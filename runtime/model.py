@@ -69,6 +69,7 @@ class Model:
             self.hparams: HParams = self._architecture.hparams(gguf)
             self._architecture.check(gguf, self.hparams)
             self.n_ctx = _context(n_ctx, self.hparams)
+            self.hparams = self.hparams.for_context(self.n_ctx)
 
     def __enter__(self) -> Model:
         return self

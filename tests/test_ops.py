@@ -69,6 +69,12 @@ CASES = [
         lambda o: o.linear(o.embed("x"), "w", bias="b"),
         X | {"w": (40, 96), "b": (40,)},
     ),
+    Case(
+        "linear",
+        "rows",
+        lambda o: o.linear(o.embed("x"), "w", bias="b", rows=(16, 40)),
+        X | {"w": (64, 96), "b": (64,)},
+    ),
     Case("norm", "rms", lambda o: o.norm(o.embed("x"), "w", 1e-5), X | {"w": (96,)}),
     Case(
         "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
@@ -81,6 +87,8 @@ CASES = [
     _rope("linear", scaling="linear", factor=4.0),
     _rope("factors", factors="factors", base=500000.0),
     _rope("yarn", kind="neox", scaling="yarn", factor=4.0, attn_factor=1.1),
+    _rope("yarn of few pairs", scaling="yarn", factor=4.0, log_multiplier=0.7, truncate=False),
+    _rope("temperature", temperature=0.5),
     _attention("grouped"),
     _attention("window", window=4),
     _attention("softcap", softcap=2.0),

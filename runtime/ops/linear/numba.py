@@ -7,10 +7,13 @@ from ggq.runtime.backends.numba import compiled
 _CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
 
 
-def run(backend, x, name, bias=None):
+def run(backend, x, name, bias=None, rows=None):
     """Record y = x @ W.T (+ b); a residual that is added next is fused into the last step."""
     weight = backend.weight(name)
     n_rows, n_cols = weight.shape
+    first, end = rows or (0, n_rows)
+    assert 0 <= first < end <= n_rows, (name, rows)
+    address, n_rows = weight.address + first * weight.row_bytes, end - first
     if n_cols != x.width:
         raise ModelError(f"tensor {name} has {n_cols} columns, its input {x.width}")
 
@@ -18,8 +21,9 @@ def run(backend, x, name, bias=None):
         kernels = backend.kernels(weight)
         source, out = x.form(kernels.activations), backend.new(value)
         state = backend.recorder.state.address(x.slot)
-        args = [weight.address, weight.row_bytes, n_rows, n_cols, source, source.stride]
-        args += [out, out.stride, backend.weight(bias).vector if bias else 0, residual or 0, state]
+        args = [address, weight.row_bytes, n_rows, n_cols, source, source.stride]
+        shift = backend.weight(bias).vector + 4 * first if bias else 0
+        args += [out, out.stride, shift, residual or 0, state]
         reads = [source] if residual is None else [source, residual]
         groups = -(-n_rows // GROUP)
         for variant, slot in backend.matmul_variants(x.slot):

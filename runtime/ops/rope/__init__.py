@@ -29,19 +29,26 @@ def frequencies(rope, factors=None):
     slowed = plain / rope.factor
     if rope.scaling != "yarn":
         return slowed
-    low = max(0.0, math.floor(_correction(rope, rope.beta_fast)))
-    high = min(rope.dims - 1.0, math.ceil(_correction(rope, rope.beta_slow)))
+    low, high = _correction(rope, rope.beta_fast), _correction(rope, rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(0.0, low), min(rope.dims - 1.0, high)
     kept = rope.ext_factor * (1.0 - np.clip((pairs - low) / max(0.001, high - low), 0.0, 1.0))
     return slowed * (1.0 - kept) + plain * kept
 
 
 def magnitude(rope):
     """Return the factor on cos and sin: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
-    stretched = rope.scaling == "yarn" and rope.ext_factor != 0 and rope.factor > 1
-    return rope.attn_factor * (1.0 + 0.1 * math.log(rope.factor) if stretched else 1.0)
+    if rope.scaling != "yarn" or rope.ext_factor == 0 or rope.factor <= 1:
+        return rope.attn_factor
+    growth = 0.1 * math.log(rope.factor)
+    return rope.attn_factor * (1.0 + growth) / (1.0 + rope.log_multiplier * growth)
 
 
 def angles(rope, positions, factors=None):
     """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each."""
-    turned = np.asarray(positions, np.float64)[:, None] * frequencies(rope, factors)
-    return np.cos(turned) * magnitude(rope), np.sin(turned) * magnitude(rope)
+    positions = np.asarray(positions, np.float64)[:, None]
+    turned, length = positions * frequencies(rope, factors), magnitude(rope)
+    if rope.temperature:
+        length = length * (1 + rope.temperature * np.log1p(positions // rope.original_context))
+    return np.cos(turned) * length, np.sin(turned) * length

@@ -1,0 +1,39 @@
+"""Mistral Small 3, Ministral 3: like llama, with YaRN and queries that grow with position."""
+
+from ggq.models.base import Key
+from ggq.models.blocks import Decoder
+from ggq.models.keys import LLAMA_KEYS, scaled
+from ggq.models.tables import DECODER_TENSORS, permuted
+
+__all__ = ["ARCHITECTURE"]
+
+
+class Mistral3(Decoder):
+    name = "mistral3"
+    hf_classes = ("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM")
+    hf_model_type = "ministral3"
+    keys = (
+        *LLAMA_KEYS,
+        Key(
+            "{arch}.rope.scaling.yarn_log_multiplier",
+            attr="rope_log_multiplier",
+            type="f32",
+            derive=scaled("mscale_all_dim", "yarn"),
+        ),
+        Key(
+            "{arch}.attention.temperature_scale",
+            ("rope_parameters.llama_4_scaling_beta",),
+            "attn_temperature",
+            "f32",
+        ),
+    )
+    config_defaults = {  # noqa: RUF012 - read only
+        "head_dim": 128,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1000000.0,
+    }
+    tensors = permuted(DECODER_TENSORS)
+
+
+ARCHITECTURE = Mistral3()

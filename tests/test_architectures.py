@@ -1,0 +1,252 @@
+"""Every architecture end to end: a tiny random transformers model, converted, on every back end.
+
+The models differ in data only; each has what its architecture is known for, and inputs that cross
+its window and its original context.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from floats import distance
+from hfmaker import make_bpe
+
+from ggq import models
+from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.convert import convert
+from ggq.converters.sources import hf_tensors
+from ggq.gguf import open_gguf
+from ggq.runtime.backends import reference
+from ggq.runtime.weights import Weights
+
+TOLERANCE = 1e-3
+PEER = 4e-3  # llama.cpp looks activations up in f16 tables
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model: its transformers class and config; ``peer``: what llama.cpp may differ by."""
+
+    label: str
+    arch: str
+    cls: str
+    config: dict[str, Any] = field(default_factory=dict)
+    peer: float | None = PEER
+    cls_config: str = ""
+    n_tokens: int = 90
+    n_ctx: int = 256
+
+
+BASE = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 32,
+    "beta_fast": 4.0,
+    "beta_slow": 1.0,
+}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+    "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0],
+    "partial_rotary_factor": 0.75,
+}
+PHI4 = {
+    "rope_parameters": LONGROPE,
+    "original_max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
+TINY = [
+    Tiny("llama", "llama", "Llama"),
+    Tiny("qwen2", "qwen2", "Qwen2"),
+    Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
+    Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
+    Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
+    Tiny(
+        "granite",
+        "granite",
+        "Granite",
+        {
+            "attention_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.5,
+            "logits_scaling": 4.0,
+        },
+    ),
+    Tiny(
+        "mistral3",
+        "mistral3",
+        "Ministral3",
+        {
+            "head_dim": 32,
+            "rope_parameters": YARN
+            | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3},
+        },
+    ),
+    Tiny(
+        "gemma2",
+        "gemma2",
+        "Gemma2",
+        {
+            "head_dim": 32,
+            "num_hidden_layers": 3,
+            "sliding_window": 24,
+            "query_pre_attn_scalar": 32,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+            "tie_word_embeddings": True,
+        },
+    ),
+    Tiny(
+        "gemma3",
+        "gemma3",
+        "Gemma3",
+        {
+            "head_dim": 32,
+            "num_hidden_layers": 7,
+            "sliding_window": 24,
+            "query_pre_attn_scalar": 32,
+            "tie_word_embeddings": True,
+        },
+        cls_config="Gemma3TextConfig",
+    ),
+    Tiny("phi3", "phi3", "Phi3", {"sliding_window": 40}, peer=None),  # llama.cpp has no window
+    Tiny("phi4", "phi3", "Phi3", PHI4),
+    Tiny("phi4 short", "phi3", "Phi3", PHI4 | SHORT, n_tokens=40),
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a function that makes a tiny model: (HF folder, GGUF path, ids, logits); cached."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    done = {}
+
+    def make(tiny):
+        if tiny.label not in done:
+            folder = tmp_path_factory.mktemp(tiny.label.replace(" ", "-"))
+            torch.manual_seed(7)
+            n_vocab = make_bpe(folder)
+            config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(
+                **{**BASE, **tiny.config, "vocab_size": n_vocab}
+            )
+            config._attn_implementation = "eager"
+            model = getattr(transformers, f"{tiny.cls}ForCausalLM")(config).float().eval()
+            ids = np.random.default_rng(3).integers(3, n_vocab, tiny.n_tokens)
+            with torch.no_grad():
+                spread(torch, model)
+                want = model(torch.as_tensor(ids)[None]).logits[0].numpy()
+            model.save_pretrained(folder)
+            (path,) = convert(folder, folder / "model.gguf", "F32")
+            done[tiny.label] = folder, path, ids, want
+        return done[tiny.label]
+
+    return make
+
+
+def spread(torch, model):
+    """Give weights a size at which scores matter, and biases and norms values of their own."""
+    for name, p in model.named_parameters():
+        if p.dim() == 1:
+            p.add_(0.3 * torch.randn_like(p))
+        elif "embed" in name:
+            p.copy_(torch.randn_like(p))
+        else:
+            p.copy_(1.5 * torch.randn_like(p) / p.shape[-1] ** 0.5)
+
+
+def by_numba(path, ids, n_ctx, kind="f32"):
+    from ggq.runtime.engine import Engine
+
+    with open_gguf(path) as file:
+        arch = models.get(file.metadata["general.architecture"])
+        hp = arch.hparams(file).for_context(n_ctx)
+        arch.check(file, hp)
+        engine = Engine(arch, hp, Weights(file), n_ctx=n_ctx, n_threads=1, kind=kind)
+        sequence = engine.sequence()
+        first = engine.evaluate(sequence, ids[:-3], every=True)
+        rest = [engine.evaluate(sequence, ids[i : i + 1]) for i in range(len(ids) - 3, len(ids))]
+        engine.close()
+    return np.concatenate([first, rest])
+
+
+@pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
+def test_back_ends_agree_with_transformers(tiny, made):
+    _, path, ids, want = made(tiny)
+    with open_gguf(path) as file:
+        assert file.metadata["general.architecture"] == tiny.arch
+        hp = models.get(tiny.arch).hparams(file).for_context(tiny.n_ctx)
+        weights = Weights(file)
+        assert distance(reference.logits(weights, hp, ids), want) <= TOLERANCE
+        from ggq.runtime.backends import torch
+
+        assert distance(torch.logits(weights, hp, ids), want) <= TOLERANCE
+    assert distance(by_numba(path, ids, tiny.n_ctx), want) <= TOLERANCE
+
+
+@pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
+def test_every_tensor_is_consumed_once_and_known(tiny, made):
+    folder, path, _, _ = made(tiny)
+    checkpoint = Checkpoint(folder)
+    arch = models.for_hf(checkpoint.config)
+    hp = arch.hparams(checkpoint.config)
+    tensors, skipped = hf_tensors(checkpoint, arch, hp)
+    used = [p.name for t in tensors for p in getattr(t, "parts", ())]
+    assert sorted(used) == sorted(checkpoint.tensors) and skipped == []
+    known = {name for name, _, _ in arch.rows(hp)}
+    with open_gguf(path) as file:
+        assert set(file.tensors) <= known
+        assert rounded(arch.hparams(file)) == rounded(hp)
+        arch.check(file, hp)
+
+
+def rounded(hp):
+    """Return hyper-parameters as a file holds them, in float32."""
+
+    def short(value):
+        if isinstance(value, dict):
+            return {k: short(v) for k, v in value.items()}
+        return np.float32(value) if isinstance(value, float) else value
+
+    return short(asdict(hp))
+
+
+@pytest.mark.parametrize("tiny", [t for t in TINY if t.peer], ids=lambda t: t.label)
+def test_llama_cpp_reads_the_file_alike(tiny, made, shared_dir, monkeypatch):
+    pytest.importorskip("llama_cpp")
+    monkeypatch.syspath_prepend(shared_dir / "tools")
+    from peer import Peer
+
+    _, path, ids, want = made(tiny)
+    engine = Peer(str(path), n_ctx=tiny.n_ctx, threads=1)
+    try:
+        assert distance(engine.logits(list(ids)), want) <= tiny.peer
+    finally:
+        engine.close()
+
+
+def test_every_architecture_has_a_tiny_model():
+    assert {t.arch for t in TINY} == {a.name for a in models.all_architectures()}
+
+
+def test_config_alone_names_the_architecture(made):
+    for tiny in TINY:
+        config = json.loads((made(tiny)[0] / "config.json").read_text())
+        assert models.for_hf(config).name == tiny.arch
