@@ -1,0 +1,101 @@
+"""What scheduler tests share: listeners, a spying engine and one that says what it is told to.
+
+Not a test itself.
+"""
+
+import numpy as np
+
+from ggq.runtime.kvcache import PAGE, KVCache, Sequence
+from ggq.runtime.requests import Request
+from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.scheduler import Scheduler
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+class Answers:
+    """Collects what a listener hears, per choice."""
+
+    def __init__(self):
+        self.text, self.ends, self.errors, self.pieces = {}, {}, [], []
+
+    def __call__(self, event):
+        self.pieces.append(event.piece)
+        self.text[event.choice] = self.text.get(event.choice, "") + event.piece.text
+        if event.piece.finish_reason:
+            assert event.choice not in self.ends, "a choice ends once"
+            self.ends[event.choice] = event.piece.finish_reason
+        if event.error:
+            self.errors.append(event.error)
+
+
+class Spy:
+    """An engine that notes the tokens of each step: {sequence: ids}."""
+
+    def __init__(self, engine):
+        self._engine, self.steps = engine, []
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def step(self, parts):
+        self.steps.append([part.ids.tolist() for part in parts])
+        return self._engine.step(parts)
+
+    @property
+    def n_tokens(self):
+        return sum(len(ids) for step in self.steps for ids in step)
+
+
+def drain(s, limit=2000):
+    for _ in range(limit):
+        s.turn()
+        if not s.n_running and not s.n_waiting:
+            return
+    raise AssertionError("the scheduler does not come to an end")
+
+
+def ask(s, ids, listener=None, **options):
+    listener = listener or Answers()
+    options.setdefault("params", GREEDY)
+    return s.submit(Request(ids, **options), listener), listener
+
+
+def free_all(s):
+    s._store.clear()
+    return s.engine.cache.free_positions == s.engine.cache.n_pages * PAGE
+
+
+class Scripted:
+    """An engine without a model: after the prompt, every sequence says the same tokens."""
+
+    def __init__(self, script, n_vocab, n_ctx=256):
+        self.script, self.n_vocab, self.n_ctx = script, n_vocab, n_ctx
+        self.cache = KVCache([(1, 16, 16)], n_ctx)
+
+    def sequence(self):
+        return Sequence(self.cache)
+
+    def step(self, parts):
+        rows = []
+        for part in parts:
+            part.sequence.reserve(len(part.ids))
+            part.sequence.advance(len(part.ids))
+            if part.wanted[-1]:
+                row = np.zeros(self.n_vocab, np.float32)
+                row[self.script[part.sequence.length - 4]] = 9.0
+                rows.append(row)
+        return np.array(rows, np.float32).reshape(-1, self.n_vocab)
+
+
+def said(model, script, **options):
+    tokenizer = model.tokenizer
+    s = Scheduler(Scripted(script, tokenizer.n_vocab), tokenizer, n_slots=1)
+    _, answer = ask(s, [5, 5, 5, 5], **options)
+    drain(s)
+    return answer
+
+
+def byte_tokens(model, text):
+    first = model.tokenizer.ids["<0x00>"]
+    return [first + b for b in text.encode()]
