@@ -247,6 +247,13 @@ def test_special_tokens_match_longest_first_and_user_defined_always():
     assert tokenizer.encode("<ctl>", parse_special=True) == [ids["<ctl>"]]
 
 
+@pytest.mark.parametrize("marker", ["<|START_OF_TURN_TOKEN|>", "<|tool_call>", "<turn|>"])
+def test_user_defined_markers_cannot_be_typed(marker):
+    tokenizer = bpe(extra={marker: 4})
+    assert tokenizer.ids[marker] not in tokenizer.encode(marker)
+    assert tokenizer.encode(marker, parse_special=True) == [tokenizer.ids[marker]]
+
+
 def test_a_normal_token_named_like_a_control_is_one():
     tokenizer = bpe(extra={"<|eot_id|>": 1})
     eot = tokenizer.ids["<|eot_id|>"]

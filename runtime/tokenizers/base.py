@@ -149,7 +149,7 @@ class Tokenizer:
             entry
             for char in set(text) & self._specials.keys()
             for entry in self._specials[char]
-            if (parse_special or self.types[entry[2]] == USER_DEFINED) and entry[1] in text
+            if (parse_special or self._is_plain(entry[2])) and entry[1] in text
         )
         parts: list[str | int] = [text] if text else []
         for _, special, token in candidates:
@@ -161,6 +161,16 @@ class Tokenizer:
                     cut.append(part)
             parts = cut
         return parts
+
+    def _is_plain(self, token: int) -> bool:
+        """Return whether typed text may yield this special token: user-defined, and no marker.
+
+        Files type markers such as Command R's <|START_OF_TURN_TOKEN|> user-defined, too; llama.cpp
+        lets a user forge those.
+        """
+        text = self.tokens[token]
+        marker = text.startswith(("<|", "<｜")) or text.endswith(("|>", "｜>"))
+        return self.types[token] == USER_DEFINED and not marker
 
     def _cut(self, text: str, special: str, token: int) -> list[str | int]:
         pieces = text.split(special)
