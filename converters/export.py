@@ -19,7 +19,7 @@ import numpy as np
 
 from ggq import models
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
-from ggq.converters.general import SAMPLING
+from ggq.converters.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
 from ggq.converters.transforms import TRANSFORMS, llama3_factors
 from ggq.errors import ModelError, UsageError, printable
@@ -65,6 +65,7 @@ def _export(
     with _Folder(out, force) as folder:
         _save_json(folder / "config.json", config)
         _save_json(folder / "generation_config.json", _generation(file, config))
+        (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
         _tokenizer(file, folder)
         pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
         _save_tensors(pieces, folder, kind, progress)

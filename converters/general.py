@@ -6,6 +6,7 @@ convert_hf_to_gguf.py does; tensors and architecture keys are not known here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from ggq.converters.checkpoint import read_json
 from ggq.converters.names import NameParts, name_parts, size_label, title
 from ggq.gguf import spec
 
-__all__ = ["Item", "general_items", "model_parts"]
+__all__ = ["Item", "card_text", "general_items", "model_parts", "read_card"]
 
 MAX_CARD = 1_000_000
 SAMPLING = (  # key, names in generation_config.json, type
@@ -33,7 +34,8 @@ SAMPLING = (  # key, names in generation_config.json, type
     ("mirostat_tau", ("mirostat_tau",), spec.F32),
     ("mirostat_eta", ("mirostat_eta",), spec.F32),
 )
-PART_KEYS = ("version", "organization", "finetune", "basename", "size_label")
+CARD_KEYS = ("author", "version", "organization", "finetune", "basename", "size_label")
+CARD_KEYS += ("description",)
 
 
 class Item(NamedTuple):
@@ -50,7 +52,8 @@ def model_parts(folder: Path, config: Mapping[str, Any], shapes: Iterable[Any]) 
     ``shapes`` yields (GGUF name, shape) of every tensor, for the size label.
     """
     total, shared, per_expert, n_expert = _count(shapes)
-    found = asdict(NameParts())
+    card = read_card(folder)
+    found = {k: _said(card, k) for k in asdict(NameParts())}
     path = config.get("_name_or_path")
     ids = [path] if isinstance(path, str) and path and path.count("/") <= 1 else []
     for model_id in [*ids, folder.resolve().name]:
@@ -89,14 +92,20 @@ def general_items(folder: Path, parts: NameParts) -> list[Item]:
         if value is not None and _fits(value, kind):
             value = int(value) if kind == spec.I32 else value
             items.append(Item(f"general.sampling.{key}", value, kind))
-    card = _card(folder / "README.md")
-    name = card.get("model_name") if isinstance(card.get("model_name"), str) else None
-    items.append(Item("general.name", name or parts.name or folder.name, spec.STR))
-    for key in PART_KEYS:
-        value = getattr(parts, key)
+    card = read_card(folder)
+    items.append(Item("general.name", parts.name or folder.name, spec.STR))
+    for key in CARD_KEYS:
+        value = getattr(parts, key, None) or _said(card, key)
         if value:
             items.append(Item(f"general.{key}", value, spec.STR))
     return items + _card_items(card)
+
+
+def _said(card: Mapping[str, Any], key: str) -> str | None:
+    """Return what a model card says outright, by the names that gguf-py looks for."""
+    names = [key, f"model_{key}"]
+    names += {"author": ["model_creator"], "basename": ["model_type"]}.get(key, [])
+    return next((card[n] for n in names if isinstance(card.get(n), str) and card[n]), None)
 
 
 def _fits(value: Any, kind: int) -> bool:
@@ -148,13 +157,13 @@ def _listed(card: Mapping[str, Any], name: str) -> list[str]:
     return [value] if isinstance(value, str) and value else value if isinstance(value, list) else []
 
 
-def _card(path: Path) -> dict[str, str | list[str]]:
-    """Return the front matter of a model card: text and lists of text, deeper values dropped.
+def read_card(folder: Path) -> dict[str, str | list[str]]:
+    """Return the front matter of README.md: text and lists of text, deeper values dropped.
 
     A small subset of YAML that model cards use; anything else in it is skipped.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")[:MAX_CARD]
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")[:MAX_CARD]
     except OSError:
         return {}
     lines = text.splitlines()
@@ -184,4 +193,26 @@ def _card(path: Path) -> dict[str, str | list[str]]:
 
 def _unquoted(text: str) -> str:
     text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text[1:-1]
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+
+
+def card_text(metadata: Mapping[str, Any]) -> str:
+    """Return a README.md whose front matter keeps the names and licence of a GGUF file."""
+    lines = ["---"]
+    names = {"name": "name", "license": "license", "license.name": "license_name"}
+    names |= {"license.link": "license_link"} | {k: k for k in CARD_KEYS}
+    for key, name in names.items():
+        value = metadata.get(f"general.{key}")
+        if isinstance(value, str) and value and value.isprintable():
+            lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
+    for key, name in (("tags", "tags"), ("languages", "language")):
+        values = metadata.get(f"general.{key}")
+        if hasattr(values, "texts"):
+            shown = [json.dumps(v, ensure_ascii=False) for v in values.texts() if v.isprintable()]
+            lines += [f"{name}:", *(f"- {v}" for v in shown)] if shown else []
+    return "\n".join([*lines, "---", "", "Written by `ggq export`.", ""])
