@@ -17,6 +17,7 @@ from ggq.simd.ops import (
     load_half,
     lookup16,
     mask64,
+    prefetch,
     low_half,
     reduce_add,
     reduce_max,

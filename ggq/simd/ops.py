@@ -483,3 +483,19 @@ def store_half(typingctx, address, value):
         return context.get_dummy_value()
 
     return types.void(address, value), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address; any address is allowed."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], ir.IntType(8))
+        hints = [ir.Constant(_I32, n) for n in (0, 3, 1)]  # read, keep in all caches, data
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, [pointer, *hints])
+        return context.get_dummy_value()
+
+    return types.void(address), codegen

@@ -16,10 +16,14 @@ from ggq.simd import (
     f32x16,
     fma,
     i8x64,
+    i32x8,
     i32x16,
+    join,
     lane,
     load,
+    prefetch,
     reduce_add,
+    select,
     shuffle,
     splat,
     spread,
@@ -28,11 +32,14 @@ from ggq.simd import (
     u8x16,
     u8x64,
     u32x16,
+    vector_constant,
     zeros,
 )
 
 _SUPER = abi.SUPER
+_AHEAD = 1536  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
 SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
+_iota8 = vector_constant(i32x8, range(8))
 _twice = shuffle([i // 2 for i in range(16)])
 
 
@@ -90,10 +97,54 @@ def _accumulate(unpacked, token, n, block, dot, sums):
     return first, second, low
 
 
+def _widen(low):
+    """Return a vector of 16 lanes with the same sum."""
+    raise NotImplementedError
+
+
+@overload(_widen, jit_options={"forceinline": True})
+def _overload_widen(low):
+    if low.lanes == 16:
+        return lambda low: low
+    return lambda low: join(low, zeros(f32x8))
+
+
 @njit
 def _total(sums):
     first, second, low = sums
-    return reduce_add(first + second) - reduce_add(low)
+    return reduce_add((first + second) - _widen(low))
+
+
+def _valid(values, count):
+    """Return scales with all lanes from ``count`` on set to zero."""
+    raise NotImplementedError
+
+
+@overload(_valid, jit_options={"forceinline": True})
+def _overload_valid(values, count):
+    if values.lanes == 16:
+        return lambda values, count: values  # rows of such types have no incomplete super-block
+    return lambda values, count: select(_iota8() < splat(count, i32x8), values, zeros(f32x8))
+
+
+@njit
+def _accumulate_tail(at, columns, token, n, block, unpack, dot, sums):
+    """Add a row's last ``columns`` (under 256) columns; what lies behind them is read, not used."""
+    first, second, low = sums
+    c0, c1, c2, c3, scales, mins = unpack(at)
+    scales = _valid(scales, columns // 32) * input_scales(token, n, block, scales)
+    low = fma(_valid(mins, columns // 32), input_sums(token, n, block, mins), low)
+    codes = token + _SUPER * block
+    none = zeros(i32x16)
+    first = fma(convert(dot(none, c0, load(codes, i8x64)), f32x16), spread(scales, 0), first)
+    if columns > 64:
+        x = load(codes + 64, i8x64)
+        second = fma(convert(dot(none, c1, x), f32x16), spread(scales, 1), second)
+    if columns > 128:
+        x, y = load(codes + 128, i8x64), load(codes + 192, i8x64)
+        first = fma(convert(dot(none, c2, x), f32x16), spread(scales, 2), first)
+        second = fma(convert(dot(none, c3, y), f32x16), spread(scales, 3), second)
+    return first, second, low
 
 
 @njit
@@ -110,18 +161,26 @@ def finish(args, row, token, value):
 
 
 @njit
-def _row_one(row, n_full, tail, scratch, stride, n, token, unpack, dot, kind):
+def _row_one(row, shape, stride, n, token, unpack, dot, kind):
+    n_full, columns, tail, scratch, end = shape
     sums = (zeros(f32x16), zeros(f32x16), zeros(kind))
     for block in range(n_full):
-        sums = _accumulate(unpack(row + stride * block), token, n, block, dot, sums)
+        at = row + stride * block
+        for line in range(_AHEAD, _AHEAD + stride, 64):
+            prefetch(at + line)
+        sums = _accumulate(unpack(at), token, n, block, dot, sums)
     if tail:
-        copy_tail(row + stride * n_full, tail, scratch)
-        sums = _accumulate(unpack(scratch), token, n, n_full, dot, sums)
+        at = row + stride * n_full
+        if at + stride > end:  # the tensor's last rows: nothing behind them may be read
+            copy_tail(at, tail, scratch)
+            at = scratch
+        sums = _accumulate_tail(at, columns, token, n, n_full, unpack, dot, sums)
     return _total(sums)
 
 
 @njit
-def _row_four(row, n_full, tail, scratch, stride, n, token, step, unpack, dot, kind):
+def _row_four(row, shape, stride, n, token, step, unpack, dot, kind):
+    n_full, _, tail, scratch, _ = shape
     none = (zeros(f32x16), zeros(f32x16), zeros(kind))
     s0, s1, s2, s3 = none, none, none, none
     for block in range(n_full + (1 if tail else 0)):
@@ -150,15 +209,13 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
     n_full = n_cols // _SUPER
     tail = row_bytes - n_full * stride
     n = (n_full + (1 if tail else 0)) * _SUPER
-    scratch = stack(384)
+    shape = (n_full, n_cols - n_full * _SUPER, tail, stack(384), weights + n_rows * row_bytes)
     for row in range(first * abi.GROUP, min(last * abi.GROUP, n_rows)):
         at = weights + row * row_bytes
         t = 0
         while t + 4 <= n_tokens:
             token = tokens + t * step
-            a, b, c, d = _row_four(
-                at, n_full, tail, scratch, stride, n, token, step, unpack, dot, kind
-            )
+            a, b, c, d = _row_four(at, shape, stride, n, token, step, unpack, dot, kind)
             finish(args, row, t, a)
             finish(args, row, t + 1, b)
             finish(args, row, t + 2, c)
@@ -166,7 +223,7 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
             t += 4
         while t < n_tokens:
             token = tokens + t * step
-            value = _row_one(at, n_full, tail, scratch, stride, n, token, unpack, dot, kind)
+            value = _row_one(at, shape, stride, n, token, unpack, dot, kind)
             finish(args, row, t, value)
             t += 1
 

@@ -127,10 +127,10 @@ def _overload_scaled(w, x, tile, sub, scale, sums32, sums16, total, dot, kind):
 
 
 @njit
-def _multiply_tile(tile, token, step, n, block, n_tokens, totals, dot, kind):
+def _multiply_tile(tile, n_subs, token, step, n, block, n_tokens, totals, dot, kind):
     """Add the products of a 32 x 256 tile and ``n_tokens`` tokens to their running totals."""
     other = tile + _GROUP_TILE
-    for sub in range(8):  # 32 columns: 16 weight vectors stay in registers over all tokens
+    for sub in range(n_subs):  # 32 columns: 16 weight vectors stay in registers over all tokens
         low, high = _load8(tile + 512 * sub), _load8(other + 512 * sub)
         at, total = token, totals
         for _ in range(n_tokens):
@@ -202,7 +202,8 @@ def many_tokens(args, first, last, unpack, dot, stride, kind):
                 rows = valid_next if valid_next else valid
                 _unpack_group(at, row_bytes, rows, cut, raw, tile + _GROUP_TILE, unpack)
                 token = tokens + start * step
-                _multiply_tile(tile, token, step, n, block, count, totals, dot, kind)
+                n_subs = (n_cols - n_full * _SUPER) // 32 if cut else _SUPER // 32
+                _multiply_tile(tile, n_subs, token, step, n, block, count, totals, dot, kind)
             for t in range(count):
                 _write(args, row, valid, start + t, totals + 128 * t)
                 if valid_next:
