@@ -47,7 +47,10 @@ def main() -> None:
     answer = ggq("chat", target, "-p", QUESTION, "--temp", "0", keep=True)
     if ANSWER not in answer:
         sys.exit(f"demo: the answer does not name {ANSWER}")
-    print(f"The answer names {ANSWER}: converted and talking. Go on with: ggq chat {target}")
+    command = Path(sys.executable).with_name("ggq")
+    print(
+        f"The answer names {ANSWER}: converted and talking. Go on with:\n  {command} chat {target}"
+    )
 
 
 if __name__ == "__main__":
