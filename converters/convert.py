@@ -45,6 +45,7 @@ class Options:
     force: bool = False
     threads: int | None = None
     split_max_bytes: int | None = None
+    pre: str | None = None  # the pre-tokenizer, where its own is not recognised
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Conversion:
     copy_from: GGUFFile | None = None
     imatrix: Imatrix | None = None
     skipped: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Conversion:
@@ -161,6 +163,8 @@ def prepare(
 def _from_folder(
     folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
+    from ggq.converters.vocab import read_vocab
+
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
     arch = models.for_hf(checkpoint.config)
@@ -173,12 +177,13 @@ def _from_folder(
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
     items += general.general_items(folder, parts)
     items += _arch_items(arch, checkpoint.config)
-    items += _vocab_items(folder, hp.n_vocab, arch.name)
+    vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre)
+    items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     items.append(general.Item("general.quantization_version", 2, spec.U32))
     by_name = {t.name: t for t in tensors}
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.skipped = skipped
+    found.skipped, found.warnings = skipped, vocab.warnings
     return found
 
 
@@ -192,14 +197,6 @@ def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Ite
     return [
         general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
         for k, v, t in found
-    ]
-
-
-def _vocab_items(folder: Path, n_vocab: int, arch: str) -> list[general.Item]:
-    from ggq.converters.vocab import read_vocab
-
-    return [
-        general.Item(item.key, item.value, item.type) for item in read_vocab(folder, n_vocab, arch)
     ]
 
 

@@ -151,5 +151,5 @@ def _unknown(found: tuple[str, ...]) -> ModelError:
     near = difflib.get_close_matches("".join(found), known, n=1, cutoff=0.0)
     return ModelError(
         f"tokenizer.json: unknown pre-tokenizer {printable(text, 400)}; the nearest known is "
-        f"'{_usual(known[near[0]], None)}': name one with pre="
+        f"'{_usual(known[near[0]], None)}': name one with --pre"
     )

@@ -1,4 +1,4 @@
-"""Trains small tokenizers and writes them as Hugging Face folders.
+"""Trains small tokenizers and writes them as Hugging Face folders; toy ones from GGUF keys.
 
 Not a test itself. Trained on a text in many scripts, so that every script has merges.
 """
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ggufmaker
 from tokenizers import (  # fmt: skip
     AddedToken,
     Regex,
@@ -23,6 +24,7 @@ from tokenizers import (  # fmt: skip
 )
 
 from ggq.converters.vocab_check import TEXT
+from ggq.runtime.tokenizers import tokenizer_from_gguf
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8,
@@ -147,3 +149,27 @@ def fast_spm_folder(folder: Path, *, prepend: bool = True) -> Path:
     n_vocab = len(data["model"]["vocab"]) + 2
     write_json(folder, "config.json", {**CONFIG, "vocab_size": n_vocab, "bos_token_id": 1})
     return folder
+
+
+# -- toy tokenizers from ggufmaker's keys
+
+
+def metadata(keys: dict, **changes) -> dict:
+    """Return ggufmaker's keys as plain metadata, with keys changed or (None) left out."""
+    plain = {key: value[0] if isinstance(value, tuple) else value for key, value in keys.items()}
+    plain |= {f"tokenizer.ggml.{name}": value for name, value in changes.items()}
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def bpe(pre: str = "gpt-2", extra: dict[str, int] | None = None, **changes):
+    """Return a toy byte-level tokenizer, with ``extra`` tokens (text -> type) at the end."""
+    keys = metadata(ggufmaker.bpe_vocab(pre))
+    for text, kind in (extra or {}).items():
+        keys["tokenizer.ggml.tokens"] = [*keys["tokenizer.ggml.tokens"], text]
+        keys["tokenizer.ggml.token_type"] = [*keys["tokenizer.ggml.token_type"], kind]
+    return tokenizer_from_gguf(metadata(keys, **changes))
+
+
+def spm(**changes):
+    """Return a toy SPM tokenizer."""
+    return tokenizer_from_gguf(metadata(ggufmaker.spm_vocab(), **changes))

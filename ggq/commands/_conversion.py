@@ -38,6 +38,7 @@ OPTIONS = (
     click.option(
         "--allow-requantize", is_flag=True, help="Accept weights that are quantized already."
     ),
+    click.option("--pre", metavar="ID", help="Pre-tokenizer, where ggq does not recognise it."),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
@@ -104,6 +105,7 @@ def _options(given: dict[str, Any]) -> Any:
         force=given["force"] or given["dry_run"],
         threads=given["threads"],
         split_max_bytes=parse_size(given["split_max_size"]),
+        pre=given["pre"],
     )
 
 
@@ -163,6 +165,8 @@ def _notes(job: Any) -> None:
         click.echo(
             f"{n} of {total} tensors fall back, such as {name}: {wanted} -> {used}", err=True
         )
+    for warning in job.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if job.skipped:
         click.echo(f"left out: {len(job.skipped)} tensors of other parts", err=True)
     if job.imatrix:
