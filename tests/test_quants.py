@@ -57,9 +57,16 @@ def test_decode_is_bit_exact(kind, rng):
     gguf = pytest.importorskip("gguf")
     blocks = random_blocks(rng, kind)
     blocks.flags.writeable = False  # as a mapped file's are
-    with np.errstate(all="ignore"):
-        expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(kind.ggml_id))
-        found = kind.dequantize(blocks)
+    found = kind.dequantize(blocks)
+    try:
+        with np.errstate(all="ignore"):
+            expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(kind.ggml_id))
+    except (NotImplementedError, ValueError):  # newer than the gguf package
+        pytest.importorskip("llama_cpp", reason="gguf does not decode it")
+        expected = Ggml().dequantize(kind, blocks)
+        nan = np.isnan(expected)  # ggml's are signaling
+        assert np.array_equal(np.isnan(found), nan)
+        expected[nan] = found[nan]
     assert found.dtype == np.float32
     assert np.array_equal(bits(found), bits(expected))
 
@@ -194,3 +201,10 @@ def test_encodings_of_hard_rows(kind, rng):
 def test_types_that_are_only_read(kind, rng):
     with pytest.raises(UsageError, match=f"{kind.name}.*does not write"):
         kind.quantize(bell(rng, 1, 256))
+
+
+def test_every_type_of_the_format_is_known():
+    """All block types of GGUF but ggml's own intermediate ones can be decoded."""
+    known = {t.ggml_id for t in ALL}
+    missing = {info.name for number, info in TYPES.items() if number not in known}
+    assert missing <= {"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"}

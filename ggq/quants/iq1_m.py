@@ -6,14 +6,15 @@ The half-precision scale lies in the upper nibbles of the four words of scales.
 import numpy as np
 
 from ggq.quants.iq1_s import SHIFT
-from ggq.quants.lattices import LatticeType, lattice
+from ggq.quants.lattices import lattice
 from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ1_M(LatticeType):
+class IQ1_M(ReadOnlyType):
     """w = d * (2 sc + 1) * (vector +- 1/8)."""
 
-    name, ggml_id, block_bytes = "IQ1_M", 29, 56
+    name, ggml_id, block_size, block_bytes = "IQ1_M", 29, 256, 56
     layout = np.dtype([("qs", "u1", 32), ("qh", "u1", 16), ("scales", "<u2", 4)])
 
     def values(self, blocks):

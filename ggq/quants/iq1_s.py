@@ -2,16 +2,17 @@
 
 import numpy as np
 
-from ggq.quants.lattices import LatticeType, half, lattice
+from ggq.quants.lattices import half, lattice
 from ggq.quants.packing import view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 SHIFT = np.float32(0.125)  # IQ1S_DELTA
 
 
-class IQ1_S(LatticeType):
+class IQ1_S(ReadOnlyType):
     """w = d * (2 sc + 1) * (vector +- 1/8)."""
 
-    name, ggml_id, block_bytes = "IQ1_S", 19, 50
+    name, ggml_id, block_size, block_bytes = "IQ1_S", 19, 256, 50
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
 
     def values(self, blocks):

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ggq.quants.lattices import LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.lattices import four_bit_scales, half, lattice, signs
 from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_S(LatticeType):
+class IQ2_S(ReadOnlyType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
-    name, ggml_id, block_bytes = "IQ2_S", 22, 82
+    name, ggml_id, block_size, block_bytes = "IQ2_S", 22, 256, 82
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", 32), ("signs", "u1", 32), ("qh", "u1", 8), ("scales", "u1", 8)]
     )

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.lattices import EVEN_SIGNS, four_bit_scales, half, lattice, signs
 from ggq.quants.packing import view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_XS(LatticeType):
+class IQ2_XS(ReadOnlyType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
-    name, ggml_id, block_bytes = "IQ2_XS", 17, 74
+    name, ggml_id, block_size, block_bytes = "IQ2_XS", 17, 256, 74
     layout = np.dtype([("d", "<f2"), ("qs", "<u2", 32), ("scales", "u1", 8)])
 
     def values(self, blocks):

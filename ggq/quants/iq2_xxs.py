@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, LatticeType, half, lattice, signs
+from ggq.quants.lattices import EVEN_SIGNS, half, lattice, signs
 from ggq.quants.packing import view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_XXS(LatticeType):
+class IQ2_XXS(ReadOnlyType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
-    name, ggml_id, block_bytes = "IQ2_XXS", 16, 66
+    name, ggml_id, block_size, block_bytes = "IQ2_XXS", 16, 256, 66
     layout = np.dtype([("d", "<f2"), ("qs", [("codes", "u1", 4), ("word", "<u4")], 8)])
 
     def values(self, blocks):

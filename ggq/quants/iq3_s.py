@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ggq.quants.lattices import LatticeType, four_bit_scales, half, lattice, signs
+from ggq.quants.lattices import four_bit_scales, half, lattice, signs
 from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ3_S(LatticeType):
+class IQ3_S(ReadOnlyType):
     """w = d * (1 + 2 sc) * vector * sign."""
 
-    name, ggml_id, block_bytes = "IQ3_S", 21, 110
+    name, ggml_id, block_size, block_bytes = "IQ3_S", 21, 256, 110
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", 64), ("qh", "u1", 8), ("signs", "u1", 32), ("scales", "u1", 4)]
     )

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, LatticeType, half, lattice, signs
+from ggq.quants.lattices import EVEN_SIGNS, half, lattice, signs
 from ggq.quants.packing import view_blocks
+from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ3_XXS(LatticeType):
+class IQ3_XXS(ReadOnlyType):
     """w = d * (0.5 + sc) / 2 * vector * sign."""
 
-    name, ggml_id, block_bytes = "IQ3_XXS", 18, 98
+    name, ggml_id, block_size, block_bytes = "IQ3_XXS", 18, 256, 98
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("words", "<u4", 8)])
 
     def values(self, blocks):

@@ -1,8 +1,8 @@
 """The lattices of the IQ1, IQ2 and IQ3 types: which short vectors of a few levels a code can name.
 
 A lattice is a sorted choice among all vectors of its levels, first element fastest, kept as the
-bitmap of that choice, compressed. The choices are ggml's (ggml-common.h). Decoding only: finding
-the best vector is another matter.
+bitmap of that choice, compressed. The choices are ggml's (ggml-common.h). Finding the best vector
+is another matter.
 """
 
 from base64 import b85decode
@@ -11,8 +11,6 @@ from zlib import decompress
 
 import numpy as np
 
-from ggq.errors import UsageError
-from ggq.quants.base import QuantType
 from ggq.quants.packing import split_planes
 
 TERNARY, HALVES = (8, 25, 43), (-1, 0, 1)
@@ -121,20 +119,3 @@ def four_bit_scales(packed: np.ndarray) -> np.ndarray:
 def half(fields: np.ndarray) -> np.ndarray:
     """Return the half-precision scale of blocks as float32 (rows, blocks, 1)."""
     return fields["d"].astype(np.float32)[..., None]
-
-
-class LatticeType(QuantType):
-    """A type of 256 weights whose codes name vectors of a lattice; ggq reads it only."""
-
-    block_size = 256
-
-    def dequantize(self, blocks: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return self.values(blocks).reshape(len(blocks), -1)
-
-    def values(self, blocks: np.ndarray) -> np.ndarray:
-        """Return the float32 values in any shape whose order is that of the rows."""
-        raise NotImplementedError
-
-    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
-        raise UsageError(f"{self.name}: ggq reads this type but does not write it")

@@ -1,4 +1,4 @@
-"""The ternary types TQ1_0 and TQ2_0: 256 weights of -1, 0 or 1 times the largest magnitude ``d``.
+"""The ternary types TQ1_0, TQ2_0 and Q2_0: weights of -1, 0 or 1 times the largest magnitude ``d``.
 
 They are for models trained to three values; importance changes nothing.
 """
@@ -14,12 +14,12 @@ from ggq.quants.packing import join_blocks, view_blocks
 class TernaryType(QuantType):
     """w = d * (code - 1)."""
 
-    block_size = 256
     layout: np.dtype
+    undefined = 1  # the code that ggml on x86 gives where 1 / d overflows
 
     @abstractmethod
     def split(self, fields: np.ndarray) -> np.ndarray:
-        """Return the codes, uint8 (rows, blocks, 256), of structured blocks."""
+        """Return the codes, uint8 (rows, blocks, block_size), of structured blocks."""
 
     @abstractmethod
     def join(self, codes: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,14 +34,14 @@ class TernaryType(QuantType):
 
     @np.errstate(all="ignore")
     def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
-        """Return the blocks of quantize_row_tq1_0_ref and quantize_row_tq2_0_ref, byte for byte."""
+        """Return the blocks of ggml's quantize_row_tq1_0_ref and its like, byte for byte."""
         x = np.ascontiguousarray(x, np.float32)
         self.row_bytes(x.shape[1])
-        blocks = x.reshape(len(x), -1, 256)
+        blocks = x.reshape(len(x), -1, self.block_size)
         d = np.abs(blocks).max(-1)
         inverse = np.where(d == 0, np.float32(0), np.float32(1) / d)
         scaled = blocks * inverse[..., None]
         # Half away from zero; the float below 0.5, since 0.5 itself would lift 0.49999997 to 1.
         away = np.trunc(scaled + np.copysign(np.float32(0.49999997), scaled))
-        codes = np.where(np.isfinite(away), away + np.float32(1), np.float32(1)).astype(np.uint8)
-        return join_blocks(self.layout, d=d, **self.join(codes))
+        codes = np.where(np.isfinite(away), away + np.float32(1), np.float32(self.undefined))
+        return join_blocks(self.layout, d=d, **self.join(codes.astype(np.uint8)))

@@ -29,7 +29,7 @@ def _bytes(codes: np.ndarray, width: int, count: int) -> np.ndarray:
 class TQ1_0(TernaryType):
     """32 bytes hold 160 weights, 16 the next 80, 4 the last 16."""
 
-    name, ggml_id, block_bytes = "TQ1_0", 34, 54
+    name, ggml_id, block_size, block_bytes = "TQ1_0", 34, 256, 54
     layout = np.dtype([("long", "u1", 32), ("short", "u1", 16), ("last", "u1", 4), ("d", "<f2")])
 
     def split(self, fields):

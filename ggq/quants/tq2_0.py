@@ -9,7 +9,7 @@ from ggq.quants.ternary import TernaryType
 class TQ2_0(TernaryType):
     """Four weights a byte, 32 apart."""
 
-    name, ggml_id, block_bytes = "TQ2_0", 35, 66
+    name, ggml_id, block_size, block_bytes = "TQ2_0", 35, 256, 66
     layout = np.dtype([("qs", "u1", 64), ("d", "<f2")])
 
     def split(self, fields):

@@ -30,6 +30,17 @@ class Ggml:
             *(ctypes.c_int, pointer, pointer, wide, wide, wide, pointer)
         ]
 
+    def dequantize(self, kind, blocks):
+        """Return float32 (rows, n) of blocks."""
+        blocks = np.ascontiguousarray(blocks)
+        values = np.empty(
+            (len(blocks), blocks.shape[1] // kind.block_bytes * kind.block_size), "f4"
+        )
+        decode = getattr(self.library, f"dequantize_row_{kind.name.lower()}")
+        decode.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        decode(blocks.ctypes.data, values.ctypes.data, values.size)
+        return values
+
     def quantize(self, kind, x, importance=None):
         """Return the blocks of float32 ``x`` (rows, n); ``importance`` (n,) or None."""
         x = np.ascontiguousarray(x, np.float32)
@@ -44,9 +55,9 @@ class Ggml:
 def written():
     """Return the block types that ggq writes."""
     from ggq import quants
-    from ggq.quants.lattices import LatticeType
+    from ggq.quants.readonly import ReadOnlyType
 
-    return [t for t in quants.all() if t.block_size > 1 and not isinstance(t, LatticeType)]
+    return [t for t in quants.all() if t.block_size > 1 and not isinstance(t, ReadOnlyType)]
 
 
 def digests(kinds, quantize):
