@@ -178,7 +178,7 @@ def _tokens(
         stats.ids.append(token)
         yield token, None, _logprobs(logits, token, options.logprobs)
         if stats.generated_tokens < limit:
-            logits = session.evaluate([token])
+            logits = _evaluate(session, [token])
     yield None, reason, None
 
 
@@ -206,10 +206,18 @@ def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.nd
     if shared < len(session.ids):
         session.truncate(shared)
     started = time.perf_counter()
-    logits = session.evaluate(prompt[shared:])
+    logits = _evaluate(session, prompt[shared:])
     stats.prompt_seconds = time.perf_counter() - started
     stats.evaluated_tokens = len(prompt) - shared
     return logits
+
+
+def _evaluate(session: Session, ids: list[int]) -> np.ndarray | None:
+    try:
+        return session.evaluate(ids)
+    except BaseException:  # Ctrl-C too: what was half done is undone, the session stays usable
+        session.truncate(len(session.ids))
+        raise
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

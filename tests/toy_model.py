@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ggq.errors import UsageError
+from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template import ChatTemplate
 from ggq.runtime.tokenizers.base import TokenStream
 
@@ -106,17 +106,10 @@ class ToyModel:
         return self.last_session
 
     def sampling(self, flags):
-        from ggq.runtime.sampling import SamplingParams
-
         return SamplingParams.resolve(flags, self.gguf.metadata)
 
-    def close(self):
-        self._scripts = None
-
     def __enter__(self):
-        if self._scripts is None:
-            raise UsageError("closed")
         return self
 
     def __exit__(self, *_):
-        self.close()
+        pass

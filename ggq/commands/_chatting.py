@@ -1,0 +1,119 @@
+"""What ``ggq chat`` and ``ggq run`` share: options, opening the model, one answer or a dialogue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggq.commands._sampling import sampling_flags, sampling_options
+from ggq.errors import UsageError, printable
+
+_OPTIONS = (
+    click.option("-p", "--prompt", metavar="TEXT", help="Answer this and end; - reads stdin."),
+    click.option("-s", "--system", metavar="TEXT", help="System message."),
+    click.option("-n", "--max-tokens", type=int, help="Longest answer; default: the context."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable."),
+    click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
+    click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
+    click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
+    click.option("--device", default="cpu", show_default=True, help="Where to compute."),
+    click.option("--template", metavar="NAME", help="A named chat template of the file."),
+    click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
+    click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
+    click.option("-v", "--verbose", is_flag=True, help="Show the chosen values."),
+)
+
+
+def chat_options(function: Callable) -> Callable:
+    """Decorate a command with the options of both commands."""
+    function = sampling_options(function)
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> None:
+    """Open the model; answer the prompt, or stdin where that is no terminal, else talk."""
+    from ggq.runtime.chat import Printer, Settings
+    from ggq.runtime.model import load
+
+    settings = Settings(sampling_flags(options), {}, options["max_tokens"], options["stop"])
+    try:
+        settings.params()  # wrong flags are told before anything is read or fetched
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    prompt = _prompt(options["prompt"], dialogue)
+    path = _model_path(reference)
+    limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    kinds = {"cache_type": options["cache_type"], "device": options["device"]}
+    printer = Printer(sys.stdout, sys.stderr)
+    with load(path, **limits, **kinds) as model:
+        for warning in model.warnings:
+            printer.note(f"warning: {printable(warning, 400)}")
+        settings.metadata = model.gguf.metadata
+        if options["verbose"]:
+            _tell(printer, path, model, settings)
+        _converse(model, settings, printer, prompt, options)
+
+
+def _converse(
+    model: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
+) -> None:
+    from ggq.runtime.chat import Chat, line_reader
+    from ggq.runtime.conversation import Conversation
+    from ggq.runtime.template import ChatTemplate
+
+    name, think = options["template"], options["think"]
+    template = ChatTemplate.from_gguf(model.gguf, name) if name else model.template
+    variables = {} if think is None else {"enable_thinking": think}
+    conversation = Conversation(
+        model.session(), model.tokenizer, template, options["system"], variables
+    )
+    stats = options["stats"]
+    if prompt is not None:
+        chat = Chat(conversation, settings, printer, input, bool(stats))
+        if chat.answer(conversation.say, prompt):
+            raise KeyboardInterrupt
+        return
+    printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
+    Chat(conversation, settings, printer, line_reader(), stats is not False).loop()
+
+
+def _prompt(given: str | None, dialogue: bool) -> str | None:
+    """Return what to answer: the option's text, stdin if it is piped, None for a dialogue."""
+    # With -p stdin is left alone: a script whose stdin never ends must not hang.
+    if given is not None and given != "-":
+        text = given
+    elif given == "-" or not sys.stdin.isatty():
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    elif dialogue:
+        return None
+    else:
+        raise click.UsageError("no prompt: give one, or pipe it in")
+    if not text.strip():
+        raise UsageError("the prompt is empty")
+    return text
+
+
+def _model_path(reference: str | None) -> Path:
+    """Return the model's file; a known one is fetched first, on a terminal after asking."""
+    from ggq import hub
+
+    try:
+        return hub.resolve_model(reference or hub.DEFAULT_MODEL)
+    except hub.NotFetchedError as missing:
+        question = f"{missing.name} ({missing.size / 1e6:.0f} MB) is not here yet. Fetch it?"
+        if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
+            raise
+        return hub.pull(missing.name, lambda line: click.echo(line, err=True))
+
+
+def _tell(printer: Any, path: Path, model: Any, settings: Any) -> None:
+    printer.note(f"model = {printable(path, 400)}")
+    printer.note(f"context = {model.n_ctx}")
+    for line in settings.lines():
+        printer.note(printable(line, 400))

