@@ -60,6 +60,7 @@ def encode_all(
     Errors name the tensor: NaN or Inf, beyond F16, an importance that does not fit.
     """
     threads = threads or default_threads()
+    _check_types(jobs)
     pending: deque[tuple[Slab, Future]] = deque()
 
     def drain() -> None:
@@ -78,6 +79,15 @@ def encode_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _check_types(jobs: list[Job]) -> None:
+    """Refuse a type that cannot be written before any work: each encodes one block of zeros."""
+    from ggq import quants
+
+    for name in sorted({j.type_name for j in jobs if j.type_name != j.tensor.type_name}):
+        kind = quants.get(name)
+        kind.quantize(np.zeros((1, kind.block_size), np.float32))
 
 
 def _slabs(job: Job) -> Iterator[Slab]:

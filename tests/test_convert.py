@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hfmaker import LLAMA, make_hf, shapes_of
 
 import ggq.gguf
 from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.imatrix import Imatrix
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import spec
 from ggq.quants.mixtures import MixtureOptions
@@ -253,6 +256,42 @@ def test_overrides_reach_the_file(tmp_path):
     assert kinds["token_embd.weight"] == "F16" and kinds["output.weight"] == "Q4_0"
     assert file.metadata["ggq.types"].startswith("Q4_0:")
     assert file.metadata["ggq.source"] == "hf"
+
+
+def test_a_type_that_is_only_read_is_refused_before_any_work(tmp_path):
+    folder = make_hf(tmp_path / "hf", **small(hidden_size=256, num_attention_heads=4))
+    mixture = MixtureOptions(tensor_types=(("ffn_up", "IQ2_XXS"),))
+    matrix = Imatrix({f"blk.{i}.ffn_up.weight": np.ones(256, np.float32) for i in range(2)})
+    with pytest.raises(UsageError, match="IQ2_XXS: ggq reads this type but does not write it"):
+        convert(folder, tmp_path / "x.gguf", imatrix=matrix, options=Options(mixture=mixture))
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+KILLED = """
+import os, sys, threading, time
+from ggq.converters.convert import convert
+delay = float(sys.argv[3])
+threading.Timer(delay, os._exit, (9,)).start()
+convert(sys.argv[1], sys.argv[2], "Q8_0", progress=lambda *_: time.sleep(0.002))
+os._exit(0)
+"""
+
+
+def test_a_killed_conversion_leaves_nothing_or_the_whole_file(tmp_path):
+    folder = make_hf(tmp_path / "hf", **small(num_hidden_layers=12))
+    (whole,) = convert(folder, tmp_path / "whole.gguf", "Q8_0")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    outcomes = set()
+    for i, delay in enumerate((0.0, 0.4, 0.55, 0.7, 0.85, 60)):
+        out = tmp_path / f"out{i}.gguf"
+        command = [sys.executable, "-c", KILLED, str(folder), str(out), str(delay)]
+        code = subprocess.run(command, env=env, capture_output=True, check=False).returncode
+        outcomes.add(code)
+        if out.exists():
+            assert out.read_bytes() == whole.read_bytes()
+        else:
+            assert code == 9
+    assert outcomes == {0, 9}
 
 
 def test_sources_that_do_not_exist(tmp_path):

@@ -89,12 +89,17 @@ FILE_TYPES: dict[str, FileType] = {
             _rules(v="gqa_4:Q4_K always:Q3_K", ffn_down="always:Q3_K", attn_output="always:Q3_K"),
         ),
         FileType("Q2_K_S", 21, "Q2_K", _rules(v="gqa_4:Q4_K", ffn_down="first_8th:Q4_K")),
+        FileType("IQ4_NL", 25, "IQ4_NL", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
+        FileType("IQ4_XS", 30, "IQ4_XS", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
+        FileType("TQ1_0", 36, "TQ1_0", _rules(token_embd="always:Q4_K")),
+        FileType("TQ2_0", 37, "TQ2_0", _rules(token_embd="always:Q4_K")),
         FileType("MXFP4_MOE", 38, "MXFP4"),
     )
 }
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
 EIGHT_EXPERTS = {"v": "Q8_0", "attn_k": "Q8_0"}
-EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")  # attn_output -> Q5_K
+# Their attn_output becomes Q5_K where there are eight experts.
+EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS")
 FALCON = {
     "Q2_K": _rules(attn_output=""),
     "Q3_K_M": _rules(ffn_down="first_16th:Q5_K more_bits:Q4_K", attn_output=""),
@@ -320,6 +325,8 @@ class _Planner:
                 return more_bits(i, n)
             case "imatrix_first_8th":
                 return self.options.imatrix and i < n // 8
+            case "plain_first_8th":
+                return not self.options.imatrix and i < n // 8
         kind, _, count = condition.partition("_")
         assert kind == "first", condition
         return i < (n // int(count[:-2]) if count.endswith("th") else int(count))
