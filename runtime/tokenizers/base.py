@@ -87,35 +87,36 @@ class Tokenizer:
         ends = specials.end_names(self.ids)
         if "</s>" in ends and self.types[self.ids["</s>"]] == NORMAL:
             ends.discard("</s>")  # an HTML tag, as for Qwen; unless it is EOS, below
-        forced = sorted(ends | ({"<|end|>"} & self.ids.keys()))
+        controls = ends | ({"<|end|>"} & self.ids.keys())
         eog = {self.ids[name] for name in ends}
         for key, names in specials.FILL_IN_THE_MIDDLE.items():
-            known = meta.token_id(key, self.n_vocab, None)
-            found = [name for name in names if name in self.ids]
-            forced += found if known is None else []
-            chosen = known if known is not None or not found else self.ids[found[0]]
+            chosen = meta.token_id(key, self.n_vocab, None)
+            if chosen is None and (found := [name for name in names if name in self.ids]):
+                chosen = self.ids[found[0]]
+                controls.update(found)
             if key in specials.FILL_IN_THE_MIDDLE_ENDS and chosen is not None:
                 eog.add(chosen)
-        for name in forced:  # a control by its name, whatever its type says
+        for name in controls:  # by its name, whatever its type says
             self.types[self.ids[name]] = CONTROL
         eog |= {i for i in (self.eos_id, self.eot_id, self.eom_id) if i is not None}
         self.eog_ids = frozenset(eog)
-        shown = {self.ids[t] for t in specials.HARMONY_STRUCTURE if t in self.ids}
-        if "<|end|>" in self.ids and self.ids["<|end|>"] not in eog:
-            shown.add(self.ids["<|end|>"])
-        hidden = (i for i, kind in enumerate(self.types) if kind in (CONTROL, UNKNOWN))
-        self._hidden = frozenset(hidden) - shown
-        ordered = sorted(
-            (i for i, kind in enumerate(self.types) if kind in (CONTROL, UNKNOWN, USER_DEFINED)),
-            key=lambda i: -len(self.tokens[i].encode()),
-        )
+        self._index_specials(meta)
+
+    def _index_specials(self, meta: TokenizerMetadata) -> None:
+        """Order special tokens for splitting, and say which are hidden or swallow white space."""
+        special = [i for i, k in enumerate(self.types) if k in (CONTROL, UNKNOWN, USER_DEFINED)]
+        special.sort(key=lambda i: -len(self.tokens[i].encode()))
         self._specials: dict[str, list[tuple[int, str, int]]] = {}  # by first character
-        for rank, i in enumerate(ordered):
+        for rank, i in enumerate(special):
             if text := self.tokens[i]:
                 self._specials.setdefault(text[0], []).append((rank, text, i))
+        structure = (*specials.HARMONY_STRUCTURE, "<|end|>")
+        shown = {self.ids[t] for t in structure if t in self.ids} - self.eog_ids
+        controls = (i for i in special if self.types[i] != USER_DEFINED)
+        self._hidden = frozenset(controls) - shown
         name, arch = (str(meta.source.get(f"general.{k}", "")) for k in ("name", "architecture"))
         self.strips_left, self.strips_right = specials.strip_rules(
-            name, arch, self.pre, self.ids, ordered
+            name, arch, self.pre, self.ids, special
         )
 
     # -- text to ids
