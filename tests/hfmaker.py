@@ -57,6 +57,7 @@ def make_hf(folder, dtype="F32", tokenizer="bpe", seed=1, extra=None, shards=1, 
     (folder / "generation_config.json").write_text(json.dumps(generation | {"top_k": 50}))
     rng = np.random.RandomState(seed)
     tensors = {n: weights(rng, s) for n, s in shapes_of(full)} | (extra or {})
+    tensors |= {n: 0.2 * (x - 1) for n, x in tensors.items() if n.endswith(".bias")}
     save(folder, tensors, dtype, shards)
     return folder
 
