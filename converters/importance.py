@@ -67,12 +67,13 @@ def collect(
 
     def listen(name: str, x: Any) -> None:
         if head or name not in HEADS:
-            sums.add(name, np.asarray((x * x).sum(0), np.float64), len(x))
+            sums.add(name, np.square(np.asarray(x, np.float64)).sum(0), len(x))
 
-    run = _torch_runner if _wants_torch(backend) else _reference_runner
-    forward = run(SourceWeights(job.tensors), architecture, hp, listen)
+    ops = _back_end(backend, SourceWeights(job.tensors))
+    ops.on_linear_input(listen)
     for done, ids in enumerate(calibration.windows):
-        forward(ids)
+        ops.reset()
+        ops.step(lambda o: architecture.forward(o, hp), ids)
         if progress:
             progress(done + 1, len(calibration.windows), "importance")
     return sums
@@ -82,36 +83,11 @@ def _wants_torch(backend: str | None) -> bool:
     return find_spec("torch") is not None if backend is None else backend == "torch"
 
 
-def _torch_runner(weights: Any, architecture: Any, hp: Any, listen: Any) -> Callable:
-    import torch
+def _back_end(backend: str | None, weights: Any) -> Any:
+    if _wants_torch(backend):
+        from ggq.runtime.backends.torch import TorchOps
 
-    from ggq.runtime.backends.torch import TorchOps
-
-    ops = TorchOps(weights)
-    ops.on_linear_input(lambda name, x: listen(name, x.double()))
-
-    def forward(ids: np.ndarray) -> None:
-        with torch.inference_mode():
-            ops.reset()
-            ops.step(lambda o: architecture.forward(o, hp), ids)
-
-    return forward
-
-
-def _reference_runner(weights: Any, architecture: Any, hp: Any, listen: Any) -> Callable:
+        return TorchOps(weights)
     from ggq.runtime.backends.reference import ReferenceOps
-    from ggq.runtime.ops.linear import reference
 
-    class Overheard(ReferenceOps):
-        def linear(self, x: Any, name: str, bias: str | None = None) -> Any:
-            listen(name, x)
-            return reference.run(self, x, name, bias)
-
-    ops = Overheard(weights)
-
-    def forward(ids: np.ndarray) -> None:
-        ops.cache.clear()
-        ops.past = 0
-        ops.step(lambda o: architecture.forward(o, hp), ids)
-
-    return forward
+    return ReferenceOps(weights)

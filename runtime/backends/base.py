@@ -14,7 +14,10 @@ from typing import Any, ClassVar, Protocol
 from ggq.errors import ModelError, printable
 from ggq.runtime import ops
 
-__all__ = ["Ops", "Weight", "op_names"]
+__all__ = ["LinearListener", "Ops", "Weight", "op_names"]
+
+
+LinearListener = Callable[[str, Any], None]
 
 
 class Weight(Protocol):
@@ -40,6 +43,7 @@ class Ops:
 
     def __init__(self, weights: Mapping[str, Weight]):
         self.weights = weights
+        self.linear_listeners: list[LinearListener] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # Only names that are not attributes come here; a found operation becomes one.
@@ -53,6 +57,15 @@ class Ops:
         run = functools.partial(module.run, self)
         setattr(self, name, run)
         return run
+
+    def on_linear_input(self, listener: LinearListener) -> Callable[[], None]:
+        """Call ``listener(weight name, input)`` at every linear; return a function that ends it.
+
+        Only back ends that compute at once have inputs to tell, (n_rows, width) in their own
+        arrays; torch's are part of the graph where gradients are recorded.
+        """
+        self.linear_listeners.append(listener)
+        return lambda: self.linear_listeners.remove(listener)
 
     def has(self, name: str) -> bool:
         """Return whether the model holds the tensor ``name``."""

@@ -25,11 +25,15 @@ class ReferenceOps(Ops):
     def __init__(self, weights: Mapping[str, Weight]):
         super().__init__(weights)
         self.ids = np.empty(0, np.int64)  # the tokens under evaluation
-        self.past = 0  # tokens already in the cache
         self.last_only = False
+        self._decoded: dict[str, np.ndarray] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the cached sequence."""
+        self.past = 0  # tokens already in the cache
         # layer -> (key rows, value rows), one per token
         self.cache: dict[int, tuple[list, list]] = defaultdict(lambda: ([], []))
-        self._decoded: dict[str, np.ndarray] = {}
 
     @property
     def positions(self) -> np.ndarray:

@@ -17,8 +17,6 @@ from ggq.runtime.backends.base import Ops, Weight
 
 __all__ = ["TorchOps", "logits"]
 
-LinearListener = Callable[[str, torch.Tensor], None]
-
 
 class TorchOps(Ops):
     """Activations are float32 (n_sequences * n_tokens, width), the sequences one after the other.
@@ -36,7 +34,6 @@ class TorchOps(Ops):
         self.last_only = False
         # layer -> keys, values: (n_sequences, n_head_kv, n_tokens, head_dim)
         self.cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.linear_listeners: list[LinearListener] = []
         self._tensors: dict[str, torch.Tensor] = {}
 
     @property
@@ -63,14 +60,6 @@ class TorchOps(Ops):
         """Forget the tensors ``names`` (None: all); the next use decodes the file's again."""
         for name in list(self._tensors) if names is None else names:
             self._tensors.pop(name, None)
-
-    def on_linear_input(self, listener: LinearListener) -> Callable[[], None]:
-        """Call ``listener(weight name, input)`` at every linear; returns a function that ends it.
-
-        The input is (n_rows, width) float32 and part of the graph where gradients are recorded.
-        """
-        self.linear_listeners.append(listener)
-        return lambda: self.linear_listeners.remove(listener)
 
     def reset(self) -> None:
         """Forget the cached sequences."""
