@@ -154,7 +154,7 @@ class Chat:
             interrupted = True
         if interrupted:
             self.printer.note("(stopped)")
-        if self._show_stats:
+        if self._show_stats and stats.generated_tokens:
             self.printer.note(f"[{stats.line()}]")
         return interrupted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,29 @@ class Conversation:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | Callable[[], Session],
         tokenizer: Any,
         template: ChatTemplate,
         system: str | None = None,
         template_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the model's parts; ``template_options`` go to the template with every prompt."""
-        self.session, self.tokenizer, self.template = session, tokenizer, template
+        """Take the model's parts; ``template_options`` go to the template with every prompt.
+
+        A ``session`` that is a function is called when the first prompt has passed the template:
+        opening one may compile kernels.
+        """
+        self._session, self.tokenizer, self.template = session, tokenizer, template
         self.template_options = dict(template_options or {})
         self.messages: list[dict[str, Any]] = []
         self._known_text, self._known_ids = "", []  # what the cache's first tokens stand for
         self.set_system(system)
+
+    @property
+    def session(self) -> Session:
+        """The sequence that holds the conversation."""
+        if callable(self._session):
+            self._session = self._session()
+        return self._session
 
     def set_system(self, text: str | None) -> None:
         """Replace the system message; None or "" removes it."""

@@ -115,6 +115,33 @@ class StopStrings:
         return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
 
 
+class AnswerText:
+    """Tokens to text: whole characters only, and none that may belong to a stop string.
+
+    Whoever steps several sequences at once keeps one for each.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        """Take what decodes tokens and the strings that end the answer."""
+        self._text, self._stop = tokenizer.stream(), StopStrings(stop)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the answer."""
+        return self._stop.hit
+
+    def push(self, token: int, logprobs: Logprobs | None = None) -> Piece:
+        """Return the text that became certain with ``token``."""
+        return Piece(self._stop.push(self._text.push(token)), token, None, logprobs)
+
+    def finish(self, reason: str | None) -> Piece:
+        """Return what was held back, as the last piece."""
+        if self.stopped:
+            return Piece("", None, reason)
+        rest = self._stop.push(self._text.flush())
+        return Piece(rest if self.stopped else rest + self._stop.flush(), None, reason)
+
+
 @dataclass(frozen=True)
 class Options:
     """What a generation may be asked for besides sampling, length and stop strings."""
@@ -185,18 +212,16 @@ def _tokens(
 def _pieces(
     tokens: Iterator[tuple[int | None, str | None, Logprobs | None]],
     tokenizer: Any,
-    stop_strings: Sequence[str],
+    stop: Sequence[str],
 ) -> Iterator[Piece]:
-    """Turn tokens into text: whole characters only, and none that may belong to a stop string."""
-    text, stop = tokenizer.stream(), StopStrings(stop_strings)
+    answer = AnswerText(tokenizer, stop)
     for token, reason, logprobs in tokens:
         if token is None:
-            rest = stop.push(text.flush())
-            yield Piece(rest if stop.hit else rest + stop.flush(), None, reason)
+            yield answer.finish(reason)
             return
-        yield Piece(stop.push(text.push(token)), token, None, logprobs)
-        if stop.hit:
-            yield Piece("", None, "stop")
+        yield answer.push(token, logprobs)
+        if answer.stopped:
+            yield answer.finish("stop")
             return
 
 

@@ -71,7 +71,7 @@ def _converse(
     template = ChatTemplate.from_gguf(model.gguf, name) if name else model.template
     variables = {} if think is None else {"enable_thinking": think}
     conversation = Conversation(
-        model.session(), model.tokenizer, template, options["system"], variables
+        model.session, model.tokenizer, template, options["system"], variables
     )
     stats = options["stats"]
     if prompt is not None:
