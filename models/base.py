@@ -11,9 +11,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ggq.errors import ModelError, printable
-from ggq.models.hparams import MAX_LAYERS, Attention, HParams, Rope, check
+from ggq.models.hparams import MAX_LAYERS, Attention, HParams, Rope, Routing, check
 
-__all__ = ["Architecture", "Attention", "HParams", "Key", "Rope", "Tensor", "config_value"]
+__all__ = [
+    "Architecture",
+    "Attention",
+    "HParams",
+    "Key",
+    "Rope",
+    "Routing",
+    "Tensor",
+    "config_value",
+]
 
 IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 IGNORED_PARTS = (
@@ -56,7 +65,8 @@ class Tensor:
     config. ``shape``: names of dimensions, rows first (see `HParams.dim`). ``role``: the mixture's
     category. ``input``: rows with the same label (per layer) multiply the same activations.
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
-    float32 in every file type.
+    float32 in every file type. ``only``: "dense" or "experts", where the row exists in one kind of
+    layer only.
     """
 
     gguf: str
@@ -68,6 +78,7 @@ class Tensor:
     absorbs: str | None = None
     optional: bool = False
     f32: bool = False
+    only: str | None = None
 
     @property
     def per_layer(self) -> bool:
@@ -186,8 +197,9 @@ class Architecture:
             if not row.per_layer:
                 yield row.gguf, row, None
         for i in range(hp.n_layer):
+            kind = "experts" if hp.mixes(i) else "dense"
             for row in self.tensors:
-                if row.per_layer:
+                if row.per_layer and row.only in (None, kind):
                     yield row.gguf.format(i=i), row, i
 
     def shape(self, row: Tensor, hp: HParams, layer: int | None) -> tuple[int, ...]:

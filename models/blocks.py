@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Architecture, Attention, HParams, Rope
+from ggq.models.base import Architecture, Attention, HParams, Rope, Routing
 
-__all__ = ["Decoder", "attention", "decoder", "feed_forward", "head", "linear"]
+__all__ = ["Decoder", "attention", "decoder", "feed_forward", "head", "linear", "mixture"]
 
 ROPE_FACTORS = "rope_freqs.weight"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
@@ -92,6 +92,32 @@ def feed_forward(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     return linear(ops, ops.gate(gate, up, kind=hp.activation), f"{p}down")
 
 
+def mixture(ops: Any, x: Any, hp: HParams, i: int) -> Any:
+    """Return layer ``i``'s experts of the normed ``x``, each a gated feed-forward, weighted."""
+    p = f"blk.{i}.ffn_"
+    bias = f"blk.{i}.exp_probs_b.bias"
+    spec = Routing(
+        hp.n_expert,
+        hp.n_expert_used,
+        hp.gating,
+        hp.expert_normalize,
+        hp.expert_scale,
+        bias if ops.has(bias) else None,
+        hp.n_expert_group,
+        hp.n_expert_group_used,
+    )
+    routed = ops.route(linear(ops, x, f"{p}gate_inp"), spec)
+
+    def experts(x: Any, name: str) -> Any:
+        shift = f"{p}{name}_exps.bias"
+        return ops.experts(
+            x, routed, f"{p}{name}_exps.weight", bias=shift if ops.has(shift) else None
+        )
+
+    y = ops.gate(experts(x, "gate"), experts(x, "up"), kind=hp.activation)
+    return ops.combine(experts(y, "down"), routed)
+
+
 def head(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the logits of the gathered rows: norm, output or tied embedding, scale, cap."""
     x = ops.norm(ops.gather(x), "output_norm.weight", hp.norm_eps, kind="rms")
@@ -111,7 +137,8 @@ def decoder(ops: Any, hp: HParams) -> Any:
         x = _residual(
             ops, x, _optional_norm(ops, y, f"{p}post_attention_norm.weight", hp.norm_eps), hp
         )
-        y = feed_forward(ops, ops.norm(x, f"{p}ffn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
+        block = mixture if hp.mixes(i) else feed_forward
+        y = block(ops, ops.norm(x, f"{p}ffn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_ffw_norm.weight", hp.norm_eps), hp)
     return head(ops, x, hp)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 
-__all__ = ["MAX_LAYERS", "Attention", "HParams", "Rope", "check"]
+__all__ = ["MAX_LAYERS", "Attention", "HParams", "Rope", "Routing", "check"]
 
 MAX_LAYERS = 4096
 
@@ -61,6 +61,20 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Routing:
+    """How a layer's tokens choose experts (ggq.runtime.ops.route); ``bias`` names a tensor."""
+
+    n_expert: int
+    n_used: int
+    gating: str = "softmax"
+    normalize: bool = False
+    scale: float = 1.0
+    bias: str | None = None
+    n_group: int = 1
+    n_group_used: int = 1
+
+
+@dataclass(frozen=True)
 class HParams:
     """Hyper-parameters of one model; per-layer ones are a tuple, read through the methods."""
 
@@ -80,6 +94,13 @@ class HParams:
     n_expert: int = 0
     n_expert_used: int = 0
     n_ff_expert: int = 0
+    n_ff_shared: int = 0
+    n_dense: int = 0
+    gating: str = "softmax"
+    expert_normalize: bool = False
+    expert_scale: float = 1.0
+    n_expert_group: int = 1
+    n_expert_group_used: int = 1
     n_ctx: int = 0
     attn_scale: float | None = None
     attn_temperature: float | None = None
@@ -107,6 +128,10 @@ class HParams:
 
     def ff(self, i: int) -> int:
         return _at(self.n_ff, i)
+
+    def mixes(self, i: int) -> bool:
+        """Whether layer ``i`` sends its tokens to experts."""
+        return self.n_expert > 0 and i >= self.n_dense
 
     def windowed(self, i: int) -> bool:
         """Whether layer ``i`` sees only the last ``window`` tokens."""
@@ -150,6 +175,10 @@ class HParams:
                 return self.n_expert
             case "ff_expert":
                 return self.n_ff_expert or self.ff(i)
+            case "ff_shared":
+                return self.n_ff_shared
+            case "1":
+                return 1
         first, plus, rest = name.partition("+")
         if plus:
             return self.dim(first, i) + self.dim(rest, i)

@@ -10,6 +10,7 @@ from ggq.models.base import Key
 
 __all__ = [
     "DECODER_KEYS",
+    "EXPERT_KEYS",
     "LLAMA_KEYS",
     "WINDOW_KEYS",
     "changed",
@@ -143,4 +144,15 @@ WINDOW_KEYS = (
     Key("{arch}.attention.sliding_window", ("sliding_window",), "window"),
     Key("{arch}.attention.sliding_window_pattern", (), "window_layers", "bools", derive=_sliding),
     Key("{arch}.rope.freq_base_swa", ("rope_local.rope_theta",), "rope_local_base", "f32"),
+)
+
+EXPERT_KEYS = (
+    Key(
+        "{arch}.expert_count",
+        ("num_local_experts", "num_experts", "n_routed_experts"),
+        "n_expert",
+        default=0,
+    ),
+    Key("{arch}.expert_used_count", ("num_experts_per_tok",), "n_expert_used", default=0),
+    Key("{arch}.expert_feed_forward_length", ("moe_intermediate_size",), "n_ff_expert"),
 )

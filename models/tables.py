@@ -8,8 +8,10 @@ from ggq.models.base import Tensor
 
 __all__ = [
     "DECODER_TENSORS",
+    "EXPERT_TENSORS",
     "FUSED_TENSORS",
     "LONGROPE_FACTORS",
+    "MIXTRAL_TENSORS",
     "POST_NORMS",
     "QK_NORMS",
     "ROPE_FREQS",
@@ -166,6 +168,51 @@ def permuted(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(replace(row, transform=kinds.get(row.gguf, row.transform)) for row in rows)
 
 
+DENSE = ("ffn_gate", "ffn_up", "ffn_down")
+
+
+def _experts(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
+    """Return the rows of a layer's experts, whose HF names are given without the layer."""
+    norm = f"{BLOCK}ffn_norm.weight"
+    router_row, _ = _matrix(
+        "ffn_gate_inp", router, ("expert", "embd"), "router", input="ffn_in", absorbs=norm
+    )
+    rows = (
+        ("ffn_gate", gate, ("ff_expert", "embd"), "ffn_in", norm),
+        ("ffn_up", up, ("ff_expert", "embd"), "ffn_in", norm),
+        ("ffn_down", down, ("embd", "ff_expert"), "experts_act", f"{BLOCK}ffn_up_exps.weight"),
+    )
+    stacks = tuple(
+        Tensor(
+            f"{BLOCK}{name}_exps.weight",
+            (f"{LAYER}{hf}.weight",),
+            ("expert", *shape),
+            role=name,
+            input=label,
+            absorbs=absorbs,
+        )
+        for name, hf, shape, label, absorbs in rows
+    )
+    return tuple(replace(r, only="experts") for r in (router_row, *stacks))
+
+
+def _with_experts(*experts: Tensor) -> tuple[Tensor, ...]:
+    """Return decoder rows whose layers are dense or, with ``experts``, mixed."""
+    dense = {f"{BLOCK}{n}.{s}" for n in DENSE for s in ("weight", "bias")}
+    rows = (replace(r, only="dense") if r.gguf in dense else r for r in DECODER_TENSORS)
+    return (*rows, *experts)
+
+
+MOE = "block_sparse_moe."
+MIXTRAL_TENSORS = _with_experts(
+    *_experts(
+        f"{MOE}experts.{{e}}.w1", f"{MOE}experts.{{e}}.w3", f"{MOE}experts.{{e}}.w2", f"{MOE}gate"
+    )
+)
+EXPERTS = "mlp.experts.{e}."
+EXPERT_TENSORS = _with_experts(
+    *_experts(f"{EXPERTS}gate_proj", f"{EXPERTS}up_proj", f"{EXPERTS}down_proj", "mlp.gate")
+)
 LONGROPE_FACTORS = tuple(
     replace(ROPE_FREQS, gguf=f"rope_factors_{n}.weight", transform=f"longrope_{n}")
     for n in ("long", "short")

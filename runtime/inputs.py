@@ -84,6 +84,8 @@ class Inputs:
             table[:n_tokens, 0], table[:n_tokens, 1] = angles(rope, positions[:n_tokens], factors)
         words = self.state.words
         words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
+        for slot, factor in self.state.multiples.items():
+            words[slot] = n_tokens * factor
         words[OUTPUTS_FEW] = int(n_outputs <= self._few)
         words[OUTPUTS_MANY] = int(n_outputs > self._few)
         return n_outputs

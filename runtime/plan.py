@@ -30,6 +30,17 @@ class State:
     def __init__(self) -> None:
         self.words = np.zeros(_STATE_WORDS, np.int64)
         self.words[ONE] = 1
+        self.multiples: dict[int, int] = {}  # slot -> how many times the tokens it counts
+
+    def multiple(self, factor: int) -> int:
+        """Return the slot that counts the step's tokens times ``factor``."""
+        for slot, known in self.multiples.items():
+            if known == factor:
+                return slot
+        slot = OUTPUTS_MANY + 1 + len(self.multiples)
+        assert slot < _STATE_WORDS, "a model routes to few different numbers of experts"
+        self.multiples[slot] = factor
+        return slot
 
     def address(self, slot: int = 0) -> int:
         """Return the address of a slot."""
@@ -142,6 +153,10 @@ class Recorder:
         labels = [r.label for r in rows]
         return Plan(table, counters, labels, n_levels, self.state.address(), output, keep)
 
+    def _most_rows(self, slot: int) -> int:
+        """Return how many rows a buffer that ``slot`` counts holds at most."""
+        return 1 if slot == ONE else self.max_tokens * self.state.multiples.get(slot, 1)
+
     def _place(self, rows: list[_Row], output: Buffer) -> np.ndarray:
         """Give buffers addresses: first fit among those alive at the same levels."""
         for row in rows:
@@ -155,7 +170,7 @@ class Recorder:
         }
         placed: list[tuple[int, int, Buffer]] = []
         for b in sorted(seen.values(), key=lambda b: b.born):
-            size = b.stride * self.max_tokens
+            size = b.stride * self._most_rows(b.slot)
             start = 0
             for other_start, other_end, other in sorted(placed, key=lambda p: p[0]):
                 if other.dies >= b.born and other.born <= b.dies:

@@ -12,7 +12,7 @@ def float_weights(arrays):
     weights = {}
     for name, values in arrays.items():
         values = np.ascontiguousarray(values, np.float32)
-        raw = kind.quantize(np.atleast_2d(values))
+        raw = kind.quantize(values.reshape(-1, values.shape[-1]))
         weights[name] = Tensor(name, values.shape, kind.ggml_id, raw)
     return weights
 

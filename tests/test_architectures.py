@@ -22,6 +22,7 @@ from ggq.runtime.backends import reference
 from ggq.runtime.weights import Weights
 
 TOLERANCE = 1e-3
+MAX_KL = 0.05  # random weights, nearly tied experts: far less certain than trained ones
 PEER = 4e-3  # llama.cpp looks activations up in f16 tables
 
 
@@ -126,6 +127,24 @@ TINY = [
         },
         cls_config="Gemma3TextConfig",
     ),
+    Tiny(
+        "mixtral",
+        "llama",
+        "Mixtral",
+        {"num_local_experts": 5, "num_experts_per_tok": 2, "head_dim": None},
+    ),
+    Tiny(
+        "qwen3moe",
+        "qwen3moe",
+        "Qwen3Moe",
+        {
+            "head_dim": 32,
+            "num_experts": 7,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 64,
+            "norm_topk_prob": True,
+        },
+    ),
     Tiny("phi3", "phi3", "Phi3", {"sliding_window": 40}, peer=None),  # llama.cpp has no window
     Tiny("phi4", "phi3", "Phi3", PHI4),
     Tiny("phi4 short", "phi3", "Phi3", PHI4 | SHORT, n_tokens=40),
@@ -167,7 +186,7 @@ def spread(torch, model):
         if p.dim() == 1:
             p.add_(0.3 * torch.randn_like(p))
         elif "embed" in name:
-            p.copy_(torch.randn_like(p))
+            p.copy_(0.4 * torch.randn_like(p))
         else:
             p.copy_(1.5 * torch.randn_like(p) / p.shape[-1] ** 0.5)
 
@@ -240,6 +259,21 @@ def test_llama_cpp_reads_the_file_alike(tiny, made, shared_dir, monkeypatch):
         assert distance(engine.logits(list(ids)), want) <= tiny.peer
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
+def test_q8_0_stays_close(tiny, made):
+    _, path, ids, want = made(tiny)
+    small = path.with_name("q8_0.gguf")
+    if not small.exists():
+        convert(path, small, "Q8_0")
+    p, q = (log_softmax(x) for x in (want, by_numba(small, ids, tiny.n_ctx)))
+    assert (np.exp(p) * (p - q)).sum(-1).mean() <= MAX_KL
+
+
+def log_softmax(x):
+    x = x.astype(np.float64) - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def test_every_architecture_has_a_tiny_model():

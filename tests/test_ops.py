@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from floats import distance, float_weights
 
-from ggq.models.base import Attention, Rope
+from ggq.models.base import Attention, Rope, Routing
 from ggq.runtime.backends.base import op_names
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine import Engine
@@ -58,6 +58,18 @@ def _attention(label, **settings):
     )
 
 
+def _experts(op, label, shift=None, **settings):
+    spec = Routing(8, settings.pop("n_used", 3), **settings)
+
+    def forward(o):
+        routed = o.route(o.embed("l"), spec)
+        hidden = o.experts(o.embed("x"), routed, "up", bias=shift)
+        return o.combine(o.experts(hidden, routed, "down"), routed)
+
+    tables = {"l": (TOKENS, 8), "x": (TOKENS, 96), "up": (8, 40, 96), "down": (8, 64, 40)}
+    return Case(op, label, forward, tables | {"ub": (8, 40), "extra": (8,)})
+
+
 X = {"x": (TOKENS, 96)}
 PAIR = {"a": (TOKENS, 96), "b": (TOKENS, 96)}
 CASES = [
@@ -96,6 +108,14 @@ CASES = [
     _attention("narrow values", head_dim_v=16),
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
     Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
+    _experts("route", "softmax"),
+    _experts("route", "normalized", normalize=True, scale=2.5),
+    _experts("route", "softmax of the chosen", gating="softmax_chosen"),
+    _experts("route", "sigmoid", gating="sigmoid", bias="extra", normalize=True),
+    _experts("route", "groups", gating="sigmoid", n_group=4, n_group_used=2, n_used=4),
+    _experts("experts", "one", n_used=1),
+    _experts("experts", "bias", shift="ub"),
+    _experts("combine", "all", n_used=8),
     Case("add", "rows", lambda o: o.add(o.embed("a"), o.embed("b")), PAIR),
     Case("scale", "rows", lambda o: o.scale(o.embed("x"), -1.75), X),
     Case("softcap", "rows", lambda o: o.softcap(o.embed("x"), 0.5), X),

@@ -1,0 +1,208 @@
+"""route as plan rows: a token is an item; many tokens are then sorted by expert, in one item."""
+
+from dataclasses import dataclass, field
+
+from numba import float32, int64
+
+from ggq.errors import ModelError
+from ggq.jit import kernel, njit
+from ggq.runtime.backends.numba import compiled, float_bits
+from ggq.runtime.ops.route import TINY
+from ggq.runtime.plan import ONE, Buffer
+from ggq.simd import f32x16, lane, load, splat, stack, store
+from ggq.simd.math import exp, sigmoid
+
+_KINDS = {"softmax": 0, "softmax_chosen": 1, "sigmoid": 2}
+_MAX_EXPERTS, _MAX_GROUPS = 1024, 64
+_NEVER = -3e38
+
+
+@dataclass
+class Routed:
+    """Where tokens go: pair number token * n_used + rank is one token at one of its experts.
+
+    ``ids`` int64 and ``weights`` float32, [token][rank]. With many tokens the pairs are sorted by
+    expert: ``order``: sorted place -> pair, ``place``: the inverse, ``starts`` and ``counts`` by
+    expert, all int64; with few these are None. ``pairs``: the slot that counts pairs.
+    """
+
+    n_expert: int
+    n_used: int
+    pairs: int
+    ids: Buffer
+    weights: Buffer
+    order: Buffer | None = None
+    place: Buffer | None = None
+    starts: Buffer | None = None
+    counts: Buffer | None = None
+    sorted_inputs: dict = field(default_factory=dict)
+
+
+@njit
+def _exp(x):
+    return lane(exp(splat(x, f32x16)), 0)
+
+
+@njit
+def _at(values, i):
+    return load(values + 4 * i, float32)
+
+
+@njit
+def _top(values, first, last):
+    """Return the index of the largest value in [first, last); ``first`` where none is a number."""
+    best, top = first, float32(_NEVER)
+    for i in range(first, last):
+        if _at(values, i) > top:
+            best, top = i, _at(values, i)
+    return best
+
+
+@njit
+def _score(logits, scores, n, kind):
+    """Write the scores of one token's logits."""
+    shift = splat(_at(logits, _top(logits, int64(0), n)), f32x16)
+    for i in range(0, 4 * n, 64):
+        x = load(logits + i, f32x16)
+        if kind == 0:
+            x = exp(x - shift)
+        if kind == 2:
+            x = sigmoid(x)
+        store(scores + i, x)
+    if kind == 0:
+        total = float32(0)
+        for i in range(n):
+            total += _at(scores, i)
+        for i in range(n):
+            store(scores + 4 * i, _at(scores, i) / total)
+
+
+@njit
+def _leave_groups(choice, sums, n, n_group, n_used):
+    """Ban the experts outside the ``n_used`` best groups."""
+    size = n // n_group
+    for g in range(n_group):
+        first = _top(choice, g * size, (g + 1) * size)
+        held = _at(choice, first)
+        store(choice + 4 * first, float32(_NEVER))
+        second = _at(choice, _top(choice, g * size, (g + 1) * size)) if size > 1 else float32(0)
+        store(choice + 4 * first, held)
+        store(sums + 4 * g, held + second)
+    for _ in range(n_used):
+        store(sums + 4 * _top(sums, int64(0), n_group), float32(_NEVER))
+    for g in range(n_group):
+        if _at(sums, g) != float32(_NEVER):
+            for i in range(g * size, (g + 1) * size):
+                store(choice + 4 * i, float32(_NEVER))
+
+
+@njit
+def _weigh(scores, ids, weights, n_used, kind, normalize, scale):
+    """Write the weights of the chosen experts."""
+    total, top = float32(0), _at(scores, load(ids, int64))
+    for s in range(n_used):
+        w = _at(scores, load(ids + 8 * s, int64))
+        if kind == 1:
+            w = _exp(w - top)
+        total += w
+        store(weights + 4 * s, w)
+    factor = scale / (total + float32(TINY)) if normalize else scale
+    for s in range(n_used):
+        store(weights + 4 * s, _at(weights, s) * factor)
+
+
+def _route():
+    def route_kernel(args, first, last):
+        ids_stride, weights_stride = load(args + 24, int64), load(args + 40, int64)
+        n, n_used, kind = load(args + 48, int64), load(args + 56, int64), load(args + 64, int64)
+        bias, n_group = load(args + 72, int64), load(args + 96, int64)
+        scores, choice, sums = stack(4096), stack(4096), stack(256)
+        for item in range(first, last):
+            ids = load(args + 16, int64) + item * ids_stride
+            _score(load(args, int64) + item * load(args + 8, int64), scores, n, kind)
+            for i in range(n):
+                extra = _at(bias, i) if bias else float32(0)
+                store(choice + 4 * i, _at(scores, i) + extra)
+            if n_group > 1:
+                _leave_groups(choice, sums, n, n_group, load(args + 104, int64))
+            for s in range(n_used):
+                best = _top(choice, int64(0), n)
+                store(ids + 8 * s, best)
+                store(choice + 4 * best, float32(_NEVER))
+            weights = load(args + 32, int64) + item * weights_stride
+            normalize, scale = load(args + 80, int64), load(args + 88, float32)
+            _weigh(scores, ids, weights, n_used, kind, normalize, scale)
+
+    return kernel(route_kernel)
+
+
+def _sort():
+    def sort_kernel(args, first, last):
+        ids, stride, n_used = load(args, int64), load(args + 8, int64), load(args + 16, int64)
+        n_expert, order = load(args + 24, int64), load(args + 32, int64)
+        place = load(args + 40, int64)
+        starts, counts = load(args + 48, int64), load(args + 56, int64)
+        n_tokens = load(load(args + 64, int64), int64)
+        for e in range(n_expert):
+            store(counts + 8 * e, int64(0))
+        for t in range(n_tokens):
+            for s in range(n_used):
+                count = counts + 8 * load(ids + t * stride + 8 * s, int64)
+                store(count, load(count, int64) + 1)
+        total = int64(0)
+        for e in range(n_expert):
+            store(starts + 8 * e, total)
+            total += load(counts + 8 * e, int64)
+            store(counts + 8 * e, int64(0))
+        for t in range(n_tokens):
+            for s in range(n_used):
+                e = load(ids + t * stride + 8 * s, int64)
+                taken = load(counts + 8 * e, int64)
+                store(counts + 8 * e, taken + 1)
+                to, pair = load(starts + 8 * e, int64) + taken, t * n_used + s
+                store(order + 8 * to, pair)
+                store(place + 8 * pair, to)
+
+    return kernel(sort_kernel)
+
+
+def run(backend, logits, spec):
+    """Record the choice of experts."""
+    n, k, recorder = spec.n_expert, spec.n_used, backend.recorder
+    if n > _MAX_EXPERTS or spec.n_group > _MAX_GROUPS or n % spec.n_group:
+        raise ModelError(f"{n} experts in {spec.n_group} groups are not supported on the CPU")
+    source, pairs = logits.f32(), recorder.state.multiple(k)
+    routed = Routed(n, k, pairs, recorder.buffer(8 * k), recorder.buffer(4 * k))
+    bias = backend.weight(spec.bias).vector if spec.bias else 0
+    normalize = int(spec.normalize or spec.gating == "softmax_chosen")
+    args = [source, source.stride, routed.ids, routed.ids.stride]
+    args += [routed.weights, routed.weights.stride, n, k, _KINDS[spec.gating], bias]
+    args += [normalize, float_bits(spec.scale), spec.n_group, spec.n_group_used]
+    writes = [routed.ids, routed.weights]
+    recorder.row("route", compiled(_route), args, items=1, reads=[source], writes=writes)
+    if not backend.few:
+        _record_sort(backend, routed)
+    return routed
+
+
+def _record_sort(backend, routed):
+    recorder = backend.recorder
+    for name, bytes_ in (
+        ("order", 8 * routed.n_used * recorder.max_tokens),
+        ("place", 8 * routed.n_used * recorder.max_tokens),
+        ("starts", 8 * routed.n_expert),
+        ("counts", 8 * routed.n_expert),
+    ):
+        setattr(routed, name, recorder.buffer(bytes_, ONE))
+    writes = [routed.order, routed.place, routed.starts, routed.counts]
+    args = [routed.ids, routed.ids.stride, routed.n_used, routed.n_expert, *writes]
+    args += [recorder.state.address()]
+    recorder.row(
+        "sort by expert",
+        compiled(_sort),
+        args,
+        items=1,
+        slot=ONE,
+        reads=[routed.ids],
+        writes=writes,
+    )
