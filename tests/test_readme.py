@@ -1,0 +1,45 @@
+"""README and CONTRIBUTING stay true: the commands, files and folders that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ggq.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+OWN_FOLDERS = ("ggq/", "converters/", "runtime/", "models/", "tests/", "benchmarks/", "docs/", ".")
+
+
+def code(document):
+    """Return what stands in backticks, inline or in blocks, line by line."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line for block in blocks for line in block.splitlines()] + inline
+
+
+def paths(document):
+    words = {word for line in code(document) for word in line.split()}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    words |= set(re.findall(r"\]\(([^)#:]+)\)", text))
+    return {w for w in words if w.startswith(OWN_FOLDERS) and "NAME" not in w and "..." not in w}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_files_exist(document):
+    named = {p for p in paths(document) if p not in (".", ".venv") and not p.startswith(".venv/")}
+    assert named
+    missing = [p for p in named if not list(ROOT.glob(p.rstrip(".,;/")))]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_commands_exist(document):
+    named = {m for line in code(document) for m in re.findall(r"\bggq ([a-z][a-z-]+)", line)}
+    if document == "README.md":
+        rows = re.findall(r"^\| (`[^|]+`) \|", (ROOT / document).read_text("utf-8"), re.MULTILINE)
+        named |= {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    assert named
+    assert sorted(named - set(cli.list_commands(None))) == []
