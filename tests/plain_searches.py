@@ -1,4 +1,4 @@
-"""Plain float32 twins of ggq.quants.search: one group and one rounded operation at a time."""
+"""Plain float32 twins of ggq.quants.encoders.search: one group and one operation at a time."""
 
 import numpy as np
 

@@ -6,7 +6,7 @@ import plain_searches as plain
 import pytest
 from encoder_inputs import bell, power
 
-from ggq.quants import search
+from ggq.quants.encoders import search
 from ggq.simd import store
 
 LANES = 16

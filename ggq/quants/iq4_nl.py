@@ -26,7 +26,7 @@ class IQ4_NL(TableType):
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_table import curve
+        from ggq.quants.encoders.table import curve
 
         return curve(self, x, importance)
 

@@ -31,7 +31,7 @@ class IQ4_XS(TableType):
         return flat(widen(params["d"]) * signed), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_table import curve
+        from ggq.quants.encoders.table import curve
 
         return curve(self, x, importance)
 

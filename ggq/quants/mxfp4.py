@@ -26,7 +26,7 @@ class MXFP4(TableType):
         return np.ldexp(np.float32(1), params["d"].astype(np.int32) - 128), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_table import e2m1
+        from ggq.quants.encoders.table import e2m1
 
         return e2m1(self, x, importance)
 

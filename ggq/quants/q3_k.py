@@ -38,7 +38,7 @@ class Q3_K(SearchedType):
         return flat(widen(params["d"]) * signed), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import symmetric_3
+        from ggq.quants.encoders.block_256 import symmetric_3
 
         return symmetric_3(self, x, importance)
 

@@ -25,7 +25,7 @@ class Q4_0(SearchedType):
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import symmetric
+        from ggq.quants.encoders.block_32 import symmetric
 
         return symmetric(self, x, importance)
 

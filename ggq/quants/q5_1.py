@@ -32,7 +32,7 @@ class Q5_1(SearchedType):
         return params["d"].astype(np.float32), params["m"].astype(np.float32)
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import affine
+        from ggq.quants.encoders.block_32 import affine
 
         return affine(self, x, importance)
 

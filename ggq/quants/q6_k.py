@@ -29,7 +29,7 @@ class Q6_K(SearchedType):
         return flat(widen(params["d"]) * params["sc"]), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import symmetric_6
+        from ggq.quants.encoders.block_256 import symmetric_6
 
         return symmetric_6(self, x, importance)
 

@@ -24,7 +24,7 @@ class Q8_0(SearchedType):
         return params["d"].astype(np.float32), None
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_32 import signed_bytes
+        from ggq.quants.encoders.block_32 import signed_bytes
 
         return signed_bytes(self, x, importance)
 

@@ -92,7 +92,7 @@ class MinimumType(SearchedType):
         return flat(widen(params["d"]) * params["sc"]), flat(widen(params["dmin"]) * params["mn"])
 
     def quantize(self, x, importance=None):
-        from ggq.quants.search_k import affine
+        from ggq.quants.encoders.block_256 import affine
 
         return affine(self, x, importance)
 

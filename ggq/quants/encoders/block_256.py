@@ -9,7 +9,7 @@ import numpy as np
 from numba import int64
 
 from ggq.jit import njit, njit_cached
-from ggq.quants.search import (
+from ggq.quants.encoders.search import (
     TINY,
     at,
     descent_search,
@@ -27,7 +27,7 @@ from ggq.quants.search import (
     sum_of,
     sum_of_squares,
 )
-from ggq.quants.slabs import (
+from ggq.quants.encoders.slabs import (
     LANES,
     code,
     gather,

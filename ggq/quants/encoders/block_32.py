@@ -8,7 +8,7 @@ import numpy as np
 from numba import float32, int64
 
 from ggq.jit import njit, njit_cached
-from ggq.quants.search import (
+from ggq.quants.encoders.search import (
     at,
     full,
     larger,
@@ -19,7 +19,7 @@ from ggq.quants.search import (
     scale_search,
     smaller,
 )
-from ggq.quants.slabs import (
+from ggq.quants.encoders.slabs import (
     LANES,
     code,
     gather,

@@ -9,7 +9,7 @@ import numpy as np
 from numba import float32, int64
 
 from ggq.jit import njit, njit_cached
-from ggq.quants.search import (
+from ggq.quants.encoders.search import (
     TINY,
     at,
     full,
@@ -19,7 +19,7 @@ from ggq.quants.search import (
     put_codes,
     sum_of_squares,
 )
-from ggq.quants.slabs import (
+from ggq.quants.encoders.slabs import (
     LANES,
     gather,
     point_lanes,
