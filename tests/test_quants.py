@@ -1,6 +1,8 @@
 """Every block type: decode against the gguf package, encode against llama.cpp, pack, fit, grid."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,11 @@ def test_registry():
         quants.get("Q9_9")
     with pytest.raises(FormatError, match="block type 99"):
         quants.by_id(99)
+
+
+def test_listing_the_types_compiles_nothing():
+    check = "import sys; from ggq import quants; quants.all(); sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 @each(ALL)
