@@ -21,7 +21,7 @@ from jinja2.utils import Namespace
 from ggq.runtime.template_filters import filters, raise_exception, strftime_now
 from ggq.runtime.template_text import Text, format_text, join_checked
 
-SECONDS = 1.0  # a real template takes milliseconds; a single step may overrun by some tenths
+SECONDS = 0.8  # a real template takes milliseconds; a single step may overrun by some tenths
 BASE_SIZE = 1 << 20  # characters of one string or list, on top of what the input's size allows
 _MAX_BITS = 4096
 _STRING_METHODS = frozenset((

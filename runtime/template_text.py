@@ -90,27 +90,38 @@ class Text(str):
         return self[: len(self) - len(suffix)] if suffix and self.endswith(suffix) else self
 
     def split(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:
-        return self._located(super().split(sep, maxsplit))
+        return self._words(super().split(sep, maxsplit), sep)
 
     def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:
-        return self._located(super().rsplit(sep, maxsplit))
+        return self._words(super().rsplit(sep, maxsplit), sep)
 
-    def splitlines(self, keepends: bool = False) -> list[Text]:
-        return self._located(super().splitlines(keepends))
-
-    def partition(self, sep: str) -> tuple[Text, ...]:
-        return tuple(self._located(super().partition(sep)))
-
-    def rpartition(self, sep: str) -> tuple[Text, ...]:
-        return tuple(self._located(super().rpartition(sep)))
-
-    def _located(self, parts: Iterable[str]) -> list[Text]:
-        """Return ``parts``, which occur in this order in the text, with their marks."""
+    def _words(self, parts: list[str], sep: str | None) -> list[Text]:
+        if sep is not None:
+            return self._laid(parts, len(sep))
         found, position = [], 0
-        for part in parts:
+        for part in parts:  # only white space is between, and no part begins with it but the first
             start = self.index(part, position)
             found.append(self[start : start + len(part)])
             position = start + len(part)
+        return found
+
+    def splitlines(self, keepends: bool = False) -> list[Text]:
+        lines = self._laid(super().splitlines(True))
+        plain = super().splitlines(keepends)
+        return [line[: len(kept)] for line, kept in zip(lines, plain, strict=True)]
+
+    def partition(self, sep: str) -> tuple[Text, ...]:
+        return tuple(self._laid(super().partition(sep)))
+
+    def rpartition(self, sep: str) -> tuple[Text, ...]:
+        return tuple(self._laid(super().rpartition(sep)))
+
+    def _laid(self, parts: Iterable[str], gap: int = 0) -> list[Text]:
+        """Return ``parts``, which lie one after the other with ``gap`` characters between."""
+        found, position = [], 0
+        for part in parts:
+            found.append(self[position : position + len(part)])
+            position += len(part) + gap
         return found
 
     def replace(self, old: str, new: str, count: int = -1) -> Text:

@@ -195,36 +195,6 @@ def test_bos_is_there_once():
         assert encode_segments(tokenizer, segments) == [0, tokenizer.n_vocab + ord("x")]
 
 
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda t: t + "u",
-        lambda t: "u" + t,
-        lambda t: t * 2,
-        lambda t: t[::-1],
-        lambda t: t[1:3],
-        lambda t: (" " + t + " ").strip(),
-        lambda t: t.replace("b", "XY"),
-        lambda t: t.replace("b", Text.own("XY")),
-        lambda t: Text.own("-").join([t, "u", t]),
-        lambda t: t.split("b"),
-        lambda t: t.upper(),
-        lambda t: t.partition("b"),
-        lambda t: t.removeprefix("a").removesuffix("u"),
-        lambda t: list(t),
-        lambda t: str(t),
-    ],
-)
-def test_marks_follow_the_characters(operation):
-    t = Text("aBuC", bytes((1, 1, 0, 1)))
-    result = operation(t)
-    for part in result if isinstance(result, (list, tuple)) else [result]:
-        plain_marks = {"a": 1, "B": 1, "u": 0, "C": 1, "A": 1, "U": 0, " ": 0}
-        for char, mark in zip(str.__str__(part), mask_of(part), strict=True):
-            if char in plain_marks:
-                assert mark == plain_marks[char], (part, mask_of(part))
-
-
 def test_format_and_lost_marks():
     source = "{{ '<|a|>{}<|b|>{x!s}'.format(messages[0].content, x=1) }}"
     segments = ChatTemplate(source).render([{"role": "user", "content": "U"}])
