@@ -1,4 +1,4 @@
-"""The CPU engine: weights, plans, cache and executor of one model. It knows no text and no sampling."""
+"""The CPU engine: weights, plans, cache and executor of one model; no text, no sampling."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Engine:
         return self._plans[size]
 
     def step(self, parts: list[Part]) -> np.ndarray:
-        """Evaluate parts (BATCH tokens at most in all); return float32 logits (n_wanted, n_vocab)."""
+        """Evaluate parts, BATCH tokens at most; return float32 logits (n_wanted, n_vocab)."""
         n_tokens = sum(len(part.ids) for part in parts)
         if not 0 < n_tokens <= BATCH:
             raise UsageError(f"a step takes 1 to {BATCH} tokens, not {n_tokens}")
@@ -68,7 +68,7 @@ class Engine:
         return self._rows(plan, n_outputs)
 
     def evaluate(self, sequence: Sequence, ids: Any, every: bool = False) -> np.ndarray:
-        """Append ids to a sequence in steps of BATCH; return the last token's logits, or every one's."""
+        """Append ids in steps of BATCH; return the last token's logits, or ``every`` one's."""
         ids = np.asarray(ids, np.int64)
         if not len(ids):
             raise UsageError("no tokens to evaluate")

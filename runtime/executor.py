@@ -34,7 +34,7 @@ class Executor:
         self._closed = False
 
     def run(self, plan: Plan) -> None:
-        """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and consistent."""
+        """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound."""
         self._start_workers()
         self._install(plan)
         self._step += 1
@@ -51,7 +51,7 @@ class Executor:
         assert row == w.FINISHED, row
 
     def profile(self, plan: Plan, steps: int = 1) -> dict[str, int]:
-        """Execute ``plan`` and return nanoseconds per kind of row, as the calling thread saw them."""
+        """Execute ``plan``; return nanoseconds per kind of row, as the calling thread saw them."""
         spent = np.zeros(plan.n_rows, np.int64)
         self._control[w.PROFILE] = spent.ctypes.data
         try:

@@ -92,7 +92,7 @@ class Sequence:
         self._n_pages = 0
 
     def reserve(self, n_tokens: int) -> None:
-        """Make the next ``n_tokens`` positions writable; UsageError with both numbers if they do not fit."""
+        """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
         end = self.length + n_tokens
         if end > self.cache.n_ctx:
             raise UsageError(f"{end} tokens do not fit in the context of {self.cache.n_ctx}")

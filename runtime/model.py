@@ -214,7 +214,7 @@ def load(
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
-    ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: the trained length).
+    ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
     ``cache_type``: f16 or f32. Raises GGQError where the file or an option is at fault.
     """
     if device not in ("cpu", "auto"):

@@ -1,4 +1,4 @@
-"""How many threads suit this machine: physical cores, without what a container or affinity forbids."""
+"""How many threads suit this machine: physical cores, less what a container forbids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _quota() -> float | None:
 
 
 def _performance_cores(cpus: set[int]) -> set[int]:
-    """Drop efficiency cores where the system tells them apart by their top frequency or capacity."""
+    """Drop efficiency cores where the system tells them apart by top frequency or capacity."""
     for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
         rated = {c: _read(_SYS / f"cpu{c}" / name) for c in cpus}
         if all(v and v.isdigit() for v in rated.values()):

@@ -1,4 +1,4 @@
-"""A model's tensors by name: blocks in the file's mapping, zero copy, with addresses for kernels."""
+"""A model's tensors by name: blocks in the file's mapping, zero copy, addresses for kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Tensor", "Weights"]
 
 
 class Tensor:
-    """One tensor: ``raw`` uint8 (rows, row bytes) holds blocks of ``type``; ``shape`` rows first."""
+    """A tensor: ``raw`` uint8 (rows, row bytes) holds blocks of ``type``; ``shape``: rows first."""
 
     def __init__(self, name: str, shape: tuple[int, ...], type_id: int, raw: np.ndarray):
         self.name, self.shape, self.raw = name, shape, raw

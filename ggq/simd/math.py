@@ -1,4 +1,4 @@
-"""Vector functions that activations need: exp, tanh, sigmoid, in float32 with a few ulp of error."""
+"""Vector functions that activations need: exp, tanh, sigmoid, in float32, a few ulp off."""
 
 from ggq.jit import njit
 from ggq.simd import bitcast, convert, f32x16, fma, i32x16, rint, splat, vmax, vmin

@@ -1,7 +1,7 @@
-"""SIMD vectors as numba types: the type, its LLVM model, and its operators. No kernel, no instruction set.
+"""SIMD vectors as numba types: type, LLVM model, operators. No kernel, no instruction set.
 
-A vector is written element x lanes (``f32x16``). Kernels use 512-bit vectors everywhere; LLVM splits
-them for narrower machines, so one kernel source serves every instruction set.
+A vector is written element x lanes (``f32x16``). Kernels use 512-bit vectors everywhere; LLVM
+splits them for narrower machines, so one kernel source serves every instruction set.
 """
 
 import operator

@@ -1,7 +1,7 @@
 """The CPU back end: recording ``forward(ops)`` once yields a plan of compiled kernels.
 
-Values are made when something needs them, in the form it needs (float32 or quantized to 8 bit), so a
-norm that only feeds quantized weights writes no floats. It knows no operation.
+Values are made when something needs them, in the form it needs (float32 or quantized to 8 bit), so
+a norm that only feeds quantized weights writes no floats. It knows no operation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Value:
         self._made: dict[str, Buffer] = {}
 
     def f32(self, residual: Buffer | None = None) -> Buffer:
-        """Return the float32 buffer, plus ``residual`` if the maker can add it and is asked first."""
+        """Return the float32 buffer, plus ``residual`` if the maker can add it."""
         if residual is not None:
             return self._make(self, "f32", residual)
         if "f32" not in self._made:
@@ -80,7 +80,7 @@ class NumbaOps(Ops):
         self.few = recorder.max_tokens <= FEW
 
     def value(self, width: int, slot: int, make: Callable[..., Buffer]) -> Value:
-        """Return a lazy value; ``make(value, form, residual)`` records it and returns its buffer."""
+        """Return a lazy value; ``make(value, form, residual)`` records it, returns its buffer."""
         return Value(self, width, slot, make)
 
     def new(self, value: Value, form: str = "f32") -> Buffer:

@@ -1,4 +1,4 @@
-"""Atomic memory, calls by address and the few functions of the operating system that threads need."""
+"""Atomic memory, calls by address, and the few system functions that threads need."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""Vector helpers that the operations' kernels share: masked ends of rows, quantizing 256 columns."""
+"""Vector helpers of the operations' kernels: masked ends of rows, quantizing 256 columns."""
 
 from numba import float32, int64
 

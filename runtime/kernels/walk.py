@@ -1,9 +1,9 @@
 """The one compiled function that executes a plan; every thread runs it. It knows no operation.
 
-A plan is a table of rows. Threads claim chunks of a row's items from a counter and go on to the next
-row; a row of a new level waits until all items of the level before are done. A thread that lost its
-core between two chunks holds nobody up. Counters carry the step's number, so that a thread which wakes
-up in a later step notices and leaves.
+A plan is a table of rows. Threads claim chunks of a row's items from a counter and go on to the
+next row; a row of a new level waits until all items of the level before are done. A thread that
+lost its core between two chunks holds nobody up. Counters carry the step's number, so that a thread
+which wakes up in a later step notices and leaves.
 """
 
 from numba import int64
@@ -57,7 +57,7 @@ def _now(control, buffer):
 
 @njit
 def _relax(control, turns):
-    """Spin first, then offer the core, then sleep: a waiting thread must not starve a working one."""
+    """Spin, then offer the core, then sleep: a waiting thread must not starve a working one."""
     if turns < _SPINS:
         pause()
     elif turns < _SPINS + _YIELDS:
@@ -118,10 +118,10 @@ def _field(row, index):
 
 @njit_cached
 def walk(control, start, step):
-    """Execute the plan from row ``start``; return FINISHED, STOPPED, STALE or the row to go on from.
+    """Execute the plan from row ``start``; return FINISHED, STOPPED, STALE or the next row.
 
-    Returns early at a row after SLICE_NS nanoseconds (0: never), so that a caller in Python can look
-    at signals. With PROFILE set it adds each row's nanoseconds to the table there.
+    Returns early at a row after SLICE_NS nanoseconds (0: never), so that a caller in Python can
+    look at signals. With PROFILE set it adds each row's nanoseconds to the table there.
     """
     scratch = stack(64)
     table, n_rows = _word(control, TABLE), _word(control, N_ROWS)
@@ -157,8 +157,8 @@ def walk(control, start, step):
 def serve(control, last_step, patience):
     """A worker's loop: wait for a step after ``last_step``, execute it, repeat.
 
-    Returns the last step seen after ``patience`` turns without work, or -1 when told to stop for good
-    (step number -1).
+    Returns the last step seen after ``patience`` turns without work, or -1 when told to stop for
+    good (step number -1).
     """
     turns = 0
     while turns < patience:

@@ -1,4 +1,4 @@
-"""Reading packed fields into vectors: shifts per half vector, K-quant scale tables, gathered halves.
+"""Reading packed fields into vectors: shifts per half, K-quant scale tables, gathered halves.
 
 All code vectors are in column order: 64 columns per u8x64. It knows no block type.
 """
@@ -100,7 +100,7 @@ _two = quarters(2, 2, 2, 2)
 
 @njit
 def six_bit_pairs(block):
-    """Return (d x scale, dmin x minimum) of a Q4_K or Q5_K block as two f32x8 (get_scale_min_k4)."""
+    """Return (d x scale, dmin x minimum) of a Q4_K or Q5_K block: two f32x8 (get_scale_min_k4)."""
     head = load(block, u8x16)
     low = (convert(_low_bytes(head, head), u32x16) >> _low_shift()) & _low_mask()
     high = (convert(_high_bytes(head, head), u32x16) >> _two()) & _high_mask()

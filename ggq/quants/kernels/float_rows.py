@@ -1,4 +1,4 @@
-"""Rows of floats (F32, F16, BF16) times float32 activations: dot products, 4 rows x 4 tokens at a time.
+"""Rows of floats (F32, F16, BF16) times float32 activations: dots of 4 rows x 4 tokens at a time.
 
 A type brings how to widen 16 values and one value. It knows neither threads nor plans.
 """
@@ -84,7 +84,7 @@ def _dot(row, x, n, size, vector, scalar):
 
 @njit
 def few_tokens(args, first, last, size, vector, scalar):
-    """Multiply rows [16 first, 16 last) by up to a handful of tokens; ``size``: bytes per weight."""
+    """Multiply rows [16 first, 16 last) by a handful of tokens; ``size``: bytes per weight."""
     n_rows, n = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
     row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
     step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)

@@ -1,4 +1,4 @@
-"""Q6_K in SIMD: 64 bytes hold the low nibbles of two times 64 columns, 32 bytes their upper 2 bits."""
+"""Q6_K in SIMD: 64 bytes hold low nibbles of two times 64 columns, 32 bytes the upper 2 bits."""
 
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.blocks import decode_rows, few_tokens

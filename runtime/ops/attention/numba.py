@@ -1,4 +1,4 @@
-"""attention as plan rows: new keys and values go to the cache, then (segment, head) pairs attend."""
+"""attention as plan rows: new keys and values go to the cache, (segment, head) pairs attend."""
 
 from numba import float32
 
@@ -66,8 +66,8 @@ def run(backend, q, k, v, layer, spec):
     """Record the update of the layer's cache and the attention over it."""
     if spec.head_dim % 16 or spec.head_dim_v % 16 or max(spec.head_dim, spec.head_dim_v) > MAX_HEAD:
         raise ModelError(
-            f"attention heads of {spec.head_dim} and {spec.head_dim_v} columns are not supported on "
-            f"the CPU: multiples of 16 up to {MAX_HEAD} are"
+            f"attention heads of {spec.head_dim} and {spec.head_dim_v} columns are not supported "
+            f"on the CPU: multiples of 16 up to {MAX_HEAD} are"
         )
     cache, segments = backend.cache, backend.inputs.segments
     keys, values = cache.keys[layer], cache.values[layer]
