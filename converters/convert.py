@@ -46,6 +46,7 @@ class Options:
     threads: int | None = None
     split_max_bytes: int | None = None
     pre: str | None = None  # the pre-tokenizer, where its own is not recognised
+    check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
 
 
 @dataclass
@@ -177,7 +178,7 @@ def _from_folder(
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
     items += general.general_items(folder, parts)
     items += _arch_items(arch, checkpoint.config)
-    vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre)
+    vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
     items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     items.append(general.Item("general.quantization_version", 2, spec.U32))

@@ -106,6 +106,7 @@ def _options(given: dict[str, Any]) -> Any:
         threads=given["threads"],
         split_max_bytes=parse_size(given["split_max_size"]),
         pre=given["pre"],
+        check_tokenizer=not given["dry_run"],
     )
 
 

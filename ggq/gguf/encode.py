@@ -119,7 +119,8 @@ def _encode_array(values: Any, item_type: int | None) -> bytes:
         item_type = _item_type(values)
     head = struct.pack("<IIQ", spec.ARRAY, item_type, len(values))
     if item_type == spec.STR:
-        return head + b"".join(_encode_scalar(item, spec.STR) for item in values)
+        raws = [v.encode("utf-8") if isinstance(v, str) else bytes(memoryview(v)) for v in values]
+        return head + b"".join([part for raw in raws for part in (_U64.pack(len(raw)), raw)])
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError
