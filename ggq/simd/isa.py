@@ -1,6 +1,6 @@
-"""The chosen instruction set's few special operations; each set is one small file with the same functions.
+"""The chosen instruction set's few special operations.
 
-It emits LLVM for already typed values and knows neither numba's typing nor any kernel.
+Each set is one small file with the same functions. It emits LLVM for already typed values and knows neither numba's typing nor any kernel.
 """
 
 from importlib import import_module
@@ -12,6 +12,7 @@ from ggq import jit
 _FILES = {"amx": "avx512", "avx2vnni": "avx2"}  # sets that share a file; it asks jit.ISA itself
 _set = import_module(f"ggq.simd.{_FILES.get(jit.ISA, jit.ISA)}")
 
+DOT_INSTRUCTION = _set.DOT_INSTRUCTION  # None: a set without one
 dot4 = _set.dot4
 lookup16 = _set.lookup16
 

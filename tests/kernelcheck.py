@@ -1,0 +1,122 @@
+"""Holds a type's matmul kernels to a plain float64 twin; run as a script it does so for all types.
+
+    GGQ_ISA=avx2 python -m tests.kernelcheck      (the instruction set is chosen at import)
+
+The twin multiplies the decoded weights and the decoded 8-bit activations, so that what is compared
+is the kernel's arithmetic and not the rounding of activations.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from ggq import quants
+from ggq.quants.kernels import abi
+
+TOLERANCE = 3e-6  # of the largest output: float32 sums of at most some hundred terms
+SHAPES = ((512, 70, 1), (512, 33, 4), (256, 16, 7), (768, 48, 35))
+ODD_SHAPES = ((576, 33, 1), (576, 49, 17), (32, 17, 3), (416, 40, 5), (96, 16, 130))
+
+
+def types_with_kernels():
+    """Return the types that have matmul kernels."""
+    found = []
+    for kind in quants.all():
+        try:
+            kind.matmul()
+        except quants.UsageError:
+            continue
+        found.append(kind)
+    return found
+
+
+def quantized(x):
+    """Return (activation rows in the kernels' 8-bit layout, their decoded float64 values)."""
+    tokens, width = x.shape
+    n = abi.padded(width)
+    padded = np.zeros((tokens, n))
+    padded[:, :width] = x
+    blocks = padded.reshape(tokens, -1, 32)
+    scale = np.float32(np.abs(blocks).max(-1) / 127)
+    codes = np.rint(blocks / np.where(scale > 0, scale, 1)[..., None])
+    sums = codes.reshape(tokens, -1, 2, 16).sum(-1) * scale[..., None]
+    parts = [codes.astype(np.int8).reshape(tokens, n)]
+    parts += [scale, sums.sum(-1).astype(np.float32), sums.astype(np.float32).reshape(tokens, -1)]
+    rows = np.concatenate([np.ascontiguousarray(p).view(np.uint8) for p in parts], axis=1)
+    assert rows.shape[1] == abi.q8_bytes(width)
+    return np.ascontiguousarray(rows), (codes * scale[..., None]).reshape(tokens, n)[:, :width]
+
+
+def run(kernel, blocks, n_cols, source, tokens, *, bias=None, residual=None, items=None):
+    """Call a compiled kernel on all rows and return float32 (tokens, rows)."""
+    rows = len(blocks)
+    out = np.full((tokens, rows), np.nan, np.float32)
+    state = np.array([tokens], np.int64)
+    args = [blocks.ctypes.data, blocks.shape[1], rows, n_cols, source.ctypes.data]
+    args += [source.strides[0], out.ctypes.data, out.strides[0]]
+    args += [0 if a is None else a.ctypes.data for a in (bias, residual)] + [state.ctypes.data]
+    block = np.array(args, np.int64)
+    kernel.ctypes(block.ctypes.data, 0, -(-rows // abi.GROUP) if items is None else items)
+    return out
+
+
+def weights(kind, rows, n, rng):
+    """Return (blocks, their decoded float64 values) of random weights."""
+    try:
+        blocks = kind.quantize((rng.standard_normal((rows, n)) * 0.1).astype(np.float32))
+    except quants.UsageError:  # a type that ggq only reads: any bytes with tame scales will do
+        blocks = kind.random_blocks(rng, rows, n)
+    blocks = np.ascontiguousarray(blocks).reshape(rows, -1)
+    return blocks, kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
+
+
+def check_matmul(kind, n, rows, tokens):
+    """Compare both matmul kernels, with bias and residual, to the twin; return the worst error."""
+    rng = np.random.default_rng(n + rows + tokens)
+    blocks, decoded = weights(kind, rows, n, rng)
+    x = rng.standard_normal((tokens, n)).astype(np.float32)
+    kernels = kind.matmul()
+    source, values = quantized(x) if kernels.activations == "q8" else (x, x.astype(np.float64))
+    bias = np.zeros(-(-rows // 16) * 16, np.float32)
+    bias[:rows] = rng.standard_normal(rows)
+    residual = rng.standard_normal((tokens, rows)).astype(np.float32)
+    want = values @ decoded.T + bias[:rows] + residual
+    worst = 0.0
+    for build in (kernels.few, kernels.many):
+        got = run(build(), blocks, n, source, tokens, bias=bias, residual=residual)
+        worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))
+    assert worst < TOLERANCE, f"{kind.name} {n}x{rows}x{tokens}: error {worst:.1e}"
+    return worst
+
+
+def check_rows(kind, n):
+    """Compare the kernel that decodes rows to the type's own decoder."""
+    rng = np.random.default_rng(n)
+    blocks, decoded = weights(kind, 9, n, rng)
+    ids = np.array([[3], [8], [0]], np.int64)
+    out = np.full((3, n), np.nan, np.float32)
+    args = [blocks.ctypes.data, blocks.shape[1], 9, n, ids.ctypes.data, 8]
+    block = np.array([*args, out.ctypes.data, out.strides[0], 0, 0, 0], np.int64)
+    kind.matmul().rows().ctypes(block.ctypes.data, 0, 3)
+    want = decoded[ids[:, 0]]
+    assert np.abs(out - want).max() <= 1e-6 * np.abs(want).max(), kind.name
+
+
+def shapes(kind):
+    """Return (columns, rows, tokens) to try: odd widths where the blocks allow them."""
+    return [s for s in SHAPES + ODD_SHAPES if s[0] % kind.block_size == 0]
+
+
+def main() -> None:
+    """Check every type's kernels under this process's instruction set; print the worst error."""
+    worst = 0.0
+    for kind in types_with_kernels():
+        for shape in shapes(kind):
+            worst = max(worst, check_matmul(kind, *shape))
+        check_rows(kind, 512)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The bench command: llama-bench's rows and fields from a tiny model."""
+
+import csv
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ggq.cli import main  # noqa: F401  (the group must import without numba)
+from ggq.commands.bench import command
+from tests.ggufmaker import make_tiny_llama
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "tiny.gguf"
+    make_tiny_llama(path, type_id=8)
+    return str(path)
+
+
+def _run(*args):
+    done = CliRunner().invoke(command, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_json_rows_have_llama_benchs_fields(tiny):
+    rows = json.loads(_run(tiny, "-p", "8", "-n", "3", "-r", "2", "-t", "1", "-o", "json"))
+    assert [(r["n_prompt"], r["n_gen"], r["test"]) for r in rows] == [(8, 0, "pp8"), (0, 3, "tg3")]
+    for row in rows:
+        assert len(row["samples_ts"]) == 2
+        assert row["avg_ts"] == pytest.approx(sum(row["samples_ts"]) / 2)
+        assert row["stddev_ts"] >= 0
+        assert row["n_threads"] == 1
+    assert rows[1]["share_of_read_bandwidth"] > 0
+    assert rows[0]["share_of_read_bandwidth"] is None
+
+
+def test_depth_and_tables(tiny):
+    table = _run(tiny, "-p", "0", "-n", "2", "-d", "5", "-r", "1").splitlines()
+    assert len(table) == 3
+    assert "tg2 @ d5" in table[2]
+    rows = list(
+        csv.DictReader(io.StringIO(_run(tiny, "-p", "4", "-n", "0", "-r", "1", "-o", "csv")))
+    )
+    assert [r["test"] for r in rows] == ["pp4"]
+
+
+def test_verbose_names_kernels(tiny):
+    done = CliRunner().invoke(command, [tiny, "-p", "2", "-n", "0", "-r", "1", "-v"])
+    assert "Q8_0 -> few and many tokens -> " in done.stderr

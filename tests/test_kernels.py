@@ -1,0 +1,88 @@
+"""Matmul kernels of every block type against a float64 twin, for each instruction set here."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggq import jit, quants
+from tests import kernelcheck
+
+REQUIRED = [
+    "F32",
+    "F16",
+    "BF16",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+]
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("kind", kernelcheck.types_with_kernels(), ids=lambda k: k.name)
+def test_kernels_equal_their_twin(kind):
+    for shape in kernelcheck.shapes(kind):
+        kernelcheck.check_matmul(kind, *shape)
+    kernelcheck.check_rows(kind, 512)
+
+
+def test_every_required_type_has_kernels():
+    names = {kind.name for kind in kernelcheck.types_with_kernels()}
+    assert set(REQUIRED) <= names
+
+
+def _run(isa, *command, **extra):
+    env = {**os.environ, "GGQ_ISA": isa, "PYTHONPATH": str(ROOT), **extra}
+    return subprocess.run(
+        [sys.executable, *command], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if i not in (jit.ISA, "amx")])
+def test_kernels_under_every_instruction_set(isa):
+    done = _run(isa, "-m", "tests.kernelcheck")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(f"{isa}: "), done.stdout
+
+
+_ASSEMBLY = """
+from ggq.quants.kernels import q4_k
+from ggq.simd import isa
+print(isa.DOT_INSTRUCTION)
+print(q4_k.few()._library.get_asm_str())
+"""
+_FORBIDDEN = {"avx512": "", "avx2vnni": r"%zmm", "avx2": r"%zmm|vpdpbusd", "generic": r"%[yz]mm"}
+
+
+@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if i in _FORBIDDEN])
+def test_assembly_holds_the_sets_instructions_only(isa, tmp_path):
+    done = _run(isa, "-c", _ASSEMBLY, GGQ_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
+    wanted, _, assembly = done.stdout.partition("\n")
+    assert wanted == "None" or wanted in assembly
+    assert not (_FORBIDDEN[isa] and re.search(_FORBIDDEN[isa], assembly))
+
+
+def test_unknown_instruction_set_is_refused():
+    done = _run("sse9", "-c", "import ggq.jit")
+    assert done.returncode != 0
+    assert "GGQ_ISA=sse9" in done.stderr
+
+
+def test_types_without_kernels_say_so():
+    class Strange(type(quants.get("F32"))):
+        name = "STRANGE"
+        matmul = quants.QuantType.matmul
+
+    with pytest.raises(quants.UsageError, match="STRANGE"):
+        Strange().matmul()
