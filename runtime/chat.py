@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -73,7 +73,7 @@ class Printer:
         self._out, self._err = out, err
         self._filter = out.isatty()
 
-    def stream(self, pieces: Iterator[Piece]) -> bool:
+    def stream(self, pieces: Generator[Piece, None, None]) -> bool:
         """Write the pieces as they come; return whether Ctrl-C ended them."""
         last, interrupted = "", False
         try:
@@ -135,7 +135,7 @@ class Chat:
             except GGQError as error:
                 self.printer.note(f"error: {error}")
 
-    def answer(self, start: Callable[..., Iterator[Piece]], *args: str) -> bool:
+    def answer(self, start: Callable[..., Generator[Piece, None, None]], *args: str) -> bool:
         """Stream one answer, if one is possible; return whether Ctrl-C ended it."""
         before, stats = list(self.conversation.messages), Stats()
         try:

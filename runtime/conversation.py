@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ class Conversation:
         self._session, self.tokenizer, self.template = session, tokenizer, template
         self.template_options = dict(template_options or {})
         self.messages: list[dict[str, Any]] = []
-        self._known_text, self._known_ids = "", []  # what the cache's first tokens stand for
+        self._known_text = ""  # what the cache's first tokens stand for ...
+        self._known_ids: list[int] = []  # ... and these tokens
         self.set_system(system)
 
     @property
@@ -79,7 +80,7 @@ class Conversation:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         options: Options | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Add a user's message and yield the answer; both stay, the answer as far as it got.
 
         If no answer can be begun (prompt too long, refused by the template) the message goes again.
@@ -98,7 +99,7 @@ class Conversation:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         options: Options | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Drop the last answer and yield another; UsageError if there is none to replace."""
         while self.messages and self.messages[-1]["role"] == "assistant":
             del self.messages[-1]
@@ -112,7 +113,7 @@ class Conversation:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         options: Options | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Yield the assistant's answer to the messages and append it, even if broken off."""
         options = options or Options()
         segments = self.template.render(self.messages, **self.template_options)
@@ -122,7 +123,7 @@ class Conversation:
 
     def _recorded(
         self, pieces: Iterator[Piece], prompt: str, ids: list[int], options: Options
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Pass pieces on; at the end, unless it is an error, keep the answer and its tokens."""
         texts: list[str] = []
         try:

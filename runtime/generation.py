@@ -6,7 +6,7 @@ It drives an abstract session and knows nothing about models, back ends, templat
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -160,7 +160,7 @@ def generate(
     max_tokens: int | None = None,
     stop: Sequence[str] = (),
     options: Options | None = None,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """Yield the answer to ``prompt_ids`` piece by piece; the last piece has a finish reason.
 
     Tokens that the session already holds are not evaluated again. ``max_tokens`` None or negative
@@ -213,7 +213,7 @@ def _pieces(
     tokens: Iterator[tuple[int | None, str | None, Logprobs | None]],
     tokenizer: Any,
     stop: Sequence[str],
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     answer = AnswerText(tokenizer, stop)
     for token, reason, logprobs in tokens:
         if token is None:
@@ -287,5 +287,5 @@ def _logprobs(logits: np.ndarray, token: int, count: int | None) -> Logprobs | N
     if count is None:
         return None
     logs = np.log(np.maximum(softmax(np.asarray(logits)), np.finfo(np.float32).tiny))
-    top = np.argsort(-logs, kind="stable")[:count] if count else []
+    top = np.argsort(-logs, kind="stable")[:count]
     return Logprobs(float(logs[token]), tuple((int(i), float(logs[i])) for i in top))

@@ -277,7 +277,7 @@ def _readings(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     roles = [message["role"] for message in messages[:2]]
     contents = [message.get("content") for message in messages[:2]]
     if roles == ["system", "user"] and all(isinstance(c, str) for c in contents):
-        merged = {**messages[1], "content": "\n\n".join(contents)}
+        merged = {**messages[1], "content": f"{contents[0]}\n\n{contents[1]}"}
         yield _with_arguments([merged, *messages[2:]], as_text=False)
 
 

@@ -120,7 +120,7 @@ class _Namespace(Namespace):
 class _Generation(Extension):
     """``{% generation %}`` marks answers for training; here its body is rendered as it is."""
 
-    tags = frozenset(("generation",))
+    tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Any) -> list[nodes.Node]:
         next(parser.stream)
@@ -131,7 +131,7 @@ class _CodeGenerator(CodeGenerator):
     """Compiles a template so that its literals are marked as own and its loops are counted."""
 
     def _literal(self, text: str) -> str:
-        texts = self.environment.texts
+        texts = self.environment.texts  # type: ignore[attr-defined]
         texts.append(Text.own(text))
         return f"environment.texts[{len(texts) - 1}]"
 

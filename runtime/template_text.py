@@ -89,10 +89,10 @@ class Text(str):
     def removesuffix(self, suffix: str) -> Text:
         return self[: len(self) - len(suffix)] if suffix and self.endswith(suffix) else self
 
-    def split(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:
+    def split(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:  # type: ignore[override]
         return self._words(super().split(sep, maxsplit), sep)
 
-    def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:
+    def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> list[Text]:  # type: ignore[override]
         return self._words(super().rsplit(sep, maxsplit), sep)
 
     def _words(self, parts: list[str], sep: str | None) -> list[Text]:
@@ -105,15 +105,15 @@ class Text(str):
             position = start + len(part)
         return found
 
-    def splitlines(self, keepends: bool = False) -> list[Text]:
+    def splitlines(self, keepends: bool = False) -> list[Text]:  # type: ignore[override]
         lines = self._laid(super().splitlines(True))
         plain = super().splitlines(keepends)
         return [line[: len(kept)] for line, kept in zip(lines, plain, strict=True)]
 
-    def partition(self, sep: str) -> tuple[Text, ...]:
+    def partition(self, sep: str) -> tuple[Text, ...]:  # type: ignore[override]
         return tuple(self._laid(super().partition(sep)))
 
-    def rpartition(self, sep: str) -> tuple[Text, ...]:
+    def rpartition(self, sep: str) -> tuple[Text, ...]:  # type: ignore[override]
         return tuple(self._laid(super().rpartition(sep)))
 
     def _laid(self, parts: Iterable[str], gap: int = 0) -> list[Text]:
@@ -124,7 +124,7 @@ class Text(str):
             position += len(part) + gap
         return found
 
-    def replace(self, old: str, new: str, count: int = -1) -> Text:
+    def replace(self, old: str, new: str, count: int = -1) -> Text:  # type: ignore[override]
         if old == "":
             return Text(super().replace(old, new, count))
         return join(self.split(old, count), new)
@@ -165,7 +165,7 @@ def format_text(
         if spec and ("{" in spec or any(len(digits) > 3 for digits in _numbers(spec))):
             raise ValueError(f"format spec {spec!r} asks for too much")
         value = formatter.convert_field(field(name), conversion)
-        pieces.append(format(value, spec) if spec or not isinstance(value, str) else value)
+        pieces.append(format(value, spec or "") if spec or not isinstance(value, str) else value)
     return join(pieces)
 
 

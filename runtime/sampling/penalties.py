@@ -4,8 +4,9 @@ They know the history of token ids, never text: DRY's breaker strings are turned
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def repeat_lengths(
 
 
 @lru_cache(maxsize=4)
-def breaker_tokens(tokenizer: object, strings: tuple[str, ...]) -> Breakers:
+def breaker_tokens(tokenizer: Any, strings: tuple[str, ...]) -> Breakers:
     """Return the token sequences in which one of ``strings`` can appear, by first token."""
     found: dict[int, set[tuple[int, ...]]] = {}
     pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.n_vocab)]
@@ -123,7 +124,9 @@ def _max_exponent(base: float) -> float:
     return _FLOAT32_MAX_LOG // math.log(base) if base > 1.000001 else math.inf
 
 
-def _changed(c: Candidates, tokens: np.ndarray, change) -> Candidates:
+def _changed(
+    c: Candidates, tokens: np.ndarray, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Candidates:
     """Return ``c`` with ``change(old logits, index into tokens)`` where ``tokens`` are."""
     here, of = c.positions(tokens)
     logits = c.logits.copy()
