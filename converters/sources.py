@@ -137,12 +137,17 @@ def hf_tensors(
                 made.append(MadeTensor(name, data))
             continue
         found = [_find(checkpoint, arch, n) for n in arch.sources(row, hp, layer)]
+        if None in found and transform.stored_as:
+            names = (m for n in arch.sources(row, hp, layer) for m in transform.stored_as(n))
+            other = [_find(checkpoint, arch, n) for n in names]
+            found = found if None in other else other
         if all(f is None for f in found) and row.optional:
             continue
         if None in found:
             missing = arch.sources(row, hp, layer)[found.index(None)]
             raise ModelError(f"the checkpoint has no tensor {missing} ({name})")
-        made.append(_bind(name, row, arch, hp, layer, found))
+        bind = _bind if transform.bind is None else _bind_fused
+        made.append(bind(name, row, arch, hp, layer, found))
         taken.update(f.name for f in found)
     unknown = [n for n in left if n not in taken]
     skipped = [n for n in unknown if arch.ignores(n)]
@@ -152,6 +157,17 @@ def hf_tensors(
             f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
         )
     return made, skipped
+
+
+def _bind_fused(
+    name: str,
+    row: Tensor,
+    arch: Architecture,
+    hp: HParams,
+    layer: int | None,
+    parts: list[StoredTensor],
+) -> SourceTensor:
+    return TRANSFORMS[row.transform].bind(name, arch.shape(row, hp, layer), parts)
 
 
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> StoredTensor | None:

@@ -7,12 +7,13 @@ hyper-parameters, but no file and no block type.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ggq.converters import fused
 from ggq.errors import ModelError
 from ggq.models.base import HParams
 
@@ -26,7 +27,8 @@ class Transform:
     """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
 
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
-    ``undo_*`` invert for export.
+    ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
+    the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
     """
 
     rows: Callable[[HParams, int, int], RowMap] | None = None
@@ -34,6 +36,8 @@ class Transform:
     values: Callable[[np.ndarray], np.ndarray] | None = None
     undo_values: Callable[[np.ndarray], np.ndarray] | None = None
     make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
+    bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
+    stored_as: Callable[[str], tuple[str, ...]] | None = None
 
 
 def _to_pairs(n_head: int, n_rows: int) -> RowMap:
@@ -105,6 +109,14 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
+def _experts(first: int, step: int) -> Transform:
+    """Return the binding of gpt-oss's experts: transposed floats, or blocks and scales."""
+    return Transform(
+        bind=lambda name, shape, parts: fused.experts(name, shape, parts, first, step),
+        stored_as=lambda name: (f"{name}_blocks", f"{name}_scales"),
+    )
+
+
 TRANSFORMS: dict[str, Transform] = {
     "copy": Transform(),
     "permute_q": Transform(
@@ -118,6 +130,9 @@ TRANSFORMS: dict[str, Transform] = {
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
+    "transposed": _experts(0, 1),
+    "even_columns": _experts(0, 2),
+    "odd_columns": _experts(1, 2),
     "llama3_factors": Transform(make=llama3_factors),
     "longrope_long": Transform(make=lambda config, hp: _longrope(config, hp, "long_factor")),
     "longrope_short": Transform(make=lambda config, hp: _longrope(config, hp, "short_factor")),

@@ -133,12 +133,13 @@ def decoder(ops: Any, hp: HParams) -> Any:
         x = ops.scale(x, hp.embedding_scale)
     for i in range(hp.n_layer):
         p = f"blk.{i}."
+        before, after = f"{p}ffn_norm.weight", f"{p}post_attention_norm.weight"
+        if not ops.has(before):  # some files call the norm before the feed-forward so
+            before, after = after, f"{p}attn_post_norm.weight"
         y = attention(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
-        x = _residual(
-            ops, x, _optional_norm(ops, y, f"{p}post_attention_norm.weight", hp.norm_eps), hp
-        )
+        x = _residual(ops, x, _optional_norm(ops, y, after, hp.norm_eps), hp)
         block = mixture if hp.mixes(i) else feed_forward
-        y = block(ops, ops.norm(x, f"{p}ffn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
+        y = block(ops, ops.norm(x, before, hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_ffw_norm.weight", hp.norm_eps), hp)
     return head(ops, x, hp)
 

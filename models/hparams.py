@@ -165,6 +165,8 @@ class HParams:
                 return self.heads_kv(i) * self.head_dim_v
             case "o":
                 return self.heads(i) * self.head_dim_v
+            case "heads":
+                return self.heads(i)
             case "ff":
                 return self.ff(i)
             case "head":

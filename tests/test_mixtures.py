@@ -173,3 +173,10 @@ def test_names_in_any_case_and_bad_ones_named():
         plan_types([], LLAMA, "Q8_0", MixtureOptions(tensor_types=(("(", "Q8_0"),)))
     with pytest.raises(UsageError, match="unknown tensor type Q9"):
         plan_types([], LLAMA, "Q8_0", MixtureOptions(tensor_types=(("x", "Q9"),)))
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [("F16", True), ("Q4_K_M", True), ("F32", False)])
+def test_experts_that_are_mxfp4_already_stay_so(wanted, kept):
+    tensor = PlanTensor("blk.0.ffn_up_exps.weight", (4, 64, 256), "MXFP4")
+    model = SimpleNamespace(arch="gpt-oss", n_layer=1, n_head=4, n_head_kv=4, n_expert=4)
+    assert (plan_types([tensor], model, wanted) == [(tensor.name, "MXFP4")]) is kept

@@ -71,6 +71,7 @@ def _experts(op, label, shift=None, **settings):
 
 
 X = {"x": (TOKENS, 96)}
+FAR = {"far": (TOKENS, 96)}
 PAIR = {"a": (TOKENS, 96), "b": (TOKENS, 96)}
 CASES = [
     Case("embed", "table", lambda o: o.embed("x"), X),
@@ -107,6 +108,7 @@ CASES = [
     _attention("sinks", sinks="sinks"),
     _attention("narrow values", head_dim_v=16),
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
+    Case("gate", "oai", lambda o: o.gate(o.embed("x"), o.embed("far"), "swiglu_oai"), X | FAR),
     Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
     _experts("route", "softmax"),
     _experts("route", "normalized", normalize=True, scale=2.5),
@@ -125,7 +127,10 @@ CASES = [
 
 def random_weights(case, rng):
     """Return the case's tables; those named ``factors`` are positive, as divisors of angles are."""
-    draw = {"factors": lambda shape: rng.uniform(1.0, 8.0, shape)}
+    draw = {
+        "factors": lambda shape: rng.uniform(1.0, 8.0, shape),
+        "far": lambda shape: 6 * rng.standard_normal(shape),
+    }
     return float_weights({n: draw.get(n, rng.standard_normal)(s) for n, s in case.tables.items()})
 
 

@@ -108,9 +108,12 @@ FALCON = {
     "Q4_K_S": _rules(ffn_down=""),
 }
 LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
+TINY_TYPES = ("IQ1", "IQ2", "IQ3", "TQ1", "TQ2")
 FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 FALLBACK |= {"TQ1_0": "Q4_0", "TQ2_0": "Q4_0", "Q2_0": "Q4_0", "IQ4_XS": "IQ4_NL"}
 FALLBACK |= {t: "IQ4_NL" for t in TYPE_IDS if t.startswith(("IQ1", "IQ2", "IQ3"))}
+NATIVE = "MXFP4"  # trained in these blocks: any other type of their size loses, F32 is exact
+SMALLER_THAN_NATIVE = ("F32", "Q2_K", "Q3_K", "Q2_0", *(t for t in TYPE_IDS if t[:3] in TINY_TYPES))
 NEED_IMATRIX = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
 # Tensors whose name holds one of these keep their type: small, or too sensitive.
@@ -272,10 +275,12 @@ class _Planner:
             return self.embedding_type
         if self.output_type and category == "output":
             return self.output_type
+        if manual is not None and self.target.base not in UNQUANTIZED:
+            return self._fitting(tensor, manual)
+        if tensor.source_type == NATIVE and self.target.base not in SMALLER_THAN_NATIVE:
+            return NATIVE
         if self.target.base in UNQUANTIZED:
             return self.target.base
-        if manual is not None:
-            return self._fitting(tensor, manual)
         if self.options.pure:
             return self._fitting(tensor, self.target.base)
         return self._fitting(tensor, self._mixed(tensor, category))

@@ -7,11 +7,12 @@ from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba import compiled
 from ggq.runtime.kernels.rows import quantize_super
-from ggq.simd import f32x16, fma, load, splat, stack, store
+from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
+from ggq.simd import f32x16, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
 
-_SILU, _GELU_TANH = 0, 1
-_KINDS = {"silu": _SILU, "gelu_tanh": _GELU_TANH}
+_SILU, _GELU_TANH, _OAI = 0, 1, 2
+_KINDS = {"silu": _SILU, "gelu_tanh": _GELU_TANH, "swiglu_oai": _OAI}
 _GELU_A, _GELU_B = 1.5957691216057308, 0.044715  # 2 sqrt(2 / pi): tanh through the sigmoid
 
 
@@ -26,7 +27,13 @@ def _activate(x, kind):
 @njit
 def _block(gate, up, out, kind, count):
     for i in range(0, count, 16):
-        product = _activate(load(gate + 4 * i, f32x16), kind) * load(up + 4 * i, f32x16)
+        g, u = load(gate + 4 * i, f32x16), load(up + 4 * i, f32x16)
+        if kind == _OAI:
+            limit = splat(OAI_LIMIT, f32x16)
+            g, u = vmin(g, limit), vmax(vmin(u, limit), -limit)
+            product = g * sigmoid(g * splat(OAI_ALPHA, f32x16)) * (u + splat(1.0, f32x16))
+        else:
+            product = _activate(g, kind) * u
         store(out + 4 * i, product)
 
 

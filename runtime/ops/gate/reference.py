@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
+
 KINDS = {
     "silu": lambda x: 0.5 * x * (1.0 + np.tanh(0.5 * x)),
     "gelu_tanh": lambda x: (
@@ -14,4 +16,7 @@ KINDS = {
 
 def run(backend, gate, up, kind="silu"):
     """Return act(gate) * up."""
+    if kind == "swiglu_oai":
+        gate, up = np.minimum(gate, OAI_LIMIT), np.clip(up, -OAI_LIMIT, OAI_LIMIT)
+        return KINDS["silu"](OAI_ALPHA * gate) / OAI_ALPHA * (up + 1)
     return KINDS[kind](gate) * up

@@ -1,0 +1,113 @@
+"""Checkpoint tensors that hold several GGUF tensors at once, read in slabs: experts of gpt-oss.
+
+Each class is a source tensor (ggq.converters.sources) over parts of a checkpoint. It knows layouts
+of values and of MXFP4 blocks, no names and no architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ggq.converters.safetensors import FLOATS, StoredTensor
+from ggq.errors import ModelError, printable
+
+__all__ = ["Columns", "ExpertColumns", "ExpertRows", "experts"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Every ``step``-th column from ``first`` on of a matrix: gate and up biases in turns."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+    first: int
+    step: int
+    type_name: str = "F32"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.parts[0].read((slice(start, stop), slice(self.first, None, self.step)))
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class ExpertColumns:
+    """Transposed experts (n_expert, n_in, step * n_out): row r is column first + step * r."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+    first: int
+    step: int
+
+    @property
+    def type_name(self) -> str:
+        return self.parts[0].dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        _, n_out, n_in = self.shape
+        expert, row = divmod(start, n_out)
+        assert row + stop - start <= n_out, "a slab lies within one expert"
+        begin, end = (self.first + self.step * (row + n) for n in (0, stop - start))
+        rows = slice(expert * n_in, (expert + 1) * n_in)
+        return np.ascontiguousarray(self.parts[0].read((rows, slice(begin, end, self.step))).T)
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class ExpertRows:
+    """Experts in MXFP4 as OpenAI stores them: 16 bytes of neighbouring pairs, scales beside them.
+
+    The parts are blocks (n_expert, step * n_out, n_blocks, 16) and scales without the last
+    dimension; row r is row first + step * r of its expert.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+    first: int
+    step: int
+    type_name: str = "MXFP4"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        from ggq import quants
+
+        return quants.get("MXFP4").dequantize(self.raw(start, stop))
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        _, n_out, n_in = self.shape
+        expert, row = np.divmod(np.arange(start, stop), n_out)
+        index = expert * n_out * self.step + self.first + self.step * row
+        blocks, scales = self.parts
+        pairs = blocks.stored().reshape(-1, n_in // 32, 16)[index]
+        codes = np.stack((pairs & 15, pairs >> 4), axis=-1).reshape(*pairs.shape[:2], 32)
+        packed = np.empty((*pairs.shape[:2], 17), np.uint8)  # ggml: the scale, then i with i + 16
+        packed[..., 0] = scales.stored().reshape(-1, n_in // 32)[index]
+        packed[..., 1:] = codes[..., :16] | codes[..., 16:] << 4
+        return packed.reshape(len(index), -1)
+
+
+def experts(
+    name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor], first: int, step: int
+) -> ExpertColumns | ExpertRows | Columns:
+    """Return the tensor ``name`` over floats or over (blocks, scales); ModelError for others."""
+    whole = prod(shape) * step
+    sizes = [prod(p.shape) for p in parts]
+    parts = tuple(parts)
+    if len(parts) == 2 and sizes == [whole // 2, whole // 32] and parts[0].dtype == "U8":
+        return ExpertRows(name, shape, parts, first, step)
+    if len(parts) == 1 and parts[0].dtype in FLOATS:
+        if len(shape) == 2 and parts[0].shape == (shape[0], shape[1] * step):
+            return Columns(name, shape, parts, first, step)
+        if len(shape) == 3 and parts[0].shape == (shape[0], shape[2], shape[1] * step):
+            return ExpertColumns(name, shape, parts, first, step)
+    found = ", ".join(f"{printable(p.name)} {p.dtype} {p.shape}" for p in parts)
+    raise ModelError(f"{name} needs {step} x {shape}, the checkpoint has {found}")
