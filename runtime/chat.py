@@ -176,7 +176,9 @@ class Chat:
         name, _, argument = text[1:].partition(" ")
         run = self._commands.get(name)
         if run is None:
-            raise UsageError(f"unknown command /{printable(name)}; /help lists them")
+            raise UsageError(
+                f"unknown command /{printable(name)}: /help lists them, a space in front sends text"
+            )
         return bool(run(argument.strip()))
 
     # -- commands: the docstring is the help

@@ -121,6 +121,18 @@ class Conversation:
         pieces = generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
         return self._recorded(pieces, "".join(s.text for s in segments), ids, options)
 
+    def continue_text(
+        self,
+        text: str,
+        params: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        options: Options | None = None,
+    ) -> Generator[Piece, None, None]:
+        """Yield what the model writes after ``text``: no template, no messages kept."""
+        ids = self.tokenizer.encode(text)
+        return generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
+
     def _recorded(
         self, pieces: Iterator[Piece], prompt: str, ids: list[int], options: Options
     ) -> Generator[Piece, None, None]:

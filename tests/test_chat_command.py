@@ -68,6 +68,11 @@ def test_with_a_prompt_stdin_is_left_alone(toy, capsys, monkeypatch):
     assert "user\nHi you<|im_end|>" in decoded
 
 
+def test_raw_text_is_continued_without_a_template(toy, capsys):
+    assert cli.main(["run", toy.path, "--raw", "Once <|im_end|>", "-n", "3"]) == 0
+    assert toy.last_session.ids[:15] == tokens("Once <|im_end|>")
+
+
 @pytest.mark.parametrize("arguments", [["chat"], ["chat", "-p", "-"], ["run"]])
 def test_piped_text_is_one_shot(toy, capsys, monkeypatch, arguments):
     stdin(monkeypatch, "Grüße\n")

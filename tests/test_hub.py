@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -76,6 +77,16 @@ def test_failed_pull_leaves_nothing(tiny, change, message):
         hub.pull("tiny")
     assert "\n" not in str(caught.value)
     assert list(hub.models_dir().iterdir()) == []
+
+
+def test_leftovers_of_a_killed_pull_go(tiny):
+    old, new = hub.models_dir() / ".pull-old", hub.models_dir() / ".pull-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "part").touch()
+    os.utime(old, (0, 0))
+    hub.pull("tiny")
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_list_and_rm(tiny, capsys):

@@ -21,6 +21,7 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute."),
+    click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
     click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
@@ -46,7 +47,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
-    prompt = _prompt(options["prompt"], dialogue)
+    prompt = _prompt(options["prompt"], dialogue and not options["raw"])
     path = _model_path(reference)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
     kinds = {"cache_type": options["cache_type"], "device": options["device"]}
@@ -76,7 +77,7 @@ def _converse(
     stats = options["stats"]
     if prompt is not None:
         chat = Chat(conversation, settings, printer, input, bool(stats))
-        if chat.answer(conversation.say, prompt):
+        if chat.answer(conversation.continue_text if options["raw"] else conversation.say, prompt):
             raise KeyboardInterrupt
         return
     printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
