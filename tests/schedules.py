@@ -79,11 +79,14 @@ class Scripted:
     def step(self, parts):
         rows = []
         for part in parts:
+            start = getattr(part.sequence, "prompt_end", None)
             part.sequence.reserve(len(part.ids))
             part.sequence.advance(len(part.ids))
             if part.wanted[-1]:
                 row = np.zeros(self.n_vocab, np.float32)
-                row[self.script[part.sequence.length - 4]] = 9.0
+                if start is None:
+                    start = part.sequence.prompt_end = part.sequence.length
+                row[self.script[part.sequence.length - start]] = 9.0
                 rows.append(row)
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
 

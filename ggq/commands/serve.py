@@ -1,0 +1,112 @@
+"""Serve a model to OpenAI's clients, with a page to chat on.
+
+Options only; the server itself is ``ggq.runtime.server``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggq.errors import UsageError, printable
+
+_NEEDED = ("starlette", "uvicorn", "msgspec", "prometheus_client")
+_OPTIONS = (
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535)),
+    click.option("--api-key", multiple=True, metavar="KEY", help="Ask for this key; repeatable."),
+    click.option("--api-key-file", type=click.Path(path_type=Path), help="Keys, one per line."),
+    click.option("--parallel", default=4, show_default=True, type=click.IntRange(1, 64),
+                 help="Answers written at the same time."),
+    click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's."),
+    click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
+    click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
+    click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
+                 help="Requests that may wait; more get 429."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
+    click.option("--max-body", default=16, show_default=True, type=click.IntRange(1, 1024),
+                 help="Largest request in MiB."),
+    click.option("--alias", metavar="NAME", help="Name of the model for clients."),
+    click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
+    click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
+    click.option("-v", "--verbose", is_flag=True, help="A line per request on stderr."),
+)  # fmt: skip
+
+
+def serve_options(function: Any) -> Any:
+    """Decorate a command with all options."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("model", required=False)
+@serve_options
+def command(model: str | None, **options: Any) -> None:
+    """Serve MODEL at http://127.0.0.1:8080 (the page) and /v1 (OpenAI's interface).
+
+    MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]; default smollm2-135m.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"ggq serve needs {', '.join(missing)}: pip install 'ggq[serve]'")
+    from ggq.commands._chatting import _model_path
+    from ggq.runtime.model import load
+
+    keys = _keys(options)
+    path = _model_path(model)
+    if options["verbose"]:
+        logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+        logging.getLogger("ggq.server").setLevel(logging.INFO)
+    limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    with load(path, **limits, cache_type=options["cache_type"]) as opened:
+        _run(opened, path, keys, options)
+
+
+def _run(model: Any, path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> None:
+    from ggq.runtime.server.settings import Settings
+    from ggq.runtime.server.start import LOOPBACK, make_scheduler, serve
+
+    for warning in model.warnings:
+        _note(f"warning: {printable(warning, 400)}")
+    host, n_slots = options["host"], options["parallel"]
+    if host not in LOOPBACK and not keys:
+        _note(f"warning: everyone who reaches {printable(host)} can use this server: --api-key")
+    scheduler = make_scheduler(model, n_slots=n_slots, max_waiting=options["max_queue"])
+    size = scheduler.engine.cache.nbytes / 2**20
+    _note(f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most")
+    scheduler.warm_up()
+    names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
+    settings = Settings(
+        model_id=options["alias"] or path.stem,
+        api_keys=keys,
+        hosts=tuple(names),
+        origins=options["cors_origin"],
+        max_body=options["max_body"] << 20,
+        max_tokens=options["max_tokens"],
+    )
+    address = host, options["port"]
+    serve(model, scheduler, settings, address, lambda url: _note(f"listening on {url}"))
+
+
+def _keys(options: dict[str, Any]) -> tuple[str, ...]:
+    keys = list(options["api_key"])
+    if options["api_key_file"]:
+        try:
+            lines = options["api_key_file"].read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{printable(options['api_key_file'])}: {error}") from None
+        keys += [line.strip() for line in lines if line.strip()]
+    if not all(keys):
+        raise UsageError("--api-key: is empty")
+    return tuple(keys)
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,187 @@
+"""The ASGI application: routes, keys, hosts and origins, errors in the client's own form."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.server import info
+from ggq.runtime.server.chat import chat_completions
+from ggq.runtime.server.completions import completions
+from ggq.runtime.server.embeddings import embeddings
+from ggq.runtime.server.errors import APIError, api_error
+from ggq.runtime.server.http import answer_json
+from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.service import Service
+from ggq.runtime.server.settings import Settings
+from ggq.runtime.server.streaming import ClientGone
+
+__all__ = ["create_app"]
+
+log = logging.getLogger("ggq.server")
+_OPEN = ("/", "/health", "/favicon.ico")  # without a key: the page itself holds nothing
+_CLOSED_STATUS = 499  # for the log only: the client went away
+
+_ROUTES = {
+    ("GET", "/"): info.page,
+    ("GET", "/health"): info.health,
+    ("GET", "/v1/health"): info.health,
+    ("GET", "/v1/models"): info.models,
+    ("GET", "/models"): info.models,
+    ("GET", "/v1/models/{name:path}"): info.model,
+    ("GET", "/props"): info.props,
+    ("POST", "/tokenize"): info.tokenize,
+    ("POST", "/detokenize"): info.detokenize,
+    ("POST", "/apply-template"): info.apply_template,
+    ("POST", "/v1/chat/completions"): chat_completions,
+    ("POST", "/chat/completions"): chat_completions,
+    ("POST", "/v1/completions"): completions,
+    ("POST", "/v1/embeddings"): embeddings,
+    ("POST", "/embeddings"): embeddings,
+}
+
+
+def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
+    """Return the application; it starts the scheduler's thread and ends it."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette):
+        scheduler.start()
+        yield
+        scheduler.close()
+
+    metrics = Metrics(scheduler)
+
+    async def show_metrics(request: Request) -> Response:
+        text, kind = metrics.text()
+        return Response(text, headers={"content-type": kind})
+
+    routes = {**_ROUTES, ("GET", "/metrics"): show_metrics}
+    app = Starlette(
+        routes=[Route(p, _guarded(do), methods=[method]) for (method, p), do in routes.items()],
+        exception_handlers={HTTPException: _not_found},
+        lifespan=lifespan,
+    )
+    app.state.service = Service(model, scheduler, settings)
+    app.router.redirect_slashes = False
+    app.add_middleware(_Gate, settings=settings, metrics=metrics)
+    return app
+
+
+async def _not_found(request: Request, error: HTTPException) -> Response:
+    found = APIError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
+    return _written(request, found)
+
+
+def _guarded(endpoint: Any) -> Any:
+    """Return the endpoint with its exceptions turned into answers."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ClientGone:
+            return Response(status_code=_CLOSED_STATUS)
+        except Exception as error:
+            found = api_error(error)
+            if found.status >= 500 and not isinstance(error, APIError):
+                log.error("%s failed", request.url.path, exc_info=error)
+            return _written(request, found)
+
+    return guarded
+
+
+def _written(request: Request, error: APIError) -> Response:
+    anthropic = request.url.path.startswith("/v1/messages")
+    body = error.anthropic_body() if anthropic else error.body()
+    return answer_json(body, error.status, error.headers)
+
+
+class _Gate:
+    """Lets requests in: hosts (against DNS rebinding), origins, keys; adds CORS headers; counts."""
+
+    def __init__(self, app: Any, settings: Settings, metrics: Metrics):
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._known = {path for _, path in _ROUTES}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), [0]
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        allowed = self._origin_is_allowed(origin)
+
+        async def reply(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+                if allowed:
+                    out = MutableHeaders(scope=message)
+                    out["access-control-allow-origin"] = origin
+                    out.add_vary_header("origin")
+            await send(message)
+
+        request = Request(scope)
+        answer = self._refusal(request, headers, origin, allowed)
+        try:
+            if answer is None:
+                await self._app(scope, receive, reply)
+            else:
+                await answer(scope, receive, reply)
+        finally:
+            path = scope["path"] if scope["path"] in self._known else "other"
+            seconds = time.perf_counter() - started
+            self._metrics.count(path, status[0], seconds)
+            log.info("%s %s %s %.3fs", scope["method"], path, status[0], seconds)
+
+    def _origin_is_allowed(self, origin: str) -> bool:
+        return bool(origin) and bool({"*", origin} & set(self._settings.origins))
+
+    def _refusal(
+        self, request: Request, headers: Headers, origin: str, allowed: bool
+    ) -> Response | None:
+        host = headers.get("host", "")
+        name = urlsplit(f"//{host}").hostname if _is_plain(host) else None
+        if self._settings.hosts and name not in self._settings.hosts:
+            return _written(request, APIError(403, "this host name is not served (--allow-host)"))
+        if request.method == "OPTIONS" and allowed:
+            return Response(
+                status_code=204,
+                headers={
+                    "access-control-allow-methods": "GET, POST",
+                    "access-control-allow-headers": "authorization, content-type, x-api-key",
+                    "access-control-max-age": "600",
+                },
+            )
+        if origin and not allowed and origin.partition("://")[2] != host:
+            return _written(request, APIError(403, "this origin is not allowed (--cors-origin)"))
+        if request.url.path not in _OPEN and not self._has_key(headers):
+            return _written(request, APIError(401, "a valid API key is needed"))
+        return None
+
+    def _has_key(self, headers: Headers) -> bool:
+        keys = self._settings.api_keys
+        if not keys:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = headers.get("x-api-key", "")
+        raw = given.strip().encode("utf-8", "replace")
+        # every key is compared, each in constant time
+        return sum(secrets.compare_digest(raw, key.encode()) for key in keys) > 0
+
+
+def _is_plain(host: str) -> bool:
+    return all(c.isalnum() or c in ".-:[]_" for c in host)

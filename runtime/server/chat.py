@@ -1,0 +1,181 @@
+"""POST /v1/chat/completions: one run of a chat request, and OpenAI's two ways to write it down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ggq.runtime.generation import Logprobs, Piece
+from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta, make_parser
+from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.prompts import tool_names
+from ggq.runtime.server.schema import ChatBody
+from ggq.runtime.server.service import Answers, Service, new_id
+from ggq.runtime.server.streaming import EventStream, data, while_connected
+
+__all__ = ["ChatRun", "chat_completions", "token_logprob"]
+
+
+class ChatRun:
+    """A chat request in work: its prompt, and its answers as deltas."""
+
+    def __init__(self, service: Service, body: ChatBody, answers: Answers, thinking: bool):
+        self.service, self.body, self.answers = service, body, answers
+        tools = tool_names(body)
+        self.parsers = [make_parser(service.format, tools, thinking) for _ in range(body.n or 1)]
+
+    @classmethod
+    async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
+        """Write the prompt, compile the grammar and queue the request."""
+        prompt = await asyncio.to_thread(service.prompter.render, body)
+        make = await asyncio.to_thread(service.constraint, body, tool_names(body), prompt.thinking)
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        request = service.request(
+            body,
+            prompt.ids,
+            client,
+            logprobs=logprobs,
+            constraint=make,
+            shown=service.shown(parsed=True),
+        )
+        return cls(service, body, Answers(service.scheduler, [request]), prompt.thinking)
+
+    async def deltas(self) -> AsyncIterator[tuple[int, list[Delta], Piece]]:
+        """Yield (choice, deltas, piece); the piece's finish reason is OpenAI's."""
+        async for event in self.answers:
+            parser, piece = self.parsers[event.choice], event.piece
+            found = parser.push(piece.text)
+            if piece.finish_reason:
+                found += parser.finish()
+            if self.body.parallel_tool_calls is False:
+                found = [d for d in found if d.kind != CALL or d.index == 0]
+            yield event.choice, found, piece
+
+    def reason(self, choice: int, piece: Piece) -> str | None:
+        """Return OpenAI's finish_reason."""
+        if piece.finish_reason == "stop" and self.parsers[choice].n_calls:
+            return "tool_calls"
+        return piece.finish_reason
+
+
+async def chat_completions(request: Request) -> Response:
+    """Answer POST /v1/chat/completions."""
+    service, body = service_of(request), await read(request, ChatBody)
+    run = await ChatRun.start(service, body, client_of(request))
+    base = {
+        "id": new_id("chatcmpl-"),
+        "created": int(time.time()),
+        "model": body.model or service.settings.model_id,
+        "system_fingerprint": service.fingerprint,
+    }
+    if body.stream:
+        chunks = _stream(run, {**base, "object": "chat.completion.chunk"})
+        return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds)
+    try:
+        choices = await while_connected(request, _collect(run))
+    finally:
+        run.answers.cancel()
+    usage = run.answers.usage()
+    whole = {**base, "object": "chat.completion", "choices": choices, "usage": usage}
+    return answer_json({**whole, "timings": run.answers.timings()})
+
+
+async def _stream(run: ChatRun, base: dict[str, Any]) -> AsyncIterator[bytes]:
+    options = run.body.stream_options
+    with_usage = bool(options and options.include_usage)
+    if with_usage:
+        base = {**base, "usage": None}
+    for choice in range(len(run.parsers)):
+        yield data(_chunk(base, choice, {"role": "assistant", "content": ""}))
+    async for choice, deltas, piece in run.deltas():
+        logprobs = _logprobs(run.service, [piece])
+        for delta in deltas:
+            yield data(_chunk(base, choice, _delta(delta), logprobs=logprobs))
+            logprobs = None
+        if reason := run.reason(choice, piece):
+            yield data(_chunk(base, choice, {}, reason, logprobs))
+        elif logprobs:
+            yield data(_chunk(base, choice, {"content": ""}, logprobs=logprobs))
+    last = {**base, "choices": [], "timings": run.answers.timings()}
+    if with_usage:
+        yield data({**last, "usage": run.answers.usage()})
+    yield b"data: [DONE]\n\n"
+
+
+def _chunk(
+    base: dict[str, Any],
+    choice: int,
+    delta: dict[str, Any],
+    reason: str | None = None,
+    logprobs: Any = None,
+) -> dict[str, Any]:
+    part = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {**base, "choices": [part]}
+
+
+def _delta(delta: Delta) -> dict[str, Any]:
+    if delta.call is None:
+        return {"reasoning_content" if delta.kind == REASONING else "content": delta.text}
+    return {"tool_calls": [{"index": delta.index, **_call(delta)}]}
+
+
+def _call(delta: Delta) -> dict[str, Any]:
+    function = {"name": delta.call.name, "arguments": delta.call.arguments}
+    return {"id": f"call_{delta.id}", "type": "function", "function": function}
+
+
+async def _collect(run: ChatRun) -> list[dict[str, Any]]:
+    n = len(run.parsers)
+    deltas: list[list[Delta]] = [[] for _ in range(n)]
+    pieces: list[list[Piece]] = [[] for _ in range(n)]
+    reasons: list[str | None] = [None] * n
+    async for choice, found, piece in run.deltas():
+        deltas[choice] += found
+        pieces[choice].append(piece)
+        reasons[choice] = run.reason(choice, piece)
+    return [
+        {
+            "index": i,
+            "message": message_of(deltas[i]),
+            "logprobs": _logprobs(run.service, pieces[i]),
+            "finish_reason": reasons[i],
+        }
+        for i in range(n)
+    ]
+
+
+def message_of(deltas: list[Delta]) -> dict[str, Any]:
+    """Return an assistant's message of all its deltas."""
+    text, thoughts = (
+        "".join(d.text for d in deltas if d.kind == kind) for kind in (CONTENT, REASONING)
+    )
+    calls = [_call(d) for d in deltas if d.kind == CALL]
+    message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": None}
+    if not calls:
+        message["content"] = text
+    if thoughts:
+        message["reasoning_content"] = thoughts
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _logprobs(service: Service, pieces: list[Piece]) -> dict[str, Any] | None:
+    found = [
+        {
+            **token_logprob(service, p.token_id, p.logprobs.logprob),
+            "top_logprobs": [token_logprob(service, *pair) for pair in p.logprobs.top],
+        }
+        for p in pieces
+        if isinstance(p.logprobs, Logprobs)
+    ]
+    return {"content": found, "refusal": None} if found else None
+
+
+def token_logprob(service: Service, token: int, logprob: float) -> dict[str, Any]:
+    """Return a token's text, bytes and log-probability."""
+    raw = service.tokenizer.token_bytes(token)
+    return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}

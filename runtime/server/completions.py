@@ -1,0 +1,132 @@
+"""POST /v1/completions: text continued, for one or several prompts of text or token ids."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ggq.errors import UsageError
+from ggq.runtime.generation import Piece
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.schema import CompletionBody
+from ggq.runtime.server.service import Answers, Service, new_id
+from ggq.runtime.server.streaming import EventStream, data, while_connected
+
+__all__ = ["completions", "token_lists"]
+
+_MAX_PROMPTS = 64
+
+
+def token_lists(service: Service, given: Any, field: str) -> list[list[int]]:
+    """Return token ids of a text, a list of texts, token ids or lists of token ids."""
+    if isinstance(given, str) or (given and all(isinstance(item, int) for item in given)):
+        given = [given]
+    if not given:
+        raise UsageError(f"{field}: is empty")
+    kinds = {type(item) for item in given}
+    if len(kinds) != 1 or int in kinds:
+        raise UsageError(f"{field}: expected texts or token ids, not a mixture")
+    ids = [service.model.tokenize(x) if isinstance(x, str) else list(x) for x in given]
+    if not all(ids):
+        raise UsageError(f"{field}: is empty")
+    return ids
+
+
+async def completions(request: Request) -> Response:
+    """Answer POST /v1/completions."""
+    service, body = service_of(request), await read(request, CompletionBody)
+    if body.suffix:
+        raise APIError(400, "suffix: not supported", "suffix")
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise APIError(400, "best_of: only the value of n is supported", "best_of")
+    prompts = await asyncio.to_thread(token_lists, service, body.prompt, "prompt")
+    if len(prompts) > _MAX_PROMPTS:
+        raise APIError(400, f"prompt: at most {_MAX_PROMPTS} prompts at once", "prompt")
+    make = await asyncio.to_thread(service.constraint, body, [], False)
+    more = {"logprobs": body.logprobs, "constraint": make}
+    client = client_of(request)
+    requests = [service.request(body, ids, client, **more) for ids in prompts]
+    if body.max_tokens is None and body.n_predict is None:  # OpenAI's default for this endpoint
+        requests = [service.request(body, ids, client, **more, max_tokens=16) for ids in prompts]
+    answers = Answers(service.scheduler, requests)
+    base = {
+        "id": new_id("cmpl-"),
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": body.model or service.settings.model_id,
+        "system_fingerprint": service.fingerprint,
+    }
+    heads = [service.model.detokenize(p) if body.echo else "" for p in prompts]
+    heads = [head for head in heads for _ in range(body.n or 1)]
+    if body.stream:
+        chunks = _stream(service, body, answers, base, heads)
+        return EventStream(chunks, answers.cancel, service.settings.ping_seconds)
+    try:
+        choices = await while_connected(request, _collect(service, answers, heads))
+    finally:
+        answers.cancel()
+    whole = {**base, "choices": choices, "usage": answers.usage()}
+    return answer_json({**whole, "timings": answers.timings()})
+
+
+async def _stream(
+    service: Service, body: Any, answers: Answers, base: dict[str, Any], heads: list[str]
+) -> AsyncIterator[bytes]:
+    for i, head in enumerate(heads):
+        if head:
+            yield data({**base, "choices": [_choice(i, head, None, None)]})
+    async for event in answers:
+        piece = event.piece
+        logprobs = _logprobs(service, [piece], 0)
+        choice = _choice(event.choice, piece.text, piece.finish_reason, logprobs)
+        yield data({**base, "choices": [choice]})
+    if body.stream_options and body.stream_options.include_usage:
+        last = {**base, "choices": [], "usage": answers.usage()}
+        yield data({**last, "timings": answers.timings()})
+    yield b"data: [DONE]\n\n"
+
+
+async def _collect(service: Service, answers: Answers, heads: list[str]) -> list[dict[str, Any]]:
+    pieces: list[list[Piece]] = [[] for _ in heads]
+    async for event in answers:
+        pieces[event.choice].append(event.piece)
+    return [
+        _choice(
+            i,
+            head + "".join(p.text for p in pieces[i]),
+            pieces[i][-1].finish_reason,
+            _logprobs(service, pieces[i], len(head)),
+        )
+        for i, head in enumerate(heads)
+    ]
+
+
+def _choice(index: int, text: str, reason: str | None, logprobs: Any) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _logprobs(service: Service, pieces: list[Piece], offset: int) -> dict[str, Any] | None:
+    """Return OpenAI's older shape: four lists of equal length."""
+    out: dict[str, list[Any]] = {
+        "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []
+    }  # fmt: skip
+    for piece in pieces:
+        if piece.logprobs is None or piece.token_id is None:
+            continue
+        text = _text(service, piece.token_id)
+        out["tokens"].append(text)
+        out["token_logprobs"].append(piece.logprobs.logprob)
+        out["top_logprobs"].append({_text(service, i): p for i, p in piece.logprobs.top})
+        out["text_offset"].append(offset)
+        offset += len(text)
+    return out if out["tokens"] else None
+
+
+def _text(service: Service, token: int) -> str:
+    return service.tokenizer.token_bytes(token).decode("utf-8", "replace")

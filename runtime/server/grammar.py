@@ -1,0 +1,151 @@
+"""Grammars and JSON schemas as constraints of sampling, by the llguidance package.
+
+It knows token bytes, not models; complexity is capped by llguidance's own limits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ggq.errors import UsageError, printable
+from ggq.runtime.server.errors import APIError
+
+__all__ = ["GrammarCompiler"]
+
+_JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class _Vocabulary:
+    """A ggq tokenizer in the shape that llguidance reads."""
+
+    def __init__(self, tokenizer: Any):
+        ids = range(tokenizer.n_vocab)
+        ends = sorted(tokenizer.eog_ids)
+        self.eos_token_id = tokenizer.eos_id if tokenizer.eos_id in ends else ends[0]
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [tokenizer.token_bytes(i) for i in ids]
+        self.special_token_ids = [i for i in ids if tokenizer.is_control(i)]
+        self._encode = tokenizer.encode
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return self._encode(text, add_special=False)
+
+
+class GrammarCompiler:
+    """Compiles grammars for one tokenizer; the vocabulary is read on first use."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+        self._vocabulary: Any = None
+
+    def json(self, schema: dict[str, Any] | None, field: str) -> Any:
+        """Return a factory of constraints to JSON under a schema, None for any object."""
+        lib = _library(field)
+        try:
+            text = lib.LLMatcher.grammar_from_json_schema(
+                schema if schema is not None else {"type": "object"}, overrides=_JSON
+            )
+        except (ValueError, TypeError, RecursionError) as error:
+            raise APIError(400, f"{field}: {_first_line(error)}", field) from None
+        return self._factory(text, field)
+
+    def lark(self, text: str, field: str) -> Any:
+        """Return a factory of constraints to a grammar in llama.cpp's GBNF or in Lark."""
+        lib = _library(field)
+        if "::=" in text:
+            try:
+                text = lib.gbnf_to_lark.gbnf_to_lark(text)
+            except Exception as error:  # its parser raises many kinds on wrong input
+                raise APIError(400, f"{field}: {_first_line(error)}", field) from None
+        return self._factory(lib.LLMatcher.grammar_from_lark(text), field)
+
+    def _factory(self, grammar: str, field: str) -> Any:
+        lib = _library(field)
+        with self._lock:
+            if self._vocabulary is None:
+                words = _Vocabulary(self._tokenizer)
+                wrapper = lib.TokenizerWrapper(words)
+                ends = sorted(self._tokenizer.eog_ids)
+                self._vocabulary = lib.LLTokenizer(wrapper, eos_token=ends)
+        matcher = lib.LLMatcher(self._vocabulary, grammar, log_level=0)
+        if matcher.is_error():
+            raise APIError(400, f"{field}: {_first_line(matcher.get_error())}", field)
+        ends = self._tokenizer.eog_ids
+        return lambda: _Matched(matcher.deep_copy(), ends)
+
+
+class _Matched:
+    """One answer's place in a grammar: sampling.sampler.Constraint."""
+
+    def __init__(self, matcher: Any, ends: frozenset[int]):
+        self._matcher, self._ends = matcher, ends
+
+    def allows(self, token: int) -> bool:
+        if token in self._ends:
+            return self._matcher.is_accepting() or self._matcher.is_stopped()
+        return self._matcher.validate_tokens([token]) == 1
+
+    def mask(self, logits: np.ndarray) -> np.ndarray:
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: len(logits)].astype(bool)
+        if self._matcher.is_error():
+            raise UsageError(f"grammar: {_first_line(self._matcher.get_error())}")
+        out = np.full(len(logits), -np.inf, np.float32)
+        out[: len(allowed)][allowed] = logits[: len(allowed)][allowed]
+        return out
+
+    def accept(self, token: int) -> None:
+        if token not in self._ends and not self._matcher.consume_token(token):
+            raise UsageError(f"grammar: {_first_line(self._matcher.get_error())}")
+
+
+class AfterReasoning:
+    """A constraint that begins after a closing mark: thoughts are free, the answer is not."""
+
+    def __init__(self, inner: Any, tokenizer: Any, closing: str):
+        self._inner, self._tokenizer, self._closing = inner, tokenizer, closing.encode()
+        self._tail, self._on = b"", False
+
+    def allows(self, token: int) -> bool:
+        return self._inner.allows(token) if self._on else token not in self._tokenizer.eog_ids
+
+    def mask(self, logits: np.ndarray) -> np.ndarray:
+        if self._on:
+            return self._inner.mask(logits)
+        out = logits.copy()
+        out[sorted(self._tokenizer.eog_ids)] = -np.inf
+        return out
+
+    def accept(self, token: int) -> None:
+        if self._on:
+            self._inner.accept(token)
+            return
+        self._tail = (self._tail + self._tokenizer.token_bytes(token))[-256:]
+        self._on = self._closing in self._tail
+
+
+def _library(field: str) -> Any:
+    try:
+        lib = importlib.import_module("llguidance")
+        importlib.import_module("llguidance.gbnf_to_lark")
+    except ImportError:
+        message = f"{field}: needs the package llguidance (pip install 'ggq[serve]')"
+        raise APIError(501, message, field) from None
+    return lib
+
+
+def _first_line(error: object) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(" ".join(lines[:2]) or type(error).__name__, 300)
+
+
+def json_text(value: Any) -> str:
+    """Return compact JSON for a grammar's text."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,54 @@
+"""What endpoints share: reading a body within its limit, JSON answers, whose request it is."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.schema import decode
+from ggq.runtime.server.service import Service
+from ggq.runtime.server.streaming import ClientGone
+
+__all__ = ["answer_json", "client_of", "read", "service_of"]
+
+T = TypeVar("T")
+
+
+def service_of(request: Request) -> Service:
+    """Return the model's service."""
+    return request.app.state.service
+
+
+def client_of(request: Request) -> str:
+    """Return who asks, for fair queues: the key if there is one, else the address."""
+    key = request.headers.get("authorization") or request.headers.get("x-api-key")
+    return key or (request.client.host if request.client else "")
+
+
+async def read(request: Request, kind: type[T]) -> T:
+    """Return the body as ``kind``; APIError 413 if it is too large, 400 if it does not fit."""
+    limit = service_of(request).settings.max_body
+    declared = request.headers.get("content-length", "0")
+    too_large = APIError(413, f"the body is larger than {limit} bytes")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise too_large
+            parts.append(part)
+    except ClientDisconnect:
+        raise ClientGone from None
+    return decode(b"".join(parts), kind)
+
+
+def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    content = msgspec.json.encode(value)
+    return Response(content, status, headers, media_type="application/json")

@@ -1,0 +1,63 @@
+"""GET /metrics: the scheduler's counters and the requests' durations for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+__all__ = ["Metrics"]
+
+_COUNTERS = {
+    "prompt_tokens": "Prompt tokens of started requests.",
+    "cached_tokens": "Prompt tokens found in the cache.",
+    "generated_tokens": "Generated tokens.",
+    "steps": "Steps of the engine.",
+    "busy_seconds": "Time spent in steps of the engine.",
+    "finished": "Answers that came to their end.",
+    "cancelled": "Answers given up by the client.",
+    "failed": "Answers that failed.",
+    "refused": "Requests refused because the queue was full.",
+}
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+
+
+class Metrics:
+    """One server's metrics."""
+
+    def __init__(self, scheduler: Any):
+        self._scheduler, self._registry = scheduler, CollectorRegistry()
+        self._registry.register(self)
+        labels = ("path", "status")
+        self._requests = Counter(
+            "ggq_http_requests", "HTTP requests.", labels, registry=self._registry
+        )
+        self._seconds = Histogram(
+            "ggq_http_seconds", "Time to the end of the answer.", ("path",),
+            registry=self._registry, buckets=_SECONDS,
+        )  # fmt: skip
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the scheduler's state; prometheus_client calls it."""
+        scheduler = self._scheduler
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"ggq_{name}", text, getattr(scheduler.stats, name))
+        gauges = {
+            "requests_running": ("Answers being written.", scheduler.n_running),
+            "requests_waiting": ("Answers in the queue.", scheduler.n_waiting),
+            "cache_positions_used": ("Positions in use.", scheduler.used_positions),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"ggq_{name}", text, value)
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count one HTTP request; ``path`` must be one of the server's routes."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def text(self) -> tuple[bytes, str]:
+        """Return the exposition and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,184 @@
+"""A chat request's messages and tools to what the model's template takes, and to token ids.
+
+Checks what templates would stumble over; tools for templates that know none are explained in the
+system message. It knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from ggq.runtime.conversation import encode_segments
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.schema import ChatBody, Message
+
+__all__ = ["Prompt", "Prompter", "tool_names"]
+
+_RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+_EXPLAINED = (
+    "You may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{tools}\n"
+    "</tools>\n\nFor each function call, return a json object with function name and arguments "
+    "within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+    '{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+)
+
+
+class Prompt(msgspec.Struct):
+    """Token ids, and whether the template has already opened the model's thoughts."""
+
+    ids: list[int]
+    text: str
+    thinking: bool = False
+
+
+class Prompter:
+    """Writes prompts with one model's template."""
+
+    def __init__(self, template: Any, tokenizer: Any, think: tuple[str, str]):
+        self._template, self._tokenizer, self._think = template, tokenizer, think
+        sources = [template.source, *template.variants.values()]
+        self._knows_tools = any("tools" in source for source in sources)
+        self._knows_developer = any("developer" in source for source in sources)
+
+    def render(self, body: ChatBody) -> Prompt:
+        """Return the prompt of a request; APIError or GGQError where there is none."""
+        variables = self._variables(body)
+        tools = _tools(body) if body.tool_choice != "none" else None
+        messages = [self._message(m, i) for i, m in enumerate(body.messages)]
+        if tools and not self._knows_tools:
+            messages = _explain(messages, tools)
+        segments = self._template.render(
+            messages,
+            tools=tools if self._knows_tools else None,
+            add_generation_prompt=body.add_generation_prompt,
+            **variables,
+        )
+        text = "".join(segment.text for segment in segments)
+        opening = self._think[0]
+        thinking = bool(opening) and text.rstrip().endswith(opening)
+        return Prompt(encode_segments(self._tokenizer, segments), text, thinking)
+
+    def _variables(self, body: ChatBody) -> dict[str, Any]:
+        variables = dict(body.chat_template_kwargs or {})
+        for name in variables:
+            if name in _RESERVED or not name.isidentifier():
+                field = "chat_template_kwargs"
+                raise APIError(400, f"{field}: {name} cannot be set", field)
+        if body.reasoning_effort is not None:
+            variables.setdefault("reasoning_effort", body.reasoning_effort)
+            if body.reasoning_effort == "none":
+                variables.setdefault("enable_thinking", False)
+        return variables
+
+    def _message(self, message: Message, at: int) -> dict[str, Any]:
+        where = f"messages[{at}]"
+        role = message.role
+        if role == "developer" and not self._knows_developer:
+            role = "system"
+        out: dict[str, Any] = {"role": role, "content": _text(message.content, where)}
+        if message.name is not None:
+            out["name"] = message.name
+        if message.tool_call_id is not None:
+            out["tool_call_id"] = message.tool_call_id
+        if message.reasoning_content is not None:
+            out["reasoning_content"] = message.reasoning_content
+        if message.tool_calls:
+            out["tool_calls"] = [_call(c, f"{where}.tool_calls") for c in message.tool_calls]
+        if self._knows_tools:
+            return out
+        return _plain_call(out)
+
+
+def tool_names(body: ChatBody) -> list[str]:
+    """Return the names of the functions that a request offers, none if it forbids calls."""
+    tools = _tools(body) if body.tool_choice != "none" else None
+    return [tool["function"]["name"] for tool in tools or ()]
+
+
+def _tools(body: ChatBody) -> list[dict[str, Any]] | None:
+    """Return the tools in OpenAI's nested form, checked."""
+    found = []
+    for i, tool in enumerate(body.tools or ()):
+        where = f"tools[{i}]"
+        if tool.get("type", "function") != "function":
+            raise APIError(400, f"{where}.type: only 'function' is supported", "tools")
+        function = tool.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise APIError(400, f"{where}.function: expected an object with a name", "tools")
+        if not _FUNCTION_NAME.fullmatch(function["name"]):
+            message = f"{where}.function.name: up to 128 letters, digits, _ - and . are allowed"
+            raise APIError(400, message, "tools")
+        parameters = function.get("parameters")
+        if parameters is not None and not isinstance(parameters, dict):
+            raise APIError(400, f"{where}.function.parameters: expected a JSON schema", "tools")
+        found.append({**tool, "type": "function"})
+    return found or None
+
+
+def _text(content: Any, where: str) -> str:
+    """Return a message's content as text; parts of text are joined."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for i, part in enumerate(content):
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        kind = part.get("type", "text")
+        text = part.get("text", part.get("refusal"))
+        if kind not in _TEXT_PARTS or not isinstance(text, str):
+            message = f"{where}.content[{i}]: only text is supported"
+            raise APIError(400, message, "messages")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise APIError(400, f"{where}: expected a function with a name", "messages")
+    arguments = function.get("arguments", "{}")
+    if not isinstance(arguments, (str, dict)):
+        raise APIError(400, f"{where}: arguments must be JSON text", "messages")
+    function = {"name": function["name"], "arguments": arguments or "{}"}
+    out = {"type": "function", "function": function}
+    return {**out, "id": call["id"]} if isinstance(call.get("id"), str) else out
+
+
+def _plain_call(message: dict[str, Any]) -> dict[str, Any]:
+    """Write calls and their results as text, for templates that know neither."""
+    if message["role"] == "tool":
+        text = f"<tool_response>\n{message['content']}\n</tool_response>"
+        return {"role": "user", "content": text}
+    calls = []
+    for call in message.pop("tool_calls", ()):
+        function = dict(call["function"])
+        if isinstance(function["arguments"], str):
+            try:
+                function["arguments"] = json.loads(function["arguments"])
+            except (ValueError, RecursionError):
+                continue
+        text = json.dumps(function, ensure_ascii=False)
+        calls.append(f"<tool_call>\n{text}\n</tool_call>")
+    if calls:
+        message["content"] = "\n".join(filter(None, [message["content"], *calls]))
+    return message
+
+
+def _explain(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the tools' description to the system message."""
+    lines = (json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = _EXPLAINED.format(tools="\n".join(lines))
+    if messages[0]["role"] == "system":
+        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]

@@ -1,0 +1,149 @@
+"""What requests may contain: types and ranges of every field, as msgspec structures.
+
+Unknown fields are ignored. Ranges of sampling parameters are not repeated here: SamplingParams has
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.server.errors import APIError
+
+__all__ = [
+    "ChatBody",
+    "CompletionBody",
+    "EmbeddingBody",
+    "Message",
+    "SamplingBody",
+    "decode",
+]
+
+_OWN = ("logit_bias", "sequence", "dry_breakers", "seed")
+_MAX_TEXT = 1 << 24  # characters; the body's limit is what counts
+_AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
+
+Number = float | int | None
+Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=16)] | None
+Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+
+# One field per sampling parameter: a new one in SamplingParams is accepted here without an edit.
+_Numbers = msgspec.defstruct(
+    "_Numbers",
+    [(f.name, Number, None) for f in dataclasses.fields(SamplingParams) if f.name not in _OWN],
+    kw_only=True,
+)
+
+
+class StreamOptions(msgspec.Struct):
+    """OpenAI's stream_options."""
+
+    include_usage: bool | None = None
+
+
+class SamplingBody(_Numbers, kw_only=True):
+    """Fields of every request that generates."""
+
+    model: str | None = None
+    n: Annotated[int, Meta(ge=1, le=16)] | None = None
+    max_tokens: Tokens | None = None
+    seed: int | None = None
+    stop: Stop = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    samplers: str | Annotated[list[str], Meta(max_length=32)] | None = None
+    dry_sequence_breakers: Annotated[list[str], Meta(max_length=32)] | None = None
+    repetition_penalty: Number = None  # another name of repeat_penalty
+    n_predict: Tokens | None = None  # another name of max_tokens
+    ignore_eos: bool | None = None
+    grammar: Annotated[str, Meta(max_length=1 << 16)] | None = None
+    json_schema: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    user: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class Message(msgspec.Struct):
+    """One message of a conversation."""
+
+    role: Annotated[str, Meta(min_length=1, max_length=64)]
+    content: str | list[str | dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class ChatBody(SamplingBody, kw_only=True):
+    """POST /v1/chat/completions and /apply-template."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=512)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+    add_generation_prompt: bool = True
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class CompletionBody(SamplingBody, kw_only=True):
+    """POST /v1/completions."""
+
+    prompt: str | list[str | int | Ids]
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=16)] | None = None
+
+
+class EmbeddingBody(msgspec.Struct, kw_only=True):
+    """POST /v1/embeddings."""
+
+    input: str | Annotated[list[str | int | Ids], Meta(min_length=1, max_length=2048)]
+    model: str | None = None
+    encoding_format: str | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
+    user: str | None = None
+
+
+class TokenizeBody(msgspec.Struct, kw_only=True):
+    """POST /tokenize."""
+
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+class DetokenizeBody(msgspec.Struct, kw_only=True):
+    """POST /detokenize."""
+
+    tokens: Ids
+
+
+def decode(body: bytes, kind: Any) -> Any:
+    """Return the request body as ``kind``; APIError 400 naming the field where it does not fit."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        text, field = str(error), None
+        if match := _AT.search(text):
+            field, text = match.group(1), text[: match.start()]
+            text = f"{field}: {text[:1].lower()}{text[1:]}"
+        elif match := re.search(r"missing required field `(\w+)`", text):
+            field = match.group(1)
+            text = f"{field}: missing, it is required"
+        raise APIError(400, text, field) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise APIError(400, f"the body is not valid JSON: {detail}") from None

@@ -1,0 +1,284 @@
+"""One model behind the endpoints: requests to prompts, grammars and sampling, answers to deltas.
+
+Blocking work happens on threads; events come from the scheduler's. It knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from ggq.errors import UsageError
+from ggq.runtime.requests import Event, Request, Ticket
+from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.server import formats
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, json_text
+from ggq.runtime.server.prompts import Prompter
+from ggq.runtime.server.schema import SamplingBody
+from ggq.runtime.server.settings import Settings
+
+__all__ = ["Answers", "Service", "new_id"]
+
+_FIELDS = {"sequence": "samplers", "dry_breakers": "dry_sequence_breakers"}
+_NAMES = {f.name for f in dataclasses.fields(SamplingParams)}
+
+
+def new_id(prefix: str) -> str:
+    """Return an id such as chatcmpl-..."""
+    return f"{prefix}{secrets.token_hex(12)}"
+
+
+class Answers:
+    """The events of one or more tickets as they come; choices are numbered throughout."""
+
+    def __init__(self, scheduler: Scheduler, requests: list[Request]) -> None:
+        """Submit the requests; all or none are queued."""
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self.tickets: list[Ticket] = []
+        first = 0
+        try:
+            for request in requests:
+                self.tickets.append(scheduler.submit(request, self._listener(first)))
+                first += request.n
+        except Exception:
+            self.cancel()
+            raise
+        self._unfinished = first
+
+    def _listener(self, first: int) -> Callable[[Event], None]:
+        def hear(event: Event) -> None:
+            event = dataclasses.replace(event, choice=event.choice + first)
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        return hear
+
+    def cancel(self) -> None:
+        """Stop the work; without effect on what is finished."""
+        for ticket in self.tickets:
+            ticket.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events until all choices are finished; raises an answer's error."""
+        while self._unfinished:
+            event = await self._events.get()
+            if event.error is not None:
+                self.cancel()
+                raise event.error
+            if event.piece.finish_reason == "cancelled":
+                raise APIError(503, "the server is shutting down")
+            self._unfinished -= event.piece.finish_reason is not None
+            yield event
+
+    def usage(self) -> dict[str, Any]:
+        """Return OpenAI's usage object."""
+        prompt = sum(t.prompt_tokens for t in self.tickets)
+        generated = sum(t.generated_tokens for t in self.tickets)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": generated,
+            "total_tokens": prompt + generated,
+            "prompt_tokens_details": {"cached_tokens": sum(t.cached_tokens for t in self.tickets)},
+        }
+
+    def timings(self) -> dict[str, Any]:
+        """Return llama-server's timings of the first ticket, milliseconds and tokens per second."""
+        t = self.tickets[0]
+        evaluated, seconds = t.prompt_tokens - t.cached_tokens, t.prompt_seconds
+        spent = t.generation_seconds
+        return {
+            "cache_n": t.cached_tokens,
+            "prompt_n": evaluated,
+            "prompt_ms": 1e3 * seconds,
+            "prompt_per_second": evaluated / seconds if seconds else 0.0,
+            "predicted_n": t.generated_tokens,
+            "predicted_ms": 1e3 * spent,
+            "predicted_per_second": max(t.generated_tokens - 1, 0) / spent if spent else 0.0,
+        }
+
+
+class Service:
+    """A model, its scheduler and its formats."""
+
+    def __init__(self, model: Any, scheduler: Scheduler, settings: Settings):
+        self.model, self.scheduler, self.settings = model, scheduler, settings
+        self.tokenizer = model.tokenizer
+        self.created = int(time.time())
+        tokens = self.tokenizer.ids
+        self.format = formats.choose_format(model.template.source, tokens)
+        self.prompter = Prompter(model.template, self.tokenizer, self.format.think)
+        self.grammars = GrammarCompiler(self.tokenizer)
+        marks = (tokens[mark] for mark in self.format.marks() if mark in tokens)
+        self._shown = frozenset(marks)
+        ends = [tokens[t] for t in ("<|call|>",) if t in tokens]
+        self._shown |= frozenset(ends if self.format.name == "harmony" else ())
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint."""
+        import ggq
+
+        return f"ggq-{ggq.__version__}"
+
+    def request(self, body: SamplingBody, ids: list[int], client: str, **more: Any) -> Request:
+        """Return the scheduler's request of a body."""
+        stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+        request = Request(
+            ids=ids,
+            params=self.params(body),
+            max_tokens=self._max_tokens(body),
+            stop=tuple(stop),
+            n=body.n or 1,
+            ignore_eos=bool(body.ignore_eos),
+            client=f"{client} {body.user or ''}",
+        )
+        return dataclasses.replace(request, **more)
+
+    def params(self, body: SamplingBody) -> SamplingParams:
+        """Return the sampling parameters: the request's, else the file's, else the defaults."""
+        flags = {name: getattr(body, name) for name in _NAMES if hasattr(body, name)}
+        flags["logit_bias"] = self._bias(body.logit_bias) if body.logit_bias else None
+        samplers = body.samplers
+        flags["sequence"] = ";".join(samplers) if isinstance(samplers, list) else samplers
+        flags["dry_breakers"] = (
+            None if body.dry_sequence_breakers is None else tuple(body.dry_sequence_breakers)
+        )
+        if flags.get("repeat_penalty") is None:
+            flags["repeat_penalty"] = body.repetition_penalty
+        flags["seed"] = None if body.seed == -1 else body.seed
+        try:
+            return self.model.sampling(flags)
+        except UsageError as error:  # the request's name of the field, not ours
+            name = str(error).partition(":")[0]
+            raise UsageError(str(error).replace(name, _FIELDS.get(name, name), 1)) from None
+
+    def _bias(self, bias: dict[str, float]) -> dict[int, float]:
+        out = {}
+        for key, value in bias.items():
+            if not key.isascii() or not key.isdigit() or len(key) > 10:
+                raise UsageError(f"logit_bias: {key[:32]} is not a token id")
+            if int(key) >= self.tokenizer.n_vocab:
+                message = f"logit_bias: {key} is outside the vocabulary of {self.tokenizer.n_vocab}"
+                raise UsageError(message)
+            out[int(key)] = float("-inf") if value == -100 else value
+        return out
+
+    def _max_tokens(self, body: SamplingBody) -> int | None:
+        names = ("max_completion_tokens", "max_tokens", "n_predict")
+        for name in names:
+            value = getattr(body, name, None)
+            if value == 0:
+                raise UsageError(f"{name}: 0 is not a number of tokens from 1, or -1 for no limit")
+            if value is not None and value > 0:
+                limit = self.settings.max_tokens
+                return value if limit is None else min(value, limit)
+        return self.settings.max_tokens
+
+    def shown(self, parsed: bool) -> frozenset[int]:
+        """Return the control tokens whose text is part of an answer that is parsed."""
+        return self._shown if parsed else frozenset()
+
+    # -- grammars
+
+    def constraint(self, body: Any, tools: list[str], thinking: bool) -> Any:
+        """Return a factory of constraints for what a request demands, None where it is free."""
+        make = self._demanded(body) or self._forced_call(body, tools)
+        if make is None or not thinking:
+            return make
+        closing = self.format.think[1]
+        return lambda: AfterReasoning(make(), self.tokenizer, closing)
+
+    def _demanded(self, body: SamplingBody) -> Any:
+        """Read response_format, grammar and json_schema."""
+        form, field = body.response_format, "response_format"
+        if body.grammar:
+            return self.grammars.lark(body.grammar, "grammar")
+        if body.json_schema is not None:
+            return self.grammars.json(body.json_schema, "json_schema")
+        kind = form.get("type") if form else "text"
+        if kind == "text":
+            return None
+        if kind == "json_object":
+            schema = form.get("schema")
+            if schema is not None and not isinstance(schema, dict):
+                raise APIError(400, f"{field}.schema: expected a JSON schema", field)
+            return self.grammars.json(schema, field)
+        if kind == "json_schema":
+            wrapper = form.get("json_schema")
+            schema = wrapper.get("schema") if isinstance(wrapper, dict) else None
+            if not isinstance(schema, dict):
+                raise APIError(400, f"{field}.json_schema.schema: expected a JSON schema", field)
+            return self.grammars.json(schema, field)
+        message = f"{field}.type: expected text, json_object or json_schema"
+        raise APIError(400, message, field)
+
+    def _forced_call(self, body: Any, tools: list[str]) -> Any:
+        """Read tool_choice: "required" or a named function force a call."""
+        choice, field = getattr(body, "tool_choice", None), "tool_choice"
+        if isinstance(choice, dict):
+            function = choice.get("function", choice)
+            name = function.get("name") if isinstance(function, dict) else None
+            if name not in tools:
+                raise APIError(400, f"{field}: names no function of tools", field)
+            names = [name]
+        elif choice in (None, "none", "auto"):
+            return None
+        elif choice in ("required", "any"):
+            if not tools:
+                raise APIError(400, f"{field}: required, but there are no tools", field)
+            names = tools
+        else:
+            message = f"{field}: expected none, auto, required or a function"
+            raise APIError(400, message, field)
+        functions = [t["function"] for t in body.tools if t["function"]["name"] in names]
+        return self.grammars.lark(self._call_grammar(functions), "tools")
+
+    def _call_grammar(self, functions: list[dict[str, Any]]) -> str:
+        """Return the Lark grammar of one call in the model's own format."""
+        if self.format.name == "harmony":
+            return self._harmony_grammar(functions)
+        schemas = [
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": f["name"]},
+                    self.format.arguments: f.get("parameters") or {"type": "object"},
+                },
+                "required": ["name", self.format.arguments],
+                "additionalProperties": False,
+            }
+            for f in functions
+        ]
+        schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+        guide = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        body = f"%json {json_text({**schema, 'x-guidance': guide})}"
+        if self.format.bare:
+            return f"start: {body}"
+        (opening, closing), *_ = self.format.calls
+        if self.format.name == "mistral":
+            return f'start: {self._mark(opening)} "[" call "]"\ncall: {body}'
+        marks = self._mark(opening), self._mark(closing)
+        return f'start: {marks[0]} "\\n" call "\\n" {marks[1]}\ncall: {body}'
+
+    def _harmony_grammar(self, functions: list[dict[str, Any]]) -> str:
+        mark, lines = self._mark, []
+        for i, f in enumerate(functions):
+            name = json_text(f"commentary to=functions.{f['name']} ")
+            head = f'{name} {mark("<|constrain|>")} "json"'
+            lines.append(f"c{i}: {head} {mark('<|message|>')} a{i}")
+            lines.append(f"a{i}: %json {json_text(f.get('parameters') or {'type': 'object'})}")
+        calls = " | ".join(f"c{i}" for i in range(len(functions)))
+        return "\n".join([f"start: {mark('<|channel|>')} ({calls})", *lines])
+
+    def _mark(self, text: str) -> str:
+        """Return a mark in Lark: a control token by its id, else its text."""
+        token = self.tokenizer.ids.get(text)
+        if token is not None and self.tokenizer.is_control(token):
+            return f"<[{token}]>"
+        return json_text(text)

@@ -1,0 +1,143 @@
+"""Answers as models write them, cut anywhere: thoughts, content and calls come out the same."""
+
+import json
+import random
+
+import pytest
+
+from ggq.runtime.server.answer import make_parser
+from ggq.runtime.server.formats import GENERIC, HARMONY, HERMES, LLAMA, MISTRAL, choose_format
+
+TOOLS = ("get_weather", "add")
+WEATHER = ("get_weather", {"city": "Bern"})
+ADD = ("add", {"a": 1, "b": [2, {"c": "}"}]})
+CALL = '{"name": "get_weather", "arguments": {"city": "Bern"}}'
+CALL_2 = '{"name": "add", "arguments": {"a": 1, "b": [2, {"c": "}"}]}}'
+CASES = {
+    "plain": (HERMES, "Hello <b>you</b> <tool", ("", "Hello <b>you</b> <tool", [])),
+    "hermes": (HERMES, f"<tool_call>\n{CALL}\n</tool_call>", ("", "", [WEATHER])),
+    "two": (
+        HERMES,
+        f"Sure.\n<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{CALL_2}\n</tool_call>",
+        ("", "Sure.", [WEATHER, ADD]),
+    ),
+    "unclosed": (HERMES, f"<tool_call>\n{CALL}", ("", "", [WEATHER])),
+    "broken json": (
+        HERMES,
+        '<tool_call>{"name": "add", </tool_call> so',
+        ("", '<tool_call>{"name": "add", </tool_call> so', []),
+    ),
+    "unknown tool": (
+        HERMES,
+        '<tool_call>{"name": "rm", "arguments": {}}</tool_call>',
+        ("", '<tool_call>{"name": "rm", "arguments": {}}</tool_call>', []),
+    ),
+    "coder": (
+        HERMES,
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nBern\n</parameter>\n</function>\n"
+        "</tool_call>",
+        ("", "", [WEATHER]),
+    ),
+    "thoughts": (
+        HERMES,
+        f"<think>\nA city.\n</think>\n\nSo:<tool_call>{CALL}</tool_call>",
+        ("A city.", "So:", [WEATHER]),
+    ),
+    "mark in text": (HERMES, "Write <think> and </think>", ("", "Write <think> and </think>", [])),
+    "llama": (
+        LLAMA,
+        '{"name": "get_weather", "parameters": {"city": "Bern"}}',
+        ("", "", [WEATHER]),
+    ),
+    "llama several": (
+        LLAMA,
+        '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Bern"}}; ' + CALL_2,
+        ("", "", [WEATHER, ADD]),
+    ),
+    "llama json": (LLAMA, '{"answer": 42} done', ("", '{"answer": 42} done', [])),
+    "mistral": (MISTRAL, f"[TOOL_CALLS][{CALL}, {CALL_2}]", ("", "", [WEATHER, ADD])),
+    "mistral named": (
+        MISTRAL,
+        '[THINK]Hm.[/THINK][TOOL_CALLS]get_weather[ARGS]{"city": "Bern"}[TOOL_CALLS]add'
+        '[CALL_ID]123456789[ARGS]{"a": 1, "b": [2, {"c": "}"}]}',
+        ("Hm.", "", [WEATHER, ADD]),
+    ),
+    "harmony": (
+        HARMONY,
+        "<|channel|>analysis<|message|>Think < hard.<|end|><|start|>assistant<|channel|>commentary "
+        'to=functions.get_weather <|constrain|>json<|message|>{"city": "Bern"}<|call|>',
+        ("Think < hard.", "", [WEATHER]),
+    ),
+    "harmony final": (
+        HARMONY,
+        "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>final<|message|>"
+        "1 < 2 <| 3<|return|>",
+        ("Easy.", "1 < 2 <| 3", []),
+    ),
+    "harmony recipient in role": (
+        HARMONY,
+        " to=functions.get_weather<|channel|>commentary json<|message|>"
+        '{"city": "Bern"}<|call|>',
+        ("", "", [WEATHER]),
+    ),
+    "generic": (GENERIC, f"\n{CALL}", ("", "", [WEATHER])),
+}  # fmt: skip
+
+
+def parsed(form, pieces, tools=TOOLS, thinking=False):
+    parser = make_parser(form, tools, thinking)
+    deltas = [d for piece in pieces for d in parser.push(piece)] + parser.finish()
+    calls = [d for d in deltas if d.call]
+    assert [d.index for d in calls] == list(range(len(calls)))
+    assert len({d.id for d in calls}) == len(calls)
+    texts = ["".join(d.text for d in deltas if d.kind == kind) for kind in ("reasoning", "content")]
+    return (*texts, [(d.call.name, json.loads(d.call.arguments)) for d in calls])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers_cut_anywhere(name):
+    form, text, expected = CASES[name]
+    assert parsed(form, [text]) == expected
+    assert parsed(form, text) == expected  # a character at a time
+    rng = random.Random(name)
+    for _ in range(30):
+        cuts = sorted(rng.sample(range(len(text)), 4))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        assert parsed(form, pieces) == expected
+
+
+def test_without_tools_calls_are_text():
+    text = f"<tool_call>{CALL}</tool_call>"
+    assert parsed(HERMES, [text], tools=()) == ("", text, [])
+    assert parsed(LLAMA, [CALL], tools=()) == ("", CALL, [])
+
+
+def test_thoughts_that_the_prompt_opened():
+    assert parsed(HERMES, "hm\n</think>\n\nYes.", thinking=True) == ("hm\n".strip(), "Yes.", [])
+    assert parsed(HERMES, "never closed", thinking=True) == ("never closed", "", [])
+
+
+def test_text_flows_while_it_comes():
+    parser = make_parser(HERMES, TOOLS)
+    assert [d.text for d in parser.push("Hello ")] == ["Hello"]
+    assert [d.text for d in parser.push("you <")] == [" you"]
+    assert [d.text for d in parser.push("b>")] == [" <b>"]
+    free = make_parser(HERMES)
+    assert [d.text for d in free.push("Hello ")] == ["Hello"]
+    assert [d.text for d in free.push("you \n<tool_call>")] == [" you \n<tool_call>"]
+
+
+def test_format_of_a_model(shared_dir):
+    expected = {
+        "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": "hermes",
+        "Qwen-Qwen2.5-7B-Instruct": "hermes",
+        "Qwen3.5-4B": "hermes",
+        "meta-llama-Llama-3.3-70B-Instruct": "llama",
+        "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
+        "openai-gpt-oss-120b": "harmony",
+        "google-gemma-2-2b-it": "generic",
+    }
+    tokens = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}
+    for name, form in expected.items():
+        source = (shared_dir / "templates" / f"{name}.jinja").read_text()
+        assert choose_format(source, tokens.get(form, set())).name == form, name
