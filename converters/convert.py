@@ -22,7 +22,7 @@ from ggq.converters import general
 from ggq.converters.checkpoint import Checkpoint, fetch
 from ggq.converters.encode import Job, encode_all
 from ggq.converters.imatrix import Imatrix, read_imatrix
-from ggq.converters.names import NameParts, file_name
+from ggq.converters.names import NameParts, file_name, model_id
 from ggq.converters.sources import SourceTensor, gguf_tensors, hf_tensors
 from ggq.errors import ModelError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
@@ -267,7 +267,7 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
     counts = Counter(t for _, t in job.plan.types)
     values = {
         "version": ggq.__version__,
-        "source": path.resolve().name,
+        "source": model_id(path),
         "source_types": _listed(Counter(t.type_name for t in job.tensors.values())),
         "types": _listed(counts),
     }

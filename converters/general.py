@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ggq.converters.checkpoint import read_json
-from ggq.converters.names import NameParts, name_parts, size_label, title
+from ggq.converters.names import NameParts, model_id, name_parts, size_label, title
 from ggq.gguf import spec
 
 __all__ = ["Item", "card_text", "general_items", "model_parts", "read_card"]
@@ -56,8 +56,8 @@ def model_parts(folder: Path, config: Mapping[str, Any], shapes: Iterable[Any]) 
     found = {k: _said(card, k) for k in asdict(NameParts())}
     path = config.get("_name_or_path")
     ids = [path] if isinstance(path, str) and path and path.count("/") <= 1 else []
-    for model_id in [*ids, folder.resolve().name]:
-        for key, value in asdict(name_parts(model_id, total)).items():
+    for given in [*ids, model_id(folder)]:
+        for key, value in asdict(name_parts(given, total)).items():
             if found[key] is None and value is not None:
                 found[key] = title(value) if key in ("name", "organization") else value
     found["size_label"] = found["size_label"] or size_label(total, shared, per_expert, n_expert)
@@ -139,8 +139,8 @@ def _card_items(card: Mapping[str, Any]) -> list[Item]:
 def _sources(card: Mapping[str, Any], kind: str, ids: list[str]) -> list[Item]:
     """Return the keys that name base models or data sets, given as repository ids."""
     items = [Item(f"general.{kind}.count", len(ids), spec.U32)] if ids else []
-    for i, model_id in enumerate(ids):
-        parts = name_parts(re.sub(r"^https?://huggingface.co/", "", model_id))
+    for i, given in enumerate(ids):
+        parts = name_parts(re.sub(r"^https?://huggingface.co/", "", given))
         values = {
             "name": parts.name and title(parts.name),
             "version": parts.version,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["NameParts", "file_name", "name_parts", "size_label", "title"]
+__all__ = ["NameParts", "file_name", "model_id", "name_parts", "size_label", "title"]
 
 VERSION = re.compile(r"(v|iter)?\d+([.]\d+)*", re.I)
 ENCODING = re.compile(r"i?q\d(_\w)*|b?fp?(16|32)", re.I)
@@ -34,6 +35,15 @@ def title(name: str) -> str:
     words = name.strip().replace("-", " ").split()
     plain = re.compile(r"(v\d+(?:\.\d+)*|\d.*)")
     return " ".join(w.title() if w.islower() and not plain.fullmatch(w) else w for w in words)
+
+
+def model_id(path: Path) -> str:
+    """Return the repository id of a folder in the hub's cache, else the path's own last part."""
+    path = path.resolve()
+    repo = path.parent.parent.name
+    if path.parent.name == "snapshots" and repo.startswith("models--"):
+        return repo.removeprefix("models--").replace("--", "/", 1)
+    return path.name
 
 
 def size_label(n_params: int, n_shared: int = 0, n_per_expert: int = 0, n_expert: int = 0) -> str:

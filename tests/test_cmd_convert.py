@@ -78,6 +78,16 @@ def test_sizes_as_people_write_them():
         parse_size("lots")
 
 
+def test_a_folder_of_the_hub_cache_is_called_by_its_repository(tmp_path):
+    cache = tmp_path / "models--some-org--Tiny-1B-chat" / "snapshots" / "0123abc"
+    folder = make_hf(cache, **SMALL)
+    (path,) = convert(folder, tmp_path / "x.gguf", "F16")
+    with open_gguf(path) as file:
+        assert file.metadata["ggq.source"] == "some-org/Tiny-1B-chat"
+        assert file.metadata["general.name"] == "Tiny 1B Chat"
+        assert file.metadata["general.organization"] == "Some Org"
+
+
 def test_names_and_sizes():
     parts = name_parts("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400)
     assert (parts.organization, parts.basename) == ("meta-llama", "Llama-3.2")

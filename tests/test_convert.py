@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filediff import differences
 from golden_models import FILE_TYPES, NEED_IMATRIX, build, make_imatrix
 from hfmaker import LLAMA, make_hf, shapes_of
 
@@ -19,9 +20,6 @@ from ggq.converters.imatrix import Imatrix
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import spec
 from ggq.quants.mixtures import MixtureOptions
-
-sys.path.insert(0, str(Path(__file__).parent / "tools"))
-import oracle
 
 _open_files = contextlib.ExitStack()
 
@@ -39,13 +37,6 @@ def close_files():
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "convert.json").read_text())
 OURS = ("ggq.", "tokenizer.")
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 
 
 def small(**more):
@@ -95,61 +86,6 @@ def test_keys_are_those_of_the_converter(golden):
     for key, (kind, value) in want["keys"].items():
         right = np.float32(found[key][1]) if kind == spec.F32 else found[key][1]
         assert (key, right) == (key, value)
-
-
-ORACLE_CASES = {
-    "spm-tied-bf16": {"tokenizer": "spm", "tie_word_embeddings": True, "dtype": "BF16"},
-    "llama3-rope": {"rope_scaling": LLAMA3, "dtype": "BF16"},
-    "mistral-head-dim": {
-        "architectures": ["MistralForCausalLM"],
-        "model_type": "mistral",
-        "head_dim": 32,
-        "dtype": "F16",
-        "tokenizer": "spm",
-    },
-    "biases-sharded": {"attention_bias": True, "mlp_bias": True, "shards": 2},
-}
-
-
-@pytest.mark.parametrize("case", ORACLE_CASES)
-def test_every_tensor_and_key_equals_convert_hf_to_gguf(tmp_path, case):
-    pytest.importorskip("transformers")
-    settings = ORACLE_CASES[case]
-    folder = make_hf(tmp_path / "hf", **small(**settings))
-    pre = None if settings.get("tokenizer") == "spm" else "gpt-2"
-    try:
-        want = open_gguf(oracle.convert_hf(folder, tmp_path / "want.gguf", "f32", pre))
-    except oracle.OracleMissing as missing:
-        pytest.skip(str(missing))
-    (path,) = convert(folder, tmp_path / "got.gguf", "F32")
-    assert differences(open_gguf(path), want) == []
-
-
-def differences(got, want):
-    """Return what differs between two files, provenance keys excepted."""
-    found = []
-    for key in sorted({*got.metadata, *want.metadata}):
-        if not key.startswith("ggq."):
-            sides = [
-                (f.value_type(key), plain(f.metadata[key]))
-                for f in (got, want)
-                if key in f.metadata
-            ]
-            if len(sides) < 2 or sides[0] != sides[1]:
-                found.append(key)
-    for name in sorted({*got.tensors, *want.tensors}):
-        infos = [f.tensors.get(name) for f in (got, want)]
-        if (
-            None in infos
-            or infos[0].shape != infos[1].shape
-            or infos[0].type_id != infos[1].type_id
-        ) or not np.array_equal(got.data(name), want.data(name)):
-            found.append(name)
-    return found
-
-
-def plain(value):
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def test_via_f16_equals_the_two_step_route(tmp_path):
