@@ -12,11 +12,13 @@ import difflib
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
+from ggq.models.missing import missing_piece
 
 __all__ = ["all_architectures", "for_hf", "get"]
 
@@ -37,11 +39,14 @@ def all_architectures() -> list[Architecture]:
     return list(_registry().values())
 
 
-def get(name: str) -> Architecture:
-    """Return the architecture that GGUF files call ``name``; ModelError names the nearest one."""
+def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
+    """Return the architecture that GGUF files call ``name``.
+
+    ModelError names the nearest one and, from the file's ``metadata``, what is missing.
+    """
     if isinstance(name, str) and name in _registry():
         return _registry()[name]
-    raise ModelError(_unsupported(name, list(_registry())))
+    raise ModelError(_unsupported(name, list(_registry()), metadata))
 
 
 def for_hf(config: Mapping[str, Any]) -> Architecture:
@@ -56,10 +61,17 @@ def for_hf(config: Mapping[str, Any]) -> Architecture:
             if config.get("model_type") == arch.hf_model_type:
                 return arch
     known = [c for a in _registry().values() for c in a.hf_classes]
-    raise ModelError(_unsupported(names[0] if names else config.get("model_type"), known))
+    raise ModelError(_unsupported(names[0] if names else config.get("model_type"), known, config))
 
 
-def _unsupported(name: object, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+def _unsupported(name: object, known: list[str], facts: Mapping[str, Any] | None) -> str:
+    stems = {_stem(k): k for k in reversed(known)}
+    nearest = stems[difflib.get_close_matches(_stem(name), stems, n=1, cutoff=0.0)[0]]
     what = f"architecture {printable(repr(name))} is not supported"
-    return f"{what}; the nearest supported one is {nearest[0]}"
+    lacks = f"; missing: {missing_piece(facts)}" if facts else ""
+    return f"{what}; the nearest supported one is {nearest}{lacks}"
+
+
+def _stem(name: object) -> str:
+    """Return what tells architectures apart in a name: no suffix that most classes share."""
+    return re.split("For(Causal|Conditional)|LMHead", str(name)[:100])[0].lower()

@@ -13,6 +13,8 @@ import pytest
 from floats import distance
 from hfmaker import make_bpe
 
+from tools.architecture_table import ROOT, updated
+
 from ggq import models
 from ggq.converters.checkpoint import Checkpoint
 from ggq.converters.convert import convert
@@ -296,6 +298,11 @@ def log_softmax(x):
 
 def test_every_architecture_has_a_tiny_model():
     assert {t.arch for t in TINY} == {a.name for a in models.all_architectures()}
+
+
+def test_readme_table_is_in_step():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert updated(text) == text, "run python tests/tools/architecture_table.py"
 
 
 def test_config_alone_names_the_architecture(made):

@@ -1,0 +1,39 @@
+"""Writes the README's table of architectures from the registry and the tests' tiny models.
+
+``python tests/tools/architecture_table.py`` replaces what stands between the two markers.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START, END = "<!-- architectures: make table -->", "<!-- end of architectures -->"
+
+
+def table():
+    """Return the table as Markdown lines: what converts, runs, and what it was tested against."""
+    from test_architectures import TINY
+
+    from ggq import models
+
+    lines = ["| architecture | Hugging Face classes | convert | run | tested against |"]
+    lines.append("|---|---|---|---|---|")
+    for arch in models.all_architectures():
+        mine = [t for t in TINY if t.arch == arch.name]
+        oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
+        classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
+        row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def updated(text):
+    """Return the README's text with the table between the markers."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "tests"))
+    readme = ROOT / "README.md"
+    readme.write_text(updated(readme.read_text(encoding="utf-8")), encoding="utf-8")
