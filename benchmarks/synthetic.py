@@ -91,7 +91,9 @@ def _write_tensors(writer, shapes, file_type, layers, heads, kv_heads) -> None:
     class Shape:
         arch, n_layer, n_head, n_head_kv, n_expert = "llama", layers, heads, kv_heads, 0
 
-    listed = [PlanTensor(name, dims, "F32" if len(dims) == 1 else "F16") for name, dims in shapes.items()]
+    listed = [
+        PlanTensor(name, dims, "F32" if len(dims) == 1 else "F16") for name, dims in shapes.items()
+    ]
     types = plan_types(listed, Shape(), file_type)
     for name, type_name in types:
         writer.add_tensor(name, shapes[name], quants.get(type_name).ggml_id)

@@ -1,7 +1,8 @@
 """The one place where numba is configured: instruction set, cache folder, compile options.
 
-Import numba through this module only (``from ggq.jit import njit, kernel``): the processor name, the
-feature list and the cache folder have to be set before numba is first imported. It knows no kernel.
+Import numba through this module only (``from ggq.jit import njit, kernel``): the processor name,
+the feature list and the cache folder have to be set before numba is first imported. It knows no
+kernel.
 """
 
 import hashlib
@@ -73,7 +74,7 @@ ISA = _choose_isa()
 
 
 def _configure_target() -> str:
-    """Pin LLVM's processor and features when an instruction set is forced; return their identity."""
+    """Pin LLVM's processor and features if an instruction set is forced; return their identity."""
     import llvmlite.binding as llvm
 
     if os.environ.get("GGQ_ISA") and _FORCED[ISA] is not None:
@@ -87,7 +88,7 @@ def _configure_target() -> str:
 
 
 def _source_hash() -> str:
-    """Hash every source that kernels are made of: numba's own key sees only the kernel's own file."""
+    """Hash every source that kernels are made of: numba's key sees only the kernel's own file."""
     root = Path(__file__).resolve().parent
     sources = [root / "jit.py", *root.glob("simd/*.py"), *root.glob("quants/**/*.py")]
     sources += [*root.glob("runtime/ops/*/numba.py"), *root.glob("runtime/kernels/*.py")]
@@ -98,7 +99,7 @@ def _source_hash() -> str:
 
 
 def _private_folder(path: Path) -> Path:
-    """Create ``path`` for this user alone; cache files are pickles, so nobody else may write there."""
+    """Create ``path`` for this user alone: cache files are pickles, nobody else may write there."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.name == "posix":
@@ -109,7 +110,8 @@ def _private_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="ggq-jit-"))  # private and new: slower start, still safe
+        # private and new: slower start, still safe
+        return Path(tempfile.mkdtemp(prefix="ggq-jit-"))
     return path
 
 

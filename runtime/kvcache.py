@@ -45,6 +45,7 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
+        """Return the bytes of all pages of all layers, used or not."""
         return sum(a.nbytes for a in (*self.keys, *self.values))
 
     @property
@@ -72,6 +73,7 @@ class KVCache:
             self._free.append(page)
 
     def is_shared(self, page: int) -> bool:
+        """Return whether more than one sequence uses a page."""
         return bool(self._users[page] > 1)
 
     def copy(self, page: int) -> int:
@@ -133,4 +135,5 @@ class Sequence:
 
     @property
     def table_address(self) -> int:
+        """Return the address of the page table (int64 page numbers), for kernels."""
         return self.table.ctypes.data

@@ -40,6 +40,7 @@ class Session:
 
     @property
     def n_ctx(self) -> int:
+        """Return the positions that the cache has room for."""
         return self._model.n_ctx
 
     def close(self) -> None:

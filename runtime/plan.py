@@ -85,6 +85,7 @@ class Plan:
 
     @property
     def n_rows(self) -> int:
+        """Return the number of rows of the table."""
         return len(self.labels)
 
 
@@ -95,7 +96,8 @@ class Recorder:
         self.max_tokens = max_tokens
         self.state = state
         self._rows: list[_Row] = []
-        self._level_of: dict[int, int] = {}  # id of a buffer or resource -> level of its last writer
+        # id of a buffer or resource -> level of its last writer
+        self._level_of: dict[int, int] = {}
         self._readers: dict[int, int] = {}  # -> highest level that reads it
 
     def buffer(self, stride: int, slot: int = TOKENS) -> Buffer:
@@ -116,7 +118,8 @@ class Recorder:
     ) -> None:
         """Append a kernel call over ``items`` times state[slot] items.
 
-        ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's cache).
+        ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's
+        cache).
         """
         level = 0
         for item in reads:

@@ -22,10 +22,12 @@ class Tensor:
 
     @property
     def address(self) -> int:
+        """Return the address of the first block, for kernels."""
         return self.raw.ctypes.data
 
     @property
     def row_bytes(self) -> int:
+        """Return the bytes of one row of blocks."""
         return self.raw.shape[1]
 
     def dequantized(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What a block type is: its layout, how rows become blocks and back, and the kernels that read it.
 
-``quantize = pack(encode(fit))``: *fit* chooses scales, *encode* chooses codes, *pack* makes bytes; a
-pre-pass may replace any of the three. It knows no type by name and nothing about files or models.
+``quantize = pack(encode(fit))``: *fit* chooses scales, *encode* chooses codes, *pack* makes bytes;
+a pre-pass may replace any of the three. It knows no type by name and nothing about files or models.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,8 @@ Params = dict[str, np.ndarray]
 class Grid:
     """The values a row can take once its scales are fixed: ``scale * code - offset``.
 
-    ``scale`` and ``offset`` are float32 of shape (rows, n), ``levels`` the number of codes (0 .. levels-1).
+    ``scale`` and ``offset`` are float32 of shape (rows, n), ``levels`` is the number of codes
+    (0 .. levels-1).
     """
 
     scale: np.ndarray
@@ -71,7 +72,7 @@ class QuantType(ABC):
         """Return the blocks that ggml's quantize_chunk would write, byte for byte."""
 
     def matmul(self) -> "Kernels":
-        """Return the kernels that multiply this type's rows: ggq.quants.kernels' file of its name."""
+        """Return the kernels for this type's rows: ggq.quants.kernels' file of its name."""
         try:
             module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
         except ModuleNotFoundError:
@@ -110,6 +111,7 @@ class BlockType(QuantType):
         return self.grid(params).values(codes)
 
     def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+        """Return pack(encode(fit)): the blocks that ggml would write, byte for byte."""
         params = self.fit(x, importance)
         return self.pack(params, self.encode(x, params))
 
@@ -118,9 +120,9 @@ class BlockType(QuantType):
 class Kernels:
     """The kernels of a type, compiled when asked for, and how they take activations.
 
-    ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile unpacked
-    once and used for all tokens; ``rows()`` decodes rows by number. All have jit.KERNEL_SIGNATURE;
-    ``activations`` is "f32" or "q8".
+    ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile
+    unpacked once and used for all tokens; ``rows()`` decodes rows by number. All have
+    jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
     """
 
     few: Callable[[], Any]

@@ -11,6 +11,7 @@ class BF16(QuantType):
     name, ggml_id, block_size, block_bytes = "BF16", 30, 1, 2
 
     def dequantize(self, blocks):
+        """Return the values widened to float32, exactly: the lower 16 bits are zero."""
         wide = np.ascontiguousarray(blocks).view("<u2").astype(np.uint32) << np.uint32(16)
         return wide.view(np.float32)
 
@@ -24,9 +25,12 @@ class BF16(QuantType):
         return result.astype("<u2").view(np.uint8)
 
     def matmul(self) -> Kernels:
+        """Return the kernels for bfloat rows, which take float32 activations."""
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.bf16_few, float_rows.bf16_many, float_rows.bf16_rows, activations="f32")
+        return Kernels(
+            float_rows.bf16_few, float_rows.bf16_many, float_rows.bf16_rows, activations="f32"
+        )
 
 
 TYPE = BF16()

@@ -11,16 +11,21 @@ class F16(QuantType):
     name, ggml_id, block_size, block_bytes = "F16", 1, 1, 2
 
     def dequantize(self, blocks):
+        """Return the halves widened to float32, exactly."""
         return np.ascontiguousarray(blocks).view("<f2").astype(np.float32)
 
     def quantize(self, x, importance=None):
+        """Round half to even; importance has nothing to steer (ggml_fp32_to_fp16_row)."""
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float32).astype("<f2").view(np.uint8)
 
     def matmul(self) -> Kernels:
+        """Return the kernels for half rows, which take float32 activations."""
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.f16_few, float_rows.f16_many, float_rows.f16_rows, activations="f32")
+        return Kernels(
+            float_rows.f16_few, float_rows.f16_many, float_rows.f16_rows, activations="f32"
+        )
 
 
 TYPE = F16()

@@ -11,15 +11,20 @@ class F32(QuantType):
     name, ggml_id, block_size, block_bytes = "F32", 0, 1, 4
 
     def dequantize(self, blocks):
+        """Return the rows' bytes seen as float32, without a copy where they are contiguous."""
         return np.ascontiguousarray(blocks).view("<f4")
 
     def quantize(self, x, importance=None):
+        """Return the bytes of float32 rows; importance has nothing to steer."""
         return np.ascontiguousarray(x, "<f4").view(np.uint8)
 
     def matmul(self) -> Kernels:
+        """Return the kernels for float rows, which take float32 activations."""
         from ggq.quants.kernels import float_rows
 
-        return Kernels(float_rows.f32_few, float_rows.f32_many, float_rows.f32_rows, activations="f32")
+        return Kernels(
+            float_rows.f32_few, float_rows.f32_many, float_rows.f32_rows, activations="f32"
+        )
 
 
 TYPE = F32()

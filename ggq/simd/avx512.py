@@ -22,7 +22,9 @@ def _vpdpbusd(builder, acc, unsigned, signed):
 def dot4(builder, acc, unsigned, signed, wide):
     """Emit acc + sums of four u8 x i8 products; exact for every u8."""
     lanes = min(16, max(4, acc.type.count))
-    return by_pieces(builder, lambda a, u, s: _vpdpbusd(builder, a, u, s), lanes, acc, unsigned, signed)
+    return by_pieces(
+        builder, lambda a, u, s: _vpdpbusd(builder, a, u, s), lanes, acc, unsigned, signed
+    )
 
 
 def lookup16(builder, table, index):

@@ -1,6 +1,7 @@
 """The chosen instruction set's few special operations.
 
-Each set is one small file with the same functions. It emits LLVM for already typed values and knows neither numba's typing nor any kernel.
+Each set is one small file with the same functions. It emits LLVM for already typed values and knows
+neither numba's typing nor any kernel.
 """
 
 from importlib import import_module

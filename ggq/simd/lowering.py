@@ -73,7 +73,5 @@ def select_lookup16(builder, table, index):
         mask = builder.icmp_unsigned(
             "!=", builder.and_(index, splat(kind, 1 << bit)), splat(kind, 0)
         )
-        level = [
-            builder.select(mask, b, a) for a, b in zip(level[::2], level[1::2], strict=True)
-        ]
+        level = [builder.select(mask, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
     return level[0]

@@ -1,4 +1,4 @@
-"""Transposes between 16 rows in memory and 16 consecutive vectors: one row per lane and back.
+"""Transposes in memory: rows at any 16 addresses to one row per lane and back, square matrices.
 
 It knows addresses and element kinds only; a kernel uses it to put one block in each lane.
 """
@@ -7,6 +7,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from ggq.simd.memory import pointer
 from ggq.simd.types import cast_type
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -33,15 +34,11 @@ def _transposed(builder, rows):
     return rows
 
 
-def _memory(builder, address, kind):
-    return builder.inttoptr(address, kind.as_pointer())
-
-
 def _row_addresses(builder, table, offset, count):
     """Emit ``table[i] + offset`` for the int64 addresses at ``table``."""
     for i in range(count):
         slot = builder.add(table, ir.Constant(_I64, 8 * i))
-        yield builder.add(builder.load(_memory(builder, slot, _I64)), offset)
+        yield builder.add(builder.load(pointer(builder, slot, _I64)), offset)
 
 
 def _consecutive(builder, address, vector):
@@ -51,14 +48,20 @@ def _consecutive(builder, address, vector):
         yield builder.add(address, ir.Constant(_I64, size * i))
 
 
+def _strided(builder, start, step):
+    """Emit the addresses of 16 rows ``step`` bytes apart."""
+    for i in range(16):
+        yield builder.add(start, builder.mul(step, ir.Constant(step.type, i)))
+
+
 def _move(builder, kind, sources, targets):
     rows = []
     for address in sources:
-        row = builder.load(_memory(builder, address, kind))
+        row = builder.load(pointer(builder, address, kind))
         row.align = 1
         rows.append(row)
     for address, row in zip(targets, _transposed(builder, rows), strict=True):
-        builder.store(row, _memory(builder, address, kind)).align = 1
+        builder.store(row, pointer(builder, address, kind)).align = 1
 
 
 @intrinsic
@@ -91,3 +94,15 @@ def scatter_rows(typingctx, source, table, offset, kind):
         return context.get_dummy_value()
 
     return types.void(source, table, offset, kind), codegen
+
+
+@intrinsic
+def transpose16(typingctx, source, source_stride, target, target_stride):
+    """Transpose a 16 x 16 matrix of 32-bit elements from memory to memory; strides in bytes."""
+
+    def codegen(context, builder, sig, args):
+        sources, targets = _strided(builder, *args[:2]), _strided(builder, *args[2:])
+        _move(builder, ir.VectorType(_I32, 16), sources, targets)
+        return context.get_dummy_value()
+
+    return types.void(source, source_stride, target, target_stride), codegen

@@ -23,6 +23,17 @@ _ELEMENTS = {
     "f16": ir.HalfType(),
     "f32": ir.FloatType(),
 }
+_SCALARS = {  # halves are moved and widened only: numba's CPU target has no scalar of theirs
+    "i1": types.boolean,
+    "i8": types.int8,
+    "u8": types.uint8,
+    "i16": types.int16,
+    "u16": types.uint16,
+    "i32": types.int32,
+    "u32": types.uint32,
+    "i64": types.int64,
+    "f32": types.float32,
+}
 
 
 class Vector(types.Type):
@@ -35,15 +46,23 @@ class Vector(types.Type):
 
     @property
     def key(self):
+        """Return what numba tells types apart by."""
         return self.name
 
     @property
     def is_float(self) -> bool:
+        """Return whether lanes are floats."""
         return self.element[0] == "f"
 
     @property
     def is_signed(self) -> bool:
+        """Return whether lanes are compared, widened and shifted as signed numbers."""
         return self.element[0] != "u"
+
+    @property
+    def scalar(self):
+        """Return the numba type of one lane."""
+        return _SCALARS[self.element]
 
     def with_element(self, element: str) -> "Vector":
         """Return the type with as many lanes of another element."""

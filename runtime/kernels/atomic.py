@@ -8,8 +8,6 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from ggq.jit import njit
-
 _I64 = ir.IntType(64)
 
 
@@ -158,7 +156,6 @@ __all__ = [
     "call_kernel",
     "call_plain",
     "compare_exchange",
-    "njit",
     "pause",
     "system_calls",
 ]

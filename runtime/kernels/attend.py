@@ -1,8 +1,8 @@
 """Causal attention over a paged cache with an online softmax: a page of 64 positions at a time.
 
 Four queries that share a key-value head are worked on together, so that a key or value is read and
-widened once for them (arXiv 2305.13245); running maximum and sum as in arXiv 2205.14135. It knows no
-plan; how cached elements are loaded is handed in.
+widened once for them (arXiv 2305.13245); running maximum and sum as in arXiv 2205.14135. It knows
+no plan; how cached elements are loaded is handed in.
 """
 
 from numba import float32, int64
@@ -55,8 +55,10 @@ def _scores4(keys, q0, q1, q2, q3, head, size, out, vector):
         at = keys + 32 * part * size
         for i in range(head):
             k0, k1 = vector(at), vector(at + 16 * size)
-            a, b = splat(load(q0 + 4 * i, float32), f32x16), splat(load(q1 + 4 * i, float32), f32x16)
-            c, d = splat(load(q2 + 4 * i, float32), f32x16), splat(load(q3 + 4 * i, float32), f32x16)
+            a = splat(load(q0 + 4 * i, float32), f32x16)
+            b = splat(load(q1 + 4 * i, float32), f32x16)
+            c = splat(load(q2 + 4 * i, float32), f32x16)
+            d = splat(load(q3 + 4 * i, float32), f32x16)
             a0, a1, b0, b1 = fma(a, k0, a0), fma(a, k1, a1), fma(b, k0, b0), fma(b, k1, b1)
             c0, c1, d0, d1 = fma(c, k0, c0), fma(c, k1, c1), fma(d, k0, d0), fma(d, k1, d1)
             at += PAGE * size
@@ -91,7 +93,7 @@ def _prepare(scores, j, args, first, start, end):
 
 @njit
 def _soften(scores, args, first, start, end, state):
-    """Turn one query's 64 scores into weights; update (maximum, sum) at ``state``; return the decay."""
+    """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay."""
     s0, m0 = _prepare(scores, 0, args, first, start, end)
     s1, m1 = _prepare(scores, 1, args, first, start, end)
     s2, m2 = _prepare(scores, 2, args, first, start, end)
@@ -113,7 +115,7 @@ def _soften(scores, args, first, start, end, state):
 
 @njit
 def _mix4(values, weights, first, last, sums, width, decays, size, vector):
-    """Decay four running outputs [4][MAX_HEAD] and add the weighted values of positions first..last."""
+    """Decay four running outputs [4][MAX_HEAD]; add weighted values of positions first..last."""
     for column in range(0, width, 32):
         wide = column + 16 < width
         at = sums + 4 * column
@@ -121,7 +123,8 @@ def _mix4(values, weights, first, last, sums, width, decays, size, vector):
         a0, b0 = load(at, f32x16) * d0, load(at + 4 * MAX_HEAD, f32x16) * d1
         c0, e0 = load(at + 8 * MAX_HEAD, f32x16) * d2, load(at + 12 * MAX_HEAD, f32x16) * d3
         a1, b1 = load(at + 64, f32x16) * d0, load(at + 4 * MAX_HEAD + 64, f32x16) * d1
-        c1, e1 = load(at + 8 * MAX_HEAD + 64, f32x16) * d2, load(at + 12 * MAX_HEAD + 64, f32x16) * d3
+        c1 = load(at + 8 * MAX_HEAD + 64, f32x16) * d2
+        e1 = load(at + 12 * MAX_HEAD + 64, f32x16) * d3
         for j in range(first, last):
             row = values + (j * width + column) * size
             v0 = vector(row)
@@ -161,7 +164,7 @@ def _window_start(args, position):
 
 @njit
 def _write(args, out, head, sums, state):
-    """Divide by the sum of weights (with the head's sink, arXiv 2309.17453) and store the output."""
+    """Divide by the sum of weights (with the head's sink, arXiv 2309.17453); store the output."""
     top, total = load(state, float32), load(state + 4, float32)
     sinks, keep = _word(args, SINKS), float32(1)
     if sinks:
@@ -197,9 +200,18 @@ def _four(args, segment, kv, index, count, scratch, size, vector):
         _scores4(keys, q0, q1, q2, q3, head, size, scores, vector)
         decays = (
             splat(_soften(scores, args, first, _window_start(args, p0), p0 + 1, state), f32x16),
-            splat(_soften(scores + 256, args, first, _window_start(args, p1), p1 + 1, state + 8), f32x16),
-            splat(_soften(scores + 512, args, first, _window_start(args, p2), p2 + 1, state + 16), f32x16),
-            splat(_soften(scores + 768, args, first, _window_start(args, p3), p3 + 1, state + 24), f32x16),
+            splat(
+                _soften(scores + 256, args, first, _window_start(args, p1), p1 + 1, state + 8),
+                f32x16,
+            ),
+            splat(
+                _soften(scores + 512, args, first, _window_start(args, p2), p2 + 1, state + 16),
+                f32x16,
+            ),
+            splat(
+                _soften(scores + 768, args, first, _window_start(args, p3), p3 + 1, state + 24),
+                f32x16,
+            ),
         )
         low, high = max(int64(0), begin - first), min(int64(PAGE), p3 + 1 - first)
         _mix4(values, scores, low, high, sums, width, decays, size, vector)

@@ -16,7 +16,11 @@ KEYS, VALUES, SEGMENTS = 56, 64, 72
 @njit
 def store_new(args, first, last, size, put):
     """Store the keys and values of segments; ``put(address, value)`` narrows a float32."""
-    n_kv, head, width = load(args + N_KV, int64), load(args + HEAD, int64), load(args + HEAD_V, int64)
+    n_kv, head, width = (
+        load(args + N_KV, int64),
+        load(args + HEAD, int64),
+        load(args + HEAD_V, int64),
+    )
     for item in range(first, last):
         segment = load(args + SEGMENTS, int64) + SEGMENT_BYTES * item
         table = load(segment + PAGE_TABLE, int64)

@@ -1,8 +1,9 @@
 """Dot products on native blocks for a few tokens: the skeleton that all block types share.
 
 A type brings ``unpack(address)``, which reads 256 weights and returns four u8x64 code vectors in
-column order, the scales and the minimums as float32 vectors (f32x8: one lane per 32 columns, f32x16:
-one per 16), so that a weight is ``scale * code - minimum``. It knows neither threads nor plans.
+column order, the scales and the minimums as float32 vectors (f32x8: one lane per 32 columns,
+f32x16: one per 16), so that a weight is ``scale * code - minimum``. It knows neither threads nor
+plans.
 """
 
 from numba import float32, int64, uint16
@@ -93,7 +94,9 @@ def _accumulate(unpacked, token, n, block, dot, sums):
     first = fma(convert(dot(none, c0, load(codes, i8x64)), f32x16), spread(scales, 0), first)
     second = fma(convert(dot(none, c1, load(codes + 64, i8x64)), f32x16), spread(scales, 1), second)
     first = fma(convert(dot(none, c2, load(codes + 128, i8x64)), f32x16), spread(scales, 2), first)
-    second = fma(convert(dot(none, c3, load(codes + 192, i8x64)), f32x16), spread(scales, 3), second)
+    second = fma(
+        convert(dot(none, c3, load(codes + 192, i8x64)), f32x16), spread(scales, 3), second
+    )
     return first, second, low
 
 

@@ -10,7 +10,11 @@ from ggq.simd import f32x16, load, store
 def _builder():
     def add_kernel(args, first, last):
         a, b, stride = load(args, int64), load(args + 8, int64), load(args + 16, int64)
-        out, out_stride, width = load(args + 24, int64), load(args + 32, int64), load(args + 40, int64)
+        out, out_stride, width = (
+            load(args + 24, int64),
+            load(args + 32, int64),
+            load(args + 40, int64),
+        )
         for item in range(first, last):
             at = item * stride
             for i in range(0, 4 * width, 64):

@@ -11,7 +11,11 @@ from ggq.simd import f32x16, load, store
 def _builder():
     def gather_kernel(args, first, last):
         x, stride, ids = load(args, int64), load(args + 8, int64), load(args + 16, int64)
-        out, out_stride, width = load(args + 24, int64), load(args + 32, int64), load(args + 40, int64)
+        out, out_stride, width = (
+            load(args + 24, int64),
+            load(args + 32, int64),
+            load(args + 40, int64),
+        )
         for item in range(first, last):
             at = x + load(ids + 8 * item, int64) * stride
             for i in range(0, 4 * width, 64):

@@ -54,7 +54,13 @@ def _normalize(x, out, gain, width, kind, eps):
 @njit
 def _arguments(args):
     eps = load(args + 32, float32)
-    return load(args, int64), load(args + 8, int64), load(args + 16, int64), load(args + 24, int64), eps
+    return (
+        load(args, int64),
+        load(args + 8, int64),
+        load(args + 16, int64),
+        load(args + 24, int64),
+        eps,
+    )
 
 
 def _floats():

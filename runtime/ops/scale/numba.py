@@ -10,7 +10,11 @@ from ggq.simd import f32x16, load, splat, store
 def _builder():
     def scale_kernel(args, first, last):
         x, stride = load(args, int64), load(args + 16, int64)
-        out, out_stride, width = load(args + 24, int64), load(args + 32, int64), load(args + 40, int64)
+        out, out_stride, width = (
+            load(args + 24, int64),
+            load(args + 32, int64),
+            load(args + 40, int64),
+        )
         factor = splat(load(args + 48, float32), f32x16)
         for item in range(first, last):
             for i in range(0, 4 * width, 64):

@@ -11,7 +11,11 @@ from ggq.simd.math import tanh
 def _builder():
     def softcap_kernel(args, first, last):
         x, stride = load(args, int64), load(args + 16, int64)
-        out, out_stride, width = load(args + 24, int64), load(args + 32, int64), load(args + 40, int64)
+        out, out_stride, width = (
+            load(args + 24, int64),
+            load(args + 32, int64),
+            load(args + 40, int64),
+        )
         cap = splat(load(args + 48, float32), f32x16)
         for item in range(first, last):
             for i in range(0, 4 * width, 64):
