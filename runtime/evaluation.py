@@ -131,7 +131,7 @@ def summary(rows: np.ndarray) -> Comparison:
     """Return the statistics of `compare_rows`' columns, standard errors over positions."""
     nll, base, kld, delta, same = rows.T
     n = len(rows)
-    ppl, error = _perplexity(nll)
+    ppl, _ = _perplexity(nll)
     base_ppl, base_error = _perplexity(base)
     difference = nll - base
     spread = float(nll.std() * base.std())

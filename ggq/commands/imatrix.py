@@ -13,14 +13,22 @@ from ggq.errors import UsageError, printable
 
 @click.command()
 @click.argument("source")
-@click.option("--text", type=click.Path(path_type=Path), help="Text or jsonl of chats; default "
-              "the text that comes with ggq.")  # fmt: skip
-@click.option("-o", "--output", "out", type=click.Path(path_type=Path), default="imatrix.gguf",
-              show_default=True, help="File to write; .dat gives llama.cpp's older form.")  # fmt: skip
+@click.option("--text", type=click.Path(path_type=Path), help="Text, or jsonl of chats.")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    default="imatrix.gguf",
+    show_default=True,
+    help="File to write; a name in .dat gives llama.cpp's older form.",
+)
 @click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
 @click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
 @click.option("--process-output", is_flag=True, help="Measure the head's input, too.")
-@click.option("--backend", type=click.Choice(["torch", "reference"]), help="Default: what is there.")
+@click.option(
+    "--backend", type=click.Choice(["torch", "reference"]), help="Default: what is found."
+)
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(source: str, **given: Any) -> None:

@@ -1,0 +1,166 @@
+"""Runs teacher and student through the same forward, side by side, all calibration tokens at once.
+
+A value is a pair of activations per batch of windows; a linear waits until its result is used, so
+that the residual it is added to is known when its weights are chosen. Once used, intermediate
+values are freed: what stays is a block's and the two residual streams. It knows no quantization:
+a callback chooses the student's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ggq.errors import ModelError, printable
+from ggq.runtime.backends.torch import TorchOps
+
+__all__ = ["Moments", "Pair", "StreamOps"]
+
+
+class Pair:
+    """One value of the graph: ``teacher`` and ``student`` hold a (rows, width) tensor per batch."""
+
+    def __init__(self, teacher: list[torch.Tensor], student: list[torch.Tensor]):
+        self.teacher, self.student = teacher, student
+        self.moments: Moments | None = None
+
+
+class Moments:
+    """Second moments of a linear's inputs, float64, means over tokens.
+
+    ``student`` (n, n) is E[x_s x_s'], ``cross`` (n, n) E[x_t x_s'], the teacher's with the
+    student's. ModelError where an input is not finite.
+    """
+
+    def __init__(self, x: Pair, name: str):
+        n = x.student[0].shape[1]
+        student, cross = (torch.zeros(n, n, dtype=torch.float64) for _ in range(2))
+        self.n_tokens = sum(len(part) for part in x.student)
+        for t, s in zip(x.teacher, x.student, strict=True):
+            student += (s.T @ s).double()
+            cross += (t.T @ s).double()
+        self.student = student.numpy() / self.n_tokens
+        self.cross = cross.numpy() / self.n_tokens
+        if not (np.isfinite(self.student).all() and np.isfinite(self.cross).all()):
+            raise ModelError(f"the inputs of {printable(name)} are not finite")
+
+    def against(self, x: Pair, residual: Pair, factor: float) -> np.ndarray:
+        """Return E[(r_t - r_s) x_s'] / factor, float64 (width of r, n)."""
+        total = 0.0
+        for t, s, inputs in zip(residual.teacher, residual.student, x.student, strict=True):
+            total = total + ((t - s).T @ inputs).double()
+        return total.numpy() / self.n_tokens / factor
+
+
+class _Waiting:
+    """A linear whose weights are chosen when its result is used; ``factor`` scales the result."""
+
+    def __init__(self, x: Pair, name: str, more: dict[str, Any], factor: float = 1.0):
+        self.x, self.name, self.more, self.factor = x, name, more, factor
+
+
+_END: Any = object()  # the logits: what is made of them is not computed
+# choose(name, x, residual, factor): the student's weight as a tensor, None to keep the teacher's
+Choose = Callable[[str, Pair, "Pair | None", float], "torch.Tensor | None"]
+
+
+class StreamOps:
+    """The operations on pairs; ``choose`` is asked once per weight, in the order of the graph."""
+
+    def __init__(
+        self,
+        weights: Any,
+        windows: np.ndarray,
+        choose: Choose,
+        embedding: Callable[[str], torch.Tensor | None],
+        batch: int = 8,
+        teacher_only: bool = False,
+    ):
+        self.teacher, self.student = TorchOps(weights), TorchOps(weights)
+        self._choose, self._embedding = choose, embedding
+        self.teacher_only = teacher_only
+        parts = [windows[i : i + batch] for i in range(0, len(windows), batch)]
+        self._ids = [torch.from_numpy(np.ascontiguousarray(p, np.int64)) for p in parts]
+        self._heads = {"output.weight"}
+
+    def has(self, name: str) -> bool:
+        return self.teacher.has(name)
+
+    def embed(self, name: str) -> Pair:
+        """Embed the windows; ``embedding`` may replace the student's table before."""
+        table = self._embedding(name)
+        if table is not None:
+            self.student.replace(name, table)
+        self._heads.add(name)
+        return self._map("embed", (name,), {})
+
+    def linear(self, x: Any, name: str, **more: Any) -> Any:
+        """Wait for the result to be used; ``more``: the bias, the rows of a fused weight."""
+        if name in self._heads:  # logits of all tokens would not fit in memory, nor are they asked
+            self._choose(name, self.force(x), None, 1.0)
+            return _END
+        return _Waiting(self.force(x), name, more)
+
+    def add(self, a: Any, b: Any) -> Pair:
+        """Add; a linear that is added to a residual stream learns of it."""
+        if isinstance(b, _Waiting) and isinstance(a, Pair):
+            b = self.force(b, a)
+        return self._map("add", (self.force(a), self.force(b)), {})
+
+    def scale(self, x: Any, s: float) -> Any:
+        """Scale; a waiting linear goes on waiting."""
+        if isinstance(x, _Waiting):
+            return _Waiting(x.x, x.name, x.more, x.factor * s)
+        return self._map("scale", (x, s), {})
+
+    def gather(self, x: Any) -> Any:
+        return x
+
+    def force(self, value: Any, residual: Pair | None = None) -> Any:
+        """Choose the weights of a waiting linear and return its result."""
+        if not isinstance(value, _Waiting):
+            return value
+        chosen = self._choose(value.name, value.x, residual, value.factor)
+        if chosen is not None:
+            self.student.replace(value.name, chosen)
+        made = self._map("linear", (value.x, value.name), value.more)
+        rows = value.more.get("rows")
+        if rows is None or rows[1] == self.teacher.tensor(value.name).shape[0]:
+            self.teacher.release([value.name])
+            self.student.release([value.name])
+        return made if value.factor == 1.0 else self._map("scale", (made, value.factor), {})
+
+    def __getattr__(self, name: str) -> Callable[..., Pair]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **more: self._map(name, args, more)
+
+    def _map(self, name: str, args: Sequence[Any], more: dict[str, Any]) -> Pair:
+        """Run one operation on both sides, batch by batch."""
+        args = [self.force(a) for a in args]
+        more = {k: self.force(v) for k, v in more.items()}
+        if any(a is _END for a in args):
+            return _END
+        teacher = self._side("teacher", name, args, more)
+        student = teacher if self.teacher_only else self._side("student", name, args, more)
+        return Pair(teacher, student)
+
+    def _side(
+        self, side: str, name: str, args: list[Any], more: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        ops = getattr(self, side)
+        made = []
+        for i, ids in enumerate(self._ids):
+            ops.ids = ids
+            ops.reset()
+
+            def pick(value: Any, i: int = i) -> Any:
+                return getattr(value, side)[i] if isinstance(value, Pair) else value
+
+            one = [pick(a) for a in args]
+            made.append(getattr(ops, name)(*one, **{k: pick(v) for k, v in more.items()}))
+        ops.reset()
+        return made
