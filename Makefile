@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c .ci/constraints.txt
 
-.PHONY: demo test venv clean
+.PHONY: demo test venv table clean
 
 demo: $(VENV)/.base
 	$(BIN)/python tests/demo.py
@@ -13,6 +13,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 venv: $(VENV)/.dev
+
+# The README's table of architectures, from the registry.
+table: $(VENV)/.dev
+	$(BIN)/python tests/tools/architecture_table.py
 
 clean:
 	rm -rf $(VENV) demo build ggq.egg-info
