@@ -63,11 +63,11 @@ def events(response):
 
 
 @contextlib.contextmanager
-def listening(model, **settings):
+def listening(model, scheduler=None, **settings):
     """Yield the address of a real uvicorn server in a thread of this process."""
     import uvicorn
 
-    scheduler = Scheduler(model.engine, model.tokenizer, n_slots=4)
+    scheduler = scheduler or Scheduler(model.engine, model.tokenizer, n_slots=4)
     app = create_app(model, scheduler, Settings(**{"model_id": "tiny", **settings}))
     config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
