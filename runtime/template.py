@@ -91,13 +91,17 @@ class ChatTemplate:
         exceeds its limits.
         """
         given = {"tools": tools, "documents": None} | variables
-        given = {name: _plain(value) for name, value in given.items()}
-        given["add_generation_prompt"] = add_generation_prompt
-        with self._lock:
-            budget = Budget(_size(messages) + _size(given))
-            # some templates test for "defined" what transformers passes as null
-            spare = {name: value for name, value in given.items() if value is not None}
+        try:
+            given = {name: _plain(value) for name, value in given.items()}
             read = list(_readings(_checked(messages)))
+            size = _size(messages) + _size(given)
+        except RecursionError:
+            raise UsageError("messages: nested too deeply") from None
+        given["add_generation_prompt"] = add_generation_prompt
+        # some templates test for "defined" what transformers passes as null
+        spare = {name: value for name, value in given.items() if value is not None}
+        with self._lock:
+            budget = Budget(size)
             attempts = (self._render(m, g, budget) for g in (given, spare) for m in read)
             first = next(attempts)
             done = (first, *attempts) if isinstance(first, GGQError) else (first,)

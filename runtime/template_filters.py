@@ -25,6 +25,8 @@ _JINJA_OWN = (
     "truncate", "unique", "upper", "wordcount",
 )  # fmt: skip
 _WIDEST = 1000
+_TAKING_APART = {"list", "sort", "unique", "map", "min", "max", "groupby"}
+_LETTER_COST = 8  # a letter on its own is an object: so much dearer than in its text
 
 
 def filters(environment: Any) -> dict[str, Callable[..., Any]]:
@@ -39,13 +41,16 @@ def filters(environment: Any) -> dict[str, Callable[..., Any]]:
         "tojson": tojson,
     }
     chosen = {name: FILTERS[name] for name in _JINJA_OWN} | own
-    return {name: _guarded(environment, function) for name, function in chosen.items()}
+    return {name: _guarded(environment, name, f) for name, f in chosen.items()}
 
 
-def _guarded(environment: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(environment: Any, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         environment.budget.tick()
+        if name in _TAKING_APART:
+            letters = sum(len(a) for a in args if isinstance(a, str))
+            environment.budget.check(letters * _LETTER_COST)
         return environment.accounted(function(*args, **kwargs))
 
     return guarded

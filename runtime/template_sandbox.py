@@ -46,9 +46,9 @@ class TemplateLimitError(Exception):
 class Budget:
     """What one rendering may use: seconds of wall time, characters of one value and of all."""
 
-    def __init__(self, input_size: int = 0, seconds: float = SECONDS) -> None:
+    def __init__(self, input_size: int = 0) -> None:
         """Allow more to larger inputs: templates copy messages, some of them many times."""
-        self.deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + SECONDS
         self.largest = BASE_SIZE + 8 * input_size
         self.left = 8 * BASE_SIZE + 1024 * input_size
 
@@ -283,6 +283,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def _check_method(self, name: str, owner: str, args: tuple[Any, ...]) -> None:
         if name == "join" and args and isinstance(args[0], (list, tuple)):
             self.budget.check(self.budget.weigh(args[0]) + len(owner) * len(args[0]))
+        elif name in ("split", "rsplit", "splitlines"):  # a part costs far more than its letters
+            self.budget.check(len(owner) * (8 if isinstance(owner, Text) else 2))
         elif name == "replace" and len(args) > 1:
             self.check_replace(owner, *args[:2])
 

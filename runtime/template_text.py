@@ -72,7 +72,11 @@ class Text(str):
         return Text(plain, mask if isinstance(mask, bytes) else bytes((mask,)))
 
     def __iter__(self) -> Iterator[Text]:
-        return (self[i] for i in range(len(self)))
+        known: dict[tuple[str, int], Text] = {}  # a list of a million letters holds few objects
+        for pair in zip(super().__iter__(), self.mask, strict=True):
+            if pair not in known:
+                known[pair] = Text(pair[0], bytes(pair[1:]))
+            yield known[pair]
 
     def strip(self, chars: str | None = None) -> Text:
         return self.lstrip(chars).rstrip(chars)

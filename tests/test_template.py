@@ -296,6 +296,14 @@ def test_malformed_messages(messages):
         ChatTemplate("x").render(messages)
 
 
+def test_messages_nested_too_deeply():
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(UsageError, match="nested too deeply"):
+        ChatTemplate("x").render([{"role": "user", "content": deep}])
+
+
 def test_syntax_error_names_key_and_line():
     with pytest.raises(FormatError, match=r"tokenizer.chat_template: line 2: "):
         ChatTemplate("a\n{% for").render([USER])

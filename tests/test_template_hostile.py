@@ -95,11 +95,13 @@ GENERATED = {
 def refused(source):
     """Return the error's text and the seconds and bytes that it took."""
     tracemalloc.start()
-    start = time.monotonic()
-    with pytest.raises(GGQError) as caught:
-        ChatTemplate(source).render([USER])
-    seconds, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    try:
+        start = time.monotonic()
+        with pytest.raises(GGQError) as caught:
+            ChatTemplate(source).render([USER])
+        seconds, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert "\n" not in str(caught.value)
     return str(caught.value), seconds, peak
 
@@ -108,6 +110,13 @@ def refused(source):
 def test_hostile_templates_are_refused(name):
     _, _, peak = refused(HOSTILE[name])
     assert peak < 48 * BASE_SIZE
+
+
+@pytest.mark.parametrize("use", ["list", "sort", "map('upper') | list", "reverse | list"])
+def test_lists_of_letters_are_small(use):
+    template = ChatTemplate("{{ ('x' * 100000) | " + use + " | length }}")
+    assert template.render_text([USER]) == "100000"
+    refused("{{ ('x' * 400000) | " + use + " | length }}")
 
 
 @pytest.mark.parametrize("name", GENERATED)
