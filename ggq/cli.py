@@ -9,7 +9,6 @@ import importlib
 import os
 import pkgutil
 import sys
-from importlib.abc import InspectLoader
 from importlib.util import find_spec
 
 import click
@@ -25,8 +24,8 @@ _ERROR_LIMIT = 2000  # characters of one message; names inside are already cut b
 def short_help(module_name: str) -> str:
     """Return the first docstring line of a module from its source, without importing it."""
     spec = find_spec(module_name)
-    loader = spec.loader if spec else None
-    source = loader.get_source(module_name) if isinstance(loader, InspectLoader) else None
+    get_source = getattr(spec and spec.loader, "get_source", None)
+    source = get_source(module_name) if get_source else None
     docstring = ast.get_docstring(ast.parse(source)) if source else None
     return docstring.splitlines()[0].rstrip(".") if docstring else ""
 
