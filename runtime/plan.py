@@ -15,7 +15,7 @@ import numpy as np
 
 from ggq.runtime.kernels.walk import LINE, ROW_FIELDS
 
-__all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State"]
+__all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State", "Work"]
 
 _ALIGN = 64
 
@@ -58,14 +58,21 @@ class Buffer:
     dies: int = -1
 
 
+@dataclass(frozen=True)
+class Work:
+    """A row's ``items`` times state[slot] items, of which a thread claims ``chunk`` at a time."""
+
+    items: int = 1
+    slot: int = TOKENS
+    chunk: int = 1
+
+
 @dataclass(eq=False)
 class _Row:
     label: str
     kernel: Any
     args: list[int | Buffer]
-    items: int
-    slot: int
-    chunk: int
+    work: Work
     reads: Sequence[Any]
     writes: Sequence[Any]
     level: int = 0
@@ -89,6 +96,9 @@ class Plan:
         return len(self.labels)
 
 
+_PER_TOKEN = Work()
+
+
 class Recorder:
     """Collects rows for at most ``max_tokens`` tokens a step."""
 
@@ -109,14 +119,12 @@ class Recorder:
         label: str,
         kernel: Any,
         args: list[int | Buffer],
+        work: Work = _PER_TOKEN,
         *,
-        items: int,
-        slot: int = TOKENS,
-        chunk: int = 1,
         reads: Sequence[Any] = (),
         writes: Sequence[Any] = (),
     ) -> None:
-        """Append a kernel call over ``items`` times state[slot] items.
+        """Append a kernel call over ``work``: an item per token unless said otherwise.
 
         ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's
         cache).
@@ -131,9 +139,7 @@ class Recorder:
             self._readers[id(item)] = max(level, self._readers.get(id(item), -1))
         for item in writes:
             self._level_of[id(item)] = level
-        self._rows.append(
-            _Row(label, kernel, args, items, slot, chunk, tuple(reads), tuple(writes), level)
-        )
+        self._rows.append(_Row(label, kernel, args, work, tuple(reads), tuple(writes), level))
 
     def finish(self, output: Buffer) -> Plan:
         """Order rows by level, place buffers and build the tables."""
@@ -147,8 +153,8 @@ class Recorder:
             values = [a.address if isinstance(a, Buffer) else a for a in row.args]
             args[at : at + len(values)] = values
             address = args.ctypes.data + 8 * at
-            kernel = row.kernel.address
-            table[i] = kernel, address, row.items, row.slot, row.chunk, row.level
+            work, kernel = row.work, row.kernel.address
+            table[i] = kernel, address, work.items, work.slot, work.chunk, row.level
             at += len(values)
         n_levels = rows[-1].level + 1
         counters = _aligned((len(rows) + n_levels) * LINE)

@@ -1,6 +1,7 @@
 """Recording for operations that treat every column alike: a token is an item, floats in and out."""
 
 from ggq.runtime.backends.numba import compiled, float_bits
+from ggq.runtime.plan import Work
 
 __all__ = ["record"]
 
@@ -14,7 +15,7 @@ def record(backend, label, builder, inputs, constant=0.0):
         args = [sources[0], sources[-1], sources[0].stride, out, out.stride]
         args += [head.width, float_bits(constant)]
         backend.recorder.row(
-            label, compiled(builder), args, items=1, slot=head.slot, reads=sources, writes=[out]
+            label, compiled(builder), args, Work(slot=head.slot), reads=sources, writes=[out]
         )
         return out
 

@@ -6,6 +6,7 @@ from ggq.jit import kernel
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba import compiled
 from ggq.runtime.kernels.rows import quantize_super
+from ggq.runtime.plan import Work
 from ggq.simd import load
 
 
@@ -31,9 +32,7 @@ def record(backend, x):
         "quantize",
         compiled(_builder),
         args,
-        items=blocks,
-        slot=x.slot,
-        chunk=4,
+        Work(items=blocks, slot=x.slot, chunk=4),
         reads=[source],
         writes=[out],
     )

@@ -7,7 +7,7 @@ from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import compiled, float_bits
 from ggq.runtime.kernels.attend import MAX_HEAD, attend
 from ggq.runtime.kernels.cache_store import store_new
-from ggq.runtime.plan import SEGMENTS
+from ggq.runtime.plan import SEGMENTS, Work
 from ggq.simd import convert, f16x16, f32x16, load, store, store_half
 
 
@@ -79,7 +79,7 @@ def run(backend, q, k, v, layer, spec):
         args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
         args += [keys.ctypes.data, values.ctypes.data, segments]
         backend.recorder.row(
-            "store kv", put, args, items=1, slot=SEGMENTS, reads=[key, new], writes=[keys]
+            "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[keys]
         )
         sinks = backend.weight(spec.sinks).vector if spec.sinks else 0
         group = spec.n_head // spec.n_head_kv
@@ -91,8 +91,7 @@ def run(backend, q, k, v, layer, spec):
             "attention",
             look,
             args,
-            items=spec.n_head_kv,
-            slot=SEGMENTS,
+            Work(items=spec.n_head_kv, slot=SEGMENTS),
             reads=[query, keys],
             writes=[out],
         )

@@ -37,9 +37,7 @@ def run(backend, y, routed):
         args = [source, source.stride, routed.place or 0, routed.weights, routed.weights.stride]
         args += [routed.n_used, out, out.stride, y.width, residual or 0]
         reads = [source, routed.weights, *(r for r in (routed.place, residual) if r is not None)]
-        backend.recorder.row(
-            "combine", compiled(_builder), args, items=1, reads=reads, writes=[out]
-        )
+        backend.recorder.row("combine", compiled(_builder), args, reads=reads, writes=[out])
         return out
 
     make.adds = True

@@ -15,7 +15,7 @@ def run(backend, name):
         args = [weight.address, weight.row_bytes, n_rows, width, backend.inputs.ids, 8]
         args += [out, out.stride, 0, 0, state]
         kernel = compiled(backend.kernels(weight).rows)
-        backend.recorder.row("embed", kernel, args, items=1, writes=[out])
+        backend.recorder.row("embed", kernel, args, writes=[out])
         return out
 
     return backend.value(width, TOKENS, make)

@@ -11,7 +11,7 @@ from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba import FEW, compiled
 from ggq.runtime.kernels.atomic import call_kernel
-from ggq.runtime.plan import ONE, TOKENS
+from ggq.runtime.plan import ONE, TOKENS, Work
 from ggq.simd import load, stack, store, u8x64
 
 # After the slots of abi.py, in bytes.
@@ -97,9 +97,7 @@ def _sorted_input(backend, x, form, routed):
             "gather pairs",
             compiled(_gather),
             [source, source.stride, routed.order, routed.n_used, out],
-            items=1,
-            slot=routed.pairs,
-            chunk=4,
+            Work(slot=routed.pairs, chunk=4),
             reads=[source, routed.order],
             writes=[out],
         )
@@ -139,9 +137,11 @@ def run(backend, x, routed, name, bias=None):
             f"experts {weight.type.name}",
             compiled(_few if backend.few else _many),
             args,
-            items=items,
-            slot=slot,
-            chunk=max(1, min(_CHUNK_BYTES // (weight.row_bytes * abi.GROUP), groups // 4)),
+            Work(
+                items=items,
+                slot=slot,
+                chunk=max(1, min(_CHUNK_BYTES // (weight.row_bytes * abi.GROUP), groups // 4)),
+            ),
             reads=[source, *used],
             writes=[out],
         )

@@ -8,6 +8,7 @@ from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba import compiled
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
+from ggq.runtime.plan import Work
 from ggq.simd import f32x16, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
 
@@ -83,9 +84,7 @@ def run(backend, gate, up, kind="silu"):
             "gate",
             compiled(builder),
             args,
-            items=blocks,
-            slot=value.slot,
-            chunk=2,
+            Work(items=blocks, slot=value.slot, chunk=2),
             reads=[a, b],
             writes=[out],
         )

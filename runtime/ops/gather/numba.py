@@ -4,7 +4,7 @@ from numba import int64
 
 from ggq.jit import kernel
 from ggq.runtime.backends.numba import compiled
-from ggq.runtime.plan import OUTPUTS
+from ggq.runtime.plan import OUTPUTS, Work
 from ggq.simd import f32x16, load, store
 
 
@@ -31,13 +31,7 @@ def run(backend, x):
         source, out = x.f32(), backend.new(value)
         args = [source, source.stride, backend.inputs.outputs, out, out.stride, x.width]
         backend.recorder.row(
-            "gather",
-            compiled(_builder),
-            args,
-            items=1,
-            slot=OUTPUTS,
-            reads=[source],
-            writes=[out],
+            "gather", compiled(_builder), args, Work(slot=OUTPUTS), reads=[source], writes=[out]
         )
         return out
 

@@ -3,6 +3,7 @@
 from ggq.errors import ModelError
 from ggq.quants.kernels.abi import GROUP
 from ggq.runtime.backends.numba import compiled
+from ggq.runtime.plan import Work
 
 _CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
 
@@ -32,9 +33,7 @@ def run(backend, x, name, bias=None, rows=None):
                 f"linear {weight.type.name}",
                 compiled(getattr(kernels, variant)),
                 args,
-                items=groups,
-                slot=slot,
-                chunk=chunk,
+                Work(items=groups, slot=slot, chunk=chunk),
                 reads=reads,
                 writes=[out],
             )

@@ -7,6 +7,7 @@ from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba import compiled, float_bits
 from ggq.runtime.kernels.rows import load_valid, quantize_super
+from ggq.runtime.plan import Work
 from ggq.simd import f32x16, fma, load, reduce_add, splat, sqrt, stack, store, zeros
 
 _KINDS = {"rms": 0, "layer": 1}
@@ -117,7 +118,7 @@ def run(backend, x, name, eps, kind="rms", width=None):
         args += [_KINDS[kind], groups]
         builder = _quantized if form == "q8" else _floats
         backend.recorder.row(
-            "norm", compiled(builder), args, items=1, slot=x.slot, reads=[source], writes=[out]
+            "norm", compiled(builder), args, Work(slot=x.slot), reads=[source], writes=[out]
         )
         return out
 

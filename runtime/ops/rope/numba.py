@@ -5,6 +5,7 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import compiled
+from ggq.runtime.plan import Work
 from ggq.simd import f32x16, load, shuffle, store
 
 _first = shuffle([2 * i for i in range(16)])
@@ -87,7 +88,7 @@ def run(backend, x, n_head, rope):
         args = [source, source.stride, out, out.stride, n_head, x.width // n_head]
         args += [rope.dims // 2, int(rope.kind == "neox"), table]
         backend.recorder.row(
-            "rope", compiled(_builder), args, items=1, slot=x.slot, reads=[source], writes=[out]
+            "rope", compiled(_builder), args, Work(slot=x.slot), reads=[source], writes=[out]
         )
         return out
 

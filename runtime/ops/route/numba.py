@@ -8,7 +8,7 @@ from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import compiled, float_bits
 from ggq.runtime.ops.route import TINY
-from ggq.runtime.plan import ONE, Buffer
+from ggq.runtime.plan import ONE, Buffer, Work
 from ggq.simd import f32x16, lane, load, splat, stack, store
 from ggq.simd.math import exp, sigmoid
 
@@ -179,7 +179,7 @@ def run(backend, logits, spec):
     args += [routed.weights, routed.weights.stride, n, k, _KINDS[spec.gating], bias]
     args += [normalize, float_bits(spec.scale), spec.n_group, spec.n_group_used]
     writes = [routed.ids, routed.weights]
-    recorder.row("route", compiled(_route), args, items=1, reads=[source], writes=writes)
+    recorder.row("route", compiled(_route), args, reads=[source], writes=writes)
     if not backend.few:
         _record_sort(backend, routed)
     return routed
@@ -198,11 +198,5 @@ def _record_sort(backend, routed):
     args = [routed.ids, routed.ids.stride, routed.n_used, routed.n_expert, *writes]
     args += [recorder.state.address()]
     recorder.row(
-        "sort by expert",
-        compiled(_sort),
-        args,
-        items=1,
-        slot=ONE,
-        reads=[routed.ids],
-        writes=writes,
+        "sort by expert", compiled(_sort), args, Work(slot=ONE), reads=[routed.ids], writes=writes
     )
