@@ -62,12 +62,25 @@ def run(kernel, blocks, n_cols, source, tokens, *, bias=None, residual=None, ite
     return out
 
 
+def random_blocks(kind, rows, n, rng):
+    """Return blocks of random bytes, their half-precision scales set to moderate numbers."""
+    blocks = rng.integers(0, 256, (rows, kind.row_bytes(n)), np.uint8)
+    fields = blocks.reshape(rows, -1, kind.block_bytes).view(kind.layout)[..., 0]
+    d = np.float16(rng.uniform(0.001, 0.01, fields.shape) * rng.choice([-1, 1], fields.shape))
+    if "d" in kind.layout.names:
+        fields["d"] = d
+    elif kind.name == "IQ1_M":  # its half lies in the upper nibbles of four words
+        nibbles = (d.view(np.uint16)[..., None] << np.array([12, 8, 4, 0], np.uint16)) & 0xF000
+        fields["scales"] = (fields["scales"] & 0x0FFF) | nibbles.astype(np.uint16)
+    return blocks
+
+
 def weights(kind, rows, n, rng):
     """Return (blocks, their decoded float64 values) of random weights."""
     try:
         blocks = kind.quantize((rng.standard_normal((rows, n)) * 0.1).astype(np.float32))
-    except quants.UsageError:  # a type that ggq only reads: any bytes with tame scales will do
-        blocks = kind.random_blocks(rng, rows, n)
+    except quants.UsageError:  # a type that ggq only reads
+        blocks = random_blocks(kind, rows, n, rng)
     blocks = np.ascontiguousarray(blocks).reshape(rows, -1)
     return blocks, kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
 

@@ -34,6 +34,7 @@ from ggq.simd.ops import (
     vmax,
     vmin,
 )
+from ggq.simd.tables import constant_table, gather
 from ggq.simd.transpose import gather_rows, scatter_rows, transpose16
 from ggq.simd.types import Vector
 
@@ -46,21 +47,28 @@ u16x16, i16x16, f16x16 = Vector("u16", 16), Vector("i16", 16), Vector("f16", 16)
 u16x8, f16x8 = Vector("u16", 8), Vector("f16", 8)
 i32x16, u32x16, f32x16 = Vector("i32", 16), Vector("u32", 16), Vector("f32", 16)
 i32x8, u32x8, f32x8 = Vector("i32", 8), Vector("u32", 8), Vector("f32", 8)
+i64x8, i64x4 = Vector("i64", 8), Vector("i64", 4)
+u16x4, u32x4 = Vector("u16", 4), Vector("u32", 4)
+f32x2, f32x4 = Vector("f32", 2), Vector("f32", 4)
 
 __all__ = [
     "Vector",
     "any_lane",
     "bitcast",
+    "constant_table",
     "convert",
     "dot4",
     "dot4_wide",
     "f16x8",
     "f16x16",
+    "f32x2",
+    "f32x4",
     "f32x8",
     "f32x16",
     "fabs",
     "floor",
     "fma",
+    "gather",
     "gather_rows",
     "high_half",
     "i8x8",
@@ -71,6 +79,8 @@ __all__ = [
     "i16x32",
     "i32x8",
     "i32x16",
+    "i64x4",
+    "i64x8",
     "join",
     "lane",
     "load",
@@ -97,9 +107,11 @@ __all__ = [
     "u8x16",
     "u8x32",
     "u8x64",
+    "u16x4",
     "u16x8",
     "u16x16",
     "u16x32",
+    "u32x4",
     "u32x8",
     "u32x16",
     "vector_constant",

@@ -6,7 +6,7 @@ f32x16: one per 16), so that a weight is ``scale * code - minimum``. It knows ne
 plans.
 """
 
-from numba import float32, int64, uint16
+from numba import float32, int64, uint8, uint16
 from numba.extending import overload
 
 from ggq.jit import njit
@@ -78,8 +78,10 @@ def copy_tail(source, nbytes, target):
     """Copy a row's last, incomplete super-block and pad it with zero blocks (their scale is 0)."""
     for i in range(0, SCRATCH, 64):
         store(target + i, zeros(u8x64))
-    for i in range(0, nbytes, 2):  # every block has an even size
+    for i in range(0, nbytes - 1, 2):  # all blocks but MXFP4's have an even size
         store(target + i, load(source + i, uint16))
+    if nbytes % 2:
+        store(target + nbytes - 1, load(source + nbytes - 1, uint8))
 
 
 @njit

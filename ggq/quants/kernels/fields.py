@@ -3,7 +3,7 @@
 All code vectors are in column order: 64 columns per u8x64. It knows no block type.
 """
 
-from numba import uint16, uint64
+from numba import uint8, uint16, uint64
 
 from ggq.jit import njit
 from ggq.simd import (
@@ -21,10 +21,12 @@ from ggq.simd import (
     select,
     shuffle,
     splat,
+    u8x8,
     u8x16,
     u8x32,
     u8x64,
     u16x8,
+    u32x8,
     u32x16,
     vector_constant,
     with_lane,
@@ -87,6 +89,21 @@ def eight_halves(address, stride):
     v = with_lane(v, 6, load(address + 6 * stride, uint16))
     v = with_lane(v, 7, load(address + 7 * stride, uint16))
     return convert(bitcast(v, f16x8), f32x8)
+
+
+@njit
+def eight_bytes(address, stride):
+    """Gather eight bytes ``stride`` apart as u32x8."""
+    v = zeros(u8x8)
+    v = with_lane(v, 0, load(address, uint8))
+    v = with_lane(v, 1, load(address + stride, uint8))
+    v = with_lane(v, 2, load(address + 2 * stride, uint8))
+    v = with_lane(v, 3, load(address + 3 * stride, uint8))
+    v = with_lane(v, 4, load(address + 4 * stride, uint8))
+    v = with_lane(v, 5, load(address + 5 * stride, uint8))
+    v = with_lane(v, 6, load(address + 6 * stride, uint8))
+    v = with_lane(v, 7, load(address + 7 * stride, uint8))
+    return convert(v, u32x8)
 
 
 _HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K

@@ -1,0 +1,88 @@
+"""IQ1_S in SIMD: codes of 11 bits; the entries hold 8 x (value + 1), so that a shift is 1."""
+
+from numba import float32, uint16
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.lattice import eighths, wide_codes
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import (
+    bitcast,
+    constant_table,
+    convert,
+    dot4,
+    f32x8,
+    gather,
+    i64x8,
+    load,
+    load_half,
+    shuffle,
+    splat,
+    stack,
+    store,
+    u8x32,
+    u8x64,
+    u16x8,
+    u16x32,
+    u32x8,
+    vector_constant,
+)
+
+STRIDE = 50
+_QUANTS, _HIGH = 2, 34
+table = constant_table(eighths())
+_four_times = shuffle([i // 4 for i in range(32)])
+_threes = vector_constant(u16x32, [0, 3, 6, 9] * 8)
+
+
+@njit
+def _quarter(codes):
+    return bitcast(gather(table(), codes, uint16, i64x8), u8x64)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    high, codes = load(block + _HIGH, u16x8), stack(64)
+    upper = convert((_four_times(high, high) >> _threes()) & splat(7, u16x32), u8x32)
+    store(codes, wide_codes(load(block + _QUANTS, u8x32), upper))
+    words = convert(high, u32x8)
+    number = convert((words >> splat(12, u32x8)) & splat(7, u32x8), f32x8)
+    number = number + number + splat(1.0, f32x8)
+    scales = splat(load_half(block) * float32(0.125), f32x8) * number
+    negative = words >> splat(15, u32x8)
+    mins = scales * convert(negative + negative + splat(7, u32x8), f32x8)
+    c0, c1, c2, c3 = (
+        _quarter(codes),
+        _quarter(codes + 16),
+        _quarter(codes + 32),
+        _quarter(codes + 48),
+    )
+    return c0, c1, c2, c3, scales, mins
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def iq1_s_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq1_s_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def iq1_s_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq1_s_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def iq1_s_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(iq1_s_rows)

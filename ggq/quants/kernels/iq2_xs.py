@@ -1,0 +1,84 @@
+"""IQ2_XS in SIMD: 16 bits name 8 magnitudes (9 bits) and 7 of their signs."""
+
+from numba import float32, uint16
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.lattice import (
+    LARGEST,
+    magnitudes,
+    nibble_scales,
+    sign_words,
+    signed,
+    with_parity,
+)
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import (
+    bitcast,
+    constant_table,
+    convert,
+    dot4,
+    f32x16,
+    gather,
+    i64x8,
+    load,
+    load_half,
+    splat,
+    stack,
+    store,
+    u8x32,
+    u8x64,
+    u16x32,
+    u32x8,
+)
+
+STRIDE = 74
+_QUANTS, _SCALES = 2, 66
+_largest = LARGEST["IQ2_XS"]
+_table = constant_table(magnitudes("IQ2_XS"))
+
+
+@njit
+def _quarter(codes, bits):
+    return signed(bitcast(gather(_table(), codes, uint16, i64x8), u8x64), bits, _largest)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    packed, codes = load(block + _QUANTS, u16x32), stack(64)
+    store(codes, packed & splat(511, u16x32))
+    sevens = convert(packed >> splat(9, u16x32), u8x32)
+    b0, b1, b2, b3 = sign_words(with_parity(bitcast(sevens, u32x8)))
+    number = nibble_scales(block + _SCALES) + splat(0.5, f32x16)
+    scales = splat(load_half(block) * float32(0.25), f32x16) * number
+    c0, c1 = _quarter(codes, b0), _quarter(codes + 16, b1)
+    c2, c3 = _quarter(codes + 32, b2), _quarter(codes + 48, b3)
+    return c0, c1, c2, c3, scales, scales * splat(_largest, f32x16)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def iq2_xs_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(iq2_xs_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def iq2_xs_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+
+    return kernel(iq2_xs_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def iq2_xs_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(iq2_xs_rows)

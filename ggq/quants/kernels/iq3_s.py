@@ -1,0 +1,85 @@
+"""IQ3_S in SIMD: codes of 9 bits name 4 magnitudes, the ninth bits apart; signs stored."""
+
+from numba import uint16, uint32, uint64
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.lattice import LARGEST, magnitudes, signed, wide_codes
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import (
+    bitcast,
+    constant_table,
+    convert,
+    dot4,
+    f32x8,
+    gather,
+    high_half,
+    load,
+    load_half,
+    low_half,
+    mask64,
+    select,
+    splat,
+    stack,
+    store,
+    u8x64,
+    u32x8,
+    u32x16,
+    vector_constant,
+    zeros,
+)
+
+STRIDE = 110
+_QUANTS, _HIGH, _SIGNS, _SCALES = 2, 66, 74, 106
+_largest = LARGEST["IQ3_S"]
+_table = constant_table(magnitudes("IQ3_S"))
+_nibble = vector_constant(u32x8, range(0, 32, 4))
+
+
+@njit
+def _quarter(codes, signs):
+    vectors = bitcast(gather(_table(), codes, uint16, u32x16), u8x64)
+    return signed(vectors, load(signs, uint64), _largest)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    low = load(block + _QUANTS, u8x64)
+    high = select(mask64(load(block + _HIGH, uint64)), splat(1, u8x64), zeros(u8x64))
+    codes, signs = stack(128), block + _SIGNS
+    store(codes, wide_codes(low_half(low), low_half(high)))
+    store(codes + 64, wide_codes(high_half(low), high_half(high)))
+    number = (splat(load(block + _SCALES, uint32), u32x8) >> _nibble()) & splat(15, u32x8)
+    number = convert(number + number + splat(1, u32x8), f32x8)
+    scales = splat(load_half(block), f32x8) * number
+    c0, c1 = _quarter(codes, signs), _quarter(codes + 32, signs + 8)
+    c2, c3 = _quarter(codes + 64, signs + 16), _quarter(codes + 96, signs + 24)
+    return c0, c1, c2, c3, scales, scales * splat(_largest, f32x8)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def iq3_s_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq3_s_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def iq3_s_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq3_s_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def iq3_s_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(iq3_s_rows)

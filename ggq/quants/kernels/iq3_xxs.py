@@ -1,0 +1,72 @@
+"""IQ3_XXS in SIMD: a byte names 4 magnitudes; per 32 weights a word of signs and scale."""
+
+from numba import float32, uint8
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.lattice import LARGEST, magnitudes, sign_words, signed, spread_sevens
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import (
+    bitcast,
+    constant_table,
+    convert,
+    dot4,
+    f32x8,
+    gather,
+    load,
+    load_half,
+    splat,
+    u8x64,
+    u32x8,
+    u32x16,
+)
+
+STRIDE = 98
+_QUANTS, _WORDS = 2, 66
+_largest = LARGEST["IQ3_XXS"]
+_table = constant_table(magnitudes("IQ3_XXS"))
+
+
+@njit
+def _quarter(codes, bits):
+    return signed(bitcast(gather(_table(), codes, uint8, u32x16), u8x64), bits, _largest)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    words = load(block + _WORDS, u32x8)
+    number = convert(words >> splat(28, u32x8), f32x8) + splat(0.5, f32x8)
+    scales = splat(load_half(block) * float32(0.5), f32x8) * number
+    b0, b1, b2, b3 = sign_words(spread_sevens(words))
+    codes = block + _QUANTS
+    c0, c1 = _quarter(codes, b0), _quarter(codes + 16, b1)
+    c2, c3 = _quarter(codes + 32, b2), _quarter(codes + 48, b3)
+    return c0, c1, c2, c3, scales, scales * splat(_largest, f32x8)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def iq3_xxs_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq3_xxs_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def iq3_xxs_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(iq3_xxs_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def iq3_xxs_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(iq3_xxs_rows)

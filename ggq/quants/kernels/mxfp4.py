@@ -1,0 +1,62 @@
+"""MXFP4 in SIMD: 17 bytes, the first a power of two; nibbles are ordered as in Q4_0."""
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.fields import eight_bytes, nibbles_of_two
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.quants.tables import E2M1
+from ggq.simd import bitcast, dot4, f32x8, lookup16, select, splat, u8x16, u32x8, vector_constant
+
+_BYTES, _QUANTS = 17, 1
+STRIDE = 8 * _BYTES
+_OFFSET = 12.0
+_table = vector_constant(u8x16, [int(v + _OFFSET) for v in E2M1])
+
+
+@njit
+def _pair(block):
+    return lookup16(_table(), nibbles_of_two(block + _QUANTS, block + _BYTES + _QUANTS))
+
+
+@njit
+def _power(exponents):
+    """Return 2^(e - 128) as float32, which is subnormal for the first two."""
+    normal = (exponents - splat(1, u32x8)) << splat(23, u32x8)
+    subnormal = splat(1 << 21, u32x8) << exponents
+    return bitcast(select(exponents < splat(2, u32x8), subnormal, normal), f32x8)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    scales = _power(eight_bytes(block, _BYTES))
+    c0, c1 = _pair(block), _pair(block + 2 * _BYTES)
+    c2, c3 = _pair(block + 4 * _BYTES), _pair(block + 6 * _BYTES)
+    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def mxfp4_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(mxfp4_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def mxfp4_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(mxfp4_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def mxfp4_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(mxfp4_rows)

@@ -1,0 +1,87 @@
+"""TQ1_0 in SIMD: a byte is a fraction in base 3; times 3, the next digit is on top."""
+
+from numba import uint32
+
+from ggq.jit import kernel, njit
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.tiles import many_tokens
+from ggq.simd import (
+    bitcast,
+    dot4,
+    f32x8,
+    join,
+    load,
+    load_half,
+    select,
+    splat,
+    u8x16,
+    u8x32,
+    u8x64,
+    u32x4,
+    vector_constant,
+    zeros,
+)
+
+STRIDE = 54
+_LONG, _SHORT, _LAST, _D = 0, 32, 48, 52
+_powers_of_last = vector_constant(u8x16, [3 ** (i // 4) for i in range(16)])
+
+
+@njit
+def _triple(fractions):
+    """Move the next digit above the point; what stood there is lost in the wrap."""
+    return fractions + fractions + fractions
+
+
+@njit
+def _digits(fractions):
+    """Return floor(3 x fraction / 256)."""
+    one, none = splat(1, u8x64), zeros(u8x64)
+    above = select(fractions > splat(85, u8x64), one, none)
+    return above + select(fractions > splat(170, u8x64), one, none)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    long = load(block + _LONG, u8x32)
+    first = join(long, _triple(long))
+    second = _triple(_triple(first))
+    fifth = _triple(_triple(_triple(_triple(long))))
+    short = load(block + _SHORT, u8x16)
+    s1 = _triple(short)
+    s2 = _triple(s1)
+    s3 = _triple(s2)
+    last = bitcast(splat(load(block + _LAST, uint32), u32x4), u8x16) * _powers_of_last()
+    third = join(fifth, join(short, s1))
+    fourth = join(join(s2, s3), join(_triple(s3), last))
+    scales = splat(load_half(block + _D), f32x8)  # codes 0..2 stand for -1..1
+    c0, c1, c2, c3 = _digits(first), _digits(second), _digits(third), _digits(fourth)
+    return c0, c1, c2, c3, scales, scales
+
+
+def few():
+    """Compile the kernel for a few tokens."""
+
+    def tq1_0_few(args, first, last):
+        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(tq1_0_few)
+
+
+def many():
+    """Compile the kernel for many tokens."""
+
+    def tq1_0_many(args, first, last):
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+
+    return kernel(tq1_0_many)
+
+
+def rows():
+    """Compile the kernel that decodes rows."""
+
+    def tq1_0_rows(args, first, last):
+        decode_rows(args, first, last, unpack, STRIDE)
+
+    return kernel(tq1_0_rows)
