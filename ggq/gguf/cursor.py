@@ -93,7 +93,7 @@ class Cursor:
                 for _ in range(count - len(ends)):
                     pos += 8 + unpack(buffer, pos)[0]
                     append(pos)
-            except (struct.error, OverflowError, IndexError):  # noqa: PERF203 - once per chunk
+            except (struct.error, OverflowError, IndexError):
                 self._fill(pos + 8)
         if pos > len(buffer):
             self._fill(pos)
