@@ -64,96 +64,129 @@ def _column(address):
 
 
 @njit
-def _load8(at):
+def _columns4(acc, low, high, x, y, dot):
+    """Four columns of 32 rows and two tokens: four independent chains, so that no unit waits."""
+    a, b, c, d = acc
+    column, other = _column(x), _column(y)
     return (
-        load(at, u8x64),
-        load(at + 64, u8x64),
-        load(at + 128, u8x64),
-        load(at + 192, u8x64),
-        load(at + 256, u8x64),
-        load(at + 320, u8x64),
-        load(at + 384, u8x64),
-        load(at + 448, u8x64),
+        dot(a, low, column),
+        dot(b, high, column),
+        dot(c, low, other),
+        dot(d, high, other),
     )
 
 
 @njit
-def _dot8(w, x, dot):
-    a = dot(zeros(i32x16), w[0], x[0])
-    a = dot(a, w[1], x[1])
-    a = dot(a, w[2], x[2])
-    a = dot(a, w[3], x[3])
-    a = dot(a, w[4], x[4])
-    a = dot(a, w[5], x[5])
-    a = dot(a, w[6], x[6])
-    return convert(dot(a, w[7], x[7]), f32x16)
+def _columns16(acc, low, high, x, y, dot):
+    acc = _columns4(acc, low[0], high[0], x, y, dot)
+    acc = _columns4(acc, low[1], high[1], x + 4, y + 4, dot)
+    acc = _columns4(acc, low[2], high[2], x + 8, y + 8, dot)
+    return _columns4(acc, low[3], high[3], x + 12, y + 12, dot)
 
 
 @njit
-def _dot4(w0, w1, w2, w3, x0, x1, x2, x3, dot):
-    a = dot(dot(zeros(i32x16), w0, x0), w1, x1)
-    return convert(dot(dot(a, w2, x2), w3, x3), f32x16)
+def _add_scaled(total, products, tile, lane, scale):
+    """Return total + products * (scales of 16 rows) * (the token's scale)."""
+    both = convert(products, f32x16) * load(tile + _SCALES + 64 * lane, f32x16)
+    return fma(both, scale, total)
 
 
-def _scaled(w, x, tile, sub, scale, sums32, sums16, total, dot, kind):
-    """Return total + scale * (products of 32 columns) - minimums, for 16 rows of one token."""
+@njit
+def _subtract_mins(total, tile, lane, low):
+    return fma(load(tile + _MINS + 64 * lane, f32x16), splat(-low, f32x16), total)
+
+
+@njit
+def _token_scale(token, n, column):
+    return splat(load(token + n + column // 8, float32), f32x16)
+
+
+@njit
+def _four_totals(x_total, y_total):
+    return (
+        load(x_total, f32x16),
+        load(x_total + 64, f32x16),
+        load(y_total, f32x16),
+        load(y_total + 64, f32x16),
+    )
+
+
+@njit
+def _scale_part(totals, products, tile, lane, x_scale, y_scale, x_low, y_low):
+    """Scale the integer products of one lane of scales and subtract its minimums."""
+    other = tile + _GROUP_TILE
+    a, b, c, d = totals
+    p, q, r, s = products
+    a = _subtract_mins(_add_scaled(a, p, tile, lane, x_scale), tile, lane, x_low)
+    b = _subtract_mins(_add_scaled(b, q, other, lane, x_scale), other, lane, x_low)
+    c = _subtract_mins(_add_scaled(c, r, tile, lane, y_scale), tile, lane, y_low)
+    d = _subtract_mins(_add_scaled(d, s, other, lane, y_scale), other, lane, y_low)
+    return a, b, c, d
+
+
+def _two_tokens(w, tile, column, x, y, n, totals, dot, kind):
+    """Return the four running totals plus 32 columns of 32 rows and the tokens at x and y."""
     raise NotImplementedError
 
 
-@overload(_scaled, jit_options={"forceinline": True})
-def _overload_scaled(w, x, tile, sub, scale, sums32, sums16, total, dot, kind):
+@overload(_two_tokens, jit_options={"forceinline": True})
+def _overload_two_tokens(w, tile, column, x, y, n, totals, dot, kind):
     if kind.instance_type.lanes == 8:  # scales per 32 columns
 
-        def per_32(w, x, tile, sub, scale, sums32, sums16, total, dot, kind):
-            weight_scale = load(tile + _SCALES + 64 * sub, f32x16)
-            total = fma(_dot8(w, x, dot) * weight_scale, splat(scale, f32x16), total)
-            low = splat(-load(sums32 + 4 * sub, float32), f32x16)
-            return fma(load(tile + _MINS + 64 * sub, f32x16), low, total)
+        def per_32(w, tile, column, x, y, n, totals, dot, kind):
+            z = zeros(i32x16)
+            low, high, low2, high2 = w
+            acc = _columns16((z, z, z, z), low, high, x + column, y + column, dot)
+            acc = _columns16(acc, low2, high2, x + column + 16, y + column + 16, dot)
+            sums = n + n // 8 + column // 8
+            x_low, y_low = load(x + sums, float32), load(y + sums, float32)
+            x_scale, y_scale = _token_scale(x, n, column), _token_scale(y, n, column)
+            lane = column % _SUPER // 32
+            return _scale_part(totals, acc, tile, lane, x_scale, y_scale, x_low, y_low)
 
         return per_32
 
-    def per_16(w, x, tile, sub, scale, sums32, sums16, total, dot, kind):
-        a = _dot4(w[0], w[1], w[2], w[3], x[0], x[1], x[2], x[3], dot)
-        b = _dot4(w[4], w[5], w[6], w[7], x[4], x[5], x[6], x[7], dot)
-        both = a * load(tile + _SCALES + 128 * sub, f32x16)
-        both = fma(b, load(tile + _SCALES + 128 * sub + 64, f32x16), both)
-        total = fma(both, splat(scale, f32x16), total)
-        low = splat(-load(sums16 + 8 * sub, float32), f32x16)
-        total = fma(load(tile + _MINS + 128 * sub, f32x16), low, total)
-        low = splat(-load(sums16 + 8 * sub + 4, float32), f32x16)
-        return fma(load(tile + _MINS + 128 * sub + 64, f32x16), low, total)
+    def per_16(w, tile, column, x, y, n, totals, dot, kind):
+        z = zeros(i32x16)
+        low, high, low2, high2 = w
+        x_scale, y_scale = _token_scale(x, n, column), _token_scale(y, n, column)
+        sums, lane = n + n // 4 + column // 4, column % _SUPER // 16
+        acc = _columns16((z, z, z, z), low, high, x + column, y + column, dot)
+        x_low, y_low = load(x + sums, float32), load(y + sums, float32)
+        totals = _scale_part(totals, acc, tile, lane, x_scale, y_scale, x_low, y_low)
+        acc = _columns16((z, z, z, z), low2, high2, x + column + 16, y + column + 16, dot)
+        x_low, y_low = load(x + sums + 4, float32), load(y + sums + 4, float32)
+        return _scale_part(totals, acc, tile, lane + 1, x_scale, y_scale, x_low, y_low)
 
     return per_16
 
 
 @njit
+def _weights16(at):
+    return load(at, u8x64), load(at + 64, u8x64), load(at + 128, u8x64), load(at + 192, u8x64)
+
+
+@njit
 def _multiply_tile(tile, n_subs, token, step, n, block, n_tokens, totals, dot, kind):
-    """Add the products of a 32 x 256 tile and ``n_tokens`` tokens to their running totals."""
+    """Add the products of a 32 x 256 tile and ``n_tokens`` tokens to their running totals.
+
+    An odd last token is computed twice from the same total, which changes nothing.
+    """
     other = tile + _GROUP_TILE
     for sub in range(n_subs):  # 32 columns: 16 weight vectors stay in registers over all tokens
-        low, high = _load8(tile + 512 * sub), _load8(other + 512 * sub)
-        at, total = token, totals
-        for _ in range(n_tokens):
-            codes = at + _SUPER * block + 32 * sub
-            x = (
-                _column(codes),
-                _column(codes + 4),
-                _column(codes + 8),
-                _column(codes + 12),
-                _column(codes + 16),
-                _column(codes + 20),
-                _column(codes + 24),
-                _column(codes + 28),
-            )
-            scale = load(at + n + 32 * block + 4 * sub, float32)
-            s32 = at + n + n // 8 + 32 * block
-            s16 = at + n + n // 4 + 64 * block
-            a = _scaled(low, x, tile, sub, scale, s32, s16, load(total, f32x16), dot, kind)
-            b = _scaled(high, x, other, sub, scale, s32, s16, load(total + 64, f32x16), dot, kind)
-            store(total, a)
-            store(total + 64, b)
-            at += step
-            total += 128
+        at, beside = tile + 512 * sub, other + 512 * sub
+        w = (_weights16(at), _weights16(beside), _weights16(at + 256), _weights16(beside + 256))
+        column = block * _SUPER + 32 * sub
+        for t in range(0, n_tokens, 2):
+            x, x_total = token + t * step, totals + 128 * t
+            odd = t + 1 == n_tokens
+            y, y_total = (x, x_total) if odd else (x + step, x_total + 128)
+            now = _four_totals(x_total, y_total)
+            a, b, c, d = _two_tokens(w, tile, column, x, y, n, now, dot, kind)
+            store(x_total, a)
+            store(x_total + 64, b)
+            store(y_total, c)
+            store(y_total + 64, d)
 
 
 @njit
@@ -175,7 +208,7 @@ def _write(args, row, n_valid, token, total):
 
 @njit
 def many_tokens(args, first, last, unpack, dot, stride, kind):
-    """Multiply rows [16 first, 16 last) by any number of tokens, two groups of 16 rows at a time."""
+    """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time."""
     n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
     row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
     step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
