@@ -24,7 +24,7 @@ EXAMPLES = int(os.environ.get("GGQ_FUZZ_EXAMPLES", 120))
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=True,
+    derandomize="GGQ_FUZZ_EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
 PATHS = (
