@@ -18,7 +18,7 @@ import numpy as np
 
 from ggq.errors import UsageError, printable
 
-__all__ = ["Packed", "Prepass", "Replaced", "names", "parse"]
+__all__ = ["Packed", "Prepass", "Replaced", "names", "parse", "require_torch"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -79,6 +79,14 @@ class Replaced:
 
     def raw(self, start: int, stop: int) -> None:
         return None
+
+
+def require_torch(name: str) -> Any:
+    """Return torch; UsageError where it is not installed."""
+    try:
+        return import_module("torch")
+    except ImportError:
+        raise UsageError(f"--prepass {name}: to calibrate, pip install 'ggq[torch]'") from None
 
 
 def names() -> list[str]:

@@ -38,9 +38,10 @@ class GPTQ(Prepass):
 
     def __call__(self, job: Any) -> None:
         """Replace every quantized matrix of ``job`` by finished blocks."""
-        import torch
-
         from ggq.converters.calibration import SourceWeights, hparams_of
+        from ggq.converters.prepasses.base import require_torch
+
+        torch = require_torch("gptq")
         from ggq.converters.prepasses.streams import StreamOps
 
         calibration = self.windows(job)

@@ -20,6 +20,23 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "g
 OPTIONS = (
     click.option("-t", "--type", "file_type", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
     click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix to use."),
+    click.option(
+        "--quality",
+        type=click.Choice(["fast", "good", "best"]),
+        help="fast: no calibration; good: importance; best: error feedback towards the original.",
+    ),
+    click.option(
+        "--prepass",
+        "prepasses",
+        multiple=True,
+        metavar="NAME[:KEY=VALUE,...]",
+        help="Run a calibrated pass before encoding; repeatable, in order.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        help="Text or jsonl of chats for the passes; default the text that comes with ggq.",
+    ),
     click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
     click.option(
         "--tensor-type",
@@ -74,12 +91,23 @@ def _show(job: Any, given: dict[str, Any]) -> None:
         return
     _notes(job)
     with progress_bar(given["quiet"]) as progress:
+        _prepasses(job, given, progress)
         paths = job.run(progress)
     if given["as_json"]:
         click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
         return
     for path in paths:
         click.echo(printable(path, 4096))
+
+
+def _prepasses(job: Any, given: dict[str, Any], progress: Any) -> None:
+    """Run the passes of --quality and --prepass on the planned conversion."""
+    if not given["quality"] and not given["prepasses"]:
+        return
+    from ggq.converters.prepasses.presets import passes
+
+    for prepass in passes(given["quality"], given["prepasses"], given["calibration"], progress):
+        prepass(job)
 
 
 def _options(given: dict[str, Any]) -> Any:

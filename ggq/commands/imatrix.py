@@ -26,9 +26,7 @@ from ggq.errors import UsageError, printable
 @click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
 @click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
 @click.option("--process-output", is_flag=True, help="Measure the head's input, too.")
-@click.option(
-    "--backend", type=click.Choice(["torch", "reference"]), help="Default: what is found."
-)
+@click.option("--backend", type=click.Choice(["torch", "reference"]), help="What runs it.")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(source: str, **given: Any) -> None:
@@ -42,9 +40,12 @@ def command(source: str, **given: Any) -> None:
     out = given["out"]
     if out.exists() and not given["force"]:
         raise UsageError(f"{printable(out)}: exists; --force overwrites it")
-    job = prepare(source, out, "F32", options=Options(allow_requantize=True, force=True))
-    calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
-    with progress_bar(given["quiet"]) as progress:
+    options = Options(allow_requantize=True, force=True)
+    with (
+        prepare(source, out, "F32", options=options) as job,
+        progress_bar(given["quiet"]) as progress,
+    ):
+        calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
         sums = collect(job, calibration, given["process_output"], given["backend"], progress)
     chunks = calibration.windows.shape
     write_imatrix(out, sums.squares, sums.counts, calibration.dataset, chunks, given["force"])

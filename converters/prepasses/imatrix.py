@@ -1,0 +1,35 @@
+"""Measures importance and hands it to the block search: what llama-imatrix and --imatrix do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ggq.converters.general import Item
+from ggq.converters.prepasses.base import Prepass
+from ggq.gguf import spec
+
+__all__ = ["Importance"]
+
+
+@dataclass
+class Importance(Prepass):
+    """``head``: the embedding or output matrix gets importance, too, as the head sees its input."""
+
+    head: bool = True
+
+    def __call__(self, job: Any) -> None:
+        """Set ``job.imatrix`` and the keys that tell where it came from."""
+        from ggq.converters.importance import collect
+
+        calibration = self.windows(job)
+        sums = collect(job, calibration, self.head, progress=self.progress)
+        job.imatrix = sums.imatrix(calibration.dataset, len(calibration.windows))
+        job.items += [
+            Item("quantize.imatrix.dataset", calibration.dataset, spec.STR),
+            Item("quantize.imatrix.entries_count", len(job.imatrix.values), spec.U32),
+            Item("quantize.imatrix.chunks_count", len(calibration.windows), spec.U32),
+        ]
+
+
+PREPASS = Importance

@@ -1,0 +1,109 @@
+"""Perplexity and divergence: figures against plain numpy, the protocol, the command."""
+
+import json
+
+import numpy as np
+import pytest
+from hfmaker import make_hf
+
+from ggq.cli import main
+from ggq.converters.convert import convert
+from ggq.errors import UsageError
+from ggq.runtime.evaluation import compare_rows, evaluate, summary, windows
+
+TEXT = "The quick brown fox jumps over the lazy dog, and then once more. " * 60
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval")
+    source = make_hf(folder / "hf", max_position_embeddings=64)
+    paths = {t: convert(source, folder / f"{t}.gguf", type=t)[0] for t in ("F32", "Q4_K_M")}
+    return source, paths
+
+
+def plain_softmax(row):
+    e = np.exp(row.astype(np.float64) - row.max())
+    return e / e.sum()
+
+
+def test_rows_are_the_plain_figures(rng):
+    ours, base = rng.normal(size=(2, 130, 50)).astype(np.float32) * 3
+    targets = rng.integers(0, 50, 130)
+    rows = compare_rows(ours, base, targets)
+    for i in range(130):
+        q, p, t = plain_softmax(ours[i]), plain_softmax(base[i]), targets[i]
+        want = [-np.log(q[t]), -np.log(p[t]), np.sum(p * np.log(p / q)), q[t] - p[t]]
+        np.testing.assert_allclose(rows[i, :4], want, rtol=1e-9, atol=1e-12)
+        assert rows[i, 4] == (q.argmax() == p.argmax())
+
+
+def test_a_model_is_at_no_distance_from_itself(rng):
+    logits = rng.normal(size=(40, 30)).astype(np.float32)
+    found = summary(compare_rows(logits, logits, rng.integers(0, 30, 40)))
+    assert found.kld == found.delta_p_rms == found.ln_ratio == 0
+    assert found.same_top == found.ppl_ratio == 1
+    assert found.correlation == pytest.approx(1)
+
+
+def test_summary_is_the_plain_statistics(rng):
+    ours, base = rng.normal(size=(2, 200, 20)).astype(np.float32)
+    rows = compare_rows(ours, base, rng.integers(0, 20, 200))
+    found = summary(rows)
+    kld = rows[:, 2]
+    assert found.kld == pytest.approx(kld.mean())
+    assert found.kld_error == pytest.approx(kld.std(ddof=1) / np.sqrt(200))
+    assert found.kld_median == pytest.approx(np.median(kld))
+    assert found.kld_percentiles["99"] == pytest.approx(np.percentile(kld, 99))
+    assert found.ppl_ratio == pytest.approx(np.exp(rows[:, 0].mean() - rows[:, 1].mean()))
+    assert found.delta_p_rms == pytest.approx(np.sqrt((rows[:, 3] ** 2).mean()))
+
+
+def test_windows_begin_with_bos_and_drop_the_rest():
+    got = list(windows(range(23), 5, bos=99))
+    assert [w.tolist() for w in got[:2]] == [[99, 1, 2, 3, 4], [99, 6, 7, 8, 9]]
+    assert len(got) == 4 and len(list(windows(range(23), 5, limit=2))) == 2
+    with pytest.raises(UsageError, match="3 tokens, one window needs 5"):
+        list(windows(range(3), 5))
+
+
+def test_perplexity_is_that_of_the_reference(files):
+    """Windows of the trained context, second half scored, against float64 logits."""
+    from ggq.gguf import open_gguf
+    from ggq.models import get
+    from ggq.runtime.backends.reference import logits
+    from ggq.runtime.tokenizers import tokenizer_from_gguf
+    from ggq.runtime.weights import Weights
+
+    path = files[1]["F32"]
+    result = evaluate(path, TEXT, n_ctx=512, chunks=2)
+    assert (result.n_ctx, result.n_windows, result.n_scored) == (64, 2, 62)
+    nll = []
+    with open_gguf(path) as file:
+        ids = tokenizer_from_gguf(file).encode(TEXT)
+        for start in (0, 64):
+            window = ids[start : start + 64]
+            found = logits(Weights(file), get("llama").hparams(file), window)
+            nll += [-np.log(plain_softmax(found[i])[window[i + 1]]) for i in range(32, 63)]
+    assert result.ppl == pytest.approx(np.exp(np.mean(nll)), rel=1e-5)
+
+
+def test_command_compares_with_the_folder(files, capsys):
+    source, paths = files
+    (source.parent / "text.txt").write_text(TEXT)
+    given = ["--text", str(source.parent / "text.txt"), "--chunks", "2", "--json", "-q"]
+    assert main(["eval", str(paths["F32"]), "--against", str(source), *given]) == 0
+    exact = json.loads(capsys.readouterr().out)
+    assert exact["comparison"]["kld"] < 1e-9
+    assert main(["eval", str(paths["Q4_K_M"]), "--against", str(source), *given]) == 0
+    lossy = json.loads(capsys.readouterr().out)
+    assert lossy["comparison"]["kld"] > exact["comparison"]["kld"]
+    assert lossy["nbytes"] == paths["Q4_K_M"].stat().st_size < exact["nbytes"]
+
+
+def test_command_says_what_is_missing(files, capsys):
+    path = str(files[1]["F32"])
+    assert main(["eval", path]) == 1
+    assert "--text FILE" in capsys.readouterr().err
+    assert main(["eval", path, "--text", path]) == 1
+    assert "is not UTF-8 text" in capsys.readouterr().err
