@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,16 @@ def float_bits(value: float) -> int:
     return struct.unpack("<i", struct.pack("<f", value))[0]
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """What a lazy rope would do: attention may do it itself and spare a pass."""
+
+    source: Value
+    table: int
+    half: int
+    neox: int
+
+
 class Value:
     """An activation of ``width`` columns that is recorded when first asked for."""
 
@@ -40,6 +51,7 @@ class Value:
         self.ops, self.width, self.slot = ops, width, slot
         self._make = make
         self._made: dict[str, Buffer] = {}
+        self.rotation: Rotation | None = None
 
     def f32(self, residual: Buffer | None = None) -> Buffer:
         """Return the float32 buffer, plus ``residual`` if the maker can add it."""

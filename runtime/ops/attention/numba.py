@@ -6,6 +6,7 @@ from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import compiled, float_bits
 from ggq.runtime.kernels.attend import MAX_HEAD, attend
+from ggq.runtime.kernels.attend_new import attend_new
 from ggq.runtime.kernels.cache_store import store_new
 from ggq.runtime.plan import SEGMENTS, Work
 from ggq.simd import convert, f16x16, f32x16, load, store, store_half
@@ -59,7 +60,25 @@ def _store_f32():
     return kernel(store_f32)
 
 
-_KERNELS = {"f16": (_store_f16, _attend_f16), "f32": (_store_f32, _attend_f32)}
+def _new_f16():
+    def attend_new_f16(args, first, last):
+        attend_new(args, first, last, 2, _f16_vector, _put_f16)
+
+    return kernel(attend_new_f16)
+
+
+def _new_f32():
+    def attend_new_f32(args, first, last):
+        attend_new(args, first, last, 4, _f32_vector, _put_f32)
+
+    return kernel(attend_new_f32)
+
+
+# cache type -> (store, attend, both and the rotation in one)
+_KERNELS = {
+    "f16": (_store_f16, _attend_f16, _new_f16),
+    "f32": (_store_f32, _attend_f32, _new_f32),
+}
 
 
 def run(backend, q, k, v, layer, spec):
@@ -69,32 +88,82 @@ def run(backend, q, k, v, layer, spec):
             f"attention heads of {spec.head_dim} and {spec.head_dim_v} columns are not supported "
             f"on the CPU: multiples of 16 up to {MAX_HEAD} are"
         )
-    cache, segments = backend.cache, backend.inputs.segments
-    keys, values = cache.keys[layer], cache.values[layer]
-    put, look = (compiled(b) for b in _KERNELS[cache.kind])
+    layout = _Layout(backend, layer, spec)
+    pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
 
     def make(value, form, residual):
-        query, key, new = q.f32(), k.f32(), v.f32()
-        out = backend.new(value)
-        args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
-        args += [keys.ctypes.data, values.ctypes.data, segments]
-        backend.recorder.row(
-            "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[keys]
-        )
-        sinks = backend.weight(spec.sinks).vector if spec.sinks else 0
-        group = spec.n_head // spec.n_head_kv
-        args = [query, query.stride, out, out.stride, spec.n_head_kv, group]
-        args += [spec.head_dim, spec.head_dim_v, float_bits(spec.scale)]
-        args += [float_bits(spec.softcap or 0.0), spec.window or 0, sinks]
-        args += [keys.ctypes.data, values.ctypes.data, segments]
-        backend.recorder.row(
-            "attention",
-            look,
-            args,
-            Work(items=spec.n_head_kv, slot=SEGMENTS),
-            reads=[query, keys],
-            writes=[out],
-        )
-        return out
+        if backend.few and _same_rotation(q, k):
+            return _record_fused(layout, value, form, (q, k, v))
+        return _record_apart(layout, value, (q.f32(), k.f32(), v.f32()))
 
+    make.quantizes = pairs and backend.few and _same_rotation(q, k)
     return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
+
+
+class _Layout:
+    """Where a layer's attention finds its cache and what its kernels' arguments are."""
+
+    def __init__(self, backend, layer, spec):
+        self.backend, self.spec = backend, spec
+        self.keys, self.values = backend.cache.keys[layer], backend.cache.values[layer]
+        self.kernels = _KERNELS[backend.cache.kind]
+        self.addresses = [self.keys.ctypes.data, self.values.ctypes.data, backend.inputs.segments]
+
+    def attend_args(self, query, out):
+        """Return the arguments of runtime/kernels/attend.py."""
+        spec = self.spec
+        sinks = self.backend.weight(spec.sinks).vector if spec.sinks else 0
+        args = [query, query.stride, out, out.stride, spec.n_head_kv]
+        args += [spec.n_head // spec.n_head_kv, spec.head_dim, spec.head_dim_v]
+        args += [float_bits(spec.scale), float_bits(spec.softcap or 0.0), spec.window or 0, sinks]
+        return args + self.addresses
+
+
+def _same_rotation(q, k):
+    """Tell whether queries and keys wait for a rotation of the same kind."""
+    a, b = q.rotation, k.rotation
+    return a is not None and b is not None and (a.half, a.neox) == (b.half, b.neox)
+
+
+def _record_fused(layout, value, form, inputs):
+    """Record one row that rotates, stores and attends, and quantizes if asked."""
+    backend, spec = layout.backend, layout.spec
+    q, k = inputs[0].rotation, inputs[1].rotation
+    raw, key, new = q.source.f32(), k.source.f32(), inputs[2].f32()
+    query, out = backend.new(inputs[0]), backend.new(value)
+    quantized = backend.new(value, "q8") if form == "q8" else None
+    args = [*layout.attend_args(query, out), 0, raw, raw.stride, key, key.stride, new, new.stride]
+    args += [q.table, k.table, q.half, q.neox]
+    args += [quantized, quantized.stride] if quantized else [0, 0]
+    written = [query, out, layout.keys] + ([quantized] if quantized else [])
+    backend.recorder.row(
+        "attention",
+        compiled(layout.kernels[2]),
+        args,
+        Work(items=spec.n_head_kv, slot=SEGMENTS),
+        reads=[raw, key, new],
+        writes=written,
+    )
+    return quantized or out
+
+
+def _record_apart(layout, value, inputs):
+    """Record storing and attending as two rows: a segment's tokens see each other's keys."""
+    backend, spec = layout.backend, layout.spec
+    query, key, new = inputs
+    put, look = compiled(layout.kernels[0]), compiled(layout.kernels[1])
+    out = backend.new(value)
+    args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
+    args += layout.addresses
+    backend.recorder.row(
+        "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[layout.keys]
+    )
+    backend.recorder.row(
+        "attention",
+        look,
+        layout.attend_args(query, out),
+        Work(items=spec.n_head_kv, slot=SEGMENTS),
+        reads=[query, layout.keys],
+        writes=[out],
+    )
+    return out
