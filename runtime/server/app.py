@@ -21,12 +21,14 @@ from ggq.runtime.server import info
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
-from ggq.runtime.server.errors import APIError, api_error
+from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json
+from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.responses import responses
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
-from ggq.runtime.server.streaming import ClientGone
+from ggq.runtime.server.streaming import ClientGone, reported
 
 __all__ = ["create_app"]
 
@@ -48,6 +50,9 @@ _ROUTES = {
     ("POST", "/v1/chat/completions"): chat_completions,
     ("POST", "/chat/completions"): chat_completions,
     ("POST", "/v1/completions"): completions,
+    ("POST", "/v1/responses"): responses,
+    ("POST", "/v1/messages"): messages,
+    ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("POST", "/v1/embeddings"): embeddings,
     ("POST", "/embeddings"): embeddings,
 }
@@ -94,10 +99,7 @@ def _guarded(endpoint: Any) -> Any:
         except ClientGone:
             return Response(status_code=_CLOSED_STATUS)
         except Exception as error:
-            found = api_error(error)
-            if found.status >= 500 and not isinstance(error, APIError):
-                log.error("%s failed", request.url.path, exc_info=error)
-            return _written(request, found)
+            return _written(request, reported(error))
 
     return guarded
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from ggq.runtime.server.errors import APIError, api_error
 
-__all__ = ["ClientGone", "EventStream", "data", "event", "failure", "while_connected"]
+__all__ = ["ClientGone", "EventStream", "data", "event", "failure", "reported", "while_connected"]
 
 log = logging.getLogger("ggq.server")
 _PING = b": ping\n\n"
@@ -34,12 +34,17 @@ def event(value: dict[str, Any]) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + data(value)
 
 
-def failure(error: Exception) -> bytes:
-    """Return the last event of a stream that fails, in OpenAI's form; log what is our fault."""
+def reported(error: Exception) -> APIError:
+    """Return what a client is told about an error; the log is told what is our own fault."""
     found = api_error(error)
     if found.status >= 500 and not isinstance(error, APIError):
-        log.error("an answer failed", exc_info=error)
-    return data(found.body())
+        log.error("a request failed", exc_info=error)
+    return found
+
+
+def failure(error: Exception) -> bytes:
+    """Return the last event of a stream that fails, in OpenAI's form."""
+    return data(reported(error).body())
 
 
 class EventStream(Response):

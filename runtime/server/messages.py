@@ -1,0 +1,272 @@
+"""POST /v1/messages and its count_tokens: Anthropic's interface, read into a chat request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ggq.runtime.generation import Piece
+from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta
+from ggq.runtime.server.chat import ChatRun
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.service import new_id
+from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
+
+__all__ = ["count_tokens", "messages"]
+
+Blocks = str | list[dict[str, Any]]
+
+
+class Turn(msgspec.Struct):
+    """One message."""
+
+    role: Annotated[str, Meta(pattern="^(user|assistant|system)$")]
+    content: Blocks
+
+
+class CountBody(msgspec.Struct, kw_only=True):
+    """POST /v1/messages/count_tokens."""
+
+    messages: Annotated[list[Turn], Meta(min_length=1, max_length=100_000)]
+    model: str | None = None
+    system: Blocks | None = None
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=512)] | None = None
+    tool_choice: dict[str, Any] | None = None
+    thinking: dict[str, Any] | None = None
+
+
+class MessagesBody(CountBody, kw_only=True):
+    """POST /v1/messages."""
+
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    temperature: float | int | None = None
+    top_p: float | int | None = None
+    top_k: int | None = None
+    stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
+    stream: bool | None = None
+    metadata: dict[str, Any] | None = None
+
+
+async def messages(request: Request) -> Response:
+    """Answer POST /v1/messages."""
+    service, body = service_of(request), await read(request, MessagesBody)
+    chat = as_chat(body)
+    chat.max_tokens, chat.stop = body.max_tokens, body.stop_sequences
+    chat.temperature, chat.top_p, chat.top_k = body.temperature, body.top_p, body.top_k
+    user = (body.metadata or {}).get("user_id")
+    chat.user = user[:512] if isinstance(user, str) else None
+    run = await ChatRun.start(service, chat, client_of(request))
+    writer = _Writer(run, body, body.model or service.settings.model_id)
+    if body.stream:
+        chunks = _stream(run, writer)
+        return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds, _failure)
+    try:
+        await while_connected(request, _collect(run, writer))
+    finally:
+        run.answers.cancel()
+    return answer_json(writer.message())
+
+
+async def count_tokens(request: Request) -> Response:
+    """Answer POST /v1/messages/count_tokens."""
+    service, body = service_of(request), await read(request, CountBody)
+    prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
+    return answer_json({"input_tokens": len(prompt.ids)})
+
+
+def as_chat(body: CountBody) -> ChatBody:
+    """Return the chat request that asks for the same."""
+    turns = [Message("system", _texts(body.system, "system"))] if body.system else []
+    for i, turn in enumerate(body.messages):
+        turns += _turn(turn, f"messages[{i}].content")
+    tools = [_tool(tool, i) for i, tool in enumerate(body.tools or ())]
+    choice = body.tool_choice or {}
+    kinds = {None: None, "auto": "auto", "any": "required", "none": "none"}
+    kind = choice.get("type")
+    if kind == "tool":
+        chosen: Any = {"type": "function", "function": {"name": choice.get("name")}}
+    elif isinstance(kind, str | None) and kind in kinds:
+        chosen = kinds[kind]
+    else:
+        raise APIError(400, "tool_choice.type: expected auto, any, tool or none", "tool_choice")
+    options = {}
+    if body.thinking:
+        options["enable_thinking"] = body.thinking.get("type") != "disabled"
+    single = choice.get("disable_parallel_tool_use") is True
+    return ChatBody(
+        messages=turns,
+        tools=tools or None,
+        tool_choice=chosen,
+        parallel_tool_calls=False if single else None,
+        chat_template_kwargs=options or None,
+    )
+
+
+def _turn(turn: Turn, where: str) -> list[Message]:
+    """Return a turn as chat messages: results of tools are messages of their own."""
+    if isinstance(turn.content, str):
+        return [Message(turn.role, turn.content)]
+    out, texts, calls, thoughts = [], [], [], []
+    for i, block in enumerate(turn.content):
+        kind, here = block.get("type"), f"{where}[{i}]"
+        if kind == "tool_result":
+            call_id = block.get("tool_use_id")
+            if not isinstance(call_id, str):
+                raise APIError(400, f"{here}.tool_use_id: is missing", "messages")
+            text = _texts(block.get("content") or "", here)
+            out.append(Message("tool", text, tool_call_id=call_id))
+        elif kind == "tool_use":
+            arguments = block.get("input")
+            if not isinstance(arguments, dict):
+                raise APIError(400, f"{here}.input: expected an object", "messages")
+            function = {"name": block.get("name"), "arguments": arguments}
+            calls.append({"id": block.get("id"), "type": "function", "function": function})
+        elif kind == "thinking" and isinstance(block.get("thinking"), str):
+            thoughts.append(block["thinking"])
+        elif kind != "redacted_thinking":
+            texts.append(_texts([block], here))
+    if texts or calls or not out:
+        message = Message(turn.role, "\n".join(texts), tool_calls=calls or None)
+        message.reasoning_content = "\n".join(thoughts) or None
+        out.append(message)
+    return out
+
+
+def _texts(blocks: Any, where: str) -> str:
+    if isinstance(blocks, str):
+        return blocks
+    known = isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)
+    if not known or not all(isinstance(block.get("text"), str) for block in blocks):
+        raise APIError(400, f"{where}: only text is supported", where.partition("[")[0])
+    return "\n".join(block["text"] for block in blocks)
+
+
+def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
+    if not isinstance(tool.get("name"), str):
+        raise APIError(400, f"tools[{at}].name: is missing", "tools")
+    function = {"name": tool["name"], "parameters": tool.get("input_schema")}
+    if isinstance(tool.get("description"), str):
+        function["description"] = tool["description"]
+    return {"type": "function", "function": function}
+
+
+class _Writer:
+    """The message while it grows, and the events that tell of it."""
+
+    def __init__(self, run: ChatRun, body: MessagesBody, model: str) -> None:
+        self._run, self._body, self._model = run, body, model
+        self._id = new_id("msg_")
+        self._content: list[dict[str, Any]] = []
+        self._open: str | None = None
+        self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+
+    def message(self) -> dict[str, Any]:
+        """Return the whole message."""
+        usage = self._run.answers.usage()
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": self._content,
+            "stop_reason": self._stop_reason,
+            "stop_sequence": self._stop_sequence,
+            "usage": {
+                "input_tokens": usage["prompt_tokens"] - cached,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": cached,
+                "output_tokens": usage["completion_tokens"],
+            },
+        }
+
+    def add(self, delta: Delta) -> list[dict[str, Any]]:
+        """Return the events of a delta."""
+        if delta.kind == CALL:
+            return self.close() + self._call(delta)
+        name = "text" if delta.kind == CONTENT else "thinking"
+        out = []
+        if self._open != delta.kind:
+            out = self.close()
+            self._open = delta.kind
+            block = {"type": name, name: ""}
+            if delta.kind == REASONING:
+                block["signature"] = ""
+            out.append(self._begin(block))
+        self._content[-1][name] += delta.text
+        return [*out, self._delta({"type": f"{name}_delta", name: delta.text})]
+
+    def close(self) -> list[dict[str, Any]]:
+        """Return the event that ends the block in work, if there is one."""
+        if self._open is None:
+            return []
+        self._open = None
+        return [{"type": "content_block_stop", "index": len(self._content) - 1}]
+
+    def finish(self, reason: str | None, piece: Piece) -> list[dict[str, Any]]:
+        """Return the last events."""
+        stops = self._body.stop_sequences or []
+        reasons = {"length": "max_tokens", "tool_calls": "tool_use"}
+        self._stop_reason = reasons.get(reason or "", "end_turn")
+        if reason == "stop" and piece.token_id is not None:  # a stop string, not the model's end
+            self._stop_reason = "stop_sequence"
+            self._stop_sequence = stops[0] if len(stops) == 1 else None
+        message = self.message()
+        end = {"stop_reason": self._stop_reason, "stop_sequence": self._stop_sequence}
+        return [
+            *self.close(),
+            {"type": "message_delta", "delta": end, "usage": message["usage"]},
+            {"type": "message_stop"},
+        ]
+
+    def _call(self, delta: Delta) -> list[dict[str, Any]]:
+        block = {"type": "tool_use", "id": f"toolu_{delta.id}", "name": delta.call.name}
+        out = [self._begin({**block, "input": {}})]
+        self._content[-1]["input"] = msgspec.json.decode(delta.call.arguments)
+        text = {"type": "input_json_delta", "partial_json": delta.call.arguments}
+        end = {"type": "content_block_stop", "index": len(self._content) - 1}
+        return [*out, self._delta(text), end]
+
+    def _begin(self, block: dict[str, Any]) -> dict[str, Any]:
+        self._content.append(block)
+        at = len(self._content) - 1
+        return {"type": "content_block_start", "index": at, "content_block": dict(block)}
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        at = len(self._content) - 1
+        return {"type": "content_block_delta", "index": at, "delta": delta}
+
+
+async def _events(run: ChatRun, writer: _Writer) -> AsyncIterator[dict[str, Any]]:
+    async for choice, deltas, piece in run.deltas():
+        for delta in deltas:
+            for found in writer.add(delta):
+                yield found
+        if piece.finish_reason:
+            for found in writer.finish(run.reason(choice, piece), piece):
+                yield found
+
+
+async def _stream(run: ChatRun, writer: _Writer) -> AsyncIterator[bytes]:
+    yield event({"type": "message_start", "message": writer.message()})
+    yield event({"type": "ping"})
+    async for found in _events(run, writer):
+        yield event(found)
+
+
+async def _collect(run: ChatRun, writer: _Writer) -> None:
+    async for _ in _events(run, writer):
+        pass
+
+
+def _failure(error: Exception) -> bytes:
+    return event(reported(error).anthropic_body())
