@@ -136,7 +136,14 @@ else:
 import numba  # noqa: E402
 
 # No fastmath anywhere: kernels ask for fused multiply-add by name, encoders must not contract.
-njit = numba.njit(nogil=True, error_model="numpy", forceinline=True)  # helper, lives in its callers
+# A helper lives in its callers: wrappers for calls from Python would only double its code.
+njit = numba.njit(
+    nogil=True,
+    error_model="numpy",
+    forceinline=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)
 njit_cached = numba.njit(nogil=True, error_model="numpy", cache=True)  # entry point
 
 # Every plan kernel: (address of its argument block, first item, one past the last item).
