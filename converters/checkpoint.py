@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.safetensors import SafetensorsFile, StoredTensor
+from ggq.converters import formats
+from ggq.converters.formats.base import TensorLike
+from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import FormatError, UsageError, printable
 
 __all__ = ["Checkpoint", "fetch", "read_json"]
@@ -42,13 +44,16 @@ def read_json(path: Path, required: bool = False) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """``folder`` with config.json and safetensors shards; ``tensors`` maps HF names to views."""
+    """``folder`` with config.json and safetensors shards; ``tensors`` maps HF names to views.
+
+    Quantized weights are one tensor each, decoded as it is read; ``quantization`` names the method.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.config = read_json(self.folder / "config.json", required=True)
         self.files: list[SafetensorsFile] = []
-        self.tensors: dict[str, StoredTensor] = {}
+        self.tensors: dict[str, TensorLike] = {}
         for path in self._shards():
             file = SafetensorsFile(path)
             self.files.append(file)
@@ -56,6 +61,7 @@ class Checkpoint:
             if twice:
                 raise FormatError(f"tensor {printable(min(twice))} is in two shards")
             self.tensors.update(file.tensors)
+        self.tensors, self.quantization = formats.decoded(self.tensors, self.config)
 
     def _shards(self) -> list[Path]:
         index = read_json(self.folder / "model.safetensors.index.json")

@@ -23,7 +23,7 @@ from ggq.converters.checkpoint import Checkpoint, fetch
 from ggq.converters.encode import Job, encode_all
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.names import NameParts, file_name, model_id
-from ggq.converters.sources import SourceTensor, gguf_tensors, hf_tensors
+from ggq.converters.sources import SourceTensor, gguf_tensors, hf_tensors, in_own_blocks
 from ggq.errors import ModelError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 from ggq.quants.mixtures import UNQUANTIZED, MixtureOptions, Plan, PlanTensor, file_type, plan
@@ -182,10 +182,31 @@ def _from_folder(
     items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     items.append(general.Item("general.quantization_version", 2, spec.U32))
+    if checkpoint.quantization:
+        key = f"{PREFIX}.source_quantization"
+        items.append(general.Item(key, checkpoint.quantization, spec.STR))
     by_name = {t.name: t for t in tensors}
+    notes = _keep_codes(by_name, made)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.skipped, found.warnings = skipped, vocab.warnings
+    found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
     return found
+
+
+def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
+    """Let tensors whose codes fit the blocks planned for them be written so; return notes."""
+    kept = 0
+    rounded: str | None = None
+    for name, type_name in made.types:
+        own = in_own_blocks(tensors[name], type_name)
+        if own is not tensors[name]:
+            tensors[name] = own
+            kept += 1
+            if rounded is None and own.rounds(type_name):
+                rounded = f"{name} in {type_name}"
+    if rounded is None:
+        return []
+    what = "scales or minimums are no half-precision numbers and are rounded to them"
+    return [f"the checkpoint's codes of {kept} tensors are kept as they are; {what}: {rounded}"]
 
 
 def _kept_type(tensor: SourceTensor, options: Options) -> str:

@@ -1,0 +1,77 @@
+"""Checkpoints that are quantized already: every file here that declares ``FORMAT`` reads a method.
+
+`decoded` recognises the method from config.json and turns the pieces of each weight into one
+tensor that is decoded as it is read; nothing here knows an architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from ggq.converters.formats.base import Format, Pieces, TensorLike
+from ggq.errors import FormatError, ModelError, printable
+
+__all__ = ["decoded", "methods", "quantization"]
+
+PLACES = ("quantization_config", "compression_config")
+
+
+@cache
+def _registry() -> dict[str, Format]:
+    modules = (import_module(f"{__name__}.{info.name}") for info in iter_modules(__path__))
+    formats = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    return {method: found for found in formats for method in found.methods}
+
+
+def methods() -> list[str]:
+    """Return the values of ``quant_method`` that can be read."""
+    return sorted(_registry())
+
+
+def quantization(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Return (method, settings) of a config.json, None where the weights are plain.
+
+    FormatError, ModelError: the entry is no object or names a method that is not read.
+    """
+    text = config.get("text_config")
+    for place in (config, text if isinstance(text, Mapping) else {}):
+        for key in PLACES:
+            if place.get(key) is not None:
+                return _recognised(key, place[key])
+    return None
+
+
+def _recognised(key: str, settings: object) -> tuple[str, dict[str, Any]]:
+    if not isinstance(settings, Mapping):
+        raise FormatError(f"config.json: {key} is not an object")
+    method = settings.get("quant_method")
+    if method is None and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
+        method = "bitsandbytes"  # as its first versions saved it
+    if not isinstance(method, str) or method not in _registry():
+        known = ", ".join(methods())
+        raise ModelError(
+            f"config.json: quantization method {printable(repr(method))} is not supported, "
+            f"only {known}"
+        )
+    return method, dict(settings)
+
+
+def decoded(
+    tensors: Mapping[str, TensorLike], config: Mapping[str, Any]
+) -> tuple[dict[str, TensorLike], str | None]:
+    """Return the tensors with each quantized weight in one piece, and the method (None: plain).
+
+    Scales, zeros and indices that belong to a weight are gone from the result; one that belongs to
+    none is still there. FormatError or ModelError name the tensor that is missing or malformed.
+    """
+    found = quantization(config)
+    if found is None:
+        return dict(tensors), None
+    method, settings = found
+    pieces = Pieces(tensors)
+    _registry()[method].decode(pieces, settings)
+    return pieces.tensors, method

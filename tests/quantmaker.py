@@ -1,0 +1,131 @@
+"""Makes weights of pre-quantized checkpoints from known codes and scales, each by its definition.
+
+Every writer returns the pieces as a checkpoint holds them and the values in float64. Bits are
+packed with Python's integers, one row at a time: slow, plain and unlike the decoders.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+
+import numpy as np
+from hfmaker import make_hf, shapes_of
+
+from ggq.converters.safetensors import SafetensorsFile, write_header
+
+NUMPY = {"I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}
+NUMPY |= {"I8": "i1", "F8_E4M3": "u1", "F8_E8M0": "u1"}
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2}
+SIZES |= {"num_key_value_heads": 1, "num_hidden_layers": 1}
+
+
+@dataclass
+class Made:
+    """Pieces by what follows the module's name: (dtype, array); values float64 (rows, columns)."""
+
+    pieces: dict
+    values: np.ndarray
+    exact: frozenset = field(default_factory=frozenset)  # block types that lose nothing
+
+
+def stream(codes, bits, word=32):
+    """Return a row of codes as one stream of bits in little-endian words."""
+    total = sum(int(c) << (bits * i) for i, c in enumerate(codes))
+    n = -(-len(codes) * bits // word)
+    return np.frombuffer(total.to_bytes(n * word // 8, "little"), f"<u{word // 8}")
+
+
+def halves(rng, shape, dtype="F16"):
+    """Return positive scales as stored in ``dtype`` and as float64."""
+    x = np.exp2(rng.uniform(-9, -4, shape))
+    if dtype == "BF16":
+        stored = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return stored, (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    stored = x.astype(NUMPY[dtype])
+    return stored, stored.astype(np.float64)
+
+
+def gptq(rng, rows, cols, bits=4, group=32, sym=False, act_order=False, v2=False):
+    """AutoGPTQ: inputs by outputs, both packed in int32; v1 has zeros less one."""
+    group = cols if group < 0 else group
+    groups = -(-cols // group)
+    codes = rng.integers(0, 1 << bits, (rows, cols))
+    zeros = rng.integers(0 if v2 else 1, 1 << bits, (rows, groups))
+    zeros = np.full_like(zeros, 1 << (bits - 1)) if sym else zeros
+    stored, scales = halves(rng, (rows, groups))
+    index = np.arange(cols) // group
+    index = rng.permutation(index) if act_order else index
+    qzeros = zeros if v2 else zeros - 1
+    pieces = {
+        ".qweight": ("I32", np.stack([stream(r, bits) for r in codes], 1).view(np.int32)),
+        ".qzeros": ("I32", np.stack([stream(z, bits) for z in qzeros.T]).view(np.int32)),
+        ".scales": ("F16", stored.T),
+        ".g_idx": ("I32", index.astype(np.int32)),
+    }
+    values = (codes - zeros[:, index]) * scales[:, index]
+    ordered = not act_order and group % 32 == 0
+    exact = {"Q8_0": bits < 8 or sym, "Q5_0": bits <= 4, "Q4_0": bits <= 4 and sym}
+    return Made(pieces, values, frozenset(t for t, yes in exact.items() if yes and ordered))
+
+
+def awq(rng, rows, cols, group=32):
+    """AutoAWQ's gemm: eight outputs in a word, the n-th nibble holding output 0 2 4 6 1 3 5 7."""
+    codes = rng.integers(0, 16, (rows, cols))
+    zeros = rng.integers(0, 16, (rows, cols // group))
+    stored, scales = halves(rng, zeros.shape)
+
+    def packed(x):
+        eights = x.T.reshape(x.shape[1], -1, 8)[..., [0, 2, 4, 6, 1, 3, 5, 7]]
+        words = [[stream(e, 4)[0] for e in row] for row in eights]
+        return "I32", np.array(words, np.uint32).view(np.int32)
+
+    pieces = {".qweight": packed(codes), ".qzeros": packed(zeros), ".scales": ("F16", stored.T)}
+    index = np.arange(cols) // group
+    return Made(pieces, (codes - zeros[:, index]) * scales[:, index], frozenset({"Q8_0", "Q5_0"}))
+
+
+def save(folder, tensors):
+    """Write {name: (dtype, array)} as model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = write_header({n: (d, np.shape(a)) for n, (d, a) in tensors.items()})
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(header)
+        for dtype, array in tensors.values():
+            file.write(np.asarray(array).astype(NUMPY[dtype], casting="no").tobytes())
+
+
+def load(folder, tensors):
+    """Write tensors and return them as the reader gives them."""
+    save(folder, tensors)
+    return SafetensorsFile(folder / "model.safetensors").tensors
+
+
+def read_all(folder):
+    """Return {name: (dtype, array)} of model.safetensors."""
+    found = SafetensorsFile(folder / "model.safetensors").tensors
+    return {n: (t.dtype, t.stored().reshape(t.shape).copy()) for n, t in found.items()}
+
+
+def make_pair(folder, quantized, settings, seed=5, **config):
+    """Write a tiny llama twice: projections by ``quantized(rng, rows, cols)``, and their values.
+
+    Return (quantized folder, plain float32 folder, {HF name: Made}).
+    """
+    rng = np.random.default_rng(seed)
+    sizes = SIZES | config
+    plain, both = make_hf(folder / "plain", **sizes), folder / "quantized"
+    full = json.loads((plain / "config.json").read_text())
+    floats = read_all(plain)
+    mixed, made = dict(floats), {}
+    for name, shape in shapes_of(full):
+        if "_proj.weight" in name:
+            made[name] = quantized(rng, *shape)
+            floats[name] = ("F32", made[name].values.astype(np.float32))
+            del mixed[name]
+            module = name.removesuffix(".weight")
+            mixed |= {module + suffix: piece for suffix, piece in made[name].pieces.items()}
+    save(plain, floats)
+    shutil.copytree(plain, both)
+    save(both, mixed)
+    (both / "config.json").write_text(json.dumps(full | {"quantization_config": settings}))
+    return both, plain, made
