@@ -83,12 +83,14 @@ def _quiet(api):
     return _quiet.callback
 
 
-def measure(base: Path, files: dict[str, Path], text: str, limit: int, threads: int, n_ctx: int):
+def measure(args, base: Path, files: dict[str, Path], text: str) -> dict[str, np.ndarray]:
     """Return name -> (windows, positions, 5): `compare_rows` of every file against ``base``."""
-    reference = Peer(base, n_ctx, threads)
-    peers = {name: Peer(path, n_ctx, threads) for name, path in files.items()}
+    n_ctx = args.ctx
+    reference = Peer(base, n_ctx, args.threads)
+    peers = {name: Peer(path, n_ctx, args.threads) for name, path in files.items()}
     found = {name: [] for name in files}
-    for ids in windows(reference.tokenize(text), n_ctx, reference.bos, limit):
+    bos = reference.api.llama_vocab_bos(reference.vocab) if args.bos else reference.bos
+    for ids in windows(reference.tokenize(text), n_ctx, bos, args.chunks):
         want, targets = reference.logits(ids)[:-1], ids[n_ctx // 2 + 1 :]
         for name, peer in peers.items():
             found[name].append(compare_rows(peer.logits(ids)[:-1], want, targets))
@@ -159,35 +161,42 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=80)
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bos", action="store_true", help="begin windows with BOS in any case")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     base = args.work / f"{Path(args.source).name}.f32.gguf"
     if not base.exists():
         convert(args.source, base, type="F32")
-    results = [report(args, base, kind) for kind in args.types.split(",")]
+    results = report(args, base, args.types.split(","))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
 
 
-def report(args, base: Path, kind: str) -> dict:
-    theirs, (mine, seconds) = baseline(args, base, kind), ours(args, base, kind)
-    a, b = types(mine), types(theirs)
-    counts = Counter(a.values())
-    print(f"\n{kind}: {'identical types' if a == b else 'OTHER TYPES'} {dict(counts)}")
-    print(f"ours {mine.stat().st_size} bytes in {seconds:.0f} s, baseline {theirs.stat().st_size}")
-    facts = {"type": kind, "identical_types": a == b, "seconds": seconds, "texts": []}
+def report(args, base: Path, kinds: list[str]) -> list[dict]:
+    """Print and return sizes, types and the ratio on every text."""
+    files, results = {}, []
+    for kind in kinds:
+        theirs, (mine, seconds) = baseline(args, base, kind), ours(args, base, kind)
+        files |= {f"{kind} baseline": theirs, f"{kind} ours": mine}
+        a, b = types(mine), types(theirs)
+        print(
+            f"{kind}: {'identical types' if a == b else 'OTHER TYPES'} {dict(Counter(a.values()))}"
+        )
+        sizes = mine.stat().st_size, theirs.stat().st_size
+        print(f"  ours {sizes[0]} bytes in {seconds:.0f} s, baseline {sizes[1]}", flush=True)
+        results.append({"type": kind, "same_types": a == b, "bytes": sizes, "seconds": seconds})
     for path in args.text:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
-        files = {"baseline": theirs, "ours": mine}
-        rows = measure(base, files, text, args.chunks, args.threads, args.ctx)
-        value, error = ratio(rows["ours"], rows["baseline"])
-        n = rows["ours"].shape[0] * rows["ours"].shape[1]
-        print(f"{path}: {n} positions, ratio {value:.3f} +- {error:.3f}")
-        for name, found in rows.items():
-            print(f"  {line(name, found)}", flush=True)
-        facts["texts"].append({"text": path, "positions": n, "ratio": value, "error": error})
-    return facts
+        rows = measure(args, base, files, text)
+        for kind, facts in zip(kinds, results, strict=True):
+            mine, theirs = rows[f"{kind} ours"], rows[f"{kind} baseline"]
+            value, error = ratio(mine, theirs)
+            n = mine.shape[0] * mine.shape[1]
+            print(f"{path}: {kind}: {n} positions, ratio {value:.3f} +- {error:.3f}")
+            print(f"  {line('baseline', theirs)}\n  {line('ours', mine)}", flush=True)
+            facts[path] = {"positions": n, "ratio": value, "error": error}
+    return results
 
 
 if __name__ == "__main__":

@@ -90,12 +90,15 @@ def calibrate(
     n_ctx: int = 512,
     limit: int | None = None,
     spread: bool = False,
+    starts: bool = False,
 ) -> Calibration:
     """Return the windows of a text or of a jsonl of chats, tokenized as ``job``'s model does.
 
     ``source`` None: the text that comes with ggq. Windows are llama.cpp's: consecutive, of
     min(n_ctx, trained context) tokens, beginning with BOS where the model wants it. ``limit``
-    takes the first windows, with ``spread`` as many evenly over all. UsageError if it is too short.
+    takes the first windows, with ``spread`` as many evenly over all. ``starts``: where the model
+    adds no BOS but has one, every other window begins with it: attention behaves differently from
+    the start of a conversation than from the middle of a text. UsageError if it is too short.
     """
     from ggq.runtime.tokenizers import tokenizer_from_gguf
 
@@ -115,6 +118,8 @@ def calibrate(
         raise ModelError(f"token {found.max()} has no row in the embedding of {hp.n_vocab}")
     if limit is not None:
         found = sample(found, limit) if spread else found[:limit]
+    if starts and bos is None and tokenizer.bos_id is not None:
+        found[1::2, 0] = tokenizer.bos_id
     return Calibration(found, path.name if source is None else str(source))
 
 

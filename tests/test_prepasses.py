@@ -160,6 +160,66 @@ def test_the_stream_is_the_forward(source):
         torch.testing.assert_close(student, teacher)
 
 
+def folded(source, text):
+    """Return the pass after it ran on a model of grouped heads, the logits before and after."""
+    from ggq.converters.calibration import SourceWeights, hparams_of
+    from ggq.runtime.backends.torch import logits
+
+    ids = np.random.default_rng(1).integers(0, 300, 40)
+    made = parse(text, calibration=str(source.parent / "text.txt"))
+    options = Options(force=True)
+    with prepare(source, source.parent / "x.gguf", "Q4_0", options=options) as job:
+        _, hp = hparams_of(job)
+        before = logits(SourceWeights(job.tensors), hp, ids)
+        made(job)
+        after = logits(SourceWeights(job.tensors), hp, ids)
+    return made, before, after
+
+
+@pytest.mark.parametrize("text", ["awq:tokens=512,grid=4,n_ctx=128", "smooth:tokens=512,n_ctx=128"])
+def test_folds_leave_the_logits_as_they_are(source, text):
+    pytest.importorskip("torch")
+    made, before, after = folded(source, text)
+    assert len(made.chosen) == 2 * 4  # norm, norm, v and up of two layers
+    assert any(made.chosen.values())
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+
+
+def test_a_fold_without_its_producer_is_named(source):
+    from ggq.converters.calibration import hparams_of
+    from ggq.converters.prepasses.folds import find_folds
+
+    with prepare(source, source.parent / "x.gguf", "F32", options=Options(force=True)) as job:
+        architecture, hp = hparams_of(job)
+        del job.tensors["blk.1.attn_norm.weight"]
+        with pytest.raises(ModelError, match=r"cannot be folded: no tensor blk\.1\.attn_norm"):
+            find_folds(job, architecture, hp)
+
+
+def test_awq_lowers_the_error_of_a_flat_grid(rng):
+    """An input with few strong columns, a type with one scale for 32 weights."""
+    torch = pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    from ggq.converters.prepasses.base import Replaced
+    from ggq.converters.prepasses.folds import Fold
+    from ggq.converters.prepasses.streams import Pair
+
+    x = torch.from_numpy((rng.normal(size=(300, 64)) * rng.lognormal(0, 2, 64)).astype(np.float32))
+    w = rng.normal(size=(32, 64)).astype(np.float32)
+    fold = Fold("p", ["w"])
+    plan = SimpleNamespace(types=[("w", "Q4_0")])
+    tensors = {"w": Replaced("w", w.shape, w)}
+    job = SimpleNamespace(plan=plan, tensors=tensors, imatrix=None)
+    alpha = parse("awq").search(job, fold, Pair([x], [x]))
+    kind, h = quants.get("Q4_0"), damped((x.T @ x).double().numpy() / 300, 0.01, "w")
+    importance = np.diag(h).astype(np.float32)
+    plain = layer_error(kind.dequantize(kind.quantize(w, importance)), w, h).sum()
+    scaled = kind.quantize((w * fold.scale).astype(np.float32), job.imatrix.values["w"])
+    assert alpha > 0
+    assert layer_error(kind.dequantize(scaled) / fold.scale, w, h).sum() < plain
+
+
 def test_too_little_text_is_refused(source, tmp_path, capsys):
     pytest.importorskip("torch")
     (tmp_path / "short.txt").write_text("the quick brown fox " * 100)

@@ -44,7 +44,7 @@ class Prepass:
         from ggq.converters.calibration import calibrate
 
         limit = -(-self.tokens // self.n_ctx) if self.tokens else None
-        return calibrate(job, self.calibration, self.n_ctx, limit, spread=True)
+        return calibrate(job, self.calibration, self.n_ctx, limit, spread=True, starts=True)
 
 
 @dataclass(frozen=True)

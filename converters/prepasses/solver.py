@@ -21,6 +21,9 @@ from ggq.errors import ModelError
 __all__ = ["Solution", "Solver", "damped", "layer_error", "regress"]
 
 
+ENOUGH = 0.002  # a sweep that lowers the error by less is the last
+
+
 @dataclass(frozen=True)
 class Solution:
     """``blocks``: uint8 (rows, row bytes), their float32 ``values``, the error before and after."""
@@ -145,6 +148,7 @@ class Solver:
     def _descend(self, target, params, codes, h, order):
         """Alternate scales and codes; each step lowers the error or leaves it."""
         codes = self._move_codes(target, params, codes, h, order)
+        error = np.inf
         for _ in range(self.sweeps):
             for name in sorted(params, key=lambda n: params[n].dtype.kind == "f"):
                 if params[name].dtype.kind == "f":
@@ -152,6 +156,9 @@ class Solver:
                 else:
                     params = self._move_integers(target, params, codes, h, name)
             codes = self._move_codes(target, params, codes, h, order)
+            before, error = error, layer_error(self.kind.decode(params, codes), target, h).sum()
+            if error > (1 - ENOUGH) * before:
+                break
         return params, codes
 
     def _move_codes(self, target, params, codes, h, order):

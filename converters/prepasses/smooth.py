@@ -1,0 +1,71 @@
+"""Scales that take outliers out of the activations, where the runtime rounds these to 8 bits.
+
+SmoothQuant (arXiv 2211.10438): s = max|x|^strength / max|w|^(1 - strength), folded into the
+producers; strengths up to the one asked for are tried, 0 among them, with 8-bit activations in
+blocks as the CPU kernels take them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggq.converters.prepasses.folds import Fold, FoldPass
+
+__all__ = ["Smooth"]
+
+BLOCK = 32  # activations that share a scale
+ROWS = 512  # inputs that judge
+
+
+@dataclass
+class Smooth(FoldPass):
+    """``strength``: the most that may move; ``grid``: strengths tried between it and 0."""
+
+    strength: float = 0.5
+    grid: int = 4
+
+    def search(self, job: Any, fold: Fold, x: Any) -> float:
+        from ggq import quants
+
+        top = np.max([part.abs().amax(0).numpy() for part in x.student], axis=0)
+        rows = np.concatenate([part.numpy() for part in x.student])
+        rows = rows[:: max(1, len(rows) // ROWS)].astype(np.float32)
+        types = dict(job.plan.types)
+        weights = {n: job.tensors[n].read(0, job.tensors[n].shape[0]) for n in fold.consumers}
+        peak = np.max([np.abs(w).max(0) for w in weights.values()], axis=0)
+        power = (rows.astype(np.float64) ** 2).mean(0)
+
+        def error(scale: np.ndarray) -> float:
+            importance = (power / scale**2).astype(np.float32)
+            inputs, total = rounded(rows / scale), 0.0
+            for name, w in weights.items():
+                kind = quants.get(types[name])
+                values = kind.dequantize(kind.quantize((w * scale).astype(np.float32), importance))
+                total += float(((inputs @ values.T - rows @ w.T) ** 2).sum(dtype=np.float64))
+            return total
+
+        ones = np.ones(len(top), np.float32)
+        tried = {0.0: (error(ones), ones)}
+        for step in range(1, self.grid + 1):
+            strength = self.strength * step / self.grid
+            scale = np.maximum(top, 1e-5) ** strength / np.maximum(peak, 1e-5) ** (1 - strength)
+            scale = fold.tied(np.clip(scale / np.exp(np.log(scale).mean()), 1e-3, 1e3))
+            tried[strength] = (error(scale.astype(np.float32)), scale)
+        best = min(tried, key=lambda strength: tried[strength][0])
+        if best:
+            fold.scale = tried[best][1]
+        return best
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    """Return ``x`` (rows, n) as 8-bit activations give it back: one scale for each 32 columns."""
+    blocks = x.reshape(len(x), -1, BLOCK)
+    scale = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
+    codes = np.rint(blocks / np.where(scale == 0, 1, scale))
+    return (codes * scale).reshape(x.shape).astype(np.float32)
+
+
+PREPASS = Smooth
