@@ -7,7 +7,7 @@ import numpy as np
 
 from ggq.quants.iq1_s import SHIFT
 from ggq.quants.lattices import lattice
-from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.packing import look_up, split_planes, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 
@@ -28,7 +28,7 @@ class IQ1_M(ReadOnlyType):
         qh = split_planes(fields["qh"], 1, 4)
         shift = np.where(qh & np.uint8(8), -SHIFT, SHIFT)
         codes = fields["qs"] | ((qh & np.uint8(7)).astype(np.uint16) << np.uint16(8))
-        return scale[..., None] * (lattice("IQ1_S")[codes] + shift[..., None])
+        return scale[..., None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None])
 
 
 TYPE = IQ1_M()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import half, lattice
-from ggq.quants.packing import view_blocks
+from ggq.quants.packing import look_up, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 SHIFT = np.float32(0.125)  # IQ1S_DELTA
@@ -22,7 +22,7 @@ class IQ1_S(ReadOnlyType):
         shift = np.where(qh & np.uint16(0x8000), -SHIFT, SHIFT)
         high = (qh[..., None] >> np.arange(0, 12, 3, dtype=np.uint16)) & np.uint16(7)
         codes = fields["qs"].reshape(high.shape) | (high << np.uint16(8))
-        return scale[..., None, None] * (lattice("IQ1_S")[codes] + shift[..., None, None])
+        return scale[..., None, None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None, None])
 
 
 TYPE = IQ1_S()

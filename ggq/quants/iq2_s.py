@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import four_bit_scales, half, lattice, signs
-from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.packing import look_up, split_planes, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 
@@ -20,7 +20,8 @@ class IQ2_S(ReadOnlyType):
         high = split_planes(fields["qh"], 1, 2).astype(np.uint16) << np.uint16(8)
         scale = half(fields) * (np.float32(0.5) + four_bit_scales(fields["scales"]))
         scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
-        return scale[..., None] * lattice("IQ2_S")[fields["qs"] | high] * signs(fields["signs"])
+        vectors = look_up(lattice("IQ2_S"), fields["qs"] | high)
+        return scale[..., None] * vectors * signs(fields["signs"])
 
 
 TYPE = IQ2_S()

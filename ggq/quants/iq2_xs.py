@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import EVEN_SIGNS, four_bit_scales, half, lattice, signs
-from ggq.quants.packing import view_blocks
+from ggq.quants.packing import look_up, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 
@@ -18,7 +18,8 @@ class IQ2_XS(ReadOnlyType):
         codes, stored = fields["qs"] & np.uint16(511), fields["qs"] >> np.uint16(9)
         scale = half(fields) * (np.float32(0.5) + four_bit_scales(fields["scales"]))
         scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
-        return scale[..., None] * lattice("IQ2_XS")[codes] * signs(EVEN_SIGNS[stored])
+        vectors = look_up(lattice("IQ2_XS"), codes)
+        return scale[..., None] * vectors * signs(look_up(EVEN_SIGNS, stored))
 
 
 TYPE = IQ2_XS()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import four_bit_scales, half, lattice, signs
-from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.packing import look_up, split_planes, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 
@@ -18,7 +18,7 @@ class IQ3_S(ReadOnlyType):
     def values(self, blocks):
         fields = view_blocks(blocks, self.layout)
         high = split_planes(fields["qh"], 1, 1).astype(np.uint16) << np.uint16(8)
-        vectors = lattice("IQ3_S")[fields["qs"] | high]
+        vectors = look_up(lattice("IQ3_S"), fields["qs"] | high)
         scale = half(fields) * (1 + 2 * four_bit_scales(fields["scales"]))
         scale = np.repeat(scale, 4, axis=-1)[..., None]
         return scale * vectors.reshape(*scale.shape[:-1], 8) * signs(fields["signs"])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import EVEN_SIGNS, half, lattice, signs
-from ggq.quants.packing import view_blocks
+from ggq.quants.packing import look_up, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 
 
@@ -19,8 +19,8 @@ class IQ3_XXS(ReadOnlyType):
         sc = (word >> np.uint32(28)).astype(np.float32)
         scale = half(fields) * (np.float32(0.5) + sc) * np.float32(0.5)
         stored = (word[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
-        vectors = lattice("IQ3_XXS")[fields["qs"]].reshape(*stored.shape, 8)
-        return scale[..., None, None] * vectors * signs(EVEN_SIGNS[stored])
+        vectors = look_up(lattice("IQ3_XXS"), fields["qs"]).reshape(*stored.shape, 8)
+        return scale[..., None, None] * vectors * signs(look_up(EVEN_SIGNS, stored))
 
 
 TYPE = IQ3_XXS()

@@ -107,7 +107,7 @@ def lattice(name: str) -> np.ndarray:
 
 def signs(packed: np.ndarray) -> np.ndarray:
     """Return bytes (..., m) as float32 factors 1 and -1 (..., m, 8), lowest bit first."""
-    bits = np.unpackbits(packed[..., None], axis=-1, bitorder="little")
+    bits = split_planes(packed, 1, 1).reshape(*packed.shape, 8)
     return np.float32(1) - np.float32(2) * bits
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from ggq.quants.packing import join_blocks, join_planes, split_planes, view_blocks
+from ggq.quants.packing import join_blocks, join_planes, look_up, split_planes, view_blocks
 from ggq.quants.searched import by_block, flat
 from ggq.quants.tables import E2M1, TableType
+
+_POWERS = np.ldexp(np.float32(1), np.arange(256) - 128)
 
 
 class MXFP4(TableType):
@@ -23,7 +25,7 @@ class MXFP4(TableType):
         return join_blocks(self.layout, d=params["d"], qs=qs)
 
     def scales(self, params):
-        return np.ldexp(np.float32(1), params["d"].astype(np.int32) - 128), None
+        return look_up(_POWERS, params["d"]), None
 
     def quantize(self, x, importance=None):
         from ggq.quants.encoders.table import e2m1

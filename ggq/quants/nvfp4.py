@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ggq.quants.packing import split_planes, view_blocks
+from ggq.quants.packing import look_up, split_planes, view_blocks
 from ggq.quants.readonly import ReadOnlyType
 from ggq.quants.tables import E2M1
 
@@ -29,7 +29,7 @@ class NVFP4(ReadOnlyType):
     def values(self, blocks):
         fields = view_blocks(blocks, self.layout)
         codes = split_planes(fields["qs"], 8, 4).reshape(*fields.shape, 4, 16)
-        return _E4M3[fields["scales"]][..., None] * E2M1[codes]
+        return look_up(_E4M3, fields["scales"])[..., None] * look_up(E2M1, codes)
 
 
 TYPE = NVFP4()

@@ -7,8 +7,18 @@ import numpy as np
 
 
 def view_blocks(blocks: np.ndarray, layout: np.dtype) -> np.ndarray:
-    """Return rows of bytes as a structured array (rows, blocks) without copying contiguous rows."""
+    """Return rows of bytes as a structured array (rows, blocks) without copying contiguous rows.
+
+    Blocks of another array library come with their fields apart and are returned as they are.
+    """
+    if not isinstance(blocks, np.ndarray):
+        return blocks
     return np.ascontiguousarray(blocks, np.uint8).view(layout)
+
+
+def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return ``table[codes]``; codes of another array library know how to do it there."""
+    return table[codes] if isinstance(codes, np.ndarray) else codes.look_up(table)
 
 
 def join_blocks(layout: np.dtype, **fields: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggq.quants.base import Grid
+from ggq.quants.packing import look_up
 from ggq.quants.searched import SearchedType, per_weight
 
 # kvalues_iq4nl of ggml, and twice the values of E2M1 (OCP microscaling formats).
@@ -26,7 +27,7 @@ class TableGrid(Grid):
         return order[np.searchsorted(middles, x / safe, "right")].astype(np.uint8)
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        return self.scale * self.table[codes]
+        return self.scale * look_up(self.table, codes)
 
 
 class TableType(SearchedType):
