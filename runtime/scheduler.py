@@ -84,7 +84,8 @@ class Scheduler:
         self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
         self._news = threading.Condition()
         self._closed = False
-        self._decode_s = self._token_s = 0.0  # running means: a step of answers, a prompt token
+        self._decode_s = 0.0  # running mean of a step without prompts
+        self._chunk = 64.0  # prompt tokens in a step with answers: follows what steps take
         self._request_s = 1.0
         self._thread = threading.Thread(target=self._work, name="ggq-scheduler", daemon=True)
 
@@ -194,7 +195,7 @@ class Scheduler:
             if part.wanted[-1]:
                 self._advance(task, logits[row])
                 row += 1
-        self._measure(batch, row, time.perf_counter() - started)
+        self._measure(batch, time.perf_counter() - started)
 
     def _drop_cancelled(self) -> None:
         with self._news:
@@ -235,11 +236,9 @@ class Scheduler:
         return batch
 
     def _prompt_budget(self, n_answering: int) -> int:
-        """Return how many prompt tokens a step may take: about as long as its answers' tokens."""
+        """Return how many prompt tokens a step may take."""
         room = self._batch - n_answering
-        if not n_answering or not self._token_s:
-            return room
-        return max(_MIN_CHUNK, min(room, int(self._decode_s / self._token_s)))
+        return min(room, int(self._chunk)) if n_answering else room
 
     def _start(self, task: Task, earlier: list[Task]) -> None:
         """Give a task its sequence from the longest known prefix, unless a longer one is coming."""
@@ -256,6 +255,7 @@ class Scheduler:
         if length < _MIN_SHARED:
             length, donor = 0, None
         task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
+        length = task.sequence.length  # recurrent layers may go back further
         if not task.ticket.started:
             task.ticket.started = time.perf_counter()
             task.ticket.cached_tokens = length
@@ -319,17 +319,18 @@ class Scheduler:
         except Exception:  # a listener that has gone away must not stop the others
             ticket.cancelled = True
 
-    def _measure(self, batch: list[tuple[Task, Part]], n_answers: int, seconds: float) -> None:
-        n_tokens = sum(len(part.ids) for _, part in batch)
-        n_prompt = n_tokens - sum(len(part.ids) == 1 for _, part in batch)
+    def _measure(self, batch: list[tuple[Task, Part]], seconds: float) -> None:
+        """Learn from a step: with a chunk of prompt it shall take twice a step without."""
+        n_prompt = sum(len(part.ids) for _, part in batch if len(part.ids) > 1)
         self.stats.steps += 1
         self.stats.busy_seconds += seconds
         if not n_prompt:
             self._decode_s += (_SMOOTH if self._decode_s else 1.0) * (seconds - self._decode_s)
-        elif n_prompt >= _MIN_CHUNK:
-            spent = seconds - (self._decode_s if len(batch) > 1 else 0.0)
-            each = max(spent, 0.1 * seconds) / n_prompt
-            self._token_s += (_SMOOTH if self._token_s else 1.0) * (each - self._token_s)
+        elif self._decode_s and any(len(part.ids) == 1 for _, part in batch):
+            if seconds > 2.2 * self._decode_s:
+                self._chunk = max(_MIN_CHUNK, 0.8 * self._chunk)
+            elif seconds < 1.8 * self._decode_s and n_prompt >= 0.9 * int(self._chunk):
+                self._chunk = min(self._batch, 1.25 * self._chunk)
 
     def _run_jobs(self) -> None:
         while self._jobs:
