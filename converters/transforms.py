@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ RowMap = Callable[[np.ndarray], np.ndarray]
 class Transform:
     """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
 
+    ``columns(hp)``: the same for columns.
+
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
     the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
@@ -35,6 +37,8 @@ class Transform:
     undo_rows: Callable[[HParams, int, int], RowMap] | None = None
     values: Callable[[np.ndarray], np.ndarray] | None = None
     undo_values: Callable[[np.ndarray], np.ndarray] | None = None
+    columns: Callable[[HParams], RowMap] | None = None
+    undo_columns: Callable[[HParams], RowMap] | None = None
     make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
     bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
     stored_as: Callable[[str], tuple[str, ...]] | None = None
@@ -109,6 +113,41 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
+def _to_tiles(delta: Any, width: int, start: int) -> RowMap:
+    """Map rows from ``start`` on of value heads in llama.cpp's order to HF's.
+
+    HF has the value heads of a key head side by side; GGUF has the first ones of all key heads,
+    then the second ones, so that value head h goes with key head h % n_key_heads.
+    """
+    keys = delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        grouped = head % keys * (delta.n_head // keys) + head // keys
+        return np.where(row < start, row, start + grouped * width + within)
+
+    return source
+
+
+def _to_groups(delta: Any, width: int, start: int) -> RowMap:
+    """Invert `_to_tiles`."""
+    each = delta.n_head // delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        tiled = head % each * delta.n_key_heads + head // each
+        return np.where(row < start, row, start + tiled * width + within)
+
+    return source
+
+
+def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 0) -> Transform:
+    return Transform(
+        rows=lambda hp, i, n: _to_tiles(hp.delta, width(hp.delta), start(hp.delta)),
+        undo_rows=lambda hp, i, n: _to_groups(hp.delta, width(hp.delta), start(hp.delta)),
+    )
+
+
 def _experts(first: int, step: int) -> Transform:
     """Return the binding of gpt-oss's experts: transposed floats, or blocks and scales."""
     return Transform(
@@ -129,6 +168,18 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
+    ),
+    "tile_qkv": _tiled(lambda d: d.head_dim_v, lambda d: 2 * d.n_key_heads * d.head_dim),
+    "tile_values": _tiled(lambda d: d.head_dim_v),
+    "tile_heads": _tiled(lambda d: 1),
+    "tile_decay": replace(
+        _tiled(lambda d: 1),
+        values=lambda x: -np.exp(x),
+        undo_values=lambda x: np.log(-x),
+    ),
+    "tile_columns": Transform(
+        columns=lambda hp: _to_tiles(hp.delta, hp.delta.head_dim_v, 0),
+        undo_columns=lambda hp: _to_groups(hp.delta, hp.delta.head_dim_v, 0),
     ),
     "transposed": _experts(0, 1),
     "even_columns": _experts(0, 2),

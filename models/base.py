@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ggq.errors import ModelError, printable
-from ggq.models.hparams import MAX_LAYERS, Attention, HParams, Rope, Routing, check
+from ggq.models.hparams import MAX_LAYERS, Attention, Delta, HParams, Rope, Routing, check
 
 __all__ = [
     "Architecture",
     "Attention",
+    "Delta",
     "HParams",
     "Key",
     "Rope",
@@ -65,8 +66,8 @@ class Tensor:
     config. ``shape``: names of dimensions, rows first (see `HParams.dim`). ``role``: the mixture's
     category. ``input``: rows with the same label (per layer) multiply the same activations.
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
-    float32 in every file type. ``only``: "dense" or "experts", where the row exists in one kind of
-    layer only.
+    float32 in every file type. ``only``: "dense" or "experts", "attention" or "recurrent", where
+    the row exists in one kind of layer only.
     """
 
     gguf: str
@@ -197,9 +198,10 @@ class Architecture:
             if not row.per_layer:
                 yield row.gguf, row, None
         for i in range(hp.n_layer):
-            kind = "experts" if hp.mixes(i) else "dense"
+            kinds = (None, "experts" if hp.mixes(i) else "dense")
+            kinds += ("recurrent" if hp.recurrent(i) else "attention",)
             for row in self.tensors:
-                if row.per_layer and row.only in (None, kind):
+                if row.per_layer and row.only in kinds:
                     yield row.gguf.format(i=i), row, i
 
     def shape(self, row: Tensor, hp: HParams, layer: int | None) -> tuple[int, ...]:

@@ -9,9 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Architecture, Attention, HParams, Rope, Routing
+from ggq.models.base import Architecture, Attention, Delta, HParams, Rope, Routing
 
-__all__ = ["Decoder", "attention", "decoder", "feed_forward", "head", "linear", "mixture"]
+__all__ = [
+    "Decoder",
+    "attention",
+    "decoder",
+    "delta_net",
+    "feed_forward",
+    "head",
+    "linear",
+    "mixture",
+    "short_convolution",
+]
 
 ROPE_FACTORS = "rope_freqs.weight"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
@@ -62,6 +72,10 @@ def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     p = f"blk.{i}."
     n_head, n_head_kv = hp.heads(i), hp.heads_kv(i)
     q, k, v = _projections(ops, x, hp, i)
+    gate = None
+    if hp.query_gate:  # each head's query is followed by the gate of its output
+        gate = ops.columns(q, hp.head_dim, hp.head_dim, group=2 * hp.head_dim)
+        q = ops.columns(q, 0, hp.head_dim, group=2 * hp.head_dim)
     q = _optional_norm(ops, q, f"{p}attn_q_norm.weight", hp.norm_eps, hp.head_dim)
     k = _optional_norm(ops, k, f"{p}attn_k_norm.weight", hp.norm_eps, hp.head_dim)
     rope = _rope(ops, hp, i)
@@ -79,7 +93,28 @@ def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
         softcap=hp.attn_softcap,
         sinks=sinks if ops.has(sinks) else None,
     )
-    return linear(ops, ops.attention(q, k, v, i, spec), f"{p}attn_output")
+    y = ops.attention(q, k, v, i, spec)
+    y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
+    return linear(ops, y, f"{p}attn_output")
+
+
+def short_convolution(ops: Any, x: Any, hp: HParams, i: int) -> Any:
+    """Return LFM2's gated convolution of the normed ``x``: out(c * conv(b * x))."""
+    p, n = f"blk.{i}.shortconv.", hp.n_embd
+    b, c, x = _parts(ops, x, f"{p}in_proj", (n, n, n))
+    y = ops.conv(ops.gate(b, x, kind="none"), f"{p}conv.weight", i)
+    return linear(ops, ops.gate(c, y, kind="none"), f"{p}out_proj")
+
+
+def delta_net(ops: Any, x: Any, hp: HParams, i: int) -> Any:
+    """Return the gated DeltaNet (arXiv 2412.06464) of the normed ``x``."""
+    p = f"blk.{i}."
+    spec = replace(hp.delta or Delta(0, 0, 0, 0), a=f"{p}ssm_a", dt=f"{p}ssm_dt.bias")
+    mixed = ops.conv(linear(ops, x, f"{p}attn_qkv"), f"{p}ssm_conv1d.weight", i, kind="silu")
+    alpha, beta = linear(ops, x, f"{p}ssm_alpha"), linear(ops, x, f"{p}ssm_beta")
+    y = ops.delta(mixed, alpha, beta, i, spec)
+    y = ops.norm(y, f"{p}ssm_norm.weight", hp.norm_eps, kind="rms", width=spec.head_dim_v)
+    return linear(ops, ops.gate(linear(ops, x, f"{p}attn_gate"), y, kind="silu"), f"{p}ssm_out")
 
 
 def feed_forward(ops: Any, x: Any, hp: HParams, i: int) -> Any:
@@ -115,12 +150,20 @@ def mixture(ops: Any, x: Any, hp: HParams, i: int) -> Any:
         )
 
     y = ops.gate(experts(x, "gate"), experts(x, "up"), kind=hp.activation)
-    return ops.combine(experts(y, "down"), routed)
+    y = ops.combine(experts(y, "down"), routed)
+    if not hp.n_ff_shared:
+        return y
+    gate, up = linear(ops, x, f"{p}gate_shexp"), linear(ops, x, f"{p}up_shexp")
+    shared = linear(ops, ops.gate(gate, up, kind=hp.activation), f"{p}down_shexp")
+    if ops.has(f"{p}gate_inp_shexp.weight"):
+        shared = ops.gate(linear(ops, x, f"{p}gate_inp_shexp"), shared, kind="sigmoid")
+    return ops.add(y, shared)
 
 
 def head(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the logits of the gathered rows: norm, output or tied embedding, scale, cap."""
-    x = ops.norm(ops.gather(x), "output_norm.weight", hp.norm_eps, kind="rms")
+    name = "output_norm.weight" if ops.has("output_norm.weight") else "token_embd_norm.weight"
+    x = ops.norm(ops.gather(x), name, hp.norm_eps, kind="rms")
     x = ops.linear(x, "output.weight" if ops.has("output.weight") else "token_embd.weight")
     x = ops.scale(x, hp.logit_scale) if hp.logit_scale else x
     return ops.softcap(x, hp.final_softcap) if hp.final_softcap else x
@@ -136,7 +179,8 @@ def decoder(ops: Any, hp: HParams) -> Any:
         before, after = f"{p}ffn_norm.weight", f"{p}post_attention_norm.weight"
         if not ops.has(before):  # some files call the norm before the feed-forward so
             before, after = after, f"{p}attn_post_norm.weight"
-        y = attention(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
+        mix = (delta_net if hp.delta else short_convolution) if hp.recurrent(i) else attention
+        y = mix(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, after, hp.norm_eps), hp)
         block = mixture if hp.mixes(i) else feed_forward
         y = block(ops, ops.norm(x, before, hp.norm_eps, kind="rms"), hp, i)

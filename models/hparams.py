@@ -11,7 +11,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 
-__all__ = ["MAX_LAYERS", "Attention", "HParams", "Rope", "Routing", "check"]
+__all__ = ["MAX_LAYERS", "Attention", "Delta", "HParams", "Rope", "Routing", "check"]
 
 MAX_LAYERS = 4096
 
@@ -75,6 +75,18 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class Delta:
+    """One layer's gated delta rule (ggq.runtime.ops.delta); ``a`` and ``dt`` name tensors."""
+
+    n_head: int
+    n_key_heads: int
+    head_dim: int
+    head_dim_v: int
+    a: str = ""
+    dt: str = ""
+
+
+@dataclass(frozen=True)
 class HParams:
     """Hyper-parameters of one model; per-layer ones are a tuple, read through the methods."""
 
@@ -96,6 +108,11 @@ class HParams:
     n_ff_expert: int = 0
     n_ff_shared: int = 0
     n_dense: int = 0
+    recurrent_layers: tuple[bool, ...] = ()
+    taps: int = 0
+    n_channels: int = 0
+    delta: Delta | None = None
+    query_gate: bool = False
     gating: str = "softmax"
     expert_normalize: bool = False
     expert_scale: float = 1.0
@@ -132,6 +149,17 @@ class HParams:
     def mixes(self, i: int) -> bool:
         """Whether layer ``i`` sends its tokens to experts."""
         return self.n_expert > 0 and i >= self.n_dense
+
+    def recurrent(self, i: int) -> bool:
+        """Whether layer ``i`` keeps a state of fixed size in place of keys and values."""
+        return bool(self.recurrent_layers) and self.recurrent_layers[i]
+
+    def state_sizes(self, i: int) -> tuple[int, int]:
+        """Return the float32 values of layer ``i``'s convolution and delta states per sequence."""
+        if not self.recurrent(i):
+            return 0, 0
+        d = self.delta
+        return (self.taps - 1) * self.n_channels, d.n_head * d.head_dim * d.head_dim_v if d else 0
 
     def windowed(self, i: int) -> bool:
         """Whether layer ``i`` sees only the last ``window`` tokens."""
@@ -179,13 +207,24 @@ class HParams:
                 return self.n_ff_expert or self.ff(i)
             case "ff_shared":
                 return self.n_ff_shared
+            case "channels":
+                return self.n_channels
+            case "taps":
+                return self.taps
             case "1":
                 return 1
+        if self.delta is not None and name.startswith("delta_"):
+            return self._delta_dim(name.removeprefix("delta_"))
         first, plus, rest = name.partition("+")
         if plus:
             return self.dim(first, i) + self.dim(rest, i)
         factor, _, rest = name.partition("*")
         return int(factor) * self.dim(rest, i)
+
+    def _delta_dim(self, name: str) -> int:
+        d = self.delta
+        sizes = {"heads": d.n_head, "head": d.head_dim_v, "v": d.n_head * d.head_dim_v}
+        return sizes[name]
 
 
 def _at(value: int | tuple[int, ...], i: int) -> int:
@@ -215,10 +254,13 @@ def check(hp: HParams) -> None:
         ("feed-forward", hp.n_ff),
         ("windows", hp.window_layers or 0),
         ("rotary embeddings", hp.rope_layers or 0),
+        ("recurrent layers", hp.recurrent_layers or 0),
     ):
         if isinstance(per, tuple) and len(per) < hp.n_layer:
             raise ModelError(f"{hp.arch}: {len(per)} {what} for {hp.n_layer} layers")
     for i in range(hp.n_layer):
+        if hp.recurrent(i):
+            continue
         if hp.heads(i) < 1 or hp.heads_kv(i) < 1 or hp.heads(i) % hp.heads_kv(i):
             raise ModelError(
                 f"{hp.arch}: {hp.heads(i)} heads over {hp.heads_kv(i)} key-value heads"

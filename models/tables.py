@@ -15,6 +15,7 @@ __all__ = [
     "POST_NORMS",
     "QK_NORMS",
     "ROPE_FREQS",
+    "SHARED_EXPERT",
     "changed",
     "permuted",
     "plus_one",
@@ -212,6 +213,23 @@ MIXTRAL_TENSORS = _with_experts(
 EXPERTS = "mlp.experts.{e}."
 EXPERT_TENSORS = _with_experts(
     *_experts(f"{EXPERTS}gate_proj", f"{EXPERTS}up_proj", f"{EXPERTS}down_proj", "mlp.gate")
+)
+SHARED_EXPERT = tuple(
+    row
+    for name, hf, shape, label, absorbs in (
+        ("gate_inp", "shared_expert_gate", ("1", "embd"), "ffn_in", "ffn_norm"),
+        ("gate", "shared_expert.gate_proj", ("ff_shared", "embd"), "ffn_in", "ffn_norm"),
+        ("up", "shared_expert.up_proj", ("ff_shared", "embd"), "ffn_in", "ffn_norm"),
+        ("down", "shared_expert.down_proj", ("embd", "ff_shared"), "shared_act", "ffn_up_shexp"),
+    )
+    for row in _matrix(
+        f"ffn_{name}_shexp",
+        f"mlp.{hf}",
+        shape,
+        f"ffn_{name}",
+        input=label,
+        absorbs=f"{BLOCK}{absorbs}.weight",
+    )[:1]
 )
 LONGROPE_FACTORS = tuple(
     replace(ROPE_FREQS, gguf=f"rope_factors_{n}.weight", transform=f"longrope_{n}")

@@ -21,7 +21,9 @@ BATCH = 256  # most tokens of a step: weights are read once for all of them, buf
 
 def kv_layers(hp: HParams) -> list[tuple[int, int, int]]:
     """Return (key-value heads, key columns, value columns) of each layer's cache."""
-    return [(hp.heads_kv(i), hp.head_dim, hp.head_dim_v) for i in range(hp.n_layer)]
+    layers = range(hp.n_layer)
+    heads = [0 if hp.recurrent(i) else hp.heads_kv(i) for i in layers]
+    return [(n, hp.head_dim, hp.head_dim_v) for n in heads]
 
 
 class Engine:
@@ -31,7 +33,8 @@ class Engine:
         self, architecture: Any, hp: HParams, weights: Any, *, n_ctx: int, n_threads: int, kind: str
     ):
         self.hp, self.n_ctx = hp, n_ctx
-        self.cache = KVCache(kv_layers(hp), n_ctx, kind)
+        states = [hp.state_sizes(i) for i in range(hp.n_layer)]
+        self.cache = KVCache(kv_layers(hp), n_ctx, kind, states)
         self._architecture, self._weights = architecture, weights
         self._state = State()
         self._inputs = Inputs(BATCH, self._state, FEW)
@@ -62,7 +65,12 @@ class Engine:
             part.sequence.reserve(len(part.ids))
         plan = self.plan(n_tokens)
         n_outputs = self._inputs.fill(parts)
-        self.executor.run(plan)
+        try:
+            self.executor.run(plan)
+        except BaseException:  # Ctrl-C: states of recurrent layers are half moved
+            for part in parts:
+                part.sequence.recover()
+            raise
         for part in parts:
             part.sequence.advance(len(part.ids))
         return self._rows(plan, n_outputs)

@@ -230,6 +230,7 @@ def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.nd
     shared = min(common_prefix(session.ids, prompt), len(prompt) - 1)
     if shared < len(session.ids):
         session.truncate(shared)
+        shared = len(session.ids)  # recurrent layers may go back further
     started = time.perf_counter()
     logits = _evaluate(session, prompt[shared:])
     stats.prompt_seconds = time.perf_counter() - started

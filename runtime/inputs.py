@@ -12,10 +12,11 @@ import numpy as np
 
 from ggq.runtime.kvcache import Sequence
 from ggq.runtime.ops.rope import angles
-from ggq.runtime.plan import OUTPUTS, OUTPUTS_FEW, OUTPUTS_MANY, SEGMENTS, TOKENS, State
+from ggq.runtime.plan import OUTPUTS, OUTPUTS_FEW, OUTPUTS_MANY, PARTS, SEGMENTS, TOKENS, State
 
-__all__ = ["Inputs", "Part"]
+__all__ = ["PART_BYTES", "Inputs", "Part"]
 
+PART_BYTES = 24  # of a row of ``parts``
 _SEGMENT_TOKENS = 16  # an attention item's tokens: enough to reuse a page, few enough to share out
 
 
@@ -36,6 +37,7 @@ class Inputs:
         self._ids = np.zeros(max_tokens, np.int64)
         self._outputs = np.zeros(max_tokens, np.int64)
         self._segments = np.zeros((max_tokens, 4), np.int64)
+        self._parts = np.zeros((max_tokens, 3), np.int64)
         self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
 
     @property
@@ -53,6 +55,11 @@ class Inputs:
         """Address of the attention segments (runtime/kernels/attend.py)."""
         return self._segments.ctypes.data
 
+    @property
+    def parts(self) -> int:
+        """Address of int64 (first token, tokens, address of the state) of each sequence."""
+        return self._parts.ctypes.data
+
     def rope_table(self, rope: Any, backend: Any) -> int:
         """Return the address of float32 [token][cos, sin][dims / 2] for a rotary embedding."""
         if rope not in self._ropes:
@@ -67,8 +74,9 @@ class Inputs:
         """Write the inputs of a step; return the number of logits rows it will give."""
         n_tokens = n_outputs = n_segments = 0
         positions = np.empty(self.max_tokens, np.int64)
-        for part in parts:
+        for number, part in enumerate(parts):
             n, start = len(part.ids), part.sequence.length
+            self._parts[number] = n_tokens, n, part.sequence.state_address
             self._ids[n_tokens : n_tokens + n] = part.ids
             positions[n_tokens : n_tokens + n] = np.arange(start, start + n)
             asked = np.flatnonzero(part.wanted)
@@ -84,6 +92,7 @@ class Inputs:
             table[:n_tokens, 0], table[:n_tokens, 1] = angles(rope, positions[:n_tokens], factors)
         words = self.state.words
         words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
+        words[PARTS] = len(parts)
         for slot, factor in self.state.multiples.items():
             words[slot] = n_tokens * factor
         words[OUTPUTS_FEW] = int(n_outputs <= self._few)

@@ -16,6 +16,7 @@ from ggq.errors import UsageError
 __all__ = ["CACHE_TYPES", "PAGE", "KVCache", "Sequence", "cache_bytes"]
 
 PAGE = 64
+CHECKPOINTS = 4
 CACHE_TYPES = {"f16": np.float16, "f32": np.float32}
 
 Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
@@ -31,7 +32,13 @@ def cache_bytes(layers: Rows[Shape], n_ctx: int, kind: str = "f16") -> int:
 class KVCache:
     """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences."""
 
-    def __init__(self, layers: Rows[Shape], n_ctx: int, kind: str = "f16"):
+    def __init__(
+        self,
+        layers: Rows[Shape],
+        n_ctx: int,
+        kind: str = "f16",
+        states: Rows[tuple[int, int]] = (),
+    ):
         if kind not in CACHE_TYPES:
             raise UsageError(f"cache type {kind}: one of {', '.join(CACHE_TYPES)}")
         self.kind, self.n_ctx = kind, n_ctx
@@ -40,6 +47,11 @@ class KVCache:
         # zeros: the system gives pages when they are first written
         self.keys = [np.zeros((self.n_pages, h, k, PAGE), dtype) for h, k, _ in layers]
         self.values = [np.zeros((self.n_pages, h, PAGE, v), dtype) for h, _, v in layers]
+        ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
+        self.state_floats = ends[-1]
+        # per layer, of both its states: bytes from a sequence's start, and what plans know it by
+        self.state_offsets = [(4 * a, 4 * b) for a, b in zip(ends[::2], ends[1::2], strict=False)]
+        self.state_names = [(object(), object()) for _ in states]
         self._users = np.zeros(self.n_pages, np.int64)
         self._free = list(range(self.n_pages))[::-1]
 
@@ -92,6 +104,8 @@ class Sequence:
         self.table = np.zeros(cache.n_pages, np.int64)
         self.length = 0
         self._n_pages = 0
+        self._state = np.zeros(cache.state_floats, np.float32)
+        self._checkpoints: list[tuple[int, np.ndarray]] = []  # (length, state), shortest first
 
     def reserve(self, n_tokens: int) -> None:
         """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
@@ -109,21 +123,53 @@ class Sequence:
             self._n_pages += 1
 
     def advance(self, n_tokens: int) -> None:
-        """Count positions as evaluated."""
+        """Count positions as evaluated; a prompt's end becomes a checkpoint."""
         self.length += n_tokens
+        if len(self._state) and n_tokens > 1:
+            self._checkpoints.append((self.length, self._state.copy()))
+            if len(self._checkpoints) > CHECKPOINTS:
+                del self._checkpoints[1]  # keep the first one and the newest
 
-    def truncate(self, length: int) -> None:
-        """Forget all positions from ``length`` on."""
-        self.length = min(length, self.length)
+    def _reachable(self, length: int) -> int:
+        """Return the greatest length up to ``length`` whose state is known."""
+        if not len(self._state) or length >= self.length:
+            return min(length, self.length)
+        return max((at for at, _ in self._checkpoints if at <= length), default=0)
+
+    def _state_at(self, length: int) -> np.ndarray:
+        """Return the state after ``length`` positions, one of `_reachable`."""
+        known = next((s for at, s in self._checkpoints if at == length), None)
+        if known is None:
+            known = self._state if length == self.length else np.zeros_like(self._state)
+        return known
+
+    def recover(self) -> None:
+        """Go back to where the state is known, after a step that was broken off."""
+        if len(self._state):
+            self.truncate(max((at for at, _ in self._checkpoints), default=0))
+
+    def truncate(self, length: int) -> int:
+        """Forget all positions from ``length`` on; return how many are left.
+
+        With recurrent layers fewer may be left: those of the last checkpoint before.
+        """
+        length = self._reachable(length)
+        if len(self._state):
+            self._state[:] = self._state_at(length)
+            self._checkpoints = [c for c in self._checkpoints if c[0] <= length]
+        self.length = length
         keep = -(-self.length // PAGE)
         while self._n_pages > keep:
             self._n_pages -= 1
             self.cache.release(int(self.table[self._n_pages]))
+        return self.length
 
     def fork(self, length: int | None = None) -> Sequence:
         """Return a new sequence that shares the pages of the first ``length`` positions."""
         other = Sequence(self.cache)
-        other.length = self.length if length is None else min(length, self.length)
+        other.length = self._reachable(self.length if length is None else length)
+        other._state[:] = self._state_at(other.length)
+        other._checkpoints = [c for c in self._checkpoints if c[0] <= other.length]
         other._n_pages = -(-other.length // PAGE)
         for i in range(other._n_pages):
             other.table[i] = self.cache.share(int(self.table[i]))
@@ -132,6 +178,11 @@ class Sequence:
     def free(self) -> None:
         """Release everything."""
         self.truncate(0)
+
+    @property
+    def state_address(self) -> int:
+        """Return the address of the recurrent layers' states, for kernels."""
+        return self._state.ctypes.data
 
     @property
     def table_address(self) -> int:

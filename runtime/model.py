@@ -34,9 +34,8 @@ class Session:
         return logits
 
     def truncate(self, n: int) -> None:
-        """Keep the first ``n`` tokens only."""
-        self._sequence.truncate(n)
-        del self.ids[n:]
+        """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
+        del self.ids[self._sequence.truncate(n) :]
 
     @property
     def n_ctx(self) -> int:

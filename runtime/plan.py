@@ -20,7 +20,7 @@ __all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State", "W
 _ALIGN = 64
 
 # Slots of the state: counts that rows multiply their items by.
-TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY = range(6)
+TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY, PARTS = range(7)
 _STATE_WORDS = 16
 
 
@@ -37,7 +37,7 @@ class State:
         for slot, known in self.multiples.items():
             if known == factor:
                 return slot
-        slot = OUTPUTS_MANY + 1 + len(self.multiples)
+        slot = PARTS + 1 + len(self.multiples)
         assert slot < _STATE_WORDS, "a model routes to few different numbers of experts"
         self.multiples[slot] = factor
         return slot

@@ -41,6 +41,15 @@ class Tensor:
         padded[: values.size] = values
         return padded
 
+    @cached_property
+    def _transposed(self) -> np.ndarray:
+        return np.ascontiguousarray(self.dequantized().T, np.float32)
+
+    @property
+    def transposed(self) -> int:
+        """Address of a matrix as float32 with its columns as rows."""
+        return self._transposed.ctypes.data
+
     @property
     def vector(self) -> int:
         """Address of the values as float32, padded so that whole vectors may be read."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from floats import distance, float_weights
 
-from ggq.models.base import Attention, Rope, Routing
+from ggq.models.base import Attention, Delta, Rope, Routing
 from ggq.runtime.backends.base import op_names
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine import Engine
@@ -70,6 +70,25 @@ def _experts(op, label, shift=None, **settings):
     return Case(op, label, forward, tables | {"ub": (8, 40), "extra": (8,)})
 
 
+def _delta(label, n_head, n_key_heads, d, dv):
+    spec = Delta(n_head, n_key_heads, d, dv, a="decay", dt="shift")
+    tables = {
+        "x": (TOKENS, 2 * n_key_heads * d + n_head * dv),
+        "alpha": (TOKENS, n_head),
+        "beta": (TOKENS, n_head),
+        "decay": (n_head,),
+        "shift": (n_head,),
+    }
+    return Case(
+        "delta",
+        label,
+        lambda o: o.delta(o.embed("x"), o.embed("alpha"), o.embed("beta"), 0, spec),
+        tables,
+    )
+
+
+SINGLE = {"single": (TOKENS, 1)}
+TAPS = {"taps": (96, 4)}
 X = {"x": (TOKENS, 96)}
 FAR = {"far": (TOKENS, 96)}
 PAIR = {"a": (TOKENS, 96), "b": (TOKENS, 96)}
@@ -110,6 +129,15 @@ CASES = [
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
     Case("gate", "oai", lambda o: o.gate(o.embed("x"), o.embed("far"), "swiglu_oai"), X | FAR),
     Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
+    Case("gate", "none", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="none"), PAIR),
+    Case("gate", "sigmoid", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="sigmoid"), PAIR),
+    Case("gate", "one", lambda o: o.gate(o.embed("single"), o.embed("x"), "sigmoid"), X | SINGLE),
+    Case("columns", "part", lambda o: o.columns(o.embed("x"), 16, 40), X),
+    Case("columns", "groups", lambda o: o.columns(o.embed("x"), 16, 16, group=32), X),
+    Case("conv", "plain", lambda o: o.conv(o.embed("x"), "taps", 0), X | TAPS),
+    Case("conv", "silu", lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu"), X | TAPS),
+    _delta("grouped", 6, 2, 32, 16),
+    _delta("wide values", 2, 2, 16, 48),
     _experts("route", "softmax"),
     _experts("route", "normalized", normalize=True, scale=2.5),
     _experts("route", "softmax of the chosen", gating="softmax_chosen"),
@@ -129,6 +157,7 @@ def random_weights(case, rng):
     """Return the case's tables; those named ``factors`` are positive, as divisors of angles are."""
     draw = {
         "factors": lambda shape: rng.uniform(1.0, 8.0, shape),
+        "decay": lambda shape: -rng.uniform(0.1, 2.0, shape),
         "far": lambda shape: 6 * rng.standard_normal(shape),
     }
     return float_weights({n: draw.get(n, rng.standard_normal)(s) for n, s in case.tables.items()})
@@ -161,6 +190,7 @@ class OneOperation:
 
 def on_numba(weights, forward, width):
     shape = {"n_layer": 1, "heads_kv": lambda i: KV_HEADS, "head_dim": HEAD, "head_dim_v": HEAD}
+    shape |= {"recurrent": lambda i: False, "state_sizes": lambda i: (3 * 96, 6 * 32 * 16)}
     hp = SimpleNamespace(arch="one operation", n_vocab=width, **shape)
     options = {"n_ctx": 64, "n_threads": 2, "kind": "f32"}
     with closing(Engine(OneOperation(forward), hp, weights, **options)) as engine:

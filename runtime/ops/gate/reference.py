@@ -7,6 +7,8 @@ import numpy as np
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
 
 KINDS = {
+    "none": lambda x: x,
+    "sigmoid": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),
     "silu": lambda x: 0.5 * x * (1.0 + np.tanh(0.5 * x)),
     "gelu_tanh": lambda x: (
         0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))

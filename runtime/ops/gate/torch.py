@@ -7,6 +7,8 @@ from torch.nn import functional
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
 
 KINDS = {
+    "none": lambda x: x,
+    "sigmoid": functional.sigmoid,
     "silu": functional.silu,
     "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
 }

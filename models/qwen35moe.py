@@ -1,0 +1,38 @@
+"""Qwen3.5 and 3.6 with experts: qwen35's layers, mixtures with a gated shared expert."""
+
+from dataclasses import replace
+
+from ggq.models.base import Key
+from ggq.models.keys import EXPERT_KEYS, changed
+from ggq.models.qwen35 import QWEN35_KEYS, Qwen35, qwen35_rows
+from ggq.models.tables import EXPERT_TENSORS, SHARED_EXPERT
+
+__all__ = ["ARCHITECTURE"]
+
+
+class Qwen35MoE(Qwen35):
+    name = "qwen35moe"
+    hf_classes = ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration")
+    hf_model_type = "qwen3_5_moe_text"
+    keys = changed(
+        (*QWEN35_KEYS, *EXPERT_KEYS),
+        Key("{arch}.feed_forward_length", ("moe_intermediate_size",), "n_ff", "u32s"),
+        Key(
+            "{arch}.expert_shared_feed_forward_length",
+            ("shared_expert_intermediate_size",),
+            "n_ff_shared",
+            default=0,
+        ),
+    )
+    config_defaults = Qwen35.config_defaults | {
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 512,
+    }
+    tensors = qwen35_rows(
+        (*EXPERT_TENSORS, *(replace(row, only="experts") for row in SHARED_EXPERT))
+    )
+
+
+ARCHITECTURE = Qwen35MoE()
