@@ -18,7 +18,7 @@ from ggq.runtime.server.schema import ChatBody
 from ggq.runtime.server.service import Answers, Service, new_id
 from ggq.runtime.server.streaming import EventStream, data, while_connected
 
-__all__ = ["ChatRun", "chat_completions", "token_logprob"]
+__all__ = ["ChatRun", "answer_chat", "chat_completions", "token_logprob"]
 
 
 class ChatRun:
@@ -66,23 +66,34 @@ class ChatRun:
 async def chat_completions(request: Request) -> Response:
     """Answer POST /v1/chat/completions."""
     service, body = service_of(request), await read(request, ChatBody)
+    if not body.stream:
+        whole = answer_chat(service, body, client_of(request))
+        return answer_json(await while_connected(request, whole))
     run = await ChatRun.start(service, body, client_of(request))
-    base = {
+    chunks = _stream(run, _base(service, body, "chat.completion.chunk"))
+    return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds)
+
+
+async def answer_chat(service: Service, body: ChatBody, client: str) -> dict[str, Any]:
+    """Return the whole answer to a chat request; its work ends with the caller."""
+    run = await ChatRun.start(service, body, client)
+    base = _base(service, body, "chat.completion")
+    try:
+        choices = await _collect(run)
+    finally:
+        run.answers.cancel()
+    answers = run.answers
+    return {**base, "choices": choices, "usage": answers.usage(), "timings": answers.timings()}
+
+
+def _base(service: Service, body: ChatBody, kind: str) -> dict[str, Any]:
+    return {
         "id": new_id("chatcmpl-"),
+        "object": kind,
         "created": int(time.time()),
         "model": body.model or service.settings.model_id,
         "system_fingerprint": service.fingerprint,
     }
-    if body.stream:
-        chunks = _stream(run, {**base, "object": "chat.completion.chunk"})
-        return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds)
-    try:
-        choices = await while_connected(request, _collect(run))
-    finally:
-        run.answers.cancel()
-    usage = run.answers.usage()
-    whole = {**base, "object": "chat.completion", "choices": choices, "usage": usage}
-    return answer_json({**whole, "timings": run.answers.timings()})
 
 
 async def _stream(run: ChatRun, base: dict[str, Any]) -> AsyncIterator[bytes]:

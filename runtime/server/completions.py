@@ -18,7 +18,7 @@ from ggq.runtime.server.schema import CompletionBody
 from ggq.runtime.server.service import Answers, Service, new_id
 from ggq.runtime.server.streaming import EventStream, data, while_connected
 
-__all__ = ["completions", "token_lists"]
+__all__ = ["answer_completion", "completions", "token_lists"]
 
 _MAX_PROMPTS = 64
 
@@ -41,6 +41,27 @@ def token_lists(service: Service, given: Any, field: str) -> list[list[int]]:
 async def completions(request: Request) -> Response:
     """Answer POST /v1/completions."""
     service, body = service_of(request), await read(request, CompletionBody)
+    if not body.stream:
+        whole = answer_completion(service, body, client_of(request))
+        return answer_json(await while_connected(request, whole))
+    answers, heads = await _start(service, body, client_of(request))
+    chunks = _stream(service, body, answers, heads)
+    return EventStream(chunks, answers.cancel, service.settings.ping_seconds)
+
+
+async def answer_completion(service: Service, body: CompletionBody, client: str) -> dict[str, Any]:
+    """Return the whole answer to a completion request; its work ends with the caller."""
+    answers, heads = await _start(service, body, client)
+    try:
+        choices = await _collect(service, answers, heads)
+    finally:
+        answers.cancel()
+    whole = {**_base(service, body), "choices": choices, "usage": answers.usage()}
+    return {**whole, "timings": answers.timings()}
+
+
+async def _start(service: Service, body: CompletionBody, client: str) -> tuple[Answers, list[str]]:
+    """Queue the prompts; return their answers, and the text that each choice begins with."""
     if body.suffix:
         raise APIError(400, "suffix: not supported", "suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):
@@ -49,35 +70,29 @@ async def completions(request: Request) -> Response:
     if len(prompts) > _MAX_PROMPTS:
         raise APIError(400, f"prompt: at most {_MAX_PROMPTS} prompts at once", "prompt")
     make = await asyncio.to_thread(service.constraint, body, [], False)
-    more = {"logprobs": body.logprobs, "constraint": make}
-    client = client_of(request)
+    more: dict[str, Any] = {"logprobs": body.logprobs, "constraint": make}
+    if body.max_tokens is None and body.n_predict is None:
+        more["max_tokens"] = 16  # OpenAI's default for this endpoint
     requests = [service.request(body, ids, client, **more) for ids in prompts]
-    if body.max_tokens is None and body.n_predict is None:  # OpenAI's default for this endpoint
-        requests = [service.request(body, ids, client, **more, max_tokens=16) for ids in prompts]
     answers = Answers(service.scheduler, requests)
-    base = {
+    heads = [service.model.detokenize(p) if body.echo else "" for p in prompts]
+    return answers, [head for head in heads for _ in range(body.n or 1)]
+
+
+def _base(service: Service, body: CompletionBody) -> dict[str, Any]:
+    return {
         "id": new_id("cmpl-"),
         "object": "text_completion",
         "created": int(time.time()),
         "model": body.model or service.settings.model_id,
         "system_fingerprint": service.fingerprint,
     }
-    heads = [service.model.detokenize(p) if body.echo else "" for p in prompts]
-    heads = [head for head in heads for _ in range(body.n or 1)]
-    if body.stream:
-        chunks = _stream(service, body, answers, base, heads)
-        return EventStream(chunks, answers.cancel, service.settings.ping_seconds)
-    try:
-        choices = await while_connected(request, _collect(service, answers, heads))
-    finally:
-        answers.cancel()
-    whole = {**base, "choices": choices, "usage": answers.usage()}
-    return answer_json({**whole, "timings": answers.timings()})
 
 
 async def _stream(
-    service: Service, body: Any, answers: Answers, base: dict[str, Any], heads: list[str]
+    service: Service, body: CompletionBody, answers: Answers, heads: list[str]
 ) -> AsyncIterator[bytes]:
+    base = _base(service, body)
     for i, head in enumerate(heads):
         if head:
             yield data({**base, "choices": [_choice(i, head, None, None)]})

@@ -17,17 +17,21 @@ from ggq.runtime.server.http import answer_json, read, service_of
 from ggq.runtime.server.schema import EmbeddingBody
 from ggq.runtime.server.streaming import while_connected
 
-__all__ = ["embeddings"]
+__all__ = ["answer_embedding", "embeddings"]
 
 
 async def embeddings(request: Request) -> Response:
     """Answer POST /v1/embeddings."""
     service, body = service_of(request), await read(request, EmbeddingBody)
+    return answer_json(await while_connected(request, answer_embedding(service, body)))
+
+
+async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") -> dict[str, Any]:
+    """Return the whole answer to an embedding request."""
     if body.encoding_format not in (None, "float", "base64"):
         message = "encoding_format: expected float or base64"
         raise APIError(400, message, "encoding_format")
-    engine = service.scheduler.engine
-    if not hasattr(engine, "embed"):
+    if not hasattr(service.scheduler.engine, "embed"):
         raise APIError(501, "this engine computes no embeddings")
     prompts = await asyncio.to_thread(token_lists, service, body.input, "input")
     n_vocab, n_ctx = service.tokenizer.n_vocab, service.scheduler.n_ctx
@@ -36,23 +40,19 @@ async def embeddings(request: Request) -> Response:
             raise APIError(400, f"input: token id {max(ids)} is outside {n_vocab}", "input")
         if len(ids) > n_ctx:
             raise ContextError(len(ids), n_ctx)
-
-    async def work() -> list[np.ndarray]:
-        return [await _embed(service.scheduler, ids) for ids in prompts]
-
-    vectors = [_cut(v, body.dimensions) for v in await while_connected(request, work())]
+    vectors = [_cut(await _embed(service.scheduler, ids), body.dimensions) for ids in prompts]
     as_text = body.encoding_format == "base64"
     items = [
         {"object": "embedding", "index": i, "embedding": _written(v, as_text)}
         for i, v in enumerate(vectors)
     ]
     n_tokens = sum(map(len, prompts))
-    return answer_json({
+    return {
         "object": "list",
         "data": items,
         "model": body.model or service.settings.model_id,
         "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-    })  # fmt: skip
+    }
 
 
 async def _embed(scheduler: Any, ids: list[int]) -> np.ndarray:
