@@ -7,20 +7,29 @@ know which types they will get or who writes them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol
 
 import numpy as np
 
 from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.safetensors import FLOATS, StoredTensor
+from ggq.converters.formats.base import Decoded, TensorLike
+from ggq.converters.safetensors import FLOATS
 from ggq.converters.transforms import TRANSFORMS
 from ggq.errors import FormatError, ModelError, printable
 from ggq.gguf import GGUFFile, spec
 from ggq.models.base import Architecture, HParams, Tensor
 
-__all__ = ["GGUFTensor", "HFTensor", "MadeTensor", "SourceTensor", "gguf_tensors", "hf_tensors"]
+__all__ = [
+    "GGUFTensor",
+    "HFTensor",
+    "MadeTensor",
+    "SourceTensor",
+    "gguf_tensors",
+    "hf_tensors",
+    "in_own_blocks",
+]
 
 
 class SourceTensor(Protocol):
@@ -47,29 +56,44 @@ class HFTensor:
     name: str
     shape: tuple[int, ...]
     type_name: str
-    parts: tuple[StoredTensor, ...]
+    parts: tuple[TensorLike, ...]
     rows: Callable[[np.ndarray], np.ndarray] | None
     values: Callable[[np.ndarray], np.ndarray] | None
     columns: Callable[[np.ndarray], np.ndarray] | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        vector = len(self.shape) == 1
-        per_part = 1 if vector else prod(self.shape[:-1]) // len(self.parts)
-        part, first = divmod(start, per_part)
-        assert stop - start <= per_part - first, "a slab lies within one part"
-        source = self.parts[part]
-        if vector:
-            x = source.read(slice(0, 1))
+        if len(self.shape) == 1:
+            x = self.parts[0].read(slice(0, 1))
             x = x if self.rows is None else x[:, self.rows(np.arange(self.shape[0]))]
-        elif self.rows is None:
-            x = source.read(slice(first, first + stop - start))
         else:
-            x = source.read(self.rows(np.arange(first, first + stop - start)))
+            part, rows = self._stored_rows(start, stop)
+            x = part.read(rows)
         x = x if self.columns is None else x[:, self.columns(np.arange(self.shape[-1]))]
         return x if self.values is None else self.values(x)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
+        if self.type_name in FLOATS:
+            return None
+        part, rows = self._stored_rows(start, stop)
+        return part.blocks(self.type_name, rows)
+
+    def _stored_rows(self, start: int, stop: int) -> tuple[TensorLike, slice | np.ndarray]:
+        """Return the checkpoint's tensor and the rows of it that are ours from start to stop."""
+        per_part = prod(self.shape[:-1]) // len(self.parts)
+        part, first = divmod(start, per_part)
+        last = first + stop - start
+        assert last <= per_part, "a slab lies within one part"
+        rows = slice(first, last) if self.rows is None else self.rows(np.arange(first, last))
+        return self.parts[part], rows
+
+    def fits(self, type_name: str) -> bool:
+        """Tell whether blocks of that type hold the checkpoint's own codes, unchanged."""
+        plain = self.values is None and self.columns is None and len(self.shape) > 1
+        return plain and all(isinstance(p, Decoded) and p.fits(type_name) for p in self.parts)
+
+    def rounds(self, type_name: str) -> bool:
+        """Tell whether such blocks round a scale to half precision."""
+        return any(p.rounds(type_name) for p in self.parts)
 
 
 @dataclass(frozen=True)
@@ -161,18 +185,25 @@ def hf_tensors(
     return made, skipped
 
 
+def in_own_blocks(tensor: SourceTensor, type_name: str) -> SourceTensor:
+    """Return the tensor as one of that type where the checkpoint's codes fit its blocks."""
+    if isinstance(tensor, HFTensor) and tensor.type_name != type_name and tensor.fits(type_name):
+        return replace(tensor, type_name=type_name)
+    return tensor
+
+
 def _bind_fused(
     name: str,
     row: Tensor,
     arch: Architecture,
     hp: HParams,
     layer: int | None,
-    parts: list[StoredTensor],
+    parts: list[TensorLike],
 ) -> SourceTensor:
     return TRANSFORMS[row.transform].bind(name, arch.shape(row, hp, layer), parts)
 
 
-def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> StoredTensor | None:
+def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
     bare = name.removeprefix("model.")
     candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
     return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
@@ -184,12 +215,12 @@ def _bind(
     arch: Architecture,
     hp: HParams,
     layer: int | None,
-    parts: list[StoredTensor],
+    parts: list[TensorLike],
 ) -> HFTensor:
     shape = arch.shape(row, hp, layer)
     total = sum(prod(p.shape) for p in parts)
     for part in parts:
-        if part.dtype not in FLOATS:
+        if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
         if not part.shape or part.shape[-1] != shape[-1] or total != prod(shape):
             raise ModelError(
@@ -199,6 +230,8 @@ def _bind(
     n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
     rows = transform.rows(hp, layer or 0, n) if transform.rows else None
     type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
-    type_name = "F32" if type_name == "F64" else type_name
+    if type_name == "F64" or any(p.dtype != type_name for p in parts):
+        type_name = "F32"
     columns = transform.columns(hp) if transform.columns else None
-    return HFTensor(name, shape, type_name, tuple(parts), rows, transform.values, columns)
+    made = HFTensor(name, shape, type_name, tuple(parts), rows, transform.values, columns)
+    return made if type_name in FLOATS or made.fits(type_name) else replace(made, type_name="F32")
