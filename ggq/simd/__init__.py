@@ -35,7 +35,7 @@ from ggq.simd.ops import (
     vmin,
 )
 from ggq.simd.tables import constant_table, gather
-from ggq.simd.transpose import gather_rows, scatter_rows, transpose16
+from ggq.simd.transpose import gather_rows, scatter_rows, sum_rows, transpose16
 from ggq.simd.types import Vector
 
 i8x64, u8x64 = Vector("i8", 64), Vector("u8", 64)
@@ -102,6 +102,7 @@ __all__ = [
     "stack",
     "store",
     "store_half",
+    "sum_rows",
     "transpose16",
     "u8x8",
     "u8x16",

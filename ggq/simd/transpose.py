@@ -13,25 +13,52 @@ from ggq.simd.types import cast_type
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
+def _swapped(builder, a, b, distance):
+    """Emit two rows with the blocks off the diagonal exchanged, ``distance`` lanes wide."""
+    count = a.type.count
+    kind = ir.VectorType(_I32, count)
+    # Lanes count .. 2 count - 1 name the second operand.
+    first = [x + count - distance if x & distance else x for x in range(count)]
+    second = [x + count if x & distance else x + distance for x in range(count)]
+    return tuple(builder.shuffle_vector(a, b, ir.Constant(kind, mask)) for mask in (first, second))
+
+
 def _transposed(builder, rows):
-    """Emit the transpose by swapping blocks off the diagonal: distance 1, 2, 4, 8."""
+    """Emit the transpose by exchanging blocks: distance 1, 2, 4, 8."""
     count = len(rows)
     distance = 1
     while distance < count:
-        kind = ir.VectorType(_I32, count)
-        # Lanes count .. 2 count - 1 name the second operand.
-        first = [x + count - distance if x & distance else x for x in range(count)]
-        second = [x + count if x & distance else x + distance for x in range(count)]
-        masks = ir.Constant(kind, first), ir.Constant(kind, second)
         swapped = list(rows)
         for i in range(count):
             if not i & distance:
-                a, b = rows[i], rows[i + distance]
-                swapped[i] = builder.shuffle_vector(a, b, masks[0])
-                swapped[i + distance] = builder.shuffle_vector(a, b, masks[1])
+                pair = _swapped(builder, rows[i], rows[i + distance], distance)
+                swapped[i], swapped[i + distance] = pair
         rows = swapped
         distance *= 2
     return rows
+
+
+@intrinsic
+def sum_rows(typingctx, address, kind):
+    """Return the vector of the sums of 16 consecutive float vectors: lane i sums vector i.
+
+    Each stage of a transpose, followed by an addition, halves the number of vectors.
+    """
+    vector = cast_type(kind)
+
+    def codegen(context, builder, sig, args):
+        rows = []
+        for at in _consecutive(builder, args[0], vector):
+            rows.append(builder.load(pointer(builder, at, vector.llvm)))
+            rows[-1].align = 1
+        distance = 1
+        while len(rows) > 1:
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [builder.fadd(*_swapped(builder, a, b, distance)) for a, b in pairs]
+            distance *= 2
+        return rows[0]
+
+    return vector(address, kind), codegen
 
 
 def _row_addresses(builder, table, offset, count):

@@ -23,13 +23,13 @@ from ggq.simd import (
     lane,
     load,
     prefetch,
-    reduce_add,
     select,
     shuffle,
     splat,
     spread,
     stack,
     store,
+    sum_rows,
     u8x16,
     u8x64,
     u32x16,
@@ -116,8 +116,9 @@ def _overload_widen(low):
 
 @njit
 def _total(sums):
+    """Return 16 lanes whose sum is the row's output."""
     first, second, low = sums
-    return reduce_add((first + second) - _widen(low))
+    return (first + second) - _widen(low)
 
 
 def _valid(values, count):
@@ -166,6 +167,23 @@ def finish(args, row, token, value):
 
 
 @njit
+def finish_group(args, row, n_valid, token, total):
+    """Write one token's 16 outputs, float32 at ``total``, with bias and residual."""
+    if n_valid < 16:
+        for r in range(n_valid):
+            finish(args, row + r, token, load(total + 4 * r, float32))
+        return
+    value = load(total, f32x16)
+    offset = token * load(args + abi.OUTPUT_STRIDE, int64) + 4 * row
+    bias, residual = load(args + abi.BIAS, int64), load(args + abi.RESIDUAL, int64)
+    if bias:
+        value = value + load(bias + 4 * row, f32x16)
+    if residual:
+        value = value + load(residual + offset, f32x16)
+    store(load(args + abi.OUTPUT, int64) + offset, value)
+
+
+@njit
 def _row_one(row, shape, stride, n, token, unpack, dot, kind):
     n_full, columns, tail, scratch, end = shape
     sums = (zeros(f32x16), zeros(f32x16), zeros(kind))
@@ -185,20 +203,38 @@ def _row_one(row, shape, stride, n, token, unpack, dot, kind):
 
 @njit
 def _row_four(row, shape, stride, n, token, step, unpack, dot, kind):
-    n_full, _, tail, scratch, _ = shape
+    """Return four tokens' totals of a row, 16 lanes each."""
+    n_full, columns, tail, scratch, end = shape
     none = (zeros(f32x16), zeros(f32x16), zeros(kind))
     s0, s1, s2, s3 = none, none, none, none
     for block in range(n_full + (1 if tail else 0)):
-        at = row + stride * block
+        at, valid = row + stride * block, int64(16)
         if block == n_full:
-            copy_tail(at, tail, scratch)
-            at = scratch
-        unpacked = unpack(at)
+            valid = columns // 32
+            if at + stride > end:
+                copy_tail(at, tail, scratch)
+                at = scratch
+        c0, c1, c2, c3, scales, mins = unpack(at)
+        unpacked = (c0, c1, c2, c3, _valid(scales, valid), _valid(mins, valid))
         s0 = _accumulate(unpacked, token, n, block, dot, s0)
         s1 = _accumulate(unpacked, token + step, n, block, dot, s1)
         s2 = _accumulate(unpacked, token + 2 * step, n, block, dot, s2)
         s3 = _accumulate(unpacked, token + 3 * step, n, block, dot, s3)
     return _total(s0), _total(s1), _total(s2), _total(s3)
+
+
+@njit
+def _four_tokens(at, row_bytes, n_valid, shape, stride, n, token, step, rows, unpack, dot, kind):
+    """Leave the sums of up to 16 rows and four tokens at ``rows``: [token][16]."""
+    for r in range(n_valid):
+        to = rows + 64 * r
+        a, b, c, d = _row_four(at + r * row_bytes, shape, stride, n, token, step, unpack, dot, kind)
+        store(to, a)
+        store(to + 1024, b)
+        store(to + 2048, c)
+        store(to + 3072, d)
+    for t in range(4):
+        store(rows + 64 * t, sum_rows(rows + 1024 * t, f32x16))
 
 
 @njit
@@ -215,21 +251,26 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
     tail = row_bytes - n_full * stride
     n = (n_full + (1 if tail else 0)) * _SUPER
     shape = (n_full, n_cols - n_full * _SUPER, tail, stack(384), weights + n_rows * row_bytes)
-    for row in range(first * abi.GROUP, min(last * abi.GROUP, n_rows)):
-        at = weights + row * row_bytes
+    rows = stack(4096)
+    for group in range(first, last):
+        row = group * abi.GROUP
+        n_valid, at = min(int64(abi.GROUP), n_rows - row), weights + row * row_bytes
         t = 0
         while t + 4 <= n_tokens:
             token = tokens + t * step
-            a, b, c, d = _row_four(at, shape, stride, n, token, step, unpack, dot, kind)
-            finish(args, row, t, a)
-            finish(args, row, t + 1, b)
-            finish(args, row, t + 2, c)
-            finish(args, row, t + 3, d)
+            _four_tokens(
+                at, row_bytes, n_valid, shape, stride, n, token, step, rows, unpack, dot, kind
+            )
+            for i in range(4):
+                finish_group(args, row, n_valid, t + i, rows + 64 * i)
             t += 4
         while t < n_tokens:
             token = tokens + t * step
-            value = _row_one(at, shape, stride, n, token, unpack, dot, kind)
-            finish(args, row, t, value)
+            for r in range(n_valid):
+                total = _row_one(at + r * row_bytes, shape, stride, n, token, unpack, dot, kind)
+                store(rows + 64 * r, total)
+            store(rows, sum_rows(rows, f32x16))
+            finish_group(args, row, n_valid, t, rows)
             t += 1
 
 

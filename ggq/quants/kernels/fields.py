@@ -3,13 +3,14 @@
 All code vectors are in column order: 64 columns per u8x64. It knows no block type.
 """
 
-from numba import uint8, uint16, uint64
+from numba import uint8, uint16, uint32, uint64
 
 from ggq.jit import njit
 from ggq.simd import (
     bitcast,
     convert,
     f16x8,
+    f16x16,
     f32x8,
     f32x16,
     high_half,
@@ -104,6 +105,26 @@ def eight_bytes(address, stride):
     v = with_lane(v, 6, load(address + 6 * stride, uint8))
     v = with_lane(v, 7, load(address + 7 * stride, uint8))
     return convert(v, u32x8)
+
+
+_even = shuffle(range(0, 16, 2))
+_odd = shuffle(range(1, 16, 2))
+
+
+@njit
+def eight_pairs(address, stride):
+    """Gather eight pairs of halves ``stride`` bytes apart; return the first and the second ones."""
+    v = zeros(u32x8)
+    v = with_lane(v, 0, load(address, uint32))
+    v = with_lane(v, 1, load(address + stride, uint32))
+    v = with_lane(v, 2, load(address + 2 * stride, uint32))
+    v = with_lane(v, 3, load(address + 3 * stride, uint32))
+    v = with_lane(v, 4, load(address + 4 * stride, uint32))
+    v = with_lane(v, 5, load(address + 5 * stride, uint32))
+    v = with_lane(v, 6, load(address + 6 * stride, uint32))
+    v = with_lane(v, 7, load(address + 7 * stride, uint32))
+    both = convert(bitcast(v, f16x16), f32x16)
+    return _even(both, both), _odd(both, both)
 
 
 _HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K

@@ -2,11 +2,11 @@
 
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.blocks import decode_rows, few_tokens
-from ggq.quants.kernels.fields import bits_of_two, eight_halves, nibbles_of_two
+from ggq.quants.kernels.fields import bits_of_two, eight_pairs, nibbles_of_two
 from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8
 
-_BYTES, _MIN, _HIGH, _QUANTS = 24, 2, 4, 8
+_BYTES, _HIGH, _QUANTS = 24, 4, 8
 STRIDE = 8 * _BYTES
 
 
@@ -19,7 +19,7 @@ def _pair(block):
 @njit
 def unpack(block):
     """Return codes, scales and minimums of 256 weights (Q5_1 adds its minimum: the sign turns)."""
-    scales, mins = eight_halves(block, _BYTES), eight_halves(block + _MIN, _BYTES)
+    scales, mins = eight_pairs(block, _BYTES)
     c0, c1 = _pair(block), _pair(block + 2 * _BYTES)
     c2, c3 = _pair(block + 4 * _BYTES), _pair(block + 6 * _BYTES)
     return c0, c1, c2, c3, scales, -mins

@@ -9,7 +9,7 @@ from numba.extending import overload
 
 from ggq.jit import njit
 from ggq.quants.kernels import abi
-from ggq.quants.kernels.blocks import copy_tail, finish
+from ggq.quants.kernels.blocks import copy_tail, finish_group
 from ggq.simd import (
     bitcast,
     convert,
@@ -190,23 +190,6 @@ def _multiply_tile(tile, n_subs, token, step, n, block, n_tokens, totals, dot, k
 
 
 @njit
-def _write(args, row, n_valid, token, total):
-    """Write one token's 16 outputs of a group, with bias and residual."""
-    if n_valid < 16:
-        for r in range(n_valid):
-            finish(args, row + r, token, load(total + 4 * r, float32))
-        return
-    value = load(total, f32x16)
-    offset = token * load(args + abi.OUTPUT_STRIDE, int64) + 4 * row
-    bias, residual = load(args + abi.BIAS, int64), load(args + abi.RESIDUAL, int64)
-    if bias:
-        value = value + load(bias + 4 * row, f32x16)
-    if residual:
-        value = value + load(residual + offset, f32x16)
-    store(load(args + abi.OUTPUT, int64) + offset, value)
-
-
-@njit
 def many_tokens(args, first, last, unpack, dot, stride, kind):
     """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time."""
     n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
@@ -238,6 +221,7 @@ def many_tokens(args, first, last, unpack, dot, stride, kind):
                 n_subs = (n_cols - n_full * _SUPER) // 32 if cut else _SUPER // 32
                 _multiply_tile(tile, n_subs, token, step, n, block, count, totals, dot, kind)
             for t in range(count):
-                _write(args, row, valid, start + t, totals + 128 * t)
+                finish_group(args, row, valid, start + t, totals + 128 * t)
                 if valid_next:
-                    _write(args, row + 16, valid_next, start + t, totals + 128 * t + 64)
+                    at = totals + 128 * t + 64
+                    finish_group(args, row + 16, valid_next, start + t, at)
