@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,16 @@ class Engine:
             wanted[-1] |= start + len(chunk) == len(ids)
             rows.append(self.step([Part(sequence, chunk, wanted)]))
         return np.concatenate(rows) if every else rows[-1][-1]
+
+    @cached_property
+    def _embedder(self) -> Any:
+        from ggq.runtime.embedding import Embedder
+
+        return Embedder(self)
+
+    def embed(self, ids: Any) -> np.ndarray:
+        """Return the normalized mean of the tokens' last hidden states, float32 (n_embd,)."""
+        return self._embedder.embed(ids)
 
     def _rows(self, plan: Plan, n: int) -> np.ndarray:
         """Copy the logits out of the plan's buffer."""

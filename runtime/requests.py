@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ggq.errors import UsageError
-from ggq.runtime.generation import ContextError, Logprobs, Piece, StopStrings
+from ggq.runtime.generation import AnswerText, ContextError, Logprobs, Piece
 from ggq.runtime.sampling import Sampler, SamplingParams
 from ggq.runtime.sampling.candidates import Candidates
 
@@ -99,8 +99,7 @@ class Task:
         self.generated: list[int] = []
         self.sequence: Any = None
         self._sampler: Sampler | None = None
-        self._text: Any = None
-        self._stop = StopStrings(ticket.request.stop)
+        self._answer: _ShownText | None = None
 
     @property
     def request(self) -> Request:
@@ -137,43 +136,40 @@ class Task:
         constraint = request.constraint() if request.constraint else None
         self._sampler = Sampler(params, tokenizer, constraint)
         self._sampler.prime(self.prompt.tolist())
-        self._tokenizer, self._text = tokenizer, tokenizer.stream()
+        self._ends = frozenset() if request.ignore_eos else tokenizer.eog_ids
+        self._answer = _ShownText(tokenizer, request)
 
     def take(self, logits: np.ndarray, n_ctx: int) -> Piece:
         """Choose the next token from its logits; return what became certain of the text."""
+        assert self._sampler is not None
+        assert self._answer is not None
         token = self._sampler.sample(logits)
         self._sampler.accept(token)
-        if token in self._tokenizer.eog_ids and not self.request.ignore_eos:
-            return self._end(token)
+        if token in self._ends:
+            text = self._answer.push(token).text if token in self.request.shown else ""
+            return Piece(text + self._answer.finish("stop").text, None, "stop")
         self.generated.append(token)
-        text = self._stop.push(self._decode(token))
-        logprobs = token_logprobs(logits, token, self.request.logprobs)
-        if self._stop.hit:
-            return Piece(text, token, "stop", logprobs)
+        piece = self._answer.push(token, token_logprobs(logits, token, self.request.logprobs))
         limit = self.request.max_tokens
         full = len(self.prompt) + len(self.generated) > n_ctx
         if full or (limit is not None and 0 <= limit <= len(self.generated)):
-            rest = self.rest()
-            return Piece(text + rest, token, "stop" if self._stop.hit else "length", logprobs)
-        return Piece(text, token, None, logprobs)
+            text = piece.text + self._answer.finish("length").text
+            piece = replace(piece, text=text, finish_reason="length")
+        return replace(piece, finish_reason="stop") if self._answer.stopped else piece
 
-    def rest(self) -> str:
-        """Return the text that was held back, at the end of the answer."""
-        if self._text is None:
-            return ""
-        text = self._stop.push(self._text.flush())
-        return text if self._stop.hit else text + self._stop.flush()
 
-    def _end(self, token: int) -> Piece:
-        shown = token in self.request.shown
-        text = self._stop.push(self._decode(token)) if shown else ""
-        return Piece(text + self.rest(), None, "stop")
+class _ShownText(AnswerText):
+    """An answer's text, with the control tokens that its reader wants to see."""
 
-    def _decode(self, token: int) -> str:
-        if token in self.request.shown:
-            data = self._tokenizer.token_bytes(token)
-            return self._text.flush() + data.decode("utf-8", "replace")
-        return self._text.push(token)
+    def __init__(self, tokenizer: Any, request: Request) -> None:
+        super().__init__(tokenizer, request.stop)
+        self._tokenizer, self._shown = tokenizer, request.shown
+
+    def push(self, token: int, logprobs: Logprobs | None = None) -> Piece:
+        if token not in self._shown:
+            return super().push(token, logprobs)
+        text = self._text.flush() + self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+        return Piece(self._stop.push(text), token, None, logprobs)
 
 
 def token_logprobs(logits: np.ndarray, token: int, count: int | None) -> Logprobs | None:

@@ -258,9 +258,9 @@ class Scheduler:
         length = task.sequence.length  # recurrent layers may go back further
         if not task.ticket.started:
             task.ticket.started = time.perf_counter()
-            task.ticket.cached_tokens = length
+            task.ticket.cached_tokens = task.length
         self.stats.prompt_tokens += len(task.prompt)
-        self.stats.cached_tokens += length
+        self.stats.cached_tokens += task.length  # recurrent layers may begin further back
 
     def _make_room(self, batch: list[tuple[Task, Part]]) -> None:
         """Free the pages that the step will take; running answers always fit, prefixes may go."""
