@@ -20,7 +20,7 @@ from ggq.runtime.weights import Tensor
 
 __all__ = ["Calibration", "SourceWeights", "calibrate", "metadata_of", "sample"]
 
-BUILT_IN = Path(__file__).with_name("prepasses") / "data" / "calibration.txt"
+BUILT_IN = Path(__file__).with_name("prepasses") / "calibration.txt"
 
 
 @dataclass(frozen=True)
