@@ -13,6 +13,7 @@ from ggq import models
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.base import HParams
+from ggq.runtime.devices import CPU, Device, resolve
 
 __all__ = ["Model", "Session", "load"]
 
@@ -58,12 +59,13 @@ class Model:
         n_ctx: int | None = None,
         threads: int | None = None,
         cache_type: str = "f16",
+        device: Device = CPU,
         vocab_only: bool = False,
     ):
         self.gguf = gguf
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
-        self._cache_type, self._threads = cache_type, threads
+        self._cache_type, self._threads, self._device = cache_type, threads, device
         self._architecture = models.get(str(gguf.metadata["general.architecture"]))
         if not vocab_only:
             self.hparams: HParams = self._architecture.hparams(gguf)
@@ -85,9 +87,12 @@ class Model:
 
     @cached_property
     def engine(self) -> Any:
-        """The CPU engine; compiled and allocated on first use."""
+        """The engine of the model's device; compiled and allocated on first use."""
         if self.vocab_only:
             raise UsageError("the model was opened with vocab_only")
+        if self._device != CPU:
+            sizes = {"n_ctx": self.n_ctx, "cache_type": self._cache_type}
+            return self._device.engine(self._architecture, self.hparams, self.gguf, **sizes)
         from ggq.runtime.engine import Engine
         from ggq.runtime.threads import default_threads
         from ggq.runtime.weights import Weights
@@ -209,22 +214,29 @@ def load(
     n_ctx: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    device_weights: str = "auto",
     cache_type: str = "f16",
     vocab_only: bool = False,
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
-    ``cache_type``: f16 or f32. Raises GGQError where the file or an option is at fault.
+    ``cache_type``: f16 or f32. ``device``: cpu, mps, cuda, or auto: the GPU of a Mac that has torch,
+    else cpu. ``device_weights``: packed, f16, or auto: f16 where the device has the memory.
+    Raises GGQError where the file or an option is at fault.
     """
-    if device not in ("cpu", "auto"):
-        raise UsageError(f"device {device}: only cpu is supported so far")
+    place = resolve(device, device_weights)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     gguf = open_gguf(path)
     try:
         return Model(
-            gguf, n_ctx=n_ctx, threads=threads, cache_type=cache_type, vocab_only=vocab_only
+            gguf,
+            n_ctx=n_ctx,
+            threads=threads,
+            cache_type=cache_type,
+            device=place,
+            vocab_only=vocab_only,
         )
     except KeyError as error:  # an architecture whose table asks for what validation let pass
         raise ModelError(f"the file has no {error.args[0]}") from None

@@ -63,6 +63,14 @@ class GGUFFile:
         flat = self.shards[tensor.shard].data[tensor.offset : tensor.offset + tensor.nbytes]
         return flat.reshape(tensor.n_rows, tensor.row_bytes)
 
+    def release(self, name: str) -> None:
+        """Take a tensor's pages out of the process's memory; the next access reads them again."""
+        tensor = self.tensors[name]
+        mapped = self.shards[tensor.shard].map
+        if mapped is not None and hasattr(mapped, "madvise"):  # Windows has none
+            first = tensor.offset // mmap.PAGESIZE * mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_DONTNEED, first, tensor.offset + tensor.nbytes - first)
+
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return the value of ``key``, checked to be ``type``: int, float, str, bool or "array".
 

@@ -14,6 +14,12 @@ def run(backend, x, n_head, rope):
         torch.from_numpy(table.astype(np.float32)).to(x.device).repeat(n_sequences, 1)[:, None, :]
         for table in angles(rope, backend.positions, factors)
     )
+    return turn(x, n_head, rope, (cos, sin))
+
+
+def turn(x, n_head, rope, table):
+    """Return x turned by ``table``: cos and sin, float32 (n_tokens, 1, dims / 2) each."""
+    cos, sin = table
     heads = x.reshape(len(x), n_head, -1)
     turned, rest = heads[..., : rope.dims], heads[..., rope.dims :]
     if rope.kind == "neox":

@@ -1,0 +1,241 @@
+"""Operations of ``forward(ops)`` for generation on a torch device: several sequences in a step.
+
+What needs no cache, no packed weight and no table of angles is `ggq.runtime.ops`' torch. Only
+operations and types that MPS has, too. It knows no block type and no sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ggq.runtime.backends.base import Ops, Weight
+from ggq.runtime.backends.torch_weights import DeviceWeights, Matrix
+from ggq.runtime.kvcache import PAGE, KVCache
+from ggq.runtime.ops.attention import visible
+from ggq.runtime.ops.rope import angles
+from ggq.runtime.ops.rope.torch import turn
+
+__all__ = ["DeviceCache", "DeviceOps", "Stretch"]
+
+_FEW = 8  # up to this many tokens decoded blocks are multiplied as float32: halves cost one pass
+_SCORES = 1 << 25  # attention scores held at a time
+_TINY = 1e-30
+
+
+class DeviceCache(KVCache):
+    """The cache's pages on a device; keys and values are (n_pages, PAGE, heads, columns)."""
+
+    def __init__(self, layers: Any, n_ctx: int, kind: str, device: torch.device):
+        super().__init__(layers, n_ctx, kind)  # its own arrays are never touched: no memory
+        dtype = {"f16": torch.float16, "f32": torch.float32}[kind]
+
+        def pages(heads: int, columns: int) -> torch.Tensor:
+            shape = self.n_pages, PAGE, heads, columns
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        self.keys = [pages(h, k) for h, k, _ in layers]
+        self.values = [pages(h, v) for h, _, v in layers]
+
+
+@dataclass
+class Stretch:
+    """One part of a step: its rows of the activations and where its sequence's tokens lie."""
+
+    first: int
+    past: int
+    slots: np.ndarray  # places in the cache of all positions, the new ones last
+    end: int
+
+    @property
+    def n_tokens(self) -> int:
+        return self.end - self.first
+
+
+class DeviceOps(Ops):
+    """Activations are float32 (n_tokens, width), the parts of the step one after the other."""
+
+    backend = "torch"
+
+    def __init__(self, weights: Mapping[str, Weight], on_device: DeviceWeights, cache: DeviceCache):
+        super().__init__(weights)
+        self._on_device, self._cache, self.device = on_device, cache, on_device.device
+
+    def fill(self, parts: list[Any]) -> int:
+        """Take a step's parts, their sequences having room; return how many logits rows follow."""
+        self._stretches, first = [], 0
+        for part in parts:
+            past, n = part.sequence.length, len(part.ids)
+            at = np.arange(past + n)
+            slots = part.sequence.table[at // PAGE] * PAGE + at % PAGE
+            self._stretches.append(Stretch(first, past, slots, first + n))
+            first += n
+        self.positions = np.concatenate([s.past + np.arange(s.n_tokens) for s in self._stretches])
+        self._ids = self._put(np.concatenate([part.ids for part in parts]).astype(np.int64))
+        wanted = np.flatnonzero(np.concatenate([part.wanted for part in parts]))
+        self._wanted = None if len(wanted) == first else self._put(wanted)
+        new = [s.slots[s.past :] for s in self._stretches]
+        self._new_slots = self._put(np.concatenate(new))
+        self._memory: dict[Any, Any] = {}  # what operations of one step share
+        return len(wanted)
+
+    def _put(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a small tensor (gains, biases, factors) as float32."""
+        return self._on_device.floats(self.weight(name), name)
+
+    def _matrix(self, name: str) -> Matrix:
+        return self._on_device.matrix(self.weight(name), name)
+
+    # -- operations
+
+    def embed(self, name: str) -> torch.Tensor:
+        """Return the rows of the table at the token ids."""
+        return self._matrix(name).take(self._ids)
+
+    def gather(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the rows whose logits are asked for."""
+        return x if self._wanted is None else x.index_select(0, self._wanted)
+
+    def linear(
+        self,
+        x: torch.Tensor,
+        name: str,
+        bias: str | None = None,
+        rows: tuple[int, int] | None = None,
+    ) -> torch.Tensor:
+        """Return x @ W.T + b."""
+        matrix = self._matrix(name)
+        first, end = rows or (0, len(matrix))
+        y = self._product(x, matrix, first, end)
+        return y if bias is None else y + self.tensor(bias)[first:end]
+
+    def _product(self, x: torch.Tensor, matrix: Matrix, first: int, end: int) -> torch.Tensor:
+        """Return x @ W[first:end].T as float32."""
+        parts = []
+        for rows in matrix.chunks(first, end):
+            if rows.dtype == torch.float16 or (matrix.packed and len(x) > _FEW):
+                halves, size = self._halves(x)
+                parts.append((halves @ rows.half().T).float() * size)
+            else:
+                parts.append(x @ rows.float().T)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _halves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return x in float16 as rows that reach 1 at most, and what they were divided by."""
+        known = self._memory.get("halves")
+        if known is None or known[0] is not x:  # queries, keys and values share an input
+            size = x.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY)
+            known = self._memory["halves"] = x, (x / size).half(), size
+        return known[1:]
+
+    def rope(self, x: torch.Tensor, n_head: int, rope: Any) -> torch.Tensor:
+        """Return x with the pairs of each head rotated."""
+
+        def table() -> tuple[torch.Tensor, ...]:
+            factors = None if rope.factors is None else self.weight(rope.factors).dequantized()
+            both = angles(rope, self.positions, factors)
+            return tuple(self._put(a.astype(np.float32))[:, None, :] for a in both)
+
+        return turn(x, n_head, rope, self._once(rope, table))
+
+    def attention(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: int, spec: Any
+    ) -> torch.Tensor:
+        """Append k and v to the cache of ``layer`` and return the mix of cached values."""
+        stores = []
+        for rows, pages in ((k, self._cache.keys[layer]), (v, self._cache.values[layer])):
+            store = pages.flatten(0, 1)
+            store[self._new_slots] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
+            stores.append(store)
+        mixed = [self._mix(q, stores, stretch, spec) for stretch in self._stretches]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    def _mix(
+        self, q: torch.Tensor, stores: list[torch.Tensor], stretch: Stretch, spec: Any
+    ) -> torch.Tensor:
+        """Return the attention of one sequence's tokens, (n_tokens, n_head * head_dim_v)."""
+        start = 0  # positions before it are in nobody's window
+        if spec.window is not None:
+            start = max(0, stretch.past + 1 - spec.window)
+        keys, values = (self._cached(store, stretch, start) for store in stores)
+        parts = []
+        per_step = max(1, _SCORES // (spec.n_head * len(keys[0])))
+        for first in range(stretch.first, stretch.end, per_step):
+            end = min(stretch.end, first + per_step)
+            seen = self._seen(stretch, start, spec.window)
+            if seen is not None:
+                seen = seen[first - stretch.first : end - stretch.first]
+            parts.append(self._attend(q[first:end], (keys, values), seen, spec))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _cached(self, store: torch.Tensor, stretch: Stretch, start: int) -> torch.Tensor:
+        """Return a sequence's keys or values from position ``start`` on, float32 (heads, n, d)."""
+        slots = stretch.slots[start:]
+        if slots[-1] - slots[0] == len(slots) - 1 and (np.diff(slots) == 1).all():
+            rows = store[int(slots[0]) : int(slots[-1]) + 1]
+        else:
+            rows = store.index_select(
+                0, self._once((stretch.first, start), lambda: self._put(slots))
+            )
+        return rows.transpose(0, 1).float()
+
+    def _seen(self, stretch: Stretch, start: int, window: int | None) -> torch.Tensor | None:
+        """Return which positions from ``start`` on each token sees; None: all."""
+        if stretch.n_tokens == 1:
+            return None
+        key = "seen", stretch.first, window
+        n, past = stretch.n_tokens, stretch.past
+        return self._once(key, lambda: self._put(visible(n, past, window)[:, start:]))
+
+    def _attend(self, q: torch.Tensor, cached: Any, seen: Any, spec: Any) -> torch.Tensor:
+        keys, values = cached
+        n_tokens, per_key = len(q), spec.n_head // spec.n_head_kv
+        queries = q.reshape(n_tokens, spec.n_head_kv, per_key, -1) * spec.scale
+        queries = queries.permute(1, 2, 0, 3).flatten(1, 2)  # (n_head_kv, queries, head_dim)
+        scores = (queries @ keys.transpose(1, 2)).unflatten(1, (per_key, n_tokens))
+        if spec.softcap:
+            scores = spec.softcap * torch.tanh(scores / spec.softcap)
+        if seen is not None:
+            scores = scores.masked_fill(seen.logical_not(), float("-inf"))
+        if spec.sinks is not None:  # one more logit per head in the sum
+            sinks = self.tensor(spec.sinks).reshape(spec.n_head_kv, per_key, 1, 1)
+            scores = torch.cat((scores, sinks.expand(-1, -1, n_tokens, 1)), dim=-1)
+        weights = torch.softmax(scores, dim=-1)[..., : keys.shape[1]]
+        mixed = (weights.flatten(1, 2) @ values).unflatten(1, (per_key, n_tokens))
+        return mixed.permute(2, 0, 1, 3).reshape(n_tokens, -1)
+
+    def experts(
+        self, x: torch.Tensor, routed: Any, name: str, bias: str | None = None
+    ) -> torch.Tensor:
+        """Return a row per pair of token and expert, token-major."""
+        matrix, n_out = self._matrix(name), self.weight(name).shape[1]
+        chosen = routed[0]
+        per_token = chosen.numel() // len(x)  # 1: x has a row per pair
+        out = x.new_empty(chosen.numel(), n_out)
+        for expert, pairs, rows in self._groups(chosen, per_token):
+            y = self._product(x.index_select(0, rows), matrix, expert * n_out, (expert + 1) * n_out)
+            out[pairs] = y if bias is None else y + self.tensor(bias)[expert]
+        return out
+
+    def _groups(self, chosen: torch.Tensor, per_token: int) -> Iterator[tuple[int, Any, Any]]:
+        """Yield each chosen expert, its pairs and their rows of x; one copy to the host a layer."""
+        known = self._memory.get("chosen")
+        if known is None or known[0] is not chosen:
+            ids = chosen.cpu().numpy().ravel()
+            pairs = [(int(e), self._put(np.flatnonzero(ids == e))) for e in np.unique(ids)]
+            known = self._memory["chosen"] = chosen, pairs
+        for expert, pairs in known[1]:
+            rows = pairs if per_token == 1 else torch.div(pairs, per_token, rounding_mode="floor")
+            yield expert, pairs, rows
