@@ -36,6 +36,7 @@ DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by 
     "BOOL": "u1",
     "F8_E4M3": "u1",
     "F8_E5M2": "u1",
+    "F8_E8M0": "u1",
 }
 FLOATS = ("F64", "F32", "F16", "BF16")
 

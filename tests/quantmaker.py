@@ -84,6 +84,118 @@ def awq(rng, rows, cols, group=32):
     return Made(pieces, (codes - zeros[:, index]) * scales[:, index], frozenset({"Q8_0", "Q5_0"}))
 
 
+def small_float(byte, exponent_bits, mantissa_bits, bias):
+    """Return the value of a finite float of so many bits, by its definition."""
+    mantissa = byte & ((1 << mantissa_bits) - 1)
+    exponent = byte >> mantissa_bits & ((1 << exponent_bits) - 1)
+    sign = -1.0 if byte >> (mantissa_bits + exponent_bits) else 1.0
+    fraction = mantissa / 2**mantissa_bits
+    if exponent == 0:
+        return sign * fraction * 2.0 ** (1 - bias)
+    return sign * (1 + fraction) * 2.0 ** (exponent - bias)
+
+
+E4M3 = np.array([small_float(b, 4, 3, 7) for b in range(256)])
+E4M3[[0x7F, 0xFF]] = np.nan
+E2M1 = np.array([small_float(b, 2, 1, 1) for b in range(16)])
+
+
+def e4m3(rng, shape, positive=False):
+    """Return finite bytes and their values."""
+    low = 8 if positive else 0
+    byte = rng.integers(low, 0x7F, shape) + (0 if positive else rng.integers(0, 2, shape) * 128)
+    return byte.astype(np.uint8), E4M3[byte]
+
+
+def stretched(scales, block, shape):
+    """Return scales per block as scales per weight."""
+    wide = scales.repeat(block[0], 0).repeat(block[1], 1)
+    return wide[: shape[0], : shape[1]]
+
+
+def fp8(rng, rows, cols, block=(48, 48), name=".weight_scale_inv", dtype="F32", extra=()):
+    """E4M3 with scales for the whole weight (block None), per row (1, cols), or per block."""
+    byte, values = e4m3(rng, (rows, cols))
+    block = block and (block[0] or rows, block[1] or cols)
+    shape = tuple(-(-n // b) for n, b in zip((rows, cols), block, strict=True)) if block else ()
+    stored, scales = halves(rng, shape, dtype)
+    wide = stretched(scales, block, values.shape) if block else scales
+    pieces = {".weight": ("F8_E4M3", byte), name: (dtype, stored)}
+    pieces |= {e: ("F32", np.float32(1)) for e in extra}
+    return Made(pieces, values * wide)
+
+
+def packed_integers(rng, rows, cols, bits=4, group=32, sym=True, dtype="BF16", order=False):
+    """compressed-tensors' pack-quantized: a row is one stream of bits, zeros along the rows."""
+    group = cols if group < 0 else group
+    codes = rng.integers(0, 1 << bits, (rows, cols))
+    middle = 1 << (bits - 1)
+    zeros = rng.integers(0, 1 << bits, (rows, cols // group))
+    zeros = np.full_like(zeros, middle) if sym else zeros
+    stored, scales = halves(rng, zeros.shape, dtype)
+    index = np.arange(cols) // group
+    index = rng.permutation(index) if order else index
+    pieces = {
+        ".weight_packed": ("I32", np.stack([stream(r, bits) for r in codes]).view(np.int32)),
+        ".weight_scale": (dtype, stored),
+        ".weight_shape": ("I64", np.array([rows, cols])),
+        ".input_global_scale": ("F32", np.ones(1, np.float32)),
+    }
+    if order:
+        pieces[".weight_g_idx"] = ("I32", index.astype(np.int32))
+    if not sym:
+        packed = np.stack([stream(z, bits) for z in zeros.T], 1).view(np.int32)
+        pieces[".weight_zero_point"] = ("I32", packed)
+    fits = not order and group % 32 == 0 and dtype != "F32"  # all are above 2**-9
+    exact = {"Q8_0": bits < 8 or sym, "Q5_0": bits <= 4, "Q4_0": bits <= 4 and sym}
+    exact = frozenset(t for t, yes in exact.items() if yes and fits)
+    return Made(pieces, (codes - zeros[:, index]) * scales[:, index], exact)
+
+
+def whole_bytes(rng, rows, cols, group=-1, sym=True, dtype="F16"):
+    """compressed-tensors' int-quantized: int8, a scale per row or group."""
+    group = cols if group < 0 else group
+    codes = rng.integers(-128, 128, (rows, cols)).astype(np.int8)
+    zeros = rng.integers(-128, 128, (rows, cols // group)).astype(np.int8)
+    zeros = np.zeros_like(zeros) if sym else zeros
+    stored, scales = halves(rng, zeros.shape, dtype)
+    pieces = {".weight": ("I8", codes), ".weight_scale": (dtype, stored)}
+    if not sym:
+        pieces[".weight_zero_point"] = ("I8", zeros)
+    values = (codes.astype(int) - zeros.repeat(group, 1)) * scales.repeat(group, 1)
+    fits = sym and dtype == "F16"
+    return Made(pieces, values, frozenset({"Q8_0"}) if fits else frozenset())
+
+
+def pairs(codes):
+    """Return codes of 4 bits two by two, the first in the low half."""
+    return "U8", np.stack([stream(r, 4, 8) for r in codes])
+
+
+def mxfp4(rng, rows, cols):
+    """compressed-tensors' mxfp4-pack-quantized: E2M1 under a power of two per 32."""
+    codes = rng.integers(0, 16, (rows, cols))
+    powers = rng.integers(110, 125, (rows, cols // 32)).astype(np.uint8)
+    pieces = {".weight_packed": pairs(codes), ".weight_scale": ("U8", powers)}
+    values = E2M1[codes] * np.exp2(powers.astype(float) - 127).repeat(32, 1) + 0.0  # no -0
+    return Made(pieces, values, frozenset({"MXFP4"}))
+
+
+def nvfp4(rng, rows, cols):
+    """compressed-tensors' nvfp4-pack-quantized: E2M1 under E4M3 per 16 over one float32."""
+    codes = rng.integers(0, 16, (rows, cols))
+    byte, scales = e4m3(rng, (rows, cols // 16), positive=True)
+    shared = np.float32([2816.5])
+    pieces = {
+        ".weight_packed": pairs(codes),
+        ".weight_scale": ("F8_E4M3", byte),
+        ".weight_global_scale": ("F32", shared),
+        ".input_global_scale": ("F32", np.ones(1, np.float32)),
+    }
+    scales = (scales.astype(np.float32) / shared).astype(float)  # the library divides in float32
+    return Made(pieces, E2M1[codes] * scales.repeat(16, 1) + 0.0)
+
+
 def save(folder, tensors):
     """Write {name: (dtype, array)} as model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)

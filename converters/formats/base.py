@@ -110,10 +110,11 @@ class Pieces:
             raise FormatError(f"tensor {printable(of)} has no {printable(name)} beside it")
         return found
 
-    def drop(self, *names: str) -> None:
+    def drop(self, *endings: str) -> None:
         """Leave out tensors that say nothing about weights: scales of activations and the like."""
-        for name in names:
-            self.tensors.pop(name, None)
+        for name in list(self.tensors):
+            if name.rpartition(".")[2] in endings:
+                del self.tensors[name]
 
     def put(self, tensor: Decoded) -> None:
         """Add a decoded weight; FormatError where its name is taken."""
