@@ -15,7 +15,7 @@ import numpy as np
 from ggq.converters.safetensors import FLOATS, StoredTensor
 from ggq.errors import ModelError, printable
 
-__all__ = ["Columns", "ExpertColumns", "ExpertRows", "experts"]
+__all__ = ["Columns", "ExpertColumns", "ExpertRows", "Stack", "experts", "stack"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,44 @@ class ExpertRows:
         packed[..., 0] = scales.stored().reshape(-1, n_in // 32)[index]
         packed[..., 1:] = codes[..., :16] | codes[..., 16:] << 4
         return packed.reshape(len(index), -1)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One of ``n_parts`` matrices that each expert of (n_expert, n_parts * n_out, n_in) holds."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+    part: int
+    n_parts: int
+
+    @property
+    def type_name(self) -> str:
+        return self.parts[0].dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        n_out = self.shape[1]
+        expert, row = divmod(start, n_out)
+        assert row + stop - start <= n_out, "a slab lies within one expert"
+        first = (expert * self.n_parts + self.part) * n_out + row
+        return self.parts[0].read(slice(first, first + stop - start))
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+def stack(
+    name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor], part: int, n_parts: int
+) -> Stack:
+    """Return the tensor ``name`` over a stack of experts; ModelError for another shape."""
+    found = parts[0]
+    if found.shape != (shape[0], shape[1] * n_parts, shape[2]) or found.dtype not in FLOATS:
+        raise ModelError(
+            f"{name} needs {n_parts} x {shape}, the checkpoint has {printable(found.name)} "
+            f"{found.dtype} {found.shape}"
+        )
+    return Stack(name, shape, tuple(parts), part, n_parts)
 
 
 def experts(

@@ -15,6 +15,7 @@ import numpy as np
 from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
 from ggq.converters.imatrix import Imatrix
 from ggq.errors import ModelError, printable
+from ggq.runtime.ops.experts import expert_of
 
 __all__ = ["Sums", "collect"]
 
@@ -29,15 +30,17 @@ class Sums:
         self.squares: dict[str, np.ndarray] = {}
         self.counts: dict[str, np.ndarray] = {}
 
-    def add(self, name: str, squares: np.ndarray, n_rows: int) -> None:
+    def add(
+        self, name: str, squares: np.ndarray, n_rows: int, expert: int = 0, n_expert: int = 1
+    ) -> None:
         """Add the column sums of squares of ``n_rows`` inputs; ModelError where not finite."""
         if not np.isfinite(squares).all():
             raise ModelError(f"the inputs of {printable(name)} are not finite")
         if name not in self.squares:
-            self.squares[name] = np.zeros((1, len(squares)))
-            self.counts[name] = np.zeros(1)
-        self.squares[name] += squares
-        self.counts[name] += n_rows
+            self.squares[name] = np.zeros((n_expert, len(squares)))
+            self.counts[name] = np.zeros(n_expert)
+        self.squares[name][expert] += squares
+        self.counts[name][expert] += n_rows
 
     def imatrix(self, dataset: str = "", chunks: int = 0) -> Imatrix:
         """Return the mean squares, as llama-quantize would read them from a file."""
@@ -66,8 +69,11 @@ def collect(
     sums = Sums()
 
     def listen(name: str, x: Any) -> None:
-        if head or name not in HEADS:
-            sums.add(name, np.square(np.asarray(x, np.float64)).sum(0), len(x))
+        weight, expert = expert_of(name)
+        if head or weight not in HEADS:
+            n_expert = 1 if expert is None else job.tensors[weight].shape[0]
+            squares = np.square(np.asarray(x, np.float64)).sum(0)
+            sums.add(weight, squares, len(x), expert or 0, n_expert)
 
     ops = _back_end(backend, SourceWeights(job.tensors))
     ops.on_linear_input(listen)

@@ -162,18 +162,14 @@ def hf_tensors(
             if data is not None:
                 made.append(MadeTensor(name, data))
             continue
-        found = [_find(checkpoint, arch, n) for n in arch.sources(row, hp, layer)]
-        if None in found and transform.stored_as:
-            names = (m for n in arch.sources(row, hp, layer) for m in transform.stored_as(n))
-            other = [_find(checkpoint, arch, n) for n in names]
-            found = found if None in other else other
+        found, how = _stored(checkpoint, arch, row, hp, layer)
         if all(f is None for f in found) and row.optional:
             continue
         if None in found:
             missing = arch.sources(row, hp, layer)[found.index(None)]
             raise ModelError(f"the checkpoint has no tensor {missing} ({name})")
-        bind = _bind if transform.bind is None else _bind_fused
-        made.append(bind(name, row, arch, hp, layer, found))
+        bind = _bind if TRANSFORMS[how.transform].bind is None else _bind_fused
+        made.append(bind(name, how, arch, hp, layer, found))
         taken.update(f.name for f in found)
     unknown = [n for n in left if n not in taken]
     skipped = [n for n in unknown if arch.ignores(n)]
@@ -183,6 +179,23 @@ def hf_tensors(
             f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
         )
     return made, skipped
+
+
+def _stored(
+    checkpoint: Checkpoint, arch: Architecture, row: Tensor, hp: HParams, layer: int | None
+) -> tuple[list[TensorLike | None], Tensor]:
+    """Return a row's tensors in the checkpoint, None where missing, and the row that takes them.
+
+    Where some are missing, the other forms that the row may be stored in are looked for.
+    """
+    names, stored_as = arch.sources(row, hp, layer), TRANSFORMS[row.transform].stored_as
+    forms = [(names, row)]
+    if stored_as:
+        forms.append(([m for n in names for m in stored_as(n)], row))
+    if row.fused:
+        forms.append(([row.fused[0].format(i=layer)], replace(row, transform=row.fused[1])))
+    found = [([_find(checkpoint, arch, n) for n in ns], how) for ns, how in forms]
+    return next((form for form in found if None not in form[0]), found[0])
 
 
 def in_own_blocks(tensor: SourceTensor, type_name: str) -> SourceTensor:

@@ -148,6 +148,11 @@ def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 
     )
 
 
+def _stack(part: int, n_parts: int) -> Transform:
+    """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
+    return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
+
+
 def _experts(first: int, step: int) -> Transform:
     """Return the binding of gpt-oss's experts: transposed floats, or blocks and scales."""
     return Transform(
@@ -181,6 +186,9 @@ TRANSFORMS: dict[str, Transform] = {
         columns=lambda hp: _to_tiles(hp.delta, hp.delta.head_dim_v, 0),
         undo_columns=lambda hp: _to_groups(hp.delta, hp.delta.head_dim_v, 0),
     ),
+    "stack": _stack(0, 1),
+    "first_half": _stack(0, 2),
+    "second_half": _stack(1, 2),
     "transposed": _experts(0, 1),
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),

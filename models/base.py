@@ -67,7 +67,8 @@ class Tensor:
     category. ``input``: rows with the same label (per layer) multiply the same activations.
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
     float32 in every file type. ``only``: "dense" or "experts", "attention" or "recurrent", where
-    the row exists in one kind of layer only.
+    the row exists in one kind of layer only. ``fused``: (HF name, transform) of one tensor that
+    may stand in the place of ``hf``.
     """
 
     gguf: str
@@ -80,6 +81,7 @@ class Tensor:
     optional: bool = False
     f32: bool = False
     only: str | None = None
+    fused: tuple[str, str] | None = None
 
     @property
     def per_layer(self) -> bool:

@@ -211,8 +211,18 @@ MIXTRAL_TENSORS = _with_experts(
     )
 )
 EXPERTS = "mlp.experts.{e}."
+STACKS = {  # what newer checkpoints have in the place of a matrix per expert
+    f"{BLOCK}ffn_gate_exps.weight": (f"{LAYER}mlp.experts.gate_up_proj", "first_half"),
+    f"{BLOCK}ffn_up_exps.weight": (f"{LAYER}mlp.experts.gate_up_proj", "second_half"),
+    f"{BLOCK}ffn_down_exps.weight": (f"{LAYER}mlp.experts.down_proj", "stack"),
+}
 EXPERT_TENSORS = _with_experts(
-    *_experts(f"{EXPERTS}gate_proj", f"{EXPERTS}up_proj", f"{EXPERTS}down_proj", "mlp.gate")
+    *(
+        replace(row, fused=STACKS.get(row.gguf))
+        for row in _experts(
+            f"{EXPERTS}gate_proj", f"{EXPERTS}up_proj", f"{EXPERTS}down_proj", "mlp.gate"
+        )
+    )
 )
 SHARED_EXPERT = tuple(
     row

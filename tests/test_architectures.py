@@ -5,18 +5,19 @@ its window and its original context.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from floats import distance
-from hfmaker import make_bpe
+from hfmaker import make_bpe, save
 from tools.architecture_table import ROOT, updated
 
 from ggq import models
 from ggq.converters.checkpoint import Checkpoint
 from ggq.converters.convert import convert
+from ggq.converters.safetensors import SafetensorsFile
 from ggq.converters.sources import hf_tensors
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
@@ -310,6 +311,69 @@ def test_llama_cpp_reads_the_file_alike(tiny, made, shared_dir, monkeypatch):
         engine.close()
 
 
+RENAMED = {
+    "inside a model with images": lambda n: n.replace("model.", "model.language_model.", 1),
+    "beside other parts": lambda n: f"language_model.{n}",
+}
+
+
+@pytest.mark.parametrize("label", ["gemma3", "mistral3", "qwen35"])
+@pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED)
+def test_text_model_inside_another(label, rename, made):
+    tiny = next(t for t in TINY if t.label == label)
+    checkpoint = Checkpoint(made(tiny)[0])
+    arch = models.get(tiny.arch)
+    inner = next(c for c in arch.hf_classes if "Conditional" in c)
+    config = {"architectures": [inner], "text_config": checkpoint.config, "vision_config": {}}
+    assert models.for_hf(config) is arch
+    hp = arch.hparams(config)
+    assert hp == arch.hparams(checkpoint.config)
+    plain, _ = hf_tensors(checkpoint, arch, hp)
+    checkpoint.tensors = {
+        rename(n): replace(t, name=rename(n)) for n, t in checkpoint.tensors.items()
+    }
+    checkpoint.tensors["model.visual.patch_embed.weight"] = None
+    nested, skipped = hf_tensors(checkpoint, arch, hp)
+    assert [t.name for t in nested] == [t.name for t in plain]
+    assert skipped == ["model.visual.patch_embed.weight"]
+
+
+def test_stacked_experts_give_the_same_file(made):
+    tiny = next(t for t in TINY if t.label == "qwen3moe")
+    checkpoint = Checkpoint(made(tiny)[0])
+    arch = models.get(tiny.arch)
+    hp = arch.hparams(checkpoint.config)
+    want, _ = hf_tensors(checkpoint, arch, hp)
+    stack_experts(checkpoint, hp)
+    got, skipped = hf_tensors(checkpoint, arch, hp)
+    assert skipped == [] and [(t.name, t.shape) for t in got] == [(t.name, t.shape) for t in want]
+    for a, b in zip(got, want, strict=True):
+        if "_exps." in a.name:
+            n = a.shape[1]
+            np.testing.assert_array_equal(a.read(n, 2 * n), b.read(n, 2 * n))
+
+
+def stack_experts(checkpoint, hp):
+    """Put each layer's experts into the two tensors that newer checkpoints have."""
+
+    def take(layer, e, name):
+        n = f"model.layers.{layer}.mlp.experts.{e}.{name}_proj.weight"
+        return checkpoint.tensors.pop(n).read(slice(None))
+
+    arrays = {}
+    for i in range(hp.n_layer):
+        gates, ups, downs = (
+            [take(i, e, name) for e in range(hp.n_expert)] for name in ("gate", "up", "down")
+        )
+        pairs = [np.concatenate(pair) for pair in zip(gates, ups, strict=True)]
+        arrays[f"model.layers.{i}.mlp.experts.gate_up_proj"] = np.stack(pairs)
+        arrays[f"model.layers.{i}.mlp.experts.down_proj"] = np.stack(downs)
+    folder = checkpoint.folder / "stacked"
+    folder.mkdir()
+    save(folder, arrays)
+    checkpoint.tensors |= SafetensorsFile(folder / "model.safetensors").tensors
+
+
 @pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
 def test_q8_0_stays_close(tiny, made):
     _, path, ids, want = made(tiny)
@@ -339,3 +403,20 @@ def test_config_alone_names_the_architecture(made):
     for tiny in TINY:
         config = json.loads((made(tiny)[0] / "config.json").read_text())
         assert models.for_hf(config).name == tiny.arch
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_importance_is_measured_expert_by_expert(backend, made, tmp_path):
+    from ggq.converters.calibration import Calibration
+    from ggq.converters.convert import prepare
+    from ggq.converters.importance import collect
+
+    tiny = next(t for t in TINY if t.label == "qwen3moe")
+    folder, _, ids, _ = made(tiny)
+    job = prepare(folder, tmp_path / "x.gguf", "F32")
+    sums = collect(job, Calibration(ids[None, :32], "ids"), backend=backend)
+    for name in ("gate", "up", "down"):
+        full = f"blk.0.ffn_{name}_exps.weight"
+        assert sums.squares[full].shape == (7, job.tensors[full].shape[2])
+        assert sums.counts[full].sum() == 32 * 3  # every token at three of them
+    assert sums.imatrix().slice_for(full, job.tensors[full].shape, 6) is not None

@@ -67,6 +67,16 @@ def test_mxfp4_blocks_keep_every_value(first, step, stored, rng):
     assert tensor.type_name == "MXFP4"
 
 
+@pytest.mark.parametrize(("part", "n_parts"), [(0, 1), (0, 2), (1, 2)])
+def test_stacks_hold_several_matrices_per_expert(part, n_parts, stored, rng):
+    x = rng.standard_normal((N_EXPERT, n_parts * N_OUT, N_IN)).astype(np.float32)
+    tensor = fused.stack("t", (N_EXPERT, N_OUT, N_IN), [stored(x=x)["x"]], part, n_parts)
+    want = x[:, part * N_OUT : (part + 1) * N_OUT].reshape(-1, N_IN)
+    np.testing.assert_array_equal(slabs(tensor, 4), want)
+    with pytest.raises(ModelError, match="t needs 3 x"):
+        fused.stack("t", (N_EXPERT, N_OUT, N_IN), tensor.parts, part, 3)
+
+
 def test_other_shapes_are_named(stored):
     found = stored(x=np.zeros((N_EXPERT, N_IN, N_OUT + 1), np.float32))
     with pytest.raises(ModelError, match=r"t needs 1 x \(3, 10, 64\).* x F32 \(3, 64, 11\)"):

@@ -5,9 +5,15 @@ row per pair of token and expert as `experts` returns them: (n_tokens * n_used, 
 the pairs being the back end's own. Only the chosen experts' rows are read.
 """
 
-__all__ = ["expert_name"]
+__all__ = ["expert_name", "expert_of"]
 
 
 def expert_name(name, expert):
     """Return what listeners are told for one expert of the weight ``name``."""
     return f"{name}[{expert}]"
+
+
+def expert_of(name):
+    """Return (weight, expert) of what a listener was told; expert None for a plain linear."""
+    weight, _, expert = name.partition("[")
+    return weight, int(expert[:-1]) if expert else None

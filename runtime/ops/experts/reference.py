@@ -2,11 +2,16 @@
 
 import numpy as np
 
+from ggq.runtime.ops.experts import expert_name
+
 
 def run(backend, x, routed, name, bias=None):
     """Return a row per pair."""
     ids = routed[0]
     rows = x if len(x) == ids.size else np.repeat(x, ids.shape[1], axis=0)
     weights = backend.array(name)
+    for listener in backend.linear_listeners:
+        for e in np.unique(ids):
+            listener(expert_name(name, e), rows[ids.ravel() == e])
     out = np.stack([weights[e] @ row for e, row in zip(ids.ravel(), rows, strict=True)])
     return out if bias is None else out + backend.array(bias)[ids.ravel()]
