@@ -54,6 +54,8 @@ def _export(
     file: GGUFFile, out: Path, dtype: str | None, force: bool, progress: Progress | None
 ) -> Path:
     arch = models.get(file.get(spec.KEY_ARCHITECTURE, type=str))
+    if not arch.exports:
+        raise ModelError(f"{arch.name}: writing it as a Hugging Face folder is not supported")
     hp = arch.hparams(file)
     arch.check(file, hp)
     kind = _dtype(file, dtype)
@@ -94,13 +96,14 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
     config["tie_word_embeddings"] = "output.weight" not in names
     config["attention_bias"] = "blk.0.attn_q.bias" in names
     config["mlp_bias"] = "blk.0.ffn_up.bias" in names
-    config["hidden_act"] = {"silu": "silu", "gelu": "gelu_pytorch_tanh"}[hp.activation]
+    config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(hp.activation, hp.activation)
+    config["pad_token_id"] = None  # some classes have one by default, outside small vocabularies
     for short in ("bos", "eos"):
         token = file.get(f"tokenizer.ggml.{short}_token_id", type=int)
         if token is not None:
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
-    return {**arch.export_config(hp), **config}
+    return {**config, **arch.export_config(hp)}
 
 
 def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
@@ -108,6 +111,12 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     rope = hp.rope
     if "rope_freqs.weight" in file.tensors:
         return _llama3(file, hp)
+    if "rope_factors_long.weight" in file.tensors:
+        kinds = {
+            f"{n}_factor": [_short(float(v)) for v in _factors(file, f"rope_factors_{n}.weight")]
+            for n in ("long", "short")
+        }
+        return {"rope_type": "longrope", **kinds}
     if rope.scaling == "none":
         return None
     scaling = {"rope_type": rope.scaling, "factor": _short(rope.factor)}
@@ -117,9 +126,12 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     return scaling
 
 
+def _factors(file: GGUFFile, name: str) -> np.ndarray:
+    return _rows(file, name, file.tensors[name].type_id, slice(0, 1)).ravel()
+
+
 def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
-    info = file.tensors["rope_freqs.weight"]
-    stored = _rows(file, "rope_freqs.weight", info.type_id, slice(0, 1)).ravel()
+    stored = _factors(file, "rope_freqs.weight")
     if (stored == 1).all():
         return None
     for context in ROPE_CONTEXTS:

@@ -95,6 +95,7 @@ class Architecture:
     hf_classes: tuple[str, ...] = ()
     hf_model_type: str = ""
     rope_kind: str = "norm"
+    exports: bool = True  # whether the tables read backwards give the HF folder again
     window_period: int = 0  # all layers but every n-th have the window; 0: no window or all layers
     keys: tuple[Key, ...] = ()
     tensors: tuple[Tensor, ...] = ()
@@ -123,7 +124,7 @@ class Architecture:
         return found
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        """Return what config.json needs beyond the key table."""
+        """Return what config.json needs beyond the key table and the usual settings."""
         return {}
 
     def ignores(self, hf_name: str) -> bool:

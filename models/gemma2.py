@@ -35,6 +35,14 @@ class Gemma(Decoder):
     def ignores(self, hf_name: str) -> bool:
         return super().ignores(hf_name) or hf_name.endswith("lm_head.weight")  # always tied
 
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        kinds = {True: "sliding_attention", False: "full_attention"}
+        return {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": round(hp.scale() ** -2),
+            "layer_types": [kinds[hp.windowed(i)] for i in range(hp.n_layer)],
+        }
+
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         n_embd, n_head = values["n_embd"], values["n_head"]
         made = {"activation": "gelu_tanh", "embedding_scale": float(n_embd) ** 0.5}

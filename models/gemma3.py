@@ -39,6 +39,9 @@ class Gemma3(Gemma):
         flat["rope_local"] = {"rope_theta": local, **flat.get("rope_local", {})}
         return flat
 
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        return super().export_config(hp) | {"rope_local_base_freq": hp.rope_local.base}
+
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         if "rope_local" not in values:
             plain = type(values["rope"])(self.rope_kind, values["rope_dim"], LOCAL_BASE)

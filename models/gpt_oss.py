@@ -47,6 +47,7 @@ class GptOss(Decoder):
     hf_classes = ("GptOssForCausalLM",)
     hf_model_type = "gpt_oss"
     rope_kind = "neox"
+    exports = False
     window_period = 2
     keys = changed(
         (*DECODER_KEYS, *EXPERT_KEYS, *WINDOW_KEYS),

@@ -66,6 +66,7 @@ class Lfm2(Decoder):
     hf_classes = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     hf_model_type = "lfm2"
     rope_kind = "neox"
+    exports = False
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.feed_forward_length", (), "n_ff", "u32s", required=True, derive=_ff),

@@ -29,6 +29,11 @@ class Llama(Decoder):
     }
     tensors = (*permuted(MIXTRAL_TENSORS), ROPE_FREQS)
 
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        if not hp.n_expert:
+            return {}
+        return {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}
+
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         return values | {"expert_normalize": True}
 

@@ -1,5 +1,7 @@
 """Mistral Small 3, Ministral 3: like llama, with YaRN and queries that grow with position."""
 
+from typing import Any
+
 from ggq.models.base import Key
 from ggq.models.blocks import Decoder
 from ggq.models.keys import LLAMA_KEYS, scaled
@@ -34,6 +36,23 @@ class Mistral3(Decoder):
         "rope_theta": 1000000.0,
     }
     tensors = permuted(DECODER_TENSORS)
+
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        rope = hp.rope
+        if rope.scaling != "yarn":
+            return {}
+        scaling = {
+            "rope_type": "yarn",
+            "rope_theta": rope.base,
+            "factor": rope.factor,
+            "original_max_position_embeddings": rope.original_context,
+            "beta_fast": rope.beta_fast,
+            "beta_slow": rope.beta_slow,
+            "mscale": 1.0,
+            "mscale_all_dim": rope.log_multiplier,
+            "llama_4_scaling_beta": hp.attn_temperature or 0.0,
+        }
+        return {"rope_parameters": scaling, "rope_scaling": scaling}
 
 
 ARCHITECTURE = Mistral3()

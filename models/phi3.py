@@ -59,6 +59,7 @@ class Phi3(Decoder):
             ("sliding_window",),
             "window",
             derive=lambda config: 0,  # llama.cpp tells Phi-4 by it
+            to_hf=lambda window: window or None,
         ),
         without=("{arch}.rope.scaling.type",),
     )
@@ -76,6 +77,12 @@ class Phi3(Decoder):
         *LONGROPE_FACTORS,
         without=tuple(f"{n}.{s}" for n in PARTS for s in ("weight", "bias")),
     )
+
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        return {
+            "original_max_position_embeddings": hp.rope.original_context,
+            "partial_rotary_factor": hp.rope_dim / hp.head_dim,
+        }
 
 
 ARCHITECTURE = Phi3()

@@ -101,6 +101,7 @@ class Qwen35(Decoder):
     """What the dense and the mixed models share."""
 
     rope_kind = "neox"
+    exports = False
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 256,
         "max_position_embeddings": 32768,

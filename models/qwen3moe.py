@@ -33,6 +33,9 @@ class Qwen3MoE(Decoder):
             raise ModelError("qwen3moe: norm_topk_prob is not set, which GGUF cannot express")
         return flat
 
+    def export_config(self, hp: Any) -> dict[str, Any]:
+        return {"norm_topk_prob": True}
+
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         return values | {"expert_normalize": True}
 

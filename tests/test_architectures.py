@@ -5,238 +5,46 @@ its window and its original context.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from floats import distance
-from hfmaker import make_bpe, save
+from hfmaker import save
+from tinymodels import TINY, make_tiny
 from tools.architecture_table import ROOT, updated
 
 from ggq import models
 from ggq.converters.checkpoint import Checkpoint
 from ggq.converters.convert import convert
+from ggq.converters.export import export
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.converters.sources import hf_tensors
+from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
 from ggq.runtime.weights import Weights
 
 TOLERANCE = 1e-3
 MAX_KL = 0.02  # of the median token: with random weights some routers are nearly tied
-PEER = 4e-3  # llama.cpp looks activations up in f16 tables
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A tiny model: its transformers class and config; ``peer``: what llama.cpp may differ by."""
-
-    label: str
-    arch: str
-    cls: str
-    config: dict[str, Any] = field(default_factory=dict)
-    peer: float | None = PEER
-    cls_config: str = ""
-    n_tokens: int = 90
-    n_ctx: int = 256
-
-
-BASE = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "tie_word_embeddings": False,
-}
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "original_max_position_embeddings": 32,
-    "beta_fast": 4.0,
-    "beta_slow": 1.0,
-}
-LONGROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
-    "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0],
-    "partial_rotary_factor": 0.75,
-}
-PHI4 = {
-    "rope_parameters": LONGROPE,
-    "original_max_position_embeddings": 64,
-    "tie_word_embeddings": True,
-}
-WHOLE_YARN = {  # mixes 0 to 3.9999 pairs: llama.cpp rounds that, gpt-oss does not
-    "rope_type": "yarn",
-    "truncate": False,
-    "rope_theta": 10768.0,
-    "factor": 8.0,
-    "original_max_position_embeddings": 64,
-}
-GPT_OSS = {
-    "head_dim": 32,
-    "num_hidden_layers": 3,
-    "num_local_experts": 6,
-    "num_experts_per_tok": 2,
-    "sliding_window": 24,
-    "rope_parameters": WHOLE_YARN,
-}
-LFM2 = {
-    "num_hidden_layers": 4,
-    "layer_types": ["conv", "full_attention", "conv", "conv"],
-    "intermediate_size": 300,
-    "block_multiple_of": 32,
-    "tie_word_embeddings": True,
-}
-QWEN35 = {
-    "head_dim": 32,
-    "num_hidden_layers": 4,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 6,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [3, 3, 2],
-    },
-}
-QWEN35MOE = QWEN35 | {
-    "num_experts": 6,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 64,
-    "shared_expert_intermediate_size": 32,
-}
-SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
-TINY = [
-    Tiny("llama", "llama", "Llama"),
-    Tiny("qwen2", "qwen2", "Qwen2"),
-    Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
-    Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
-    Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
-    Tiny(
-        "granite",
-        "granite",
-        "Granite",
-        {
-            "attention_multiplier": 0.3,
-            "embedding_multiplier": 3.0,
-            "residual_multiplier": 0.5,
-            "logits_scaling": 4.0,
-        },
-    ),
-    Tiny(
-        "mistral3",
-        "mistral3",
-        "Ministral3",
-        {
-            "head_dim": 32,
-            "rope_parameters": YARN
-            | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3},
-        },
-    ),
-    Tiny(
-        "gemma2",
-        "gemma2",
-        "Gemma2",
-        {
-            "head_dim": 32,
-            "num_hidden_layers": 3,
-            "sliding_window": 24,
-            "query_pre_attn_scalar": 32,
-            "attn_logit_softcapping": 5.0,
-            "final_logit_softcapping": 3.0,
-            "tie_word_embeddings": True,
-        },
-    ),
-    Tiny(
-        "gemma3",
-        "gemma3",
-        "Gemma3",
-        {
-            "head_dim": 32,
-            "num_hidden_layers": 7,
-            "sliding_window": 24,
-            "query_pre_attn_scalar": 32,
-            "tie_word_embeddings": True,
-        },
-        cls_config="Gemma3TextConfig",
-    ),
-    Tiny(
-        "mixtral",
-        "llama",
-        "Mixtral",
-        {"num_local_experts": 5, "num_experts_per_tok": 2, "head_dim": None},
-    ),
-    Tiny(
-        "qwen3moe",
-        "qwen3moe",
-        "Qwen3Moe",
-        {
-            "head_dim": 32,
-            "num_experts": 7,
-            "num_experts_per_tok": 3,
-            "moe_intermediate_size": 64,
-            "norm_topk_prob": True,
-        },
-    ),
-    Tiny("gpt-oss", "gpt-oss", "GptOss", GPT_OSS),
-    Tiny("lfm2", "lfm2", "Lfm2", LFM2),
-    Tiny("qwen35", "qwen35", "Qwen3_5", QWEN35, cls_config="Qwen3_5TextConfig"),
-    Tiny("qwen35moe", "qwen35moe", "Qwen3_5Moe", QWEN35MOE, cls_config="Qwen3_5MoeTextConfig"),
-    Tiny("phi3", "phi3", "Phi3", {"sliding_window": 40}, peer=None),  # llama.cpp has no window
-    Tiny("phi4", "phi3", "Phi3", PHI4),
-    Tiny("phi4 short", "phi3", "Phi3", PHI4 | SHORT, n_tokens=40),
-]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Return a function that makes a tiny model: (HF folder, GGUF path, ids, logits); cached."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
     done = {}
 
     def make(tiny):
         if tiny.label not in done:
             folder = tmp_path_factory.mktemp(tiny.label.replace(" ", "-"))
-            torch.manual_seed(7)
-            n_vocab = make_bpe(folder)
-            config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(
-                **{**BASE, **tiny.config, "vocab_size": n_vocab}
-            )
-            config._attn_implementation = "eager"
-            model = getattr(transformers, f"{tiny.cls}ForCausalLM")(config).float().eval()
-            ids = np.random.default_rng(3).integers(3, n_vocab, tiny.n_tokens)
-            with torch.no_grad():
-                spread(torch, model)
-                want = model(torch.as_tensor(ids)[None]).logits[0].numpy()
-            model.save_pretrained(folder)
+            ids, want = make_tiny(tiny, folder)
             (path,) = convert(folder, folder / "model.gguf", "F32")
             done[tiny.label] = folder, path, ids, want
         return done[tiny.label]
 
     return make
-
-
-def spread(torch, model):
-    """Give weights a size at which scores matter, and biases and norms values of their own."""
-    for name, p in model.named_parameters():
-        if p.dim() == 1:
-            p.add_(0.3 * torch.randn_like(p))
-        elif "embed" in name:
-            p.copy_(0.4 * torch.randn_like(p))
-        else:
-            p.copy_(1.5 * torch.randn_like(p) / p.shape[-1] ** 0.5)
 
 
 def by_numba(path, ids, n_ctx, kind="f32"):
@@ -420,3 +228,20 @@ def test_importance_is_measured_expert_by_expert(backend, made, tmp_path):
         assert sums.squares[full].shape == (7, job.tensors[full].shape[2])
         assert sums.counts[full].sum() == 32 * 3  # every token at three of them
     assert sums.imatrix().slice_for(full, job.tensors[full].shape, 6) is not None
+
+
+@pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
+def test_export_gives_transformers_the_same_model(tiny, made, tmp_path):
+    import torch
+    import transformers
+
+    _, path, ids, want = made(tiny)
+    if not models.get(tiny.arch).exports:
+        with pytest.raises(ModelError, match=f"{tiny.arch}: writing it .* is not supported"):
+            export(path, tmp_path / "hf", "f32")
+        return
+    folder = export(path, tmp_path / "hf", "f32")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        got = model(torch.as_tensor(ids)[None]).logits[0].numpy()
+    assert distance(got, want) <= TOLERANCE

@@ -12,7 +12,7 @@ START, END = "<!-- architectures: make table -->", "<!-- end of architectures --
 
 def table():
     """Return the table as Markdown lines: what converts, runs, and what it was tested against."""
-    from test_architectures import TINY
+    from tinymodels import TINY
 
     from ggq import models
 
