@@ -6,7 +6,7 @@ packed with Python's integers, one row at a time: slow, plain and unlike the dec
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from hfmaker import make_hf, shapes_of
@@ -18,6 +18,12 @@ NUMPY |= {"I8": "i1", "F8_E4M3": "u1", "F8_E8M0": "u1"}
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2}
 SIZES |= {"num_key_value_heads": 1, "num_hidden_layers": 1}
 
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
+CT = {"quant_method": "compressed-tensors", "quantization_status": "compressed"}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "GEMM"}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
 
 @dataclass
 class Made:
@@ -25,7 +31,8 @@ class Made:
 
     pieces: dict
     values: np.ndarray
-    exact: frozenset = field(default_factory=frozenset)  # block types that lose nothing
+    exact: frozenset = frozenset()  # block types that lose nothing
+    kept: frozenset = frozenset()  # block types that keep the codes and round the scales
 
 
 def stream(codes, bits, word=32):
@@ -194,6 +201,49 @@ def nvfp4(rng, rows, cols):
     }
     scales = (scales.astype(np.float32) / shared).astype(float)  # the library divides in float32
     return Made(pieces, E2M1[codes] * scales.repeat(16, 1) + 0.0)
+
+
+NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635]
+NF4 += [-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725]
+NF4 += [0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941]
+NF4 += [0.7229568362236023, 1.0]
+FP4 = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3, -0.0, -0.0625, -8, -12, -4, -6, -2, -3]) / 12
+
+
+def nibbles(rng, rows, cols, kind="nf4", block=64, nested=False):
+    """bitsandbytes' 4 bits: pairs with the first in the high half, blocks that run across rows."""
+    codes = rng.integers(0, 16, (rows, cols))
+    values = np.float32(NF4 if kind == "nf4" else FP4)
+    count = -(-rows * cols // block)
+    state = {"quant_type": kind, "blocksize": block, "dtype": "bfloat16", "shape": [rows, cols]}
+    pieces = {".weight": ("U8", pairs(codes[:, [i ^ 1 for i in range(cols)]])[1].reshape(-1, 1))}
+    pieces[".weight.quant_map"] = ("F32", values)
+    if nested:
+        byte = rng.integers(0, 256, count).astype(np.uint8)
+        table = np.linspace(-1, 1, 256).astype(np.float32)
+        each = rng.uniform(0.01, 0.02, -(-count // 8)).astype(np.float32)
+        absmax = (table[byte] * each.repeat(8)[:count] + np.float32(0.03)).astype(np.float32)
+        pieces[".weight.absmax"] = ("U8", byte)
+        pieces[".weight.nested_absmax"] = ("F32", each)
+        pieces[".weight.nested_quant_map"] = ("F32", table)
+        state |= {"nested_blocksize": 8, "nested_dtype": "float32", "nested_offset": 0.03}
+    else:
+        absmax = rng.uniform(0.01, 0.1, count).astype(np.float32)
+        pieces[".weight.absmax"] = ("F32", absmax)
+    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    pieces[".weight.quant_state.bitsandbytes__" + kind] = ("U8", text)
+    scale = absmax.astype(float).repeat(block)[: rows * cols].reshape(rows, cols)
+    return Made(pieces, values.astype(float)[codes] * scale)
+
+
+def llm_int8(rng, rows, cols):
+    """LLM.int8: a row's largest magnitude stands for 127."""
+    codes = rng.integers(-127, 128, (rows, cols)).astype(np.int8)
+    largest = rng.uniform(0.1, 2, rows).astype(np.float32)
+    scale = (largest / np.float32(127)).astype(float)
+    pieces = {".weight": ("I8", codes), ".SCB": ("F32", largest)}
+    pieces[".weight_format"] = ("U8", np.uint8(0))
+    return Made(pieces, codes * scale[:, None], kept=frozenset({"Q8_0"}))
 
 
 def save(folder, tensors):

@@ -22,6 +22,7 @@ __all__ = [
     "SCALES",
     "Eights",
     "Fours",
+    "ScaledFloats",
     "block_size",
     "eights",
     "grid",

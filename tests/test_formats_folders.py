@@ -1,0 +1,202 @@
+"""Folders of pre-quantized weights convert as their values do; what is malformed is named."""
+
+import json
+
+import numpy as np
+import pytest
+from quantmaker import (
+    AWQ,
+    BNB,
+    CT,
+    FP8,
+    GPTQ,
+    awq,
+    fp8,
+    gptq,
+    llm_int8,
+    load,
+    make_pair,
+    mxfp4,
+    nibbles,
+    nvfp4,
+    packed_integers,
+    read_all,
+    save,
+    whole_bytes,
+)
+
+from ggq import quants
+from ggq.converters import formats
+from ggq.converters.convert import convert, prepare
+from ggq.errors import GGQError, ModelError
+from ggq.gguf import open_gguf
+
+FOLDERS = {
+    "gptq": (lambda rng, r, c: gptq(rng, r, c), GPTQ),
+    "gptq-sym": (lambda rng, r, c: gptq(rng, r, c, sym=True), GPTQ),
+    "gptq-act-order": (lambda rng, r, c: gptq(rng, r, c, bits=3, act_order=True), GPTQ),
+    "awq": (awq, AWQ),
+    "fp8": (fp8, FP8 | {"weight_block_size": [48, 48]}),
+    "packed": (packed_integers, CT | {"format": "pack-quantized"}),
+    "packed-asym": (lambda rng, r, c: packed_integers(rng, r, c, sym=False, dtype="F16"), CT),
+    "int8": (whole_bytes, CT | {"format": "int-quantized"}),
+    "fp8-rows": (lambda rng, r, c: fp8(rng, r, c, (1, 0), ".weight_scale"), CT),
+    "mxfp4": (mxfp4, CT),
+    "nvfp4": (nvfp4, CT),
+    "nf4": (nibbles, BNB),
+    "fp4-double": (lambda rng, r, c: nibbles(rng, r, c, "fp4", nested=True), BNB),
+    "int8-bnb": (llm_int8, BNB | {"load_in_8bit": True}),
+}
+
+
+@pytest.mark.parametrize("name", list(FOLDERS))
+def test_a_folder_converts_as_its_values_do(tmp_path, name):
+    quantized, plain, made = make_pair(tmp_path, *FOLDERS[name])
+    for file_type in ("F32", "Q8_0", "Q4_0"):
+        got, want, source = (tmp_path / f"{n}-{file_type}.gguf" for n in ("got", "want", "source"))
+        convert(quantized, got, file_type)
+        convert(plain, want, file_type)
+        convert(plain, source, "F32")
+        with open_gguf(got) as a, open_gguf(want) as b, open_gguf(source) as c:
+            assert a.metadata["ggq.source_quantization"] == FOLDERS[name][1]["quant_method"]
+            compare_files(a, b, c, made)
+
+
+def compare_files(got, want, source, made):
+    """Bytes are those that the values give, or blocks that hold exactly these values."""
+    assert list(got.tensors) == list(want.tensors)
+    exact = frozenset.intersection(*(m.exact for m in made.values()))
+    kept = frozenset.intersection(*(m.kept for m in made.values()))
+    for name, tensor in got.tensors.items():
+        kind = quants.by_id(tensor.type_id)
+        assert kind.name == "MXFP4" or tensor.type_id == want.tensors[name].type_id
+        data = got.data(name)
+        if kind.name in exact | kept and name.startswith("blk.") and len(tensor.shape) == 2:
+            values = source.data(name).view(np.float32)
+            tolerance = 2**-11 if kind.name in kept else 0
+            np.testing.assert_allclose(kind.dequantize(data), values, tolerance, err_msg=name)
+        else:
+            np.testing.assert_array_equal(data, want.data(name), err_msg=name)
+
+
+def test_rounded_minimums_are_told(tmp_path):
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
+    with prepare(quantized, tmp_path / "x.gguf", "Q4_1") as job:
+        assert job.tensors["blk.0.attn_q.weight"].type_name == "Q4_1"
+        (note,) = [w for w in job.warnings if "half-precision" in w]
+    assert "of 7 tensors are kept as they are" in note and note.endswith(
+        "blk.0.attn_k.weight in Q4_1"
+    )
+    with prepare(quantized, tmp_path / "x.gguf", "Q8_0") as job:
+        assert not [w for w in job.warnings if "half-precision" in w]
+        assert job.tensors["blk.0.attn_q.weight"].type_name == "Q8_0"
+
+
+# --- what is malformed ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "config.json: quantization_config is not an object"),
+        ({}, "config.json: quantization method None is not supported, only awq"),
+        ({"quant_method": ["gptq"]}, r"quantization method \['gptq'\] is not supported"),
+        ({"quant_method": "aqlm\x1b"}, r"quantization method 'aqlm\\x1b' is not supported"),
+        (GPTQ | {"checkpoint_format": "marlin"}, "GPTQ checkpoint_format 'marlin' is not"),
+        (GPTQ | {"is_marlin_format": True}, "GPTQ checkpoint_format 'marlin' is not"),
+        (GPTQ | {"group_size": "big"}, "quantization_config.group_size is 'big', no number"),
+        (AWQ | {"version": "gemv"}, "AWQ gemv with 4 bits is not supported, only gemm with 4"),
+        (FP8 | {"weight_block_size": [128, 0]}, r"weight_block_size is \[128, 0\], not two"),
+        (CT | {"format": "marlin-24"}, "format 'marlin-24' is not supported"),
+        (CT | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity format 'sparse-24"),
+        (CT | {"transform_config": {"config_groups": {"a": {}}}}, "transforms .* not supported"),
+        (CT | {"config_groups": [1]}, "config_groups is no object of objects"),
+        (AWQ | {"bits": 3}, "AWQ gemm with 3 bits is not supported"),
+    ],
+)
+def test_methods_that_are_not_known_are_named(settings, message):
+    with pytest.raises(GGQError, match=message):
+        formats.decoded({}, {"quantization_config": settings})
+
+
+STATE = ".weight.quant_state.bitsandbytes__nf4"
+
+
+def json_bytes(value):
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def without(suffix):
+    return lambda pieces: pieces.pop(suffix)
+
+
+def changed(suffix, dtype, array):
+    return lambda pieces: pieces.update({suffix: (dtype, array)})
+
+
+@pytest.mark.parametrize(
+    ("maker", "settings", "damage", "message"),
+    [
+        (gptq, GPTQ, without(".scales"), r"m\.qweight has no m\.scales beside it"),
+        (gptq, GPTQ, without(".qzeros"), r"m\.qweight has no m\.qzeros beside it"),
+        (gptq, GPTQ, changed(".qweight", "F32", np.ones((8, 32), "f4")), "holds F32, not I32"),
+        (
+            gptq,
+            GPTQ,
+            changed(".qweight", "I32", np.ones(8, "i4")),
+            r"m\.qweight or its scales are no matrix",
+        ),
+        (gptq, GPTQ, changed(".qweight", "I32", np.ones((8, 24), "i4")), r"needs \(8, 32\)"),
+        (gptq, GPTQ, changed(".qzeros", "I32", np.ones((2, 5), "i4")), "5 bits, GPTQ has"),
+        (gptq, GPTQ, changed(".qzeros", "I32", np.ones((1, 4), "i4")), r"needs \(2, 4\)"),
+        (gptq, GPTQ, changed(".g_idx", "I32", np.full(64, 2, "i4")), "outside the 2 groups"),
+        (gptq, GPTQ, changed(".g_idx", "I32", np.full(64, -1, "i4")), "outside the 2 groups"),
+        (gptq, GPTQ, changed(".weight", "F32", np.ones((32, 64), "f4")), "both quantized and plai"),
+        (fp8, FP8, without(".weight_scale_inv"), r"m\.weight has no m\.weight_scale_inv beside"),
+        (fp8, FP8, lambda p: None, r"has shape \(1, 2\), a weight of \(32, 64\) in bl"),
+        (packed_integers, CT, without(".weight_scale"), r"has no m\.weight_scale beside it"),
+        (packed_integers, CT, without(".weight_shape"), r"has no m\.weight_shape beside it"),
+        (packed_integers, CT, changed(".weight_shape", "I64", np.array([32, 65])), "not hold a"),
+        (packed_integers, CT, changed(".weight_shape", "I64", np.array([-1, 64])), "says"),
+        (packed_integers, CT, changed(".weight_scale", "F32", np.ones((32, 3), "f4")), "needs"),
+        (packed_integers, CT, changed(".weight_zero_point", "I8", np.ones((3, 2), "i1")), "needs"),
+        (packed_integers, CT, changed(".weight_g_idx", "I32", np.full(64, 2, "i4")), "outside its"),
+        (whole_bytes, CT, without(".weight"), r"m\.weight_scale has no m\.weight beside it"),
+        (whole_bytes, CT, changed(".weight", "F32", np.ones((32, 64), "f4")), "F32, not I8 or F8"),
+        (mxfp4, CT, changed(".weight_scale", "U8", np.ones((32, 3), "u1")), r"scale has shape"),
+        (nvfp4, CT, changed(".weight_global_scale", "F32", np.ones(2, "f4")), "needs"),
+        (llm_int8, BNB, without(".weight"), r"m\.SCB has no m\.weight beside it"),
+        (llm_int8, BNB, changed(".weight_format", "U8", np.uint8(2)), "only rows in order"),
+        (llm_int8, BNB, changed(".SCB", "F32", np.ones(31, "f4")), r"needs \(32,\) or"),
+        (nibbles, BNB, without(".weight.absmax"), r"m\.weight has no m\.weight\.absmax beside"),
+        (nibbles, BNB, without(".weight.quant_map"), r"has no m\.weight\.quant_map beside"),
+        (
+            nibbles,
+            BNB,
+            changed(".weight", "U8", np.ones(9, "u1")),
+            r"does not hold \(32, 64\) in 4",
+        ),
+        (nibbles, BNB, changed(STATE, "U8", np.full(9, 91, "u1")), "nf4 holds no JSON object"),
+        (nibbles, BNB, changed(STATE, "U8", json_bytes({"shape": [5]})), r"says shape \[5\]"),
+        (nibbles, BNB, changed(STATE, "U8", json_bytes({"shape": [32, 64]})), "blocksize None"),
+        (awq, AWQ, without(".qzeros"), r"m\.qweight has no m\.qzeros beside it"),
+        (awq, AWQ, changed(".scales", "F16", np.ones((3, 32), "f2")), r"needs \(3, 4\)"),
+        (awq, AWQ, changed(".scales", "F16", np.ones((2, 31), "f2")), r"needs \(2, 32\)"),
+    ],
+)
+def test_malformed_pieces_are_named(tmp_path, rng, maker, settings, damage, message):
+    made = maker(rng, 32, 64)
+    damage(made.pieces)
+    stored = load(tmp_path, {"m" + suffix: piece for suffix, piece in made.pieces.items()})
+    with pytest.raises(GGQError, match=message):
+        formats.decoded(stored, {"quantization_config": settings})
+
+
+def test_a_piece_of_no_weight_is_left_for_the_table_to_refuse(tmp_path):
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
+    tensors = read_all(quantized)
+    tensors["model.layers.0.mlp.other.qzeros"] = ("I32", np.zeros((1, 1), np.int32))
+    save(quantized, tensors)
+    with pytest.raises(ModelError, match=r"mlp\.other\.qzeros of the checkpoint is not one that"):
+        prepare(quantized, tmp_path / "x.gguf", "F32")
+    assert not list(tmp_path.glob("*.gguf*"))
