@@ -291,3 +291,40 @@ def make_pair(folder, quantized, settings, seed=5, **config):
     save(both, mixed)
     (both / "config.json").write_text(json.dumps(full | {"quantization_config": settings}))
     return both, plain, made
+
+
+def make_gpt_oss(folder):
+    """Write a tiny gpt-oss twice, its experts in MXFP4 and in float32; return both folders."""
+    from ggq import models
+
+    rng = np.random.default_rng(3)
+    plain, both = make_hf(folder / "plain", **SIZES), folder / "quantized"
+    config = {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "head_dim": 32}
+    config |= SIZES | {"num_local_experts": 2, "num_experts_per_tok": 1, "intermediate_size": 96}
+    config |= {"vocab_size": 384, "rms_norm_eps": 1e-5, "rope_theta": 150000.0}
+    arch = models.for_hf(config)
+    hp = arch.hparams(config)
+    floats = {}
+    for _, row, layer in arch.rows(hp):
+        if not row.optional or row.gguf == "output.weight":
+            (name,) = arch.sources(row, hp, layer)
+            shape = arch.shape(row, hp, layer)
+            x = rng.standard_normal(shape).astype(np.float32)
+            x = x.repeat(2, 1) if "gate_up" in name else x  # both in turns
+            floats.setdefault(name, ("F32", x))
+    mixed = dict(floats)
+    for name in [n for n in floats if n.endswith(("gate_up_proj", "down_proj"))]:
+        n_expert, rows, cols = floats[name][1].shape
+        made = mxfp4(rng, n_expert * rows, cols)
+        blocks = made.pieces[".weight_packed"][1].reshape(n_expert, rows, cols // 32, 16)
+        scales = made.pieces[".weight_scale"][1].reshape(n_expert, rows, cols // 32)
+        del mixed[name]
+        mixed |= {f"{name}_blocks": ("U8", blocks), f"{name}_scales": ("U8", scales)}
+        values = made.values.reshape(n_expert, rows, cols).swapaxes(1, 2)
+        floats[name] = ("F32", np.ascontiguousarray(values, np.float32))
+    shutil.copytree(plain, both)
+    for where, tensors in ((plain, floats), (both, mixed)):
+        save(where, tensors)
+        quantized = {"quantization_config": {"quant_method": "mxfp4"}} if where == both else {}
+        (where / "config.json").write_text(json.dumps(config | quantized))
+    return both, plain

@@ -15,6 +15,7 @@ from quantmaker import (
     gptq,
     llm_int8,
     load,
+    make_gpt_oss,
     make_pair,
     mxfp4,
     nibbles,
@@ -28,7 +29,7 @@ from quantmaker import (
 from ggq import quants
 from ggq.converters import formats
 from ggq.converters.convert import convert, prepare
-from ggq.errors import GGQError, ModelError
+from ggq.errors import FormatError, GGQError, ModelError
 from ggq.gguf import open_gguf
 
 FOLDERS = {
@@ -200,3 +201,30 @@ def test_a_piece_of_no_weight_is_left_for_the_table_to_refuse(tmp_path):
     with pytest.raises(ModelError, match=r"mlp\.other\.qzeros of the checkpoint is not one that"):
         prepare(quantized, tmp_path / "x.gguf", "F32")
     assert not list(tmp_path.glob("*.gguf*"))
+
+
+def test_gpt_oss_keeps_its_blocks_and_refuses_half_of_them(tmp_path):
+    mixed, plain = make_gpt_oss(tmp_path)
+    paths = {folder: tmp_path / f"{folder.name}.gguf" for folder in (mixed, plain)}
+    for folder, path in paths.items():
+        convert(folder, path, "F32")
+    with open_gguf(paths[mixed]) as got, open_gguf(paths[plain]) as want:
+        assert list(got.tensors) == list(want.tensors)
+        for name in got.tensors:
+            np.testing.assert_array_equal(got.data(name), want.data(name), err_msg=name)
+    convert(mixed, tmp_path / "kept.gguf", "Q8_0")
+    with open_gguf(tmp_path / "kept.gguf") as kept, open_gguf(paths[plain]) as want:
+        name = "blk.0.ffn_up_exps.weight"
+        kind = quants.by_id(kept.tensors[name].type_id)
+        assert kind.name == "MXFP4"
+        values = want.data(name).view(np.float32)
+        np.testing.assert_array_equal(kind.dequantize(kept.data(name)), values)
+    tensors = read_all(mixed)
+    half = "model.layers.0.mlp.experts.down_proj_scales"
+    save(mixed, tensors | {half: ("U8", np.ones((2, 64, 5), np.uint8))})
+    with pytest.raises(FormatError, match=rf"{half} has shape \(2, 64, 5\), its weight needs"):
+        prepare(mixed, tmp_path / "x.gguf", "F32")
+    del tensors[half]
+    save(mixed, tensors)
+    with pytest.raises(FormatError, match=rf"down_proj_blocks has no {half} beside it"):
+        prepare(mixed, tmp_path / "x.gguf", "F32")
