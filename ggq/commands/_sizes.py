@@ -1,0 +1,118 @@
+"""What a model takes in every file type: bytes on disk, in memory, and per generated token."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+CONTEXTS = (2048, 8192, 32768)
+_SHARE = 0.85  # of the free memory: the rest is for everything else
+_BUFFERS = 64 << 20  # activations, vocabulary and the interpreter, roughly
+
+
+@dataclass(frozen=True)
+class Size:
+    """One file type of a model: bytes of the file, bytes of weights read for a token."""
+
+    type: str
+    n_bytes: int
+    per_token: int
+
+    def memory(self, cache: int) -> int:
+        """Return the bytes that running takes with a cache of so many bytes."""
+        return self.n_bytes + cache + _BUFFERS
+
+
+def sizes(source: str) -> tuple[Any, list[Size]]:
+    """Return the hyper-parameters of ``source`` and its size in every file type, largest first."""
+    from ggq.converters.convert import Options, prepare
+    from ggq.quants.mixtures import FILE_TYPES, MixtureOptions
+
+    options = Options(allow_requantize=True, force=True, check_tokenizer=False)
+    with prepare(source, type="F16", options=options) as job:
+        found = [_size(job, name, MixtureOptions(imatrix=True)) for name in FILE_TYPES]
+        hp = present(Path(source))[0] if job.copy_from is not None else job.hparams
+        return hp, sorted(found, key=lambda size: -size.n_bytes)
+
+
+def present(path: Path) -> tuple[Any, Size]:
+    """Return the hyper-parameters of a GGUF file and its size as it is."""
+    from ggq import models
+    from ggq.gguf import open_gguf, spec
+
+    with open_gguf(path) as file:
+        hp = models.get(file.get(spec.KEY_ARCHITECTURE, type=str)).hparams(file)
+        tensors = [(t.name, t.shape, t.nbytes) for t in file.tensors.values()]
+        return hp, Size("as it is", path.stat().st_size, _per_token(tensors, hp))
+
+
+def cache_sizes(hp: Any) -> dict[int, int]:
+    """Return context -> bytes of an f16 cache, for common contexts up to the trained one."""
+    from ggq.runtime.engine import kv_layers
+    from ggq.runtime.kvcache import cache_bytes
+
+    contexts = [n for n in CONTEXTS if n <= hp.n_ctx_train] or [hp.n_ctx_train]
+    return {n: cache_bytes(kv_layers(hp), n) for n in contexts}
+
+
+def free_memory() -> int | None:
+    """Return the bytes that programs may still take, None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        names = getattr(os, "sysconf_names", {})
+        if "SC_PHYS_PAGES" not in names:
+            return None
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(free, *_limits(free))
+
+
+def _limits(free: int) -> Iterator[int]:
+    """Yield what a container's memory limit leaves."""
+    yield free
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit != "max":
+            yield max(int(limit) - used, 0)
+    except (OSError, ValueError):
+        return
+
+
+def fits(size: Size, cache: int, memory: int) -> bool:
+    """Return whether a type runs in so much memory."""
+    return size.memory(cache) <= _SHARE * memory
+
+
+def _size(job: Any, name: str, options: Any) -> Size:
+    from ggq.gguf import spec
+    from ggq.quants.mixtures import PlanTensor, plan
+
+    tensors = [PlanTensor(n, t.shape, t.type_name) for n, t in job.tensors.items()]
+    job.plan = plan(tensors, job.hparams, name, options)
+    shapes = {t.name: t.shape for t in tensors}
+    found = []
+    for tensor, type_name in job.plan.types:
+        kind = spec.TYPES[spec.TYPE_IDS[type_name]]
+        n_bytes = prod(shapes[tensor]) // kind.block_size * kind.block_bytes
+        found.append((tensor, shapes[tensor], n_bytes))
+    n_bytes = sum(shard.nbytes for shard in job.writer().plan())
+    return Size(name, n_bytes, _per_token(found, job.hparams))
+
+
+def _per_token(tensors: list[tuple[str, Any, int]], hp: Any) -> int:
+    """Return the bytes of weights that decoding a token reads."""
+    names, total = {name for name, _, _ in tensors}, 0
+    for name, shape, n_bytes in tensors:
+        if name == "token_embd.weight" and "output.weight" in names:
+            total += n_bytes // max(1, shape[0])  # one row of it
+        elif "_exps." in name and hp.n_expert:
+            total += n_bytes * hp.n_expert_used // hp.n_expert
+        else:
+            total += n_bytes
+    return total

@@ -1,0 +1,86 @@
+"""Tell what a model takes: file size per type, memory per context, speed at best.
+
+Reads headers only; the speed is this machine's measured memory bandwidth over the weights.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(min=0.1),
+    metavar="GB/S",
+    help="Memory bandwidth; default: measured, half a second.",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0.001),
+    metavar="GB",
+    help="Memory to fit in; default: what is free here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Numbers as JSON.")
+def command(source: str, bandwidth: float | None, memory: float | None, as_json: bool) -> None:
+    """Say what SOURCE takes in every file type, and which fit in this machine's memory.
+
+    SOURCE is a Hugging Face folder, a repository id or a GGUF file.
+    """  # fmt: skip
+    from ggq.commands import _sizes
+
+    hp, found = _sizes.sizes(source)
+    path = Path(source)
+    if path.is_file():
+        found.insert(0, _sizes.present(path)[1])
+    rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
+    free = int(memory * 1e9) if memory else _sizes.free_memory()
+    caches = _sizes.cache_sizes(hp)
+    rows = [_row(size, caches, rate, free) for size in found]
+    if as_json:
+        facts = {"bandwidth_bytes_per_s": rate, "memory_bytes": free, "types": rows}
+        click.echo(json_format.dumps(facts, indent=1))
+        return
+    _table(rows, list(caches), rate, free)
+
+
+def measured_bandwidth() -> float:
+    """Return the bytes per second that this machine's threads read."""
+    from ggq.runtime.roofline import read_bandwidth
+    from ggq.runtime.threads import default_threads
+
+    return read_bandwidth(default_threads(), repeats=3)
+
+
+def _row(size: Any, caches: dict[int, int], rate: float, free: int | None) -> dict[str, Any]:
+    from ggq.commands._sizes import fits
+
+    return {
+        "type": size.type,
+        "file_bytes": size.n_bytes,
+        "memory_bytes": {n: size.memory(cache) for n, cache in caches.items()},
+        "tokens_per_s_at_most": rate / size.per_token,
+        "fits": {n: free is None or fits(size, cache, free) for n, cache in caches.items()},
+    }
+
+
+def _table(rows: list[dict[str, Any]], contexts: list[int], rate: float, free: int | None) -> None:
+    from ggq.gguf.units import format_size
+
+    heads = "".join(f"{f'memory at {n}':>20}" for n in contexts)
+    click.echo(f"{'type':10}{'file':>10}{heads}{'t/s at most':>14}")
+    for row in rows:
+        cells = (
+            format_size(row["memory_bytes"][n]) + ("  " if row["fits"][n] else " !")
+            for n in contexts
+        )
+        line = "".join(f"{cell:>20}" for cell in cells)
+        speed = f"{row['tokens_per_s_at_most']:.1f}"
+        click.echo(f"{row['type']:10}{format_size(row['file_bytes']):>10}{line}{speed:>14}")
+    room = "unknown" if free is None else format_size(free)
+    click.echo(f"free memory {room} (!: does not fit); reading {rate / 1e9:.1f} GB/s", err=True)

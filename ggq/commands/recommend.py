@@ -1,0 +1,85 @@
+"""Name the file type to take: the best one that fits in this machine and is fast enough."""
+
+from __future__ import annotations
+
+import click
+
+from ggq.errors import UsageError
+
+# Best first: the order of published mean KLD against F16 (reference tables of llama.cpp's issues).
+ORDER = (
+    "Q8_0",
+    "Q6_K",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q4_K_M",
+    "Q4_K_S",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "Q2_K",
+)
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "-c",
+    "--ctx",
+    default=8192,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Context that shall fit, in tokens.",
+)
+@click.option(
+    "--speed",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Tokens per second that shall be reachable.",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0.001),
+    metavar="GB",
+    help="Memory to fit in; default: what is free here.",
+)
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(min=0.1),
+    metavar="GB/S",
+    help="Memory bandwidth; default: measured, half a second.",
+)
+def command(
+    source: str, ctx: int, speed: float, memory: float | None, bandwidth: float | None
+) -> None:
+    """Print the file type for SOURCE, a Hugging Face folder, a repository id or a GGUF file."""
+    from ggq.commands import _sizes
+    from ggq.commands.estimate import measured_bandwidth
+    from ggq.gguf.units import format_size
+    from ggq.runtime.engine import kv_layers
+    from ggq.runtime.kvcache import cache_bytes
+
+    hp, found = _sizes.sizes(source)
+    known = {size.type: size for size in found}
+    free = int(memory * 1e9) if memory else _sizes.free_memory()
+    rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
+    cache = cache_bytes(kv_layers(hp), min(ctx, hp.n_ctx_train))
+    for name in ORDER:
+        size = known.get(name)
+        if size is None or rate / size.per_token < speed:
+            continue
+        if free is None or _sizes.fits(size, cache, free):
+            click.echo(name)
+            memory_text = format_size(size.memory(cache))
+            click.echo(
+                f"{format_size(size.n_bytes)} on disk, {memory_text} in memory with {ctx} tokens, "
+                f"{rate / size.per_token:.0f} tokens per second at most",
+                err=True,
+            )
+            return
+    smallest = known[ORDER[-1]]
+    raise UsageError(
+        f"nothing fits: {smallest.type} takes {format_size(smallest.memory(cache))} with {ctx} "
+        f"tokens and reaches {rate / smallest.per_token:.1f} tokens per second"
+    )
