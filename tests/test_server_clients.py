@@ -1,4 +1,7 @@
-"""Real clients against a real server: openai, langchain-openai, llm; connections that break off."""
+"""Real clients against a real server: openai, langchain-openai, llm; connections that break off.
+
+GGQ_TEST_MODEL names a file to use in place of a tiny random model.
+"""
 
 import json
 import os
@@ -29,7 +32,9 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
+    path = os.environ.get("GGQ_TEST_MODEL") or make_tiny_llama(
+        tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe"
+    )
     with ggq.load(path, n_ctx=4096, threads=1) as model:
         yield model
 
