@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,8 +53,7 @@ def resolve(name: str, weights: str = "auto") -> Device:
     if weights not in WEIGHT_KINDS:
         kinds = ", ".join(WEIGHT_KINDS)
         raise UsageError(f"device weights {printable(weights)}: one of {kinds}")
-    kind, _, number = name.partition(":")
-    if kind not in _NAMES or (number and not (kind == "cuda" and number.isdecimal())):
+    if name not in _NAMES and not re.fullmatch("cuda:[0-9]{1,3}", name):
         raise UsageError(f"device {printable(name)}: one of {', '.join(_NAMES)}")
     if name == "auto":
         return Device("mps", weights) if _mac_with_gpu() else CPU

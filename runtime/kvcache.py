@@ -55,6 +55,10 @@ class KVCache:
         self._users = np.zeros(self.n_pages, np.int64)
         self._free = list(range(self.n_pages))[::-1]
 
+    def new_state(self) -> np.ndarray:
+        """Return a sequence's state of the recurrent layers before its first token."""
+        return np.zeros(self.state_floats, np.float32)
+
     @property
     def nbytes(self) -> int:
         """Return the bytes of all pages of all layers, used or not."""
@@ -104,7 +108,7 @@ class Sequence:
         self.table = np.zeros(cache.n_pages, np.int64)
         self.length = 0
         self._n_pages = 0
-        self._state = np.zeros(cache.state_floats, np.float32)
+        self._state = cache.new_state()
         self._checkpoints: list[tuple[int, np.ndarray]] = []  # (length, state), shortest first
 
     def reserve(self, n_tokens: int) -> None:
@@ -126,7 +130,9 @@ class Sequence:
         """Count positions as evaluated; a prompt's end becomes a checkpoint."""
         self.length += n_tokens
         if len(self._state) and n_tokens > 1:
-            self._checkpoints.append((self.length, self._state.copy()))
+            state = self.cache.new_state()
+            state[:] = self._state
+            self._checkpoints.append((self.length, state))
             if len(self._checkpoints) > CHECKPOINTS:
                 del self._checkpoints[1]  # keep the first one and the newest
 
@@ -140,7 +146,7 @@ class Sequence:
         """Return the state after ``length`` positions, one of `_reachable`."""
         known = next((s for at, s in self._checkpoints if at == length), None)
         if known is None:
-            known = self._state if length == self.length else np.zeros_like(self._state)
+            known = self._state if length == self.length else self.cache.new_state()
         return known
 
     def recover(self) -> None:
@@ -178,6 +184,11 @@ class Sequence:
     def free(self) -> None:
         """Release everything."""
         self.truncate(0)
+
+    @property
+    def state(self) -> np.ndarray:
+        """Return the recurrent layers' states, one after the other; steps write to it."""
+        return self._state
 
     @property
     def state_address(self) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from ggq.errors import ModelError, UsageError
+from ggq.errors import UsageError
 from ggq.models.base import HParams
 from ggq.runtime.backends.torch_ops import DeviceCache, DeviceOps
 from ggq.runtime.backends.torch_weights import DeviceWeights
+from ggq.runtime.embedding import Embedder
 from ggq.runtime.engine import Engine, kv_layers
 
 __all__ = ["TorchEngine"]
@@ -38,19 +40,23 @@ class TorchEngine(Engine):
     ):
         if kind not in ("f16", "f32"):
             raise UsageError(f"cache type {kind}: f16 or f32 on device {device}")
-        if any(hp.recurrent(i) for i in range(hp.n_layer)):
-            raise ModelError(f"{hp.arch}: recurrent layers run on device cpu only so far")
         self.hp, self.n_ctx, self.device = hp, n_ctx, device
-        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, device)
+        self._architecture = architecture
+        states = [hp.state_sizes(i) for i in range(hp.n_layer)]
+        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, device)
         self.weights = DeviceWeights(weights, device, weights_kind, release)
         self._inputs = DeviceOps(weights, self.weights, self.cache)
-        self.executor = _Forward(lambda: architecture.forward(self._inputs, hp))
+        self.executor = _Forward(self)
 
     def plan(self, n_tokens: int) -> None:
         """Return nothing: torch computes at once."""
 
     def _rows(self, plan: None, n: int) -> np.ndarray:
-        return self.executor.logits
+        return self.executor.rows[:n]
+
+    @cached_property
+    def _embedder(self) -> Any:
+        return _TorchEmbedder(self)
 
     def close(self) -> None:
         """Give the device's memory back."""
@@ -62,11 +68,23 @@ class TorchEngine(Engine):
 class _Forward:
     """What stands for the CPU engine's executor: a step is one call of the forward pass."""
 
-    def __init__(self, forward: Callable[[], torch.Tensor]):
-        self._forward = forward
-        self.logits = np.empty((0, 0), np.float32)
+    def __init__(self, engine: TorchEngine):
+        self._engine = engine
+        self.rows = np.empty((0, 0), np.float32)
 
     def run(self, plan: None) -> None:
-        """Compute the logits that were asked for."""
+        """Compute the rows that were asked for."""
+        engine = self._engine
         with torch.inference_mode():
-            self.logits = self._forward().cpu().numpy()
+            rows = engine._architecture.forward(engine._inputs, engine.hp)
+            self.rows = rows.cpu().numpy()
+
+
+class _TorchEmbedder(Embedder, TorchEngine):
+    """The engine's forward pass without the head."""
+
+    _rows = TorchEngine._rows
+
+    def __init__(self, engine: TorchEngine):
+        super().__init__(engine)
+        self.executor = _Forward(self)

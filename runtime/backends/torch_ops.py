@@ -6,7 +6,8 @@ operations and types that MPS has, too. It knows no block type and no sampling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 
 from ggq.runtime.backends.base import Ops, Weight
 from ggq.runtime.backends.torch_weights import DeviceWeights, Matrix
-from ggq.runtime.kvcache import PAGE, KVCache
+from ggq.runtime.kvcache import PAGE, KVCache, Sequence
 from ggq.runtime.ops.attention import visible
+from ggq.runtime.ops.conv import torch as conv
+from ggq.runtime.ops.delta import torch as delta
 from ggq.runtime.ops.rope import angles
 from ggq.runtime.ops.rope.torch import turn
 
@@ -30,8 +33,9 @@ _TINY = 1e-30
 class DeviceCache(KVCache):
     """The cache's pages on a device; keys and values are (n_pages, PAGE, heads, columns)."""
 
-    def __init__(self, layers: Any, n_ctx: int, kind: str, device: torch.device):
-        super().__init__(layers, n_ctx, kind)  # its own arrays are never touched: no memory
+    def __init__(self, layers: Any, n_ctx: int, kind: str, states: Any, device: torch.device):
+        super().__init__(layers, n_ctx, kind, states)  # its arrays are never touched: no memory
+        self._device = device
         dtype = {"f16": torch.float16, "f32": torch.float32}[kind]
 
         def pages(heads: int, columns: int) -> torch.Tensor:
@@ -41,11 +45,16 @@ class DeviceCache(KVCache):
         self.keys = [pages(h, k) for h, k, _ in layers]
         self.values = [pages(h, v) for h, _, v in layers]
 
+    def new_state(self) -> torch.Tensor:
+        """Return a sequence's state of the recurrent layers before its first token."""
+        return torch.zeros(self.state_floats, device=self._device)
+
 
 @dataclass
 class Stretch:
     """One part of a step: its rows of the activations and where its sequence's tokens lie."""
 
+    sequence: Sequence
     first: int
     past: int
     slots: np.ndarray  # places in the cache of all positions, the new ones last
@@ -54,6 +63,15 @@ class Stretch:
     @property
     def n_tokens(self) -> int:
         return self.end - self.first
+
+
+@dataclass
+class _One:
+    """What a recurrent op sees: one sequence."""
+
+    tensor: Callable[[str], torch.Tensor]
+    cache: dict[Any, torch.Tensor]
+    ids = (None,)
 
 
 class DeviceOps(Ops):
@@ -72,18 +90,19 @@ class DeviceOps(Ops):
             past, n = part.sequence.length, len(part.ids)
             at = np.arange(past + n)
             slots = part.sequence.table[at // PAGE] * PAGE + at % PAGE
-            self._stretches.append(Stretch(first, past, slots, first + n))
+            self._stretches.append(Stretch(part.sequence, first, past, slots, first + n))
             first += n
         self.positions = np.concatenate([s.past + np.arange(s.n_tokens) for s in self._stretches])
         self._ids = self._put(np.concatenate([part.ids for part in parts]).astype(np.int64))
         wanted = np.flatnonzero(np.concatenate([part.wanted for part in parts]))
-        self._wanted = None if len(wanted) == first else self._put(wanted)
+        # one row at least: some operations cannot tell the shape of none
+        self._wanted = None if len(wanted) == first else self._put(wanted if len(wanted) else [0])
         new = [s.slots[s.past :] for s in self._stretches]
         self._new_slots = self._put(np.concatenate(new))
         self._memory: dict[Any, Any] = {}  # what operations of one step share
         return len(wanted)
 
-    def _put(self, values: np.ndarray) -> torch.Tensor:
+    def _put(self, values: np.ndarray | list[int]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def _once(self, key: Any, make: Any) -> Any:
@@ -215,6 +234,40 @@ class DeviceOps(Ops):
         weights = torch.softmax(scores, dim=-1)[..., : keys.shape[1]]
         mixed = (weights.flatten(1, 2) @ values).unflatten(1, (per_key, n_tokens))
         return mixed.permute(2, 0, 1, 3).reshape(n_tokens, -1)
+
+    def conv(self, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
+        """Return the causal convolution of each sequence's tokens."""
+        channels, taps = self.weight(name).shape
+
+        def run(one: _One, x: torch.Tensor) -> torch.Tensor:
+            return conv.run(one, x, name, layer, kind)
+
+        return self._recur(("conv", layer), (1, channels, taps - 1), run, x)
+
+    def delta(
+        self, x: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor, layer: int, spec: Any
+    ) -> torch.Tensor:
+        """Return the gated delta rule of each sequence's tokens."""
+        shape = 1, spec.n_head, spec.head_dim, spec.head_dim_v
+
+        def run(one: _One, *inputs: torch.Tensor) -> torch.Tensor:
+            return delta.run(one, *inputs, layer, spec)
+
+        return self._recur(("delta", layer), shape, run, x, alpha, beta)
+
+    def _recur(
+        self, key: tuple[str, int], shape: tuple[int, ...], run: Any, *inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Run torch's recurrent op on each sequence by itself; its state moves on."""
+        outputs = []
+        op, layer = key
+        start = self._cache.state_offsets[layer][op == "delta"] // 4
+        for stretch in self._stretches:
+            state = stretch.sequence.state[start : start + math.prod(shape)].view(shape)
+            one = _One(self.tensor, {key: state})
+            outputs.append(run(one, *(a[stretch.first : stretch.end] for a in inputs)))
+            state.copy_(one.cache[key])
+        return torch.cat(outputs)
 
     def experts(
         self, x: torch.Tensor, routed: Any, name: str, bias: str | None = None
