@@ -1,14 +1,19 @@
 """Holds a type's matmul kernels to a plain float64 twin; run as a script it does so for all types.
 
-    GGQ_ISA=avx2 python -m tests.kernelcheck      (the instruction set is chosen at import)
+    GGQ_ISA=avx2 python -m tests.kernelcheck [--brief]   (the instruction set is chosen at import)
 
+`--brief` leaves out what a type does not change: tiles beyond one type per form, decoded rows.
 The twin multiplies the decoded weights and the decoded 8-bit activations, so that what is compared
 is the kernel's arithmetic and not the rounding of activations.
 """
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import sys
+from functools import cache
 
 import numpy as np
 
@@ -63,30 +68,52 @@ def run(kernel, blocks, n_cols, source, tokens, *, bias=None, residual=None, ite
 
 
 def random_blocks(kind, rows, n, rng):
-    """Return blocks of random bytes, their half-precision scales set to moderate numbers."""
+    """Return blocks of random bytes, their scales set to moderate numbers."""
     blocks = rng.integers(0, 256, (rows, kind.row_bytes(n)), np.uint8)
     fields = blocks.reshape(rows, -1, kind.block_bytes).view(kind.layout)[..., 0]
-    d = np.float16(rng.uniform(0.001, 0.01, fields.shape) * rng.choice([-1, 1], fields.shape))
-    if "d" in kind.layout.names:
-        fields["d"] = d
-    elif kind.name == "IQ1_M":  # its half lies in the upper nibbles of four words
-        nibbles = (d.view(np.uint16)[..., None] << np.array([12, 8, 4, 0], np.uint16)) & 0xF000
-        fields["scales"] = (fields["scales"] & 0x0FFF) | nibbles.astype(np.uint16)
+    scales = [n for n in kind.layout.names if kind.layout[n] == np.float16]
+    for name in scales:
+        fields[name] = _signed(rng, fields.shape)
+    if kind.name == "IQ1_M":  # its half lies in the upper nibbles of four words
+        bits = _signed(rng, fields.shape).view(np.uint16)[..., None]
+        upper = (bits << np.array([12, 8, 4, 0], np.uint16)) & np.uint16(0xF000)
+        fields["scales"] = (fields["scales"] & np.uint16(0x0FFF)) | upper
+    if kind.name == "MXFP4":  # powers of two
+        fields["d"] = rng.integers(118, 128, fields.shape)
     return blocks
+
+
+def _signed(rng, shape):
+    return np.float16(rng.uniform(0.001, 0.01, shape) * rng.choice([-1, 1], shape))
+
+
+def before_a_wall(blocks):
+    """Return a copy that ends where memory ends: one byte more cannot be read (POSIX)."""
+    if os.name != "posix":
+        return blocks
+    page = mmap.PAGESIZE
+    length = -(-blocks.nbytes // page) * page
+    region = mmap.mmap(-1, length + page)
+    whole = np.frombuffer(region, np.uint8)
+    wall = ctypes.c_void_p(whole.ctypes.data + length)
+    assert ctypes.CDLL(None).mprotect(wall, ctypes.c_size_t(page), 0) == 0
+    copy = whole[length - blocks.nbytes : length].reshape(blocks.shape)
+    copy[:] = blocks
+    return copy
 
 
 def weights(kind, rows, n, rng):
     """Return (blocks, their decoded float64 values) of random weights."""
-    try:
-        blocks = kind.quantize((rng.standard_normal((rows, n)) * 0.1).astype(np.float32))
-    except quants.UsageError:  # a type that ggq only reads
+    if hasattr(kind, "layout"):
         blocks = random_blocks(kind, rows, n, rng)
-    blocks = np.ascontiguousarray(blocks).reshape(rows, -1)
+    else:
+        blocks = kind.quantize((rng.standard_normal((rows, n)) * 0.1).astype(np.float32))
+    blocks = before_a_wall(np.ascontiguousarray(blocks).view(np.uint8).reshape(rows, -1))
     return blocks, kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
 
 
-def check_matmul(kind, n, rows, tokens):
-    """Compare both matmul kernels, with bias and residual, to the twin; return the worst error."""
+def check_matmul(kind, n, rows, tokens, forms=("few", "many")):
+    """Compare matmul kernels, with bias and residual, to the twin; return the worst error."""
     rng = np.random.default_rng(n + rows + tokens)
     blocks, decoded = weights(kind, rows, n, rng)
     x = rng.standard_normal((tokens, n)).astype(np.float32)
@@ -97,11 +124,19 @@ def check_matmul(kind, n, rows, tokens):
     residual = rng.standard_normal((tokens, rows)).astype(np.float32)
     want = values @ decoded.T + bias[:rows] + residual
     worst = 0.0
-    for build in (kernels.few, kernels.many):
-        got = run(build(), blocks, n, source, tokens, bias=bias, residual=residual)
+    for form in forms:
+        got = run(
+            compiled(kind.name, form), blocks, n, source, tokens, bias=bias, residual=residual
+        )
         worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))
     assert worst < TOLERANCE, f"{kind.name} {n}x{rows}x{tokens}: error {worst:.1e}"
     return worst
+
+
+@cache
+def compiled(name, form):
+    """Return a type's kernel, compiled once for all shapes."""
+    return getattr(quants.get(name).matmul(), form)()
 
 
 def check_rows(kind, n):
@@ -112,7 +147,7 @@ def check_rows(kind, n):
     out = np.full((3, n), np.nan, np.float32)
     args = [blocks.ctypes.data, blocks.shape[1], 9, n, ids.ctypes.data, 8]
     block = np.array([*args, out.ctypes.data, out.strides[0], 0, 0, 0], np.int64)
-    kind.matmul().rows().ctypes(block.ctypes.data, 0, 3)
+    compiled(kind.name, "rows").ctypes(block.ctypes.data, 0, 3)
     want = decoded[ids[:, 0]]
     assert np.abs(out - want).max() <= 1e-6 * np.abs(want).max(), kind.name
 
@@ -122,14 +157,28 @@ def shapes(kind):
     return [s for s in SHAPES + ODD_SHAPES if s[0] % kind.block_size == 0]
 
 
+# One type per form of the tile: float rows, scales per 32 or 16 columns, codes above 127, odd sizes.
+TILES = ("F16", "Q4_K", "Q6_K", "Q8_0", "MXFP4")
+
+
+def forms(kind, brief):
+    """Return the kernels to check: few, many, rows, or less of them where brief."""
+    if not brief:
+        return ("few", "many", "rows")
+    return ("few", "many") if kind.name in TILES else ("few",)
+
+
 def main() -> None:
-    """Check every type's kernels under this process's instruction set; print the worst error."""
+    """Check every type's kernels under this process's instruction set; write the worst error."""
     worst = 0.0
     for kind in types_with_kernels():
+        wanted = forms(kind, brief="--brief" in sys.argv)
         for shape in shapes(kind):
-            worst = max(worst, check_matmul(kind, *shape))
-        check_rows(kind, 512)
-    sys.stdout.write(f"{jit.ISA}: worst error {worst:.1e}\n")
+            matmul = [form for form in wanted if form != "rows"]
+            worst = max(worst, check_matmul(kind, *shape, matmul))
+        if "rows" in wanted:
+            check_rows(kind, 512)
+    sys.stdout.write(f"{jit.ISA}: {worst:.1e}\n")
 
 
 if __name__ == "__main__":
