@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable
 
@@ -20,11 +21,13 @@ _OPTIONS = (
     click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
-    click.option("--device", default="cpu", show_default=True, help="Where to compute."),
+    *DEVICE_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
     click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
+    click.option("--server", metavar="URL", help="Talk with a running server (ggq serve)."),
+    click.option("--server-key", metavar="KEY", help="The server's API key."),
     click.option("-v", "--verbose", is_flag=True, help="Show the chosen values."),
 )
 
@@ -48,9 +51,12 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
+    if options["server"]:
+        _converse_remotely(settings, Printer(sys.stdout, sys.stderr), prompt, options)
+        return
     path = _model_path(reference)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {"cache_type": options["cache_type"], "device": options["device"]}
+    kinds = {n: options[n] for n in ("cache_type", "device", "device_weights")}
     printer = Printer(sys.stdout, sys.stderr)
     with load(path, **limits, **kinds) as model:
         for warning in model.warnings:
@@ -64,16 +70,38 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
 def _converse(
     model: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
 ) -> None:
-    from ggq.runtime.chat import Chat, line_reader
     from ggq.runtime.conversation import Conversation
     from ggq.runtime.template import ChatTemplate
 
-    name, think = options["template"], options["think"]
+    name = options["template"]
     template = ChatTemplate.from_gguf(model.gguf, name) if name else model.template
-    variables = {} if think is None else {"enable_thinking": think}
     conversation = Conversation(
-        model.session, model.tokenizer, template, options["system"], variables
+        model.session, model.tokenizer, template, options["system"], _variables(options)
     )
+    _talk(conversation, settings, printer, prompt, options)
+
+
+def _converse_remotely(
+    settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
+) -> None:
+    from ggq.runtime.remote import RemoteConversation
+
+    if options["raw"]:
+        raise click.UsageError("--raw needs the model here, not on a server")
+    url, key, system = options["server"], options["server_key"], options["system"]
+    conversation = RemoteConversation(url, key, system, _variables(options))
+    _talk(conversation, settings, printer, prompt, options)
+
+
+def _variables(options: dict[str, Any]) -> dict[str, Any]:
+    return {} if options["think"] is None else {"enable_thinking": options["think"]}
+
+
+def _talk(
+    conversation: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
+) -> None:
+    from ggq.runtime.chat import Chat, line_reader
+
     stats = options["stats"]
     if prompt is not None:
         chat = Chat(conversation, settings, printer, input, bool(stats))
