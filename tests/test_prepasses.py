@@ -240,3 +240,38 @@ def test_names_and_options_of_passes():
     ]:
         with pytest.raises(UsageError, match=message):
             parse(text)
+
+
+def make_experts(folder):
+    """Write a tiny Mixtral: four experts, two for each token."""
+    from hfmaker import LLAMA, save, shapes_of, weights
+
+    extra = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 1}
+    extra |= {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}
+    make_hf(folder, **extra)
+    full = LLAMA | extra | {"vocab_size": 384}
+    rng = np.random.RandomState(2)
+    tensors = {n: weights(rng, s) for n, s in shapes_of(full) if ".mlp." not in n}
+    prefix = "model.layers.0.block_sparse_moe."
+    tensors[f"{prefix}gate.weight"] = rng.randn(4, 256).astype(np.float32)
+    for e in range(4):
+        for name, shape in (("w1", (512, 256)), ("w2", (256, 512)), ("w3", (512, 256))):
+            tensors[f"{prefix}experts.{e}.{name}.weight"] = weights(rng, shape)
+    save(folder, tensors)
+    return folder
+
+
+def test_experts_are_solved_on_what_reaches_them(source, tmp_path):
+    pytest.importorskip("torch")
+    from ggq.runtime.evaluation import evaluate
+
+    folder, text = make_experts(tmp_path / "moe"), source.parent / "text.txt"
+    passes = [parse("gptq:tokens=3072,sweeps=1,n_ctx=128", calibration=str(text))]
+    base, plain = (convert(folder, tmp_path / f"{t}.gguf", type=t)[0] for t in ("F32", "Q3_K_S"))
+    solved = convert(folder, tmp_path / "s.gguf", type="Q3_K_S", prepasses=passes)[0]
+    with open_gguf(plain) as a, open_gguf(solved) as b:
+        for name in ("ffn_gate_exps", "ffn_down_exps"):
+            name = f"blk.0.{name}.weight"
+            assert (a.data(name) != b.data(name)).any() and a.tensors[name].type_id == 11
+    found = [evaluate(p, text, base, chunks=4).comparison.kld for p in (plain, solved)]
+    assert found[1] < 0.8 * found[0]

@@ -11,6 +11,7 @@ from ggq.jit import njit, njit_cached
 
 __all__ = ["feed_columns", "move_codes", "move_halves", "move_integers"]
 
+_ULP = np.float32(2**-12)  # relative steps below it are lost in half precision
 _ROWS = 8  # rows that share a column of H while it is in cache
 
 
@@ -97,11 +98,11 @@ def move_integers(hessian, gradient, direction, width, low, high, values):
 
 
 @njit_cached
-def move_halves(hessian, gradient, direction, width, values, steps):
+def move_halves(hessian, gradient, direction, width, values):
     """Scale each half-precision parameter by its best factor 1 + t with all others as they are.
 
     ``direction`` (rows, n): the part of the weights that is proportional to the parameter. Writes
-    the new float32 ``values`` (rows, n / width), not yet rounded, and the factors' t to ``steps``.
+    the new float32 ``values`` (rows, n / width), not yet rounded.
     """
     rows, n = gradient.shape
     for r in range(rows):
@@ -109,10 +110,8 @@ def move_halves(hessian, gradient, direction, width, values, steps):
         for group in range(n // width):
             first = group * width
             slope, curvature = _along(hessian, g, along, first, width)
-            steps[r, group] = 0
-            if curvature > 0:
+            if curvature > 0 and abs(slope) > _ULP * curvature:
                 step = -slope / curvature
-                steps[r, group] = step
                 values[r, group] *= np.float32(1) + step
                 _shift(hessian, g, along, first, width, step)
 

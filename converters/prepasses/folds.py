@@ -131,7 +131,7 @@ class FoldPass(Prepass):
         by_name = {name: fold for fold in folds for name in fold.consumers}
         calibration = self.windows(job)
 
-        def choose(name: str, x: Any, residual: Any, factor: float) -> None:
+        def choose(name: str, x: Any, *_: Any) -> None:
             fold = by_name.get(name)
             if fold is None or fold.producer + fold.consumers[0] in self.chosen:
                 return

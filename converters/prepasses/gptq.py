@@ -74,14 +74,14 @@ class _Run:
         self.types = {
             name: kind
             for name, kind in job.plan.types
-            if hasattr(quants.get(kind), "grid") and len(job.tensors[name].shape) == 2
+            if hasattr(quants.get(kind), "grid") and len(job.tensors[name].shape) in (2, 3)
         }
         self.is_tied = "output.weight" not in job.tensors and options.head
         self.head_moments: np.ndarray | None = None
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}
 
-    def survey(self, name: str, x: Any, residual: Any, factor: float) -> None:
+    def survey(self, name: str, x: Any, *_: Any) -> None:
         """Keep the second moments of a tied head's input."""
         from ggq.converters.prepasses.streams import Moments
 
@@ -99,8 +99,8 @@ class _Run:
         hessian = np.eye(w.shape[1]) if moments is None else moments
         return torch.from_numpy(self._solve(name, w, hessian))
 
-    def choose(self, name: str, x: Any, residual: Any, factor: float) -> Any:
-        """Return the student's weight for one linear."""
+    def choose(self, name: str, x: Any, residual: Any, factor: float, rows: Any = None) -> Any:
+        """Return the student's weight for one linear, or for all experts of one."""
         import torch
 
         from ggq.converters.prepasses.streams import Moments
@@ -111,28 +111,61 @@ class _Run:
             return None
         if x.moments is None:
             x.moments = Moments(x, name)
-        moments, options = x.moments, self.options
         w = self.weights[name].dequantized()
+        if rows is not None:
+            return torch.from_numpy(self._experts(name, w, x.moments, rows))
+        target = self._target(name, w, x, x.moments, residual, factor)
+        return torch.from_numpy(self._solve(name, target, x.moments.student))
+
+    def _experts(self, name: str, w: np.ndarray, shared: Any, rows: Any) -> np.ndarray:
+        """Solve each expert on its own rows; one that few reach leans on the rows of all."""
+        from ggq.converters.prepasses.streams import Moments
+
+        parts = []
+        for e, one in enumerate(w):
+            x = rows(e)
+            n = sum(len(part) for part in x.student)
+            moments = shared
+            if n:
+                moments = Moments(x, f"{name}[{e}]")
+                share = n / (n + one.shape[1])
+                moments.student = share * moments.student + (1 - share) * shared.student
+                moments.cross = share * moments.cross + (1 - share) * shared.cross
+            target = self._target(name, one, x, moments, None, 1.0)
+            parts.append(self._blocks(name, target, moments.student))
+        blocks = np.concatenate([p.blocks for p in parts])
+        self._keep(name, w.shape, blocks, parts)
+        return np.stack([p.values for p in parts])
+
+    def _target(self, name, w, x, moments, residual, factor) -> np.ndarray:
+        """Return the weights that would bring the student's outputs to the teacher's."""
+        from ggq.converters.prepasses.solver import regress
+
+        options = self.options
         missing = options.strength * (w.astype(np.float64) @ (moments.cross - moments.student))
         if residual is not None and options.residual:
             missing += options.residual * moments.against(x, residual, factor)
-        from ggq.converters.prepasses.solver import regress
+        return regress(w, moments.student, missing, name, options.ridge)
 
-        target = regress(w, moments.student, missing, name, options.ridge)
-        return torch.from_numpy(self._solve(name, target, moments.student))
-
-    def _solve(self, name: str, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+    def _blocks(self, name: str, target: np.ndarray, hessian: np.ndarray) -> Any:
         from ggq import quants
         from ggq.converters.prepasses.solver import Solver
 
-        options, kind = self.options, self.types[name]
-        solver = Solver(quants.get(kind), options.sweeps, options.damp, options.threads or None)
-        solution = solver.solve(target, hessian, name)
-        self.packed[name] = Packed(name, target.shape, kind, solution.blocks)
-        self.errors[name] = (solution.plain_error, solution.error)
-        if options.progress:
-            options.progress(len(self.packed), len(self.types), name)
-        return solution.values
+        options = self.options
+        kind = quants.get(self.types[name])
+        solver = Solver(kind, options.sweeps, options.damp, options.threads or None)
+        return solver.solve(target, hessian, name)
+
+    def _solve(self, name: str, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        found = self._blocks(name, target, hessian)
+        self._keep(name, target.shape, found.blocks, [found])
+        return found.values
+
+    def _keep(self, name: str, shape: tuple[int, ...], blocks: np.ndarray, parts: list) -> None:
+        self.packed[name] = Packed(name, shape, self.types[name], blocks)
+        self.errors[name] = sum(p.plain_error for p in parts), sum(p.error for p in parts)
+        if self.options.progress:
+            self.options.progress(len(self.packed), len(self.types), name)
 
 
 PREPASS = GPTQ

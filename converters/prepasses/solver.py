@@ -204,15 +204,12 @@ class Solver:
 
         here = self.kind.grid(params).values(codes)
         without = self.kind.grid({**params, name: np.zeros_like(params[name])}).values(codes)
-        gradient = (here - target) @ h
+        gradient, direction = (here - target) @ h, here - without
         old = params[name]
         values = np.ascontiguousarray(old.reshape(len(old), -1).astype(np.float32))
         width = target.shape[1] // values.shape[1]
-        steps = np.empty_like(values)
         self._each(
-            lambda a, b: move_halves(
-                h, gradient[a:b], (here - without)[a:b], width, values[a:b], steps[a:b]
-            ),
+            lambda a, b: move_halves(h, gradient[a:b], direction[a:b], width, values[a:b]),
             len(target),
         )
         rounded = values.reshape(old.shape).astype(old.dtype)

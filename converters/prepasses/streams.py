@@ -38,7 +38,7 @@ class Moments:
     def __init__(self, x: Pair, name: str):
         n = x.student[0].shape[1]
         student, cross = (torch.zeros(n, n, dtype=torch.float64) for _ in range(2))
-        self.n_tokens = sum(len(part) for part in x.student)
+        self.n_tokens = max(1, sum(len(part) for part in x.student))
         for t, s in zip(x.teacher, x.student, strict=True):
             student += (s.T @ s).double()
             cross += (t.T @ s).double()
@@ -63,8 +63,24 @@ class _Waiting:
 
 
 _END: Any = object()  # the logits: what is made of them is not computed
-# choose(name, x, residual, factor): the student's weight as a tensor, None to keep the teacher's
-Choose = Callable[[str, Pair, "Pair | None", float], "torch.Tensor | None"]
+# choose(name, x, residual, factor[, rows]): the student's weight, None to keep the teacher's; of
+# experts ``rows(e)`` is the Pair of inputs that reach expert e
+Choose = Callable[..., "torch.Tensor | None"]
+
+
+def _rows_of(x: Pair, routed: Pair) -> Callable[[int], Pair]:
+    """Return what picks the rows of ``x`` that the routing sends to an expert."""
+
+    def rows(expert: int) -> Pair:
+        sides: tuple[list, list] = ([], [])
+        for (ids, _), *both in zip(routed.teacher, x.teacher, x.student, strict=True):
+            pairs = (ids.flatten() == expert).nonzero().flatten()
+            per_token = ids.numel() // len(both[0])
+            for side, values in zip(sides, both, strict=True):
+                side.append(values[pairs // per_token])
+        return Pair(*sides)
+
+    return rows
 
 
 class StreamOps:
@@ -118,6 +134,23 @@ class StreamOps:
 
     def gather(self, x: Any) -> Any:
         return x
+
+    def route(self, logits: Any, spec: Any) -> Pair:
+        """Route the student's tokens as the teacher's: what one expert sees stays comparable."""
+        logits = self.force(logits)
+        taught = self._side("teacher", "route", [logits, spec], {})
+        return Pair(taught, taught)
+
+    def experts(self, x: Any, routed: Pair, name: str, **more: Any) -> Pair:
+        """Choose every expert's weights by the rows that reach it."""
+        x = self.force(x)
+        chosen = self._choose(name, x, None, 1.0, _rows_of(x, routed))
+        if chosen is not None:
+            self.student.replace(name, chosen)
+        made = self._map("experts", (x, routed, name), more)
+        self.teacher.release([name])
+        self.student.release([name])
+        return made
 
     def force(self, value: Any, residual: Pair | None = None) -> Any:
         """Choose the weights of a waiting linear and return its result."""
