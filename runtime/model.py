@@ -85,6 +85,11 @@ class Model:
             self.engine.close()
         self.gguf.close()
 
+    @property
+    def device(self) -> str:
+        """Return the name of the device: cpu, mps, cuda or cuda:N."""
+        return self._device.name
+
     @cached_property
     def engine(self) -> Any:
         """The engine of the model's device; compiled and allocated on first use."""

@@ -52,7 +52,8 @@ def test_one_shot(toy, capsys):
     assert (captured.out, captured.err) == ("Hello A\n", "")
     path, options = toy.calls[0]
     assert path == Path(toy.path)
-    assert options == {"n_ctx": 99, "threads": 3, "cache_type": "f16", "device": "cpu"}
+    kinds = {"cache_type": "f16", "device": "cpu", "device_weights": "auto"}
+    assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 
 def test_with_a_prompt_stdin_is_left_alone(toy, capsys, monkeypatch):

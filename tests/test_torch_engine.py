@@ -15,10 +15,10 @@ from test_architectures import TINY
 from tools.mps_ops import functions, keys
 
 import ggq
-from ggq import quants
+from ggq import cli, quants
 from ggq.errors import UsageError
 from ggq.gguf import open_gguf
-from ggq.runtime import devices
+from ggq.runtime import devices, model
 from ggq.runtime.backends import reference
 from ggq.runtime.devices import Device
 from ggq.runtime.inputs import Part
@@ -366,3 +366,43 @@ def test_the_mode_sees_what_mps_lacks(like_mps):
         torch.zeros(2, dtype=torch.float64)
     with pytest.raises(AssertionError, match="MPS has no"):
         torch.linalg.eigvals(torch.ones(2, 2))
+
+
+# --- commands ---
+
+
+@pytest.fixture
+def at_home(monkeypatch):
+    """Let the name mps mean torch's CPU device."""
+    monkeypatch.setattr(model, "resolve", lambda name, weights: Device("cpu:0", weights))
+
+
+def test_chat_answers_from_the_device(opened, at_home, capsys):
+    _, cpu = opened("Q4_0")
+    words = ["run", str(cpu.gguf.path), "the", "--raw", "-n", "8", "--temp", "0"]
+    assert cli.main([*words]) == 0
+    here = capsys.readouterr().out
+    assert cli.main([*words, "--device", "mps", "--device-weights", "packed"]) == 0
+    assert capsys.readouterr().out == here
+
+
+def test_bench_times_the_device(opened, at_home, capsys):
+    _, cpu = opened("Q4_0")
+    words = ["bench", str(cpu.gguf.path), "-p", "4", "-n", "2", "-r", "1", "-o", "json"]
+    assert cli.main([*words, "--device", "mps"]) == 0
+    prompt, decoding = json.loads(capsys.readouterr().out)
+    assert prompt["backends"] == "CPU:0"
+    assert decoding["share_of_read_bandwidth"] is None
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "serve"])
+def test_commands_tell_a_missing_device_in_one_line(command, opened, capsys):
+    if torch.backends.mps.is_available():
+        pytest.skip("there is a Mac's GPU")
+    _, cpu = opened()
+    words = [command, str(cpu.gguf.path), "--device", "mps"] + ["the"] * (command == "run")
+    assert cli.main(words) != 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "device mps: torch" in captured.err

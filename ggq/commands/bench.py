@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._devices import device_options
 from ggq.hub import resolve_model
 
 
@@ -20,13 +21,14 @@ from ggq.hub import resolve_model
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Default: the physical cores.")
 @click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--cache-type", default="f16", show_default=True)
+@device_options
 @click.option("-o", "--output", type=click.Choice(["md", "csv", "json", "jsonl"]), default="md")
 @click.option("-v", "--verbose", is_flag=True, help="Show which kernel serves which block type.")
 def command(model: str, **given: Any) -> None:
     """Time MODEL as llama-bench does: a prompt (pp) and decoding (tg), mean and deviation.
 
-    Decoding also shows the bytes of weights read per second and their share of the memory bandwidth
-    that this machine reaches in a plain read, measured in the same run.
+    On the CPU decoding also shows the bytes of weights read per second and their share of the
+    memory bandwidth that this machine reaches in a plain read, measured in the same run.
     """
     from ggq.runtime import benchmark, roofline
     from ggq.runtime.model import load
@@ -38,14 +40,15 @@ def command(model: str, **given: Any) -> None:
         resolve_model(model),
         n_ctx=benchmark.context_needed(*shape),
         threads=threads,
-        cache_type=given["cache_type"],
+        **{n: given[n] for n in ("cache_type", "device", "device_weights")},
     ) as opened:
-        if given["verbose"]:
+        on_cpu = opened.device == "cpu"
+        if given["verbose"] and on_cpu:
             for name, size, isa in benchmark.kernels_in_use(opened):
                 click.echo(
                     f"{name} -> few and many tokens -> {isa} ({size / 1e6:.0f} MB)", err=True
                 )
-        bandwidth = roofline.read_bandwidth(threads)
+        bandwidth = roofline.read_bandwidth(threads) if on_cpu else None
         results = benchmark.measure(
             opened,
             n_prompt=shape[0],
@@ -59,14 +62,15 @@ def command(model: str, **given: Any) -> None:
 
 
 def _row(
-    model: Any, result: Any, threads: int, bandwidth: float, cache_type: str
+    model: Any, result: Any, threads: int, bandwidth: float | None, cache_type: str
 ) -> dict[str, Any]:
-    """Return a result under llama-bench's field names, and ours for bandwidth."""
+    """Return a result under llama-bench's field names, and ours for the CPU's bandwidth."""
     from ggq import __version__
     from ggq.jit import ISA
     from ggq.runtime.benchmark import weight_bytes_per_token
 
-    read = weight_bytes_per_token(model) * result.avg_ts if result.n_gen else None
+    timed = result.n_gen and bandwidth
+    read = weight_bytes_per_token(model) * result.avg_ts if timed else None
     gguf = model.gguf
     return {
         "build_commit": __version__,
@@ -74,7 +78,7 @@ def _row(
         "model_type": f"{gguf.metadata['general.architecture']} {_file_type(gguf)}",
         "model_size": sum(t.nbytes for t in gguf.tensors.values()),
         "model_n_params": sum(t.n_elements for t in gguf.tensors.values()),
-        "backends": f"CPU ({ISA})",
+        "backends": f"CPU ({ISA})" if bandwidth else model.device.upper(),
         "n_threads": threads,
         "type_k": cache_type,
         "type_v": cache_type,

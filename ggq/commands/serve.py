@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.errors import UsageError, printable
 
 _NEEDED = ("starlette", "uvicorn", "msgspec", "prometheus_client")
@@ -26,6 +27,7 @@ _OPTIONS = (
     click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
+    *DEVICE_OPTIONS,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -65,7 +67,8 @@ def command(model: str | None, **options: Any) -> None:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    with load(path, **limits, cache_type=options["cache_type"]) as opened:
+    kinds = {n: options[n] for n in ("cache_type", "device", "device_weights")}
+    with load(path, **limits, **kinds) as opened:
         _run(opened, path, keys, options)
 
 

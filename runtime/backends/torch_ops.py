@@ -170,13 +170,19 @@ class DeviceOps(Ops):
         return turn(x, n_head, rope, self._once(rope, table))
 
     def attention(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: int, spec: Any
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor | None,
+        v: torch.Tensor | None,
+        layer: int,
+        spec: Any,
     ) -> torch.Tensor:
-        """Append k and v to the cache of ``layer`` and return the mix of cached values."""
+        """Append k and v to the cache of ``layer`` (None: they are there) and mix its values."""
         stores = []
         for rows, pages in ((k, self._cache.keys[layer]), (v, self._cache.values[layer])):
             store = pages.flatten(0, 1)
-            store[self._new_slots] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
+            if rows is not None:
+                store[self._new_slots] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
             stores.append(store)
         mixed = [self._mix(q, stores, stretch, spec) for stretch in self._stretches]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
@@ -270,16 +276,23 @@ class DeviceOps(Ops):
         return torch.cat(outputs)
 
     def experts(
-        self, x: torch.Tensor, routed: Any, name: str, bias: str | None = None
+        self,
+        x: torch.Tensor,
+        routed: Any,
+        name: str,
+        bias: str | None = None,
+        rows: tuple[int, int] | None = None,
     ) -> torch.Tensor:
         """Return a row per pair of token and expert, token-major."""
         matrix, n_out = self._matrix(name), self.weight(name).shape[1]
+        first, end = rows or (0, n_out)
         chosen = routed[0]
         per_token = chosen.numel() // len(x)  # 1: x has a row per pair
-        out = x.new_empty(chosen.numel(), n_out)
-        for expert, pairs, rows in self._groups(chosen, per_token):
-            y = self._product(x.index_select(0, rows), matrix, expert * n_out, (expert + 1) * n_out)
-            out[pairs] = y if bias is None else y + self.tensor(bias)[expert]
+        out = x.new_empty(chosen.numel(), end - first)
+        for expert, pairs, tokens in self._groups(chosen, per_token):
+            at = expert * n_out
+            y = self._product(x.index_select(0, tokens), matrix, at + first, at + end)
+            out[pairs] = y if bias is None else y + self.tensor(bias)[expert, first:end]
         return out
 
     def _groups(self, chosen: torch.Tensor, per_token: int) -> Iterator[tuple[int, Any, Any]]:
