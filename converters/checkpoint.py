@@ -61,7 +61,9 @@ class Checkpoint:
             if twice:
                 raise FormatError(f"tensor {printable(min(twice))} is in two shards")
             self.tensors.update(file.tensors)
-        self.tensors, self.quantization = formats.decoded(self.tensors, self.config)
+        found = formats.quantization(self.config, lambda name: read_json(self.folder / name))
+        self.quantization = None if found is None else found[0]
+        self.tensors = formats.decoded(self.tensors, found)
 
     def _shards(self) -> list[Path]:
         index = read_json(self.folder / "model.safetensors.index.json")

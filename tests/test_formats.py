@@ -47,8 +47,7 @@ def bf16(stored):
 def decode(folder, made, settings, module="model.layers.0.mlp.up_proj"):
     """Return the one tensor that the pieces make, checking that none is left."""
     stored = load(folder, {module + suffix: piece for suffix, piece in made.pieces.items()})
-    found, method = formats.decoded(stored, {"quantization_config": settings})
-    assert method == settings["quant_method"]
+    found = formats.decoded(stored, formats.quantization({"quantization_config": settings}))
     assert list(found) == [f"{module}.weight"]
     return found[f"{module}.weight"]
 
@@ -225,6 +224,27 @@ def test_llm_int8_keeps_every_column(tmp_path, rng):
     check(tensor, made.values)
     assert tensor.fits("Q8_0") and tensor.rounds("Q8_0")
     check_blocks(tensor, made)
+
+
+def test_auto_round_is_gptq_or_awq(tmp_path, rng):
+    settings = {"quant_method": "auto-round", "bits": 4, "group_size": 32, "extra_config": {}}
+    for maker, name in ((gptq, "auto_round:auto_gptq"), (awq, "auto_round:auto_awq")):
+        made = maker(rng, 32, 128)
+        check(decode(tmp_path, made, settings | {"packing_format": name}), made.values)
+
+
+def test_modelopt(tmp_path, rng):
+    settings = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    made = nvfp4(rng, 40, 96)
+    stored = made.pieces.pop(".weight_packed")
+    divisor = made.pieces.pop(".weight_global_scale")[1]
+    factor = (np.float32(1) / divisor)[0]
+    made.pieces |= {".weight": stored, ".weight_scale_2": ("F32", factor)}
+    made.pieces[".input_scale"] = made.pieces.pop(".input_global_scale")
+    check(decode(tmp_path, made, settings), made.values, 3e-7)
+    for block in (None, (128, 128), (1, 0)):
+        made = fp8(rng, 200, 160, block, ".weight_scale", extra=(".input_scale", ".k_scale"))
+        check(decode(tmp_path, made, settings | {"quant_algo": "FP8"}), made.values)
 
 
 def test_nvfp4(tmp_path, rng):

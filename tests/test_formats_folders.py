@@ -1,5 +1,6 @@
 """Folders of pre-quantized weights convert as their values do; what is malformed is named."""
 
+import itertools
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from quantmaker import (
     CT,
     FP8,
     GPTQ,
+    NUMPY,
     awq,
     fp8,
     gptq,
@@ -100,7 +102,7 @@ def test_rounded_minimums_are_told(tmp_path):
     ("settings", "message"),
     [
         ([], "config.json: quantization_config is not an object"),
-        ({}, "config.json: quantization method None is not supported, only awq"),
+        ({}, "config.json: quantization method None is not supported, only auto-round, aw"),
         ({"quant_method": ["gptq"]}, r"quantization method \['gptq'\] is not supported"),
         ({"quant_method": "aqlm\x1b"}, r"quantization method 'aqlm\\x1b' is not supported"),
         (GPTQ | {"checkpoint_format": "marlin"}, "GPTQ checkpoint_format 'marlin' is not"),
@@ -112,12 +114,16 @@ def test_rounded_minimums_are_told(tmp_path):
         (CT | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity format 'sparse-24"),
         (CT | {"transform_config": {"config_groups": {"a": {}}}}, "transforms .* not supported"),
         (CT | {"config_groups": [1]}, "config_groups is no object of objects"),
+        (
+            {"quant_method": "auto-round", "packing_format": "auto_round:llm_compressor"},
+            "AutoRound packing_format 'auto_round:llm_compressor' is not supported, only",
+        ),
         (AWQ | {"bits": 3}, "AWQ gemm with 3 bits is not supported"),
     ],
 )
 def test_methods_that_are_not_known_are_named(settings, message):
     with pytest.raises(GGQError, match=message):
-        formats.decoded({}, {"quantization_config": settings})
+        formats.decoded({}, formats.quantization({"quantization_config": settings}))
 
 
 STATE = ".weight.quant_state.bitsandbytes__nf4"
@@ -190,7 +196,70 @@ def test_malformed_pieces_are_named(tmp_path, rng, maker, settings, damage, mess
     damage(made.pieces)
     stored = load(tmp_path, {"m" + suffix: piece for suffix, piece in made.pieces.items()})
     with pytest.raises(GGQError, match=message):
-        formats.decoded(stored, {"quantization_config": settings})
+        formats.decoded(stored, formats.quantization({"quantization_config": settings}))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "settings"),
+    [
+        ("gptq", "quantize_config.json", {"bits": 4, "group_size": 32, "desc_act": False}),
+        ("awq", "quant_config.json", {"w_bit": 4, "q_group_size": 32, "version": "GEMM"}),
+    ],
+)
+def test_settings_may_lie_beside_the_config(tmp_path, name, file, settings):
+    quantized, plain, _ = make_pair(tmp_path, *FOLDERS[name])
+    (quantized / "config.json").write_text((plain / "config.json").read_text())
+    (quantized / file).write_text(json.dumps(settings))
+    with prepare(quantized, tmp_path / "x.gguf", "F32") as job:
+        assert {i.key: i.value for i in job.items}["ggq.source_quantization"] == name
+
+
+DTYPES = ("U8", "I8", "I32", "I64", "F16", "BF16", "F32", "F8_E4M3", "F8_E8M0")
+SHAPES = ((), (0,), (1,), (2,), (64,), (32, 1), (0, 8), (2, 32), (32, 64), (2, 4, 8), (8, 32))
+
+
+@pytest.mark.parametrize("name", list(FOLDERS))
+def test_no_piece_breaks_the_decoder(tmp_path, rng, name):
+    """Whatever shape and type a piece has: an error that names what is wrong, or values."""
+    maker, settings = FOLDERS[name]
+    made = maker(rng, 32, 64)
+    outcomes = {attempt(load(tmp_path, {"m" + s: p for s, p in made.pieces.items()}), settings)}
+    kinds = list(itertools.product(DTYPES, SHAPES))
+    for suffix in made.pieces:
+        for dtype, shape in (kinds[i] for i in rng.permutation(len(kinds))[:16]):
+            junk = rng.integers(0, 60, (*shape, 8)).astype(np.uint8)  # finite floats
+            junk = junk.view(NUMPY[dtype])[..., 0]
+            pieces = made.pieces | {suffix: (dtype, junk)}
+            stored = load(tmp_path, {"m" + s: piece for s, piece in pieces.items()})
+            outcomes.add(attempt(stored, settings))
+    assert outcomes == {"refused", "read"}
+
+
+def attempt(stored, settings):
+    try:
+        found = formats.decoded(stored, formats.quantization({"quantization_config": settings}))
+        for tensor in found.values():
+            if not hasattr(tensor, "stored"):
+                tensor.read(slice(0, 3))
+                for kind in ("Q4_0", "Q4_1", "Q8_0", "MXFP4"):
+                    if tensor.fits(kind):
+                        tensor.rounds(kind)
+                        tensor.blocks(kind, slice(0, 3))
+    except GGQError as error:
+        assert "\n" not in str(error)
+        return "refused"
+    return "read"
+
+
+def test_scales_without_a_value_are_refused_by_name(tmp_path):
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["gptq-sym"])
+    tensors = read_all(quantized)
+    tensors["model.layers.0.mlp.down_proj.scales"][1][0, 0] = np.inf
+    save(quantized, tensors)
+    for file_type, message in (("F32", "blk.0.ffn_down.weight holds NaN"), ("Q4_0", "too large")):
+        with pytest.raises(FormatError, match=message):
+            convert(quantized, tmp_path / "x.gguf", file_type)
+    assert not list(tmp_path.glob("*.gguf*"))
 
 
 def test_a_piece_of_no_weight_is_left_for_the_table_to_refuse(tmp_path):

@@ -6,7 +6,7 @@ tensor that is decoded as it is read; nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -32,16 +32,23 @@ def methods() -> list[str]:
     return sorted(_registry())
 
 
-def quantization(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Return (method, settings) of a config.json, None where the weights are plain.
+def quantization(
+    config: Mapping[str, Any], read: Callable[[str], Mapping[str, Any]] = lambda name: {}
+) -> tuple[str, dict[str, Any]] | None:
+    """Return (method, settings) of a model, None where the weights are plain.
 
-    FormatError, ModelError: the entry is no object or names a method that is not read.
+    ``read(name)`` gives a JSON file beside config.json, {} where there is none: old checkpoints
+    have the settings there. FormatError, ModelError: no object, or a method that is not read.
     """
     text = config.get("text_config")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in PLACES:
             if place.get(key) is not None:
                 return _recognised(key, place[key])
+    for method, found in _registry().items():
+        settings = read(found.beside) if found.beside else {}
+        if settings:
+            return method, dict(settings)
     return None
 
 
@@ -61,17 +68,15 @@ def _recognised(key: str, settings: object) -> tuple[str, dict[str, Any]]:
 
 
 def decoded(
-    tensors: Mapping[str, TensorLike], config: Mapping[str, Any]
-) -> tuple[dict[str, TensorLike], str | None]:
-    """Return the tensors with each quantized weight in one piece, and the method (None: plain).
+    tensors: Mapping[str, TensorLike], found: tuple[str, Mapping[str, Any]] | None
+) -> dict[str, TensorLike]:
+    """Return the tensors with each quantized weight in one piece; ``found``: see `quantization`.
 
     Scales, zeros and indices that belong to a weight are gone from the result; one that belongs to
     none is still there. FormatError or ModelError name the tensor that is missing or malformed.
     """
-    found = quantization(config)
-    if found is None:
-        return dict(tensors), None
-    method, settings = found
     pieces = Pieces(tensors)
-    _registry()[method].decode(pieces, settings)
-    return pieces.tensors, method
+    if found is not None:
+        method, settings = found
+        _registry()[method].decode(pieces, settings)
+    return pieces.tensors

@@ -25,6 +25,7 @@ class AWQ:
     ``scales`` (groups, outputs)."""
 
     methods = ("awq",)
+    beside = "quant_config.json"
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         layout = str(settings.get("version") or settings.get("format") or "gemm").lower()

@@ -55,10 +55,11 @@ class Decoded(ABC):
         """Return those rows as float32."""
 
     def read(self, rows: Rows | tuple[Rows, Rows]) -> np.ndarray:
-        """Return rows, or (rows, columns), as float32."""
-        if isinstance(rows, tuple):
-            return self.values(rows[0])[:, rows[1]]
-        return self.values(rows)
+        """Return rows, or (rows, columns), as float32; not finite where a scale is not."""
+        chosen, columns = rows if isinstance(rows, tuple) else (rows, None)
+        with np.errstate(all="ignore"):
+            x = self.values(chosen)
+        return x if columns is None else x[:, columns]
 
     def fits(self, type_name: str) -> bool:
         """Tell whether that type's blocks can hold these codes and scales as they are."""
@@ -74,9 +75,13 @@ class Decoded(ABC):
 
 
 class Format(Protocol):
-    """One file of this folder: the ``quant_method`` names it answers to, and its decoder."""
+    """One file of this folder: the ``quant_method`` names it answers to, and its decoder.
+
+    ``beside``: the file that holds the settings where config.json has none.
+    """
 
     methods: tuple[str, ...]
+    beside: str | None
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         """Replace the pieces of every weight by one tensor; FormatError, ModelError."""

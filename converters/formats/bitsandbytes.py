@@ -29,6 +29,7 @@ class BitsAndBytes:
     """Modules of ``weight`` int8 and ``SCB``, or of ``weight`` in nibbles and ``weight.absmax``."""
 
     methods = ("bitsandbytes",)
+    beside = None
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         for module in pieces.modules(".SCB"):
@@ -42,8 +43,8 @@ def _int8(pieces: Pieces, module: str) -> Integers:
     name = f"{module}.weight"
     largest = pieces.take(f"{module}.SCB", "F32", "F16", "BF16", of=name)
     stored = pieces.take(name, "I8", of=largest.name)
-    layout = pieces.find(f"{module}.weight_format")
-    if layout is not None and layout.stored().any():
+    layout = pieces.find(f"{module}.weight_format", "U8", "I8", "I32", "I64")
+    if layout is not None and np.count_nonzero(layout.stored()):
         raise ModelError(f"tensor {printable(layout.name)} is not 0: only rows in order are read")
     if len(stored.shape) != 2 or not all(stored.shape):
         raise FormatError(f"tensor {printable(name)} has shape {stored.shape}, no matrix")

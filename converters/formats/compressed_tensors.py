@@ -43,6 +43,7 @@ class CompressedTensors:
     """Modules of ``weight_packed`` or ``weight`` with ``weight_scale``, and what these need."""
 
     methods = ("compressed-tensors",)
+    beside = None
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         groups = list(_groups(settings))
@@ -90,7 +91,8 @@ def _packed(pieces: Pieces, module: str, bits: list[int]) -> Decoded:
     shared = pieces.find(f"{module}.weight_global_scale", "F32")
     if shared is not None:
         expect_shape(shared, (1,), ())
-    made = Fours(f"{module}.weight", packed, scales, None if shared is None else whole(shared)[0])
+    divide = None if shared is None else lambda x: x / whole(shared)[0]
+    made = Fours(f"{module}.weight", packed, scales, divide)
     shape = pieces.find(f"{module}.weight_shape", "I64", "I32")
     if shape is not None and tuple(whole(shape).tolist()) != made.shape:
         raise FormatError(f"tensor {printable(shape.name)} does not say {made.shape}")
@@ -169,10 +171,11 @@ def _zeros(pieces: Pieces, module: str, shape: tuple[int, int], bits: int) -> An
     rows, groups = shape
     if stored.dtype == "I32" and stored.shape == (-(-rows * bits // 32), groups):
         return lambda r: pick(stored.stored().T, numbers(r, rows), bits).T.astype(np.float32)
-    if not stored.stored().any():
+    if not np.count_nonzero(stored.stored()):
         return middle
     expect_shape(stored, shape)
-    return lambda r: stored.stored()[r].astype(np.float32) + np.float32(middle)
+    read = stored.read if stored.dtype in FLOATS else lambda r: stored.stored()[r].astype("f4")
+    return lambda r: read(r) + np.float32(middle)
 
 
 def _plain(pieces: Pieces, module: str, block: tuple[int, int] | None) -> Decoded:
@@ -182,7 +185,7 @@ def _plain(pieces: Pieces, module: str, block: tuple[int, int] | None) -> Decode
     stored = pieces.take(name, "I8", *FP8, of=scales.name)
     if stored.dtype in FP8:
         zero = pieces.find(f"{module}.weight_zero_point")
-        if zero is not None and zero.stored().any():
+        if zero is not None and np.count_nonzero(zero.stored()):
             raise FormatError(
                 f"tensor {printable(zero.name)} shifts floats, which is not supported"
             )

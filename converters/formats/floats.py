@@ -123,22 +123,31 @@ class Eights(ScaledFloats):
 
 
 class Fours(ScaledFloats):
-    """A weight of E2M1 in pairs, the first in the low half, under ``scale / divisor`` per group."""
+    """A weight of E2M1 in pairs, the first in the low half, under a scale per group.
 
-    def __init__(self, name: str, stored: Any, scales: Any, divisor: np.float32 | None) -> None:
+    ``shared`` makes the float32 scales of a group what they are with the scale of the whole weight.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stored: Any,
+        scales: Any,
+        shared: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         rows, half = stored.shape
-        width, groups = 2 * half, scales.shape[-1]
+        width, groups = 2 * half, scales.shape[-1] if scales.shape else 0
         if scales.shape != (rows, groups) or not groups or width % groups:
             raise FormatError(
                 f"tensor {printable(scales.name)} has shape {scales.shape}, for a weight of "
                 f"{(rows, width)}"
             )
         read = scale_values(scales)
-        scaled = read if divisor is None else lambda r: read(r) / divisor
+        scaled = read if shared is None else lambda r: shared(read(r))
         super().__init__(name, (rows, width), self._elements, scaled, width // groups)
         self._stored, self._stored_scales = stored, scales
         powers = scales.dtype not in (*FLOATS, "F8_E4M3")
-        if powers and divisor is None and self.group == 32:
+        if powers and shared is None and self.group == 32:
             self.dtype = "MXFP4"
 
     def _elements(self, rows: Rows) -> np.ndarray:

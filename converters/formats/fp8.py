@@ -21,6 +21,7 @@ class Fp8:
     """Modules of ``weight`` E4M3 or E5M2 and ``weight_scale_inv`` or ``weight_scale``."""
 
     methods = ("fp8", "fbgemm_fp8")
+    beside = None
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         block = block_size(settings.get("weight_block_size"), "weight_block_size")

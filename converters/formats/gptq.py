@@ -27,6 +27,7 @@ class GPTQ:
     """
 
     methods = ("gptq",)
+    beside = "quantize_config.json"
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         stored = settings.get("checkpoint_format") or "gptq"

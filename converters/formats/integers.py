@@ -123,6 +123,7 @@ class Integers(Decoded):
         n = self.shape[0]
         return [slice(i, min(i + CHECKED_ROWS, n)) for i in range(0, n, CHECKED_ROWS)]
 
+    @np.errstate(all="ignore")
     def rounds(self, type_name: str) -> bool:
         kind, c = _evenly_spaced(type_name), self.coded
         if kind.zero is not None and c.half:
@@ -135,6 +136,7 @@ class Integers(Decoded):
                 return True
         return False
 
+    @np.errstate(all="ignore")
     def blocks(self, type_name: str, rows: Rows) -> np.ndarray:
         from ggq import quants
 
@@ -146,8 +148,7 @@ class Integers(Decoded):
             params["m"] = -(scales * zeros)
         else:
             codes = self._recoded(codes, zeros, of, kind)
-        with np.errstate(over="ignore"):
-            halves = {n: p.astype(np.float16)[:, of] for n, p in params.items()}
+        halves = {n: p.astype(np.float16)[:, of] for n, p in params.items()}
         if not all(np.isfinite(p).all() for p in halves.values()):
             raise FormatError(
                 f"tensor {printable(self.name)} has scales too large for those of {type_name}"
@@ -191,5 +192,4 @@ def _evenly_spaced(type_name: str) -> EvenlySpaced | None:
 
 def _is_half(x: np.ndarray) -> bool:
     """Tell whether half precision holds all values exactly."""
-    with np.errstate(over="ignore"):
-        return bool((x.astype(np.float16).astype(np.float32) == x).all())
+    return bool((x.astype(np.float16).astype(np.float32) == x).all())

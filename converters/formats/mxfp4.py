@@ -19,6 +19,7 @@ class MXFP4:
     """Tensors ``x_blocks`` uint8 (..., n, 16) and ``x_scales`` uint8 (..., n)."""
 
     methods = ("mxfp4",)
+    beside = None
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         for name in list(pieces.modules("_blocks")):
