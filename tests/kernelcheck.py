@@ -1,8 +1,9 @@
 """Holds a type's matmul kernels to a plain float64 twin; run as a script it does so for all types.
 
-    GGQ_ISA=avx2 python -m tests.kernelcheck [--brief]   (the instruction set is chosen at import)
+    GGQ_ISA=avx2 python -m tests.kernelcheck      (the instruction set is chosen at import)
 
-`--brief` leaves out what a type does not change: tiles beyond one type per form, decoded rows.
+Compiling all takes a minute; `--dots` leaves out the tiles but for one type per form and the
+decoded rows, `--unpack` all but decoded rows and one type per form.
 The twin multiplies the decoded weights and the decoded 8-bit activations, so that what is compared
 is the kernel's arithmetic and not the rounding of activations.
 """
@@ -157,24 +158,27 @@ def shapes(kind):
     return [s for s in SHAPES + ODD_SHAPES if s[0] % kind.block_size == 0]
 
 
-# One type per form of the tile: float rows, scales per 32 or 16 columns, codes above 127, odd sizes.
-TILES = ("F16", "Q4_K", "Q6_K", "Q8_0", "MXFP4")
+# One type per form of the kernels: float rows, scales per 32 or 16 columns, codes above 127, blocks
+# of an odd size.
+FORMS = ("F16", "Q4_K", "Q6_K", "Q8_0", "MXFP4")
 
 
-def forms(kind, brief):
-    """Return the kernels to check: few, many, rows, or less of them where brief."""
-    if not brief:
-        return ("few", "many", "rows")
-    return ("few", "many") if kind.name in TILES else ("few",)
+def forms(kind, options):
+    """Return the kernels to check: few, many, rows, or what an option leaves of them."""
+    if "--dots" in options:
+        return ("few", "many") if kind.name in FORMS else ("few",)
+    if "--unpack" in options:
+        return ("few", "many", "rows") if kind.name in FORMS else ("rows",)
+    return ("few", "many", "rows")
 
 
 def main() -> None:
     """Check every type's kernels under this process's instruction set; write the worst error."""
     worst = 0.0
     for kind in types_with_kernels():
-        wanted = forms(kind, brief="--brief" in sys.argv)
-        for shape in shapes(kind):
-            matmul = [form for form in wanted if form != "rows"]
+        wanted = forms(kind, sys.argv)
+        matmul = [form for form in wanted if form != "rows"]
+        for shape in shapes(kind) if matmul else ():
             worst = max(worst, check_matmul(kind, *shape, matmul))
         if "rows" in wanted:
             check_rows(kind, 512)

@@ -35,7 +35,8 @@ def _run(isa, *command, **extra):
 
 @pytest.mark.parametrize("isa", [i for i in jit.host_isas() if i not in (jit.ISA, "amx")])
 def test_kernels_under_every_instruction_set(isa):
-    done = _run(isa, "-m", "tests.kernelcheck", "--brief")
+    # AVX2's dot product alone saturates, so that it depends on a type's codes.
+    done = _run(isa, "-m", "tests.kernelcheck", "--dots" if isa == "avx2" else "--unpack")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{isa}: "), done.stdout
 

@@ -21,7 +21,7 @@ def test_kernels_equal_their_twin_under_emulation():
         if not shutil.which(tool):
             pytest.skip(f"{tool} is missing (Debian: {package})")
     env = {**os.environ, "GGQ_ISA": "neon", "GGQ_CROSS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.tools.neon_check", "--brief"]
+    command = [sys.executable, "-m", "tests.tools.neon_check", "--dots"]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.fullmatch(r"neon: \d\.\de-0[78]\n", done.stdout), done.stdout

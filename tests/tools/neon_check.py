@@ -1,6 +1,6 @@
 """Runs the kernel tests for NEON on any machine: cross-compiled kernels under qemu's emulator.
 
-    GGQ_ISA=neon GGQ_CROSS=1 python -m tests.tools.neon_check [--brief]
+    GGQ_ISA=neon GGQ_CROSS=1 python -m tests.tools.neon_check [--dots]
 
 numba lowers the kernels for an AArch64 target machine and never loads them here; Debian's cross
 compiler links them with a small server that tests.kernelcheck calls instead of a kernel.
@@ -108,7 +108,7 @@ def main() -> None:
     names = [
         (kind.name, form)
         for kind in kernelcheck.types_with_kernels()
-        for form in kernelcheck.forms(kind, brief="--brief" in sys.argv)
+        for form in kernelcheck.forms(kind, sys.argv)
     ]
     with tempfile.TemporaryDirectory() as folder:
         program = build(names, Path(folder))
