@@ -100,6 +100,13 @@ def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, con
     return one / ((one - smooth) / np.float32(factor) + smooth)
 
 
+def _proportional(config: Mapping[str, Any], hp: HParams) -> np.ndarray:
+    """Return divisors that leave all but the first pairs of wide heads where they are."""
+    share = config["rope_parameters"].get("partial_rotary_factor", 1.0)
+    pairs = np.arange(hp.rope_dim // 2)
+    return np.where(pairs < int(hp.rope_dim * share / 2), 1.0, 1e30).astype(np.float32)
+
+
 def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray | None:
     """Return the divisors of LongRoPE that the config lists, float32 (rope_dim / 2,)."""
     listed = (config.get("rope_parameters") or {}).get(name)
@@ -193,6 +200,7 @@ TRANSFORMS: dict[str, Transform] = {
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),
     "llama3_factors": Transform(make=llama3_factors),
+    "proportional_factors": Transform(make=_proportional),
     "longrope_long": Transform(make=lambda config, hp: _longrope(config, hp, "long_factor")),
     "longrope_short": Transform(make=lambda config, hp: _longrope(config, hp, "short_factor")),
 }

@@ -288,6 +288,7 @@ def _completed(arch: Architecture, values: dict[str, Any]) -> dict[str, Any]:
     values["head_dim_v"] = get("head_dim_v") or values["head_dim"]
     values["rope_dim"] = get("rope_dim") or values["head_dim"]
     local_base = values.pop("rope_local_base", None)
+    local_dims = values.pop("rope_local_dims", None) or values["rope_dim"]
     rope = {
         f.name: values.pop("rope_" + f.name, None)
         for f in fields(Rope)
@@ -303,7 +304,7 @@ def _completed(arch: Architecture, values: dict[str, Any]) -> dict[str, Any]:
     rope.setdefault("original_context", get("n_ctx_train") or 0)
     values["rope"] = Rope(kind=arch.rope_kind, dims=values["rope_dim"], **rope)
     if local_base is not None:
-        values["rope_local"] = Rope(kind=arch.rope_kind, dims=values["rope_dim"], base=local_base)
+        values["rope_local"] = Rope(kind=arch.rope_kind, dims=local_dims, base=local_base)
     if arch.window_period and not isinstance(get("window_layers"), tuple):
         period = get("window_layers") or arch.window_period
         n_layer = min(get("n_layer") or 0, MAX_LAYERS)

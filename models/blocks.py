@@ -60,40 +60,53 @@ def _rope(ops: Any, hp: HParams, i: int) -> Rope | None:
 
 
 def _projections(ops: Any, x: Any, hp: HParams, i: int) -> list[Any]:
-    """Return queries, keys and values, from one fused weight or from three."""
+    """Return queries, keys and values (None: another layer's), from one fused weight or three."""
     p = f"blk.{i}.attn_"
     if ops.has(f"{p}qkv.weight"):
         return _parts(ops, x, f"{p}qkv", tuple(hp.dim(n, i) for n in "qkv"))
-    return [linear(ops, x, f"{p}{n}") for n in "qkv"]
+    q = linear(ops, x, f"{p}q")
+    if hp.kv_layer(i) != i:
+        return [q, None, None]
+    k = linear(ops, x, f"{p}k")
+    return [q, k, linear(ops, x, f"{p}v") if ops.has(f"{p}v.weight") else k]
+
+
+def _turned(ops: Any, x: Any, hp: HParams, i: int, name: str) -> Any:
+    """Return queries ("q") or keys ("k") with their head norms and rotation, None for none."""
+    if x is None:
+        return None
+    x = _optional_norm(ops, x, f"blk.{i}.attn_{name}_norm.weight", hp.norm_eps, hp.width(i))
+    rope = _rope(ops, hp, i)
+    if rope is None:
+        return x
+    if name == "q":
+        rope = replace(rope, temperature=hp.attn_temperature or 0.0)
+    return ops.rope(x, hp.heads(i) if name == "q" else hp.heads_kv(i), rope)
 
 
 def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     """Return layer ``i``'s causal self-attention of the normed ``x``, (n_tokens, n_embd)."""
     p = f"blk.{i}."
-    n_head, n_head_kv = hp.heads(i), hp.heads_kv(i)
     q, k, v = _projections(ops, x, hp, i)
     gate = None
     if hp.query_gate:  # each head's query is followed by the gate of its output
         gate = ops.columns(q, hp.head_dim, hp.head_dim, group=2 * hp.head_dim)
         q = ops.columns(q, 0, hp.head_dim, group=2 * hp.head_dim)
-    q = _optional_norm(ops, q, f"{p}attn_q_norm.weight", hp.norm_eps, hp.head_dim)
-    k = _optional_norm(ops, k, f"{p}attn_k_norm.weight", hp.norm_eps, hp.head_dim)
-    rope = _rope(ops, hp, i)
-    if rope is not None:
-        warm = replace(rope, temperature=hp.attn_temperature or 0.0)
-        q, k = ops.rope(q, n_head, warm), ops.rope(k, n_head_kv, rope)
+    if hp.value_norm and v is not None:
+        v = ops.norm(v, None, hp.norm_eps, kind="rms", width=hp.width_v(i))
+    q, k = _turned(ops, q, hp, i, "q"), _turned(ops, k, hp, i, "k")
     sinks = f"{p}attn_sinks.weight"
     spec = Attention(
-        n_head,
-        n_head_kv,
-        hp.head_dim,
-        hp.head_dim_v,
+        hp.heads(i),
+        hp.heads_kv(i),
+        hp.width(i),
+        hp.width_v(i),
         hp.scale(),
         window=hp.window_at(i),
         softcap=hp.attn_softcap,
         sinks=sinks if ops.has(sinks) else None,
     )
-    y = ops.attention(q, k, v, i, spec)
+    y = ops.attention(q, k, v, hp.kv_layer(i), spec)
     y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
     return linear(ops, y, f"{p}attn_output")
 
@@ -127,10 +140,13 @@ def feed_forward(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     return linear(ops, ops.gate(gate, up, kind=hp.activation), f"{p}down")
 
 
-def mixture(ops: Any, x: Any, hp: HParams, i: int) -> Any:
-    """Return layer ``i``'s experts of the normed ``x``, each a gated feed-forward, weighted."""
+def mixture(ops: Any, x: Any, hp: HParams, i: int, routed_by: Any = None) -> Any:
+    """Return layer ``i``'s experts of the normed ``x``, each a gated feed-forward, weighted.
+
+    The router sees ``routed_by`` where that is not ``x``.
+    """
     p = f"blk.{i}.ffn_"
-    bias = f"blk.{i}.exp_probs_b.bias"
+    bias, scales = f"blk.{i}.exp_probs_b.bias", f"{p}down_exps.scale"
     spec = Routing(
         hp.n_expert,
         hp.n_expert_used,
@@ -140,16 +156,22 @@ def mixture(ops: Any, x: Any, hp: HParams, i: int) -> Any:
         bias if ops.has(bias) else None,
         hp.n_expert_group,
         hp.n_expert_group_used,
+        scales if ops.has(scales) else None,
     )
-    routed = ops.route(linear(ops, x, f"{p}gate_inp"), spec)
+    routed = ops.route(linear(ops, x if routed_by is None else routed_by, f"{p}gate_inp"), spec)
 
-    def experts(x: Any, name: str) -> Any:
+    def experts(x: Any, name: str, **part: Any) -> Any:
         shift = f"{p}{name}_exps.bias"
         return ops.experts(
-            x, routed, f"{p}{name}_exps.weight", bias=shift if ops.has(shift) else None
+            x, routed, f"{p}{name}_exps.weight", bias=shift if ops.has(shift) else None, **part
         )
 
-    y = ops.gate(experts(x, "gate"), experts(x, "up"), kind=hp.activation)
+    if ops.has(f"{p}gate_up_exps.weight"):
+        n = hp.dim("ff_expert", i)
+        gate, up = (experts(x, "gate_up", rows=part) for part in ((0, n), (n, 2 * n)))
+    else:
+        gate, up = experts(x, "gate"), experts(x, "up")
+    y = ops.gate(gate, up, kind=hp.activation)
     y = ops.combine(experts(y, "down"), routed)
     if not hp.n_ff_shared:
         return y
@@ -158,6 +180,40 @@ def mixture(ops: Any, x: Any, hp: HParams, i: int) -> Any:
     if ops.has(f"{p}gate_inp_shexp.weight"):
         shared = ops.gate(linear(ops, x, f"{p}gate_inp_shexp"), shared, kind="sigmoid")
     return ops.add(y, shared)
+
+
+def _fed(ops: Any, x: Any, hp: HParams, i: int, norm: str) -> Any:
+    """Return what layer ``i``'s feed-forward, experts or both side by side make of ``x``."""
+    p = f"blk.{i}."
+    normed = ops.norm(x, norm, hp.norm_eps, kind="rms")
+    beside = f"{p}pre_ffw_norm_2.weight"
+    if not hp.mixes(i) or not ops.has(beside):
+        return (mixture if hp.mixes(i) else feed_forward)(ops, normed, hp, i)
+    dense = feed_forward(ops, normed, hp, i)
+    dense = ops.norm(dense, f"{p}post_ffw_norm_1.weight", hp.norm_eps, kind="rms")
+    seen = ops.norm(x, f"{p}ffn_gate_inp.scale", hp.norm_eps, kind="rms")
+    seen = ops.scale(seen, float(hp.n_embd) ** -0.5)
+    mixed = mixture(ops, ops.norm(x, beside, hp.norm_eps, kind="rms"), hp, i, seen)
+    mixed = ops.norm(mixed, f"{p}post_ffw_norm_2.weight", hp.norm_eps, kind="rms")
+    return ops.add(dense, mixed)
+
+
+def _layer_inputs(ops: Any, x: Any, hp: HParams) -> Any:
+    """Return all layers' own embeddings of the tokens, (n_tokens, n_layer * n_embd_layer)."""
+    n = hp.n_embd_layer
+    own = ops.scale(ops.embed("per_layer_token_embd.weight"), float(n) ** 0.5)
+    made = ops.scale(linear(ops, x, "per_layer_model_proj"), float(hp.n_embd) ** -0.5)
+    made = ops.norm(made, "per_layer_proj_norm.weight", hp.norm_eps, kind="rms", width=n)
+    return ops.scale(ops.add(own, made), 0.5**0.5)
+
+
+def _with_layer_input(ops: Any, x: Any, inputs: Any, hp: HParams, i: int) -> Any:
+    """Return ``x`` plus what layer ``i``'s own embedding, gated by ``x``, gives."""
+    p, n = f"blk.{i}.", hp.n_embd_layer
+    own = ops.columns(inputs, i * n, n)
+    y = ops.gate(linear(ops, x, f"{p}inp_gate"), own, kind=hp.activation)
+    y = ops.norm(linear(ops, y, f"{p}proj"), f"{p}post_norm.weight", hp.norm_eps, kind="rms")
+    return ops.add(x, y)
 
 
 def head(ops: Any, x: Any, hp: HParams) -> Any:
@@ -174,6 +230,7 @@ def decoder(ops: Any, hp: HParams) -> Any:
     x = ops.embed("token_embd.weight")
     if hp.embedding_scale:
         x = ops.scale(x, hp.embedding_scale)
+    inputs = _layer_inputs(ops, x, hp) if hp.n_embd_layer else None
     for i in range(hp.n_layer):
         p = f"blk.{i}."
         before, after = f"{p}ffn_norm.weight", f"{p}post_attention_norm.weight"
@@ -182,9 +239,12 @@ def decoder(ops: Any, hp: HParams) -> Any:
         mix = (delta_net if hp.delta else short_convolution) if hp.recurrent(i) else attention
         y = mix(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, after, hp.norm_eps), hp)
-        block = mixture if hp.mixes(i) else feed_forward
-        y = block(ops, ops.norm(x, before, hp.norm_eps, kind="rms"), hp, i)
+        y = _fed(ops, x, hp, i, before)
         x = _residual(ops, x, _optional_norm(ops, y, f"{p}post_ffw_norm.weight", hp.norm_eps), hp)
+        if inputs is not None:
+            x = _with_layer_input(ops, x, inputs, hp, i)
+        if ops.has(f"{p}layer_output_scale.weight"):
+            x = ops.scale(x, ops.number(f"{p}layer_output_scale.weight"))
     return head(ops, x, hp)
 
 

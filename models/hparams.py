@@ -62,7 +62,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Routing:
-    """How a layer's tokens choose experts (ggq.runtime.ops.route); ``bias`` names a tensor."""
+    """How tokens choose experts (ggq.runtime.ops.route); ``bias`` and ``scales`` name tensors."""
 
     n_expert: int
     n_used: int
@@ -72,6 +72,7 @@ class Routing:
     bias: str | None = None
     n_group: int = 1
     n_group_used: int = 1
+    scales: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ class HParams:
     n_channels: int = 0
     delta: Delta | None = None
     query_gate: bool = False
+    head_dim_local: int = 0
+    n_shared_kv: int = 0
+    value_norm: bool = False
+    n_embd_layer: int = 0
     gating: str = "softmax"
     expert_normalize: bool = False
     expert_scale: float = 1.0
@@ -145,6 +150,21 @@ class HParams:
 
     def ff(self, i: int) -> int:
         return _at(self.n_ff, i)
+
+    def width(self, i: int) -> int:
+        """The columns of a query or key head in layer ``i``."""
+        return self.head_dim_local if self.head_dim_local and self.windowed(i) else self.head_dim
+
+    def width_v(self, i: int) -> int:
+        """The columns of a value head in layer ``i``."""
+        return self.head_dim_local if self.head_dim_local and self.windowed(i) else self.head_dim_v
+
+    def kv_layer(self, i: int) -> int:
+        """The layer whose keys and values layer ``i`` attends to: the last own ones of its kind."""
+        own = self.n_layer - self.n_shared_kv
+        if i < own:
+            return i
+        return max((j for j in range(own) if self.windowed(j) == self.windowed(i)), default=i)
 
     def mixes(self, i: int) -> bool:
         """Whether layer ``i`` sends its tokens to experts."""
@@ -186,19 +206,23 @@ class HParams:
             case "embd":
                 return self.n_embd
             case "q":
-                return self.heads(i) * self.head_dim
+                return self.heads(i) * self.width(i)
             case "k":
-                return self.heads_kv(i) * self.head_dim
+                return self.heads_kv(i) * self.width(i)
             case "v":
-                return self.heads_kv(i) * self.head_dim_v
+                return self.heads_kv(i) * self.width_v(i)
             case "o":
-                return self.heads(i) * self.head_dim_v
+                return self.heads(i) * self.width_v(i)
             case "heads":
                 return self.heads(i)
             case "ff":
                 return self.ff(i)
             case "head":
-                return self.head_dim
+                return self.width(i)
+            case "embd_layer":
+                return self.n_embd_layer
+            case "embd_layers":
+                return self.n_embd_layer * self.n_layer
             case "rope_half":
                 return self.rope_dim // 2
             case "expert":

@@ -23,8 +23,8 @@ BATCH = 256  # most tokens of a step: weights are read once for all of them, buf
 def kv_layers(hp: HParams) -> list[tuple[int, int, int]]:
     """Return (key-value heads, key columns, value columns) of each layer's cache."""
     layers = range(hp.n_layer)
-    heads = [0 if hp.recurrent(i) else hp.heads_kv(i) for i in layers]
-    return [(n, hp.head_dim, hp.head_dim_v) for n in heads]
+    own = [not hp.recurrent(i) and hp.kv_layer(i) == i for i in layers]
+    return [(own[i] * hp.heads_kv(i), hp.width(i), hp.width_v(i)) for i in layers]
 
 
 class Engine:

@@ -36,6 +36,17 @@ class Case:
     tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+def _shared(label):
+    spec = Attention(HEADS, KV_HEADS, HEAD, HEAD, 0.25)
+    tables = {"q": (TOKENS, HEADS * HEAD), "k": (TOKENS, KV_HEADS * HEAD)}
+
+    def forward(o):
+        first = o.attention(o.embed("q"), o.embed("k"), o.embed("v"), 0, spec)
+        return o.attention(o.scale(first, 3.0), None, None, 0, spec)
+
+    return Case("attention", label, forward, tables | {"v": tables["k"]})
+
+
 def _rope(label, n_head=HEADS, **settings):
     rope = Rope(**({"kind": "norm", "dims": HEAD, "original_context": 64} | settings))
     tables = {"x": (TOKENS, n_head * HEAD), "factors": (HEAD // 2,)}
@@ -58,16 +69,21 @@ def _attention(label, **settings):
     )
 
 
-def _experts(op, label, shift=None, **settings):
+def _experts(op, label, shift=None, part=False, **settings):
     spec = Routing(8, settings.pop("n_used", 3), **settings)
 
     def forward(o):
         routed = o.route(o.embed("l"), spec)
-        hidden = o.experts(o.embed("x"), routed, "up", bias=shift)
+        hidden = o.experts(o.embed("x"), routed, "up", bias=shift, rows=(8, 48) if part else None)
         return o.combine(o.experts(hidden, routed, "down"), routed)
 
-    tables = {"l": (TOKENS, 8), "x": (TOKENS, 96), "up": (8, 40, 96), "down": (8, 64, 40)}
-    return Case(op, label, forward, tables | {"ub": (8, 40), "extra": (8,)})
+    tables = {
+        "l": (TOKENS, 8),
+        "x": (TOKENS, 96),
+        "up": (8, 56 if part else 40, 96),
+        "down": (8, 64, 40),
+    }
+    return Case(op, label, forward, tables | {"ub": (8, 56 if part else 40), "extra": (8,)})
 
 
 def _delta(label, n_head, n_key_heads, d, dv):
@@ -126,6 +142,7 @@ CASES = [
     _attention("softcap", softcap=2.0),
     _attention("sinks", sinks="sinks"),
     _attention("narrow values", head_dim_v=16),
+    _shared("of another layer"),
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
     Case("gate", "oai", lambda o: o.gate(o.embed("x"), o.embed("far"), "swiglu_oai"), X | FAR),
     Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
@@ -145,6 +162,8 @@ CASES = [
     _experts("route", "groups", gating="sigmoid", n_group=4, n_group_used=2, n_used=4),
     _experts("experts", "one", n_used=1),
     _experts("experts", "bias", shift="ub"),
+    _experts("experts", "part", shift="ub", part=True),
+    _experts("route", "scales", scales="extra", normalize=True),
     _experts("combine", "all", n_used=8),
     Case("add", "rows", lambda o: o.add(o.embed("a"), o.embed("b")), PAIR),
     Case("scale", "rows", lambda o: o.scale(o.embed("x"), -1.75), X),
@@ -190,6 +209,7 @@ class OneOperation:
 
 def on_numba(weights, forward, width):
     shape = {"n_layer": 1, "heads_kv": lambda i: KV_HEADS, "head_dim": HEAD, "head_dim_v": HEAD}
+    shape |= {"width": lambda i: HEAD, "width_v": lambda i: HEAD, "kv_layer": lambda i: i}
     shape |= {"recurrent": lambda i: False, "state_sizes": lambda i: (3 * 96, 6 * 32 * 16)}
     hp = SimpleNamespace(arch="one operation", n_vocab=width, **shape)
     options = {"n_ctx": 64, "n_threads": 2, "kind": "f32"}

@@ -67,6 +67,10 @@ class Ops:
         self.linear_listeners.append(listener)
         return lambda: self.linear_listeners.remove(listener)
 
+    def number(self, name: str) -> float:
+        """Return the single value of the tensor ``name``."""
+        return float(self.weight(name).dequantized().ravel()[0])
+
     def has(self, name: str) -> bool:
         """Return whether the model holds the tensor ``name``."""
         return name in self.weights

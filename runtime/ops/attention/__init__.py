@@ -1,7 +1,8 @@
 """attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head, causal.
 
 q (n_tokens, n_head * head_dim), k (n_tokens, n_head_kv * head_dim), v (n_tokens, n_head_kv *
-head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``. Consecutive
+head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``, None: that
+layer, evaluated before, has stored its own, which serve here too. Consecutive
 query heads share a key-value head (arXiv 2305.13245). ``softcap`` c turns scores s into
 c tanh(s / c); ``sinks`` names one logit per head that takes weight and gives no value (arXiv
 2309.17453).

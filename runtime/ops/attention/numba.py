@@ -92,11 +92,14 @@ def run(backend, q, k, v, layer, spec):
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
 
     def make(value, form, residual):
-        if backend.few and _same_rotation(q, k):
+        if fused:
             return _record_fused(layout, value, form, (q, k, v))
-        return _record_apart(layout, value, (q.f32(), k.f32(), v.f32()))
+        if k is not None:
+            _record_store(layout, k.f32(), v.f32())
+        return _record_attend(layout, value, q.f32())
 
-    make.quantizes = pairs and backend.few and _same_rotation(q, k)
+    fused = backend.few and k is not None and _same_rotation(q, k)
+    make.quantizes = pairs and fused
     return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
 
 
@@ -147,20 +150,23 @@ def _record_fused(layout, value, form, inputs):
     return quantized or out
 
 
-def _record_apart(layout, value, inputs):
-    """Record storing and attending as two rows: a segment's tokens see each other's keys."""
+def _record_store(layout, key, new):
+    """Record storing apart from attending: a segment's tokens see each other's keys."""
     backend, spec = layout.backend, layout.spec
-    query, key, new = inputs
-    put, look = compiled(layout.kernels[0]), compiled(layout.kernels[1])
-    out = backend.new(value)
+    put = compiled(layout.kernels[0])
     args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
     args += layout.addresses
     backend.recorder.row(
         "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[layout.keys]
     )
+
+
+def _record_attend(layout, value, query):
+    backend, spec = layout.backend, layout.spec
+    out = backend.new(value)
     backend.recorder.row(
         "attention",
-        look,
+        compiled(layout.kernels[1]),
         layout.attend_args(query, out),
         Work(items=spec.n_head_kv, slot=SEGMENTS),
         reads=[query, layout.keys],

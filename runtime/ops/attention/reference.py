@@ -8,8 +8,9 @@ from ggq.runtime.ops.attention import visible
 def run(backend, q, k, v, layer, spec):
     """Append k and v to the cache of ``layer`` and return the mix of cached values."""
     keys, values = backend.cache[layer]
-    keys.extend(k)
-    values.extend(v)
+    if k is not None:
+        keys.extend(k)
+        values.extend(v)
     n_tokens = len(q)
     queries = q.reshape(n_tokens, spec.n_head, spec.head_dim)
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)

@@ -10,11 +10,12 @@ def run(backend, q, k, v, layer, spec):
     """Append k and v to the cache of ``layer`` and return the mix of cached values."""
     n_sequences, n_tokens = backend.ids.shape
     queries = _heads(q, n_sequences, spec.n_head)
-    keys, values = _heads(k, n_sequences, spec.n_head_kv), _heads(v, n_sequences, spec.n_head_kv)
-    if layer in backend.cache:
-        old_keys, old_values = backend.cache[layer]
-        keys, values = torch.cat((old_keys, keys), 2), torch.cat((old_values, values), 2)
-    backend.cache[layer] = keys, values
+    held = backend.cache.get(layer)
+    if k is not None:
+        new = [_heads(x, n_sequences, spec.n_head_kv) for x in (k, v)]
+        held = new if held is None else [torch.cat(x, 2) for x in zip(held, new, strict=True)]
+        backend.cache[layer] = held
+    keys, values = held
     seen = torch.from_numpy(visible(n_tokens, keys.shape[2] - n_tokens, spec.window)).to(q.device)
     if spec.softcap or spec.sinks:
         sinks = None if spec.sinks is None else backend.tensor(spec.sinks)

@@ -105,10 +105,13 @@ def _sorted_input(backend, x, form, routed):
     return routed.sorted_inputs[key][0]
 
 
-def run(backend, x, routed, name, bias=None):
+def run(backend, x, routed, name, bias=None, rows=None):
     """Record a row per pair of token and expert."""
     weight = backend.weight(name)
-    n_expert, n_rows, n_cols = weight.shape
+    n_expert, n_stored, n_cols = weight.shape
+    first, end = rows or (0, n_stored)
+    assert 0 <= first < end <= n_stored, (name, rows)
+    n_rows = end - first
     if n_cols != x.width or n_expert != routed.n_expert:
         raise ModelError(f"tensor {name} has shape {weight.shape}, its input {x.width} columns")
 
@@ -121,10 +124,18 @@ def run(backend, x, routed, name, bias=None):
             source = x.form(kernels.activations)
         else:
             source = _sorted_input(backend, x, kernels.activations, routed)
-        shift = backend.weight(bias).vector if bias else 0
-        args = [weight.address, weight.row_bytes, n_rows, n_cols, source, source.stride, out]
+        shift = backend.weight(bias).vector + 4 * first if bias else 0
+        args = [
+            weight.address + first * weight.row_bytes,
+            weight.row_bytes,
+            n_rows,
+            n_cols,
+            source,
+            source.stride,
+            out,
+        ]
         args += [out.stride, shift, 0, backend.recorder.state.address(ONE)]
-        args += [n_rows * weight.row_bytes, 4 * n_rows, groups]
+        args += [n_stored * weight.row_bytes, 4 * n_stored, groups]
         if backend.few:
             args += [routed.ids, routed.ids.stride, routed.n_used]
             args += [routed.n_used if shared else 1, few.address]

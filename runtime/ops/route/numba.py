@@ -132,6 +132,10 @@ def _route():
             weights = load(args + 32, int64) + item * weights_stride
             normalize, scale = load(args + 80, int64), load(args + 88, float32)
             _weigh(scores, ids, weights, n_used, kind, normalize, scale)
+            scales = load(args + 112, int64)
+            for s in range(n_used if scales else 0):
+                w = _at(weights, s) * _at(scales, load(ids + 8 * s, int64))
+                store(weights + 4 * s, w)
 
     return kernel(route_kernel)
 
@@ -178,6 +182,7 @@ def run(backend, logits, spec):
     args = [source, source.stride, routed.ids, routed.ids.stride]
     args += [routed.weights, routed.weights.stride, n, k, _KINDS[spec.gating], bias]
     args += [normalize, float_bits(spec.scale), spec.n_group, spec.n_group_used]
+    args += [backend.weight(spec.scales).vector if spec.scales else 0]
     writes = [routed.ids, routed.weights]
     recorder.row("route", compiled(_route), args, reads=[source], writes=writes)
     if not backend.few:

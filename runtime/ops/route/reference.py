@@ -22,6 +22,8 @@ def run(backend, logits, spec):
         weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
     if spec.normalize or spec.gating == "softmax_chosen":
         weights = weights / (weights.sum(axis=-1, keepdims=True) + TINY)
+    if spec.scales is not None:
+        weights = weights * backend.array(spec.scales)[ids]
     return ids, weights * spec.scale
 
 

@@ -20,6 +20,8 @@ def run(backend, logits, spec):
         weights = torch.softmax(weights, dim=-1)
     elif spec.normalize:
         weights = weights / (weights.sum(dim=-1, keepdim=True) + TINY)
+    if spec.scales is not None:
+        weights = weights * backend.tensor(spec.scales)[ids]
     return ids, weights * spec.scale
 
 
