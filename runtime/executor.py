@@ -27,7 +27,7 @@ class Executor:
         self._control = np.zeros(w.CONTROL_WORDS, np.int64)
         self._address = self._control.ctypes.data
         self._control[w.YIELD], self._control[w.SLEEP], self._control[w.CLOCK] = system_calls()
-        self._control[w.SLICE_NS] = _SLICE_NS
+        self._control[w.SHARES] = n_threads
         self._step = 0
         self._wake = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -44,7 +44,7 @@ class Executor:
         row = 0
         try:
             while row >= 0:
-                row = w.walk(self._address, row, self._step)
+                row = w.walk(self._address, row, self._step, _SLICE_NS, 0)
         except KeyboardInterrupt:
             w.abandon(self._address)
             raise
@@ -77,19 +77,23 @@ class Executor:
     def _install(self, plan: Plan) -> None:
         control = self._control
         control[w.TABLE], control[w.N_ROWS] = plan.table.ctypes.data, plan.n_rows
-        control[w.COUNTERS], control[w.STATE] = plan.counters.ctypes.data, plan.state_address
+        control[w.COUNTERS] = plan.counters_for(self.n_threads)
+        control[w.STATE] = plan.state_address
         control[w.N_LEVELS] = plan.n_levels
 
     def _start_workers(self) -> None:
         while len(self._threads) < self.n_threads - 1:
-            thread = threading.Thread(target=self._work, name="ggq-worker", daemon=True)
+            number = len(self._threads) + 1
+            thread = threading.Thread(
+                target=self._work, args=(number,), name="ggq-worker", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         last = 0
         while True:
-            last = w.serve(self._address, last, _PATIENCE)
+            last = w.serve(self._address, last, _PATIENCE, number)
             if last < 0:
                 return
             with self._wake:

@@ -83,7 +83,7 @@ class Plan:
     """The executable form: tables of int64 whose addresses the executor takes."""
 
     table: np.ndarray
-    counters: np.ndarray
+    counters: np.ndarray | None
     labels: list[str]
     n_levels: int
     state_address: int
@@ -94,6 +94,12 @@ class Plan:
     def n_rows(self) -> int:
         """Return the number of rows of the table."""
         return len(self.labels)
+
+    def counters_for(self, shares: int) -> int:
+        """Return the address of the counters of ``shares`` threads, made on the first call."""
+        if self.counters is None:
+            self.counters = _aligned((self.n_rows * shares + self.n_levels) * LINE)
+        return self.counters.ctypes.data
 
 
 _PER_TOKEN = Work()
@@ -157,10 +163,9 @@ class Recorder:
             table[i] = kernel, address, work.items, work.slot, work.chunk, row.level
             at += len(values)
         n_levels = rows[-1].level + 1
-        counters = _aligned((len(rows) + n_levels) * LINE)
         keep = [arena, args, self.state, *{id(r.kernel): r.kernel for r in rows}.values()]
         labels = [r.label for r in rows]
-        return Plan(table, counters, labels, n_levels, self.state.address(), output, keep)
+        return Plan(table, None, labels, n_levels, self.state.address(), output, keep)
 
     def _most_rows(self, slot: int) -> int:
         """Return how many rows a buffer that ``slot`` counts holds at most."""

@@ -38,7 +38,7 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 1536  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_AHEAD = 3072  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
 SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
 _iota8 = vector_constant(i32x8, range(8))
 _twice = shuffle([i // 2 for i in range(16)])
