@@ -23,10 +23,24 @@ from ggq.converters.checkpoint import Checkpoint, fetch
 from ggq.converters.encode import Job, encode_all
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.names import NameParts, file_name, model_id
-from ggq.converters.sources import SourceTensor, gguf_tensors, hf_tensors, in_own_blocks
+from ggq.converters.sources import (
+    SourceTensor,
+    gguf_tensors,
+    hf_tensors,
+    in_own_blocks,
+    own_blocks,
+)
 from ggq.errors import ModelError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
-from ggq.quants.mixtures import UNQUANTIZED, MixtureOptions, Plan, PlanTensor, file_type, plan
+from ggq.quants.mixtures import (
+    FILE_TYPES,
+    UNQUANTIZED,
+    MixtureOptions,
+    Plan,
+    PlanTensor,
+    file_type,
+    plan,
+)
 
 __all__ = ["Conversion", "Options", "convert", "prepare"]
 
@@ -187,6 +201,8 @@ def _from_folder(
         items.append(general.Item(key, checkpoint.quantization, spec.STR))
     by_name = {t.name: t for t in tensors}
     notes = _keep_codes(by_name, made)
+    if checkpoint.quantization:
+        notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
     return found
@@ -207,6 +223,17 @@ def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
         return []
     what = "scales or minimums are no half-precision numbers and are rounded to them"
     return [f"the checkpoint's codes of {kept} tensors are kept as they are; {what}: {rounded}"]
+
+
+def _quantized_twice(tensors: dict[str, SourceTensor], made: Plan, method: str) -> list[str]:
+    """Return a note where all of the checkpoint's codes are lost, and the type that keeps them."""
+    chosen = [(n, t) for n, t in made.types if t not in UNQUANTIZED]
+    if any(tensors[n].type_name == t for n, t in chosen):
+        return []
+    keeping = (t for n, _ in chosen for t in own_blocks(tensors[n]) if t in FILE_TYPES)
+    best = next(keeping, None)
+    what = f"the weights are quantized already ({method}), {made.file_type.name} does it once more"
+    return [f"{what}; --type {best} keeps their codes"] if best else []
 
 
 def _kept_type(tensor: SourceTensor, options: Options) -> str:

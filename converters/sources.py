@@ -29,6 +29,7 @@ __all__ = [
     "gguf_tensors",
     "hf_tensors",
     "in_own_blocks",
+    "own_blocks",
 ]
 
 
@@ -203,6 +204,16 @@ def in_own_blocks(tensor: SourceTensor, type_name: str) -> SourceTensor:
     if isinstance(tensor, HFTensor) and tensor.type_name != type_name and tensor.fits(type_name):
         return replace(tensor, type_name=type_name)
     return tensor
+
+
+def own_blocks(tensor: SourceTensor) -> list[str]:
+    """Return the types whose blocks hold the checkpoint's own codes, the smallest first."""
+    from ggq import quants
+
+    if not isinstance(tensor, HFTensor) or not isinstance(tensor.parts[0], Decoded):
+        return []
+    kinds = sorted(quants.all(), key=lambda q: q.bits_per_weight)
+    return [q.name for q in kinds if tensor.fits(q.name)]
 
 
 def _bind_fused(

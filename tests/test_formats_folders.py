@@ -28,11 +28,14 @@ from quantmaker import (
     whole_bytes,
 )
 
-from ggq import quants
+from ggq import cli, quants
 from ggq.converters import formats
-from ggq.converters.convert import convert, prepare
+from ggq.converters.convert import Options, convert, prepare
 from ggq.errors import FormatError, GGQError, ModelError
 from ggq.gguf import open_gguf
+from ggq.quants.mixtures import MixtureOptions
+
+PURE = Options(mixture=MixtureOptions(pure=True))
 
 FOLDERS = {
     "gptq": (lambda rng, r, c: gptq(rng, r, c), GPTQ),
@@ -93,6 +96,30 @@ def test_rounded_minimums_are_told(tmp_path):
     with prepare(quantized, tmp_path / "x.gguf", "Q8_0") as job:
         assert not [w for w in job.warnings if "half-precision" in w]
         assert job.tensors["blk.0.attn_q.weight"].type_name == "Q8_0"
+
+
+def test_the_type_that_keeps_the_codes_is_told(tmp_path):
+    kept = {"gptq-sym": "Q4_0", "gptq": "Q4_1", "int8": "Q8_0", "nf4": None, "gptq-act-order": None}
+    for name, kind in kept.items():
+        quantized, *_ = make_pair(tmp_path / name, *FOLDERS[name])
+        with prepare(quantized, tmp_path / "x.gguf", "IQ4_NL", options=PURE) as job:
+            notes = [w for w in job.warnings if "quantized already" in w]
+        assert [n.rpartition("--type ")[2] for n in notes] == [f"{kind} keeps their codes"] * bool(
+            kind
+        )
+        with prepare(quantized, tmp_path / "x.gguf", "F16") as job:
+            assert not [w for w in job.warnings if "quantized already" in w]
+
+
+def test_check_tells_of_quantized_weights(tmp_path, capsys):
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
+    assert cli.main(["check", str(quantized)]) == 0
+    assert "weights are quantized already (awq)" in capsys.readouterr().out
+    config = json.loads((quantized / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "aqlm"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.main(["check", str(tmp_path / "config.json")]) == 1
+    assert "quantization method 'aqlm' is not supported" in capsys.readouterr().err
 
 
 # --- what is malformed ---

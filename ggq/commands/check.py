@@ -49,6 +49,7 @@ def _bare(metadata, prefix: str) -> dict:
 
 
 def _hf_lines(source: str) -> Iterator[str]:
+    from ggq.converters import formats
     from ggq.converters.checkpoint import Checkpoint, read_json
     from ggq.converters.sources import hf_tensors
 
@@ -59,7 +60,10 @@ def _hf_lines(source: str) -> Iterator[str]:
     config = read_json(file, required=True)
     arch = models.for_hf(config)
     hp = arch.hparams(config)
+    quantized = formats.quantization(config)
     yield _summary(arch, hp, "converts and runs")
+    if quantized:
+        yield f"weights are quantized already ({quantized[0]}), which is decoded as it is read"
     if path.is_dir() and any(path.glob("*.safetensors")):
         tensors, skipped = hf_tensors(Checkpoint(path), arch, hp)
         left = f", {len(skipped)} of the checkpoint left out" if skipped else ""
