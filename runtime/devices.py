@@ -27,18 +27,12 @@ class Device:
         """Return the engine of a torch device for an open GGUF file."""
         from ggq.runtime.backends.torch_devices import find_device
         from ggq.runtime.backends.torch_engine import TorchEngine
+        from ggq.runtime.backends.torch_weights import DeviceWeights
         from ggq.runtime.weights import Weights
 
-        return TorchEngine(
-            architecture,
-            hp,
-            Weights(gguf),
-            n_ctx=n_ctx,
-            kind=cache_type,
-            device=find_device(self.name),
-            weights_kind=self.weights,
-            release=gguf.release,
-        )
+        place = find_device(self.name)
+        weights = DeviceWeights(Weights(gguf), place, self.weights, gguf.release)
+        return TorchEngine(architecture, hp, weights, n_ctx=n_ctx, kind=cache_type)
 
 
 CPU = Device()

@@ -1,8 +1,6 @@
 """Generation on torch devices, tried on torch's CPU device with what MPS supports and no more."""
 
 import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,10 +13,8 @@ from test_architectures import TINY
 from tools.mps_ops import functions, keys
 
 import ggq
-from ggq import cli, quants
-from ggq.errors import UsageError
+from ggq import quants
 from ggq.gguf import open_gguf
-from ggq.runtime import devices, model
 from ggq.runtime.backends import reference
 from ggq.runtime.devices import Device
 from ggq.runtime.inputs import Part
@@ -28,7 +24,7 @@ from ggq.runtime.weights import Weights
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from ggq.runtime.backends import torch_devices, torch_ops, torch_weights  # noqa: E402
+from ggq.runtime.backends import torch_ops, torch_weights  # noqa: E402
 from ggq.runtime.backends.torch_arrays import TorchArray, upload  # noqa: E402
 from ggq.runtime.backends.torch_weights import DeviceWeights  # noqa: E402
 
@@ -286,67 +282,6 @@ def test_close_gives_memory_back(opened, ids):
     assert (engine.weights.nbytes, engine.cache.nbytes) == (0, 0)
 
 
-# --- names of devices ---
-
-
-@pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps"])
-def test_devices_that_are_not_here_are_named(name):
-    if name.startswith("cuda") and torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    if name == "mps" and torch.backends.mps.is_available():
-        pytest.skip("there is a Mac's GPU")
-    with pytest.raises(UsageError, match=f"device {name}: torch .* finds none on this machine"):
-        devices.resolve(name)
-
-
-@pytest.mark.parametrize("name", ["tpu", "cpu:0", "cuda:", "cuda:x", "mps:0", "", "cu\nda"])
-def test_unknown_devices_are_refused_in_one_line(name):
-    with pytest.raises(UsageError, match="one of auto, cpu, mps, cuda") as found:
-        devices.resolve(name)
-    assert "\n" not in str(found.value)
-
-
-def test_unknown_ways_to_keep_weights_are_refused():
-    with pytest.raises(UsageError, match="device weights q4: one of auto, packed, f16"):
-        devices.resolve("cpu", "q4")
-
-
-def test_without_torch_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(devices, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"device cuda needs torch: pip install 'ggq\[torch\]'"):
-        devices.resolve("cuda")
-    assert devices.resolve("auto") == devices.CPU
-
-
-@pytest.mark.parametrize(("platform", "has", "want"), [
-    ("darwin", True, "mps"), ("darwin", False, "cpu"), ("linux", True, "cpu"),
-])  # fmt: skip
-def test_auto_is_a_macs_gpu(platform, has, want, monkeypatch):
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(torch_devices, "has_mps", lambda: has)
-    assert devices.resolve("auto").name == want
-
-
-def test_wrong_cache_types_are_refused(opened):
-    there, _ = opened()
-    there._cache_type = "q5_0"
-    with pytest.raises(UsageError, match="cache type q5_0: f16 or f32"):
-        there.engine  # noqa: B018
-
-
-def test_the_cpu_needs_no_torch(opened):
-    _, cpu = opened()
-    code = (
-        "import sys, ggq\n"
-        f"model = ggq.load({str(cpu.gguf.path)!r}, device='auto', threads=1)\n"
-        "print(len(list(model.generate('the', max_tokens=2, temperature=0))) > 0)\n"
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    uses_torch = sys.platform == "darwin" and torch.backends.mps.is_available()
-    assert done.stdout.split() == ["True", str(uses_torch)], done.stderr
-
-
 # --- the list ---
 
 
@@ -366,43 +301,3 @@ def test_the_mode_sees_what_mps_lacks(like_mps):
         torch.zeros(2, dtype=torch.float64)
     with pytest.raises(AssertionError, match="MPS has no"):
         torch.linalg.eigvals(torch.ones(2, 2))
-
-
-# --- commands ---
-
-
-@pytest.fixture
-def at_home(monkeypatch):
-    """Let the name mps mean torch's CPU device."""
-    monkeypatch.setattr(model, "resolve", lambda name, weights: Device("cpu:0", weights))
-
-
-def test_chat_answers_from_the_device(opened, at_home, capsys):
-    _, cpu = opened("Q4_0")
-    words = ["run", str(cpu.gguf.path), "the", "--raw", "-n", "8", "--temp", "0"]
-    assert cli.main([*words]) == 0
-    here = capsys.readouterr().out
-    assert cli.main([*words, "--device", "mps", "--device-weights", "packed"]) == 0
-    assert capsys.readouterr().out == here
-
-
-def test_bench_times_the_device(opened, at_home, capsys):
-    _, cpu = opened("Q4_0")
-    words = ["bench", str(cpu.gguf.path), "-p", "4", "-n", "2", "-r", "1", "-o", "json"]
-    assert cli.main([*words, "--device", "mps"]) == 0
-    prompt, decoding = json.loads(capsys.readouterr().out)
-    assert prompt["backends"] == "CPU:0"
-    assert decoding["share_of_read_bandwidth"] is None
-
-
-@pytest.mark.parametrize("command", ["run", "bench", "serve"])
-def test_commands_tell_a_missing_device_in_one_line(command, opened, capsys):
-    if torch.backends.mps.is_available():
-        pytest.skip("there is a Mac's GPU")
-    _, cpu = opened()
-    words = [command, str(cpu.gguf.path), "--device", "mps"] + ["the"] * (command == "run")
-    assert cli.main(words) != 0
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "device mps: torch" in captured.err

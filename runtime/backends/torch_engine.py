@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -20,32 +19,21 @@ __all__ = ["TorchEngine"]
 
 
 class TorchEngine(Engine):
-    """Evaluates tokens of any number of sequences on ``device``.
+    """Evaluates tokens of any number of sequences on the device of ``weights``.
 
-    ``kind``: f16 or f32 cache; ``weights_kind``: see DeviceWeights; ``release(name)``: called once
-    a tensor has been copied to the device. Raises UsageError for other kinds of cache.
+    ``kind``: f16 or f32 cache; UsageError for others.
     """
 
     def __init__(
-        self,
-        architecture: Any,
-        hp: HParams,
-        weights: Any,
-        *,
-        n_ctx: int,
-        kind: str = "f16",
-        device: torch.device,
-        weights_kind: str = "auto",
-        release: Callable[[str], None] | None = None,
+        self, architecture: Any, hp: HParams, weights: DeviceWeights, *, n_ctx: int, kind: str
     ):
         if kind not in ("f16", "f32"):
-            raise UsageError(f"cache type {kind}: f16 or f32 on device {device}")
-        self.hp, self.n_ctx, self.device = hp, n_ctx, device
+            raise UsageError(f"cache type {kind}: f16 or f32 on device {weights.device}")
+        self.hp, self.n_ctx, self.weights = hp, n_ctx, weights
         self._architecture = architecture
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, device)
-        self.weights = DeviceWeights(weights, device, weights_kind, release)
-        self._inputs = DeviceOps(weights, self.weights, self.cache)
+        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, weights.device)
+        self._inputs = DeviceOps(weights, self.cache)
         self.executor = _Forward(self)
 
     def plan(self, n_tokens: int) -> None:

@@ -7,14 +7,14 @@ operations and types that MPS has, too. It knows no block type and no sampling.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ggq.runtime.backends.base import Ops, Weight
+from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.torch_weights import DeviceWeights, Matrix
 from ggq.runtime.kvcache import PAGE, KVCache, Sequence
 from ggq.runtime.ops.attention import visible
@@ -79,8 +79,8 @@ class DeviceOps(Ops):
 
     backend = "torch"
 
-    def __init__(self, weights: Mapping[str, Weight], on_device: DeviceWeights, cache: DeviceCache):
-        super().__init__(weights)
+    def __init__(self, on_device: DeviceWeights, cache: DeviceCache):
+        super().__init__(on_device.weights)
         self._on_device, self._cache, self.device = on_device, cache, on_device.device
 
     def fill(self, parts: list[Any]) -> int:

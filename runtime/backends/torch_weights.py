@@ -5,7 +5,9 @@ It knows no operation; block types are decoded by their own numpy code (torch_ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,13 +76,17 @@ class DeviceWeights:
         release: Callable[[str], None] | None = None,
     ):
         self.weights, self.device, self._release = weights, device, release
-        if kind == "auto":
-            halves = sum(2 * _size(weights[name].shape) for name in weights)
-            fits = halves <= _SHARE * free_bytes(device)
-            kind = "f16" if fits else "packed"
-        self.kind = kind
+        self._kind = kind
         self._matrices: dict[str, Matrix] = {}
         self._vectors: dict[str, torch.Tensor] = {}
+
+    @cached_property
+    def kind(self) -> str:
+        """Return "packed" or "f16"; "auto" is decided when the first tensor is copied."""
+        if self._kind != "auto":
+            return self._kind
+        halves = sum(2 * math.prod(weight.shape) for weight in self.weights.values())
+        return "f16" if halves <= _SHARE * free_bytes(self.device) else "packed"
 
     def matrix(self, weight: Weight, name: str) -> Matrix:
         """Return the tensor ``name`` as rows, experts one below the other."""
@@ -132,7 +138,3 @@ class DeviceWeights:
         """Give the device's memory back."""
         self._matrices.clear()
         self._vectors.clear()
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
