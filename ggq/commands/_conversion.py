@@ -37,6 +37,18 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         help="Text or jsonl of chats for the passes; default the text that comes with ggq.",
     ),
+    click.option("--target-size", metavar="SIZE", help="Choose types for a file of at most this."),
+    click.option(
+        "--target-bpw",
+        type=click.FloatRange(1, 32),
+        help="The same by bits a weight, of the whole file.",
+    ),
+    click.option(
+        "--plan",
+        "plan_file",
+        type=click.Path(path_type=Path),
+        help="JSON of types per tensor: written with a target, else read.",
+    ),
     click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
     click.option(
         "--tensor-type",
@@ -81,7 +93,8 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
     from ggq.converters.convert import prepare
 
     kind = given["file_type"] or "Q4_K_M"
-    with prepare(source, out, kind, given["imatrix"], _options(given)) as job:
+    options = _planned(source, out, kind, given)
+    with prepare(source, out, kind, given["imatrix"], options) as job:
         _show(job, given)
 
 
@@ -98,6 +111,36 @@ def _show(job: Any, given: dict[str, Any]) -> None:
         return
     for path in paths:
         click.echo(printable(path, 4096))
+
+
+def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> Any:
+    """Return the options, with a type for each tensor where a target or a plan asks for it."""
+    options = _options(given)
+    target, bits = parse_size(given["target_size"]), given["target_bpw"]
+    if not (target or bits or given["plan_file"]):
+        return options
+    if target and bits:
+        raise UsageError("--target-size and --target-bpw: give one of them")
+    from dataclasses import replace
+
+    from ggq.converters.calibration import calibrate
+    from ggq.converters.convert import prepare
+    from ggq.converters.prepasses import allocation
+
+    if target or bits:
+        with (
+            prepare(source, out, kind, given["imatrix"], options) as job,
+            progress_bar(given["quiet"]) as progress,
+        ):
+            size = target or int(bits * job.n_elements / 8)
+            windows = calibrate(job, given["calibration"], 256, 8, spread=True, starts=True)
+            types = allocation.targeted(job, size, windows, progress)
+        if given["plan_file"]:
+            allocation.write_plan(given["plan_file"], types)
+    else:
+        types = allocation.read_plan(given["plan_file"])
+    pairs = (*options.mixture.tensor_types, *allocation.overrides(types))
+    return replace(options, mixture=replace(options.mixture, tensor_types=pairs))
 
 
 def _prepasses(job: Any, given: dict[str, Any], progress: Any) -> None:

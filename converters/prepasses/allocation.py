@@ -1,0 +1,231 @@
+"""Chooses a type per tensor for a number of bytes: what each type would cost in KL divergence.
+
+The cost of an error is its square, weighted by the inputs' power per column and by the squared
+gradient of the model's own log-likelihood per row (Fisher information): half of it estimates the
+divergence. Types then follow from one price per byte. It knows types only by their names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
+from ggq.errors import FormatError, UsageError, printable
+
+__all__ = ["Choice", "allocate", "costs", "overrides", "read_plan", "targeted", "write_plan"]
+
+# Types to choose from, by what divides the row length.
+CANDIDATES = {
+    256: ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"),
+    32: ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+}
+SAMPLE_ROWS = 256
+ALIGNMENT = 32
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One type for one tensor: its bytes in the file and its cost, nats a token."""
+
+    type_name: str
+    nbytes: int
+    cost: float
+
+
+@dataclass
+class _Power:
+    """``columns``: mean squared inputs; ``rows``: mean squared gradients of the outputs."""
+
+    columns: np.ndarray
+    rows: np.ndarray
+
+
+def costs(
+    job: Any, calibration: Calibration, progress: Progress | None = None
+) -> dict[str, list[Choice]]:
+    """Return the choices for every tensor that ``job`` would quantize, cheapest bytes first."""
+    from ggq import quants
+
+    wanted = {n: t for n, t in job.plan.types if hasattr(quants.get(t), "grid")}
+    power = _measure(job, calibration)
+    found = {}
+    for done, name in enumerate(wanted):
+        tensor = job.tensors[name]
+        choices = [_choice(tensor, kind, power.get(name)) for kind in _candidates(tensor.shape)]
+        found[name] = sorted(choices, key=lambda c: c.nbytes)
+        if progress:
+            progress(done + 1, len(wanted), name)
+    return found
+
+
+def _candidates(shape: tuple[int, ...]) -> tuple[str, ...]:
+    fitting = [names for size, names in CANDIDATES.items() if shape[-1] % size == 0]
+    return fitting[0] if fitting else ()
+
+
+def _choice(tensor: Any, type_name: str, power: _Power | None) -> Choice:
+    """Return what a type costs a tensor, from a sample of its rows."""
+    from ggq import quants
+
+    kind = quants.get(type_name)
+    n_rows = prod(tensor.shape[:-1])
+    picked = np.unique(np.linspace(0, n_rows - 1, min(SAMPLE_ROWS, n_rows)).astype(int))
+    x = np.concatenate([tensor.read(int(r), int(r) + 1) for r in picked]).astype(np.float32)
+    columns = np.ones(x.shape[1]) if power is None else power.columns
+    rows = np.ones(1) if power is None else power.rows
+    weight = rows[picked % len(rows)] if len(rows) > 1 else np.full(len(picked), rows[0])
+    error = (kind.dequantize(kind.quantize(x, columns.astype(np.float32))) - x) ** 2
+    cost = 0.5 * float((weight * (error @ columns)).sum()) * n_rows / len(picked)
+    return Choice(type_name, _bytes(tensor.shape, type_name), cost)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
+    """Run windows forward and back, labels drawn from the model's own predictions."""
+    import torch
+
+    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.ops.embed import torch as embed
+    from ggq.runtime.ops.linear import torch as linear
+
+    sums: dict[str, list[np.ndarray]] = {}
+
+    def add(name: str, side: int, values: torch.Tensor) -> None:
+        square = values.detach().double().square().sum(0).numpy()
+        pair = sums.setdefault(name, [np.zeros(0), np.zeros(0)])
+        pair[side] = pair[side] + square if pair[side].size == square.size else square
+
+    class Graded(TorchOps):
+        def embed(self, name: str) -> torch.Tensor:
+            return embed.run(self, name).requires_grad_()
+
+        def linear(self, x: torch.Tensor, name: str, *rest: Any, **more: Any) -> torch.Tensor:
+            y = linear.run(self, x, name, *rest, **more)
+            add(name, 0, x)
+            y.register_hook(lambda gradient: add(name, 1, gradient))
+            return y
+
+    architecture, hp = hparams_of(job)
+    ops = Graded(SourceWeights(job.tensors))
+    generator = torch.Generator().manual_seed(0)
+    for ids in calibration.windows:
+        ops.reset()
+        logits = ops.step(lambda o: architecture.forward(o, hp), ids)
+        with torch.no_grad():
+            drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+        torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    n = calibration.n_tokens
+    return {name: _Power(c / n, r / n) for name, (c, r) in sums.items() if r.size}
+
+
+def allocate(
+    found: dict[str, list[Choice]], budget: int, plain: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Return the types of least total cost within ``budget`` bytes; UsageError if none fit.
+
+    One price per byte decides for all tensors (Lagrange), what is left is spent on the best
+    upgrades. ``plain``: a mixture to keep where it fits and costs no more.
+    """
+    least = sum(c[0].nbytes for c in found.values())
+    if least > budget:
+        raise UsageError(f"the target leaves {budget} bytes for tensors that need {least}")
+    low, high = 0.0, 1.0
+    while _total(_at_price(found, high)) > budget:
+        high *= 4
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _total(_at_price(found, middle)) > budget:
+            low = middle
+        else:
+            high = middle
+    chosen = _spend(found, _at_price(found, high), budget)
+    kept = {n: c for n, cs in found.items() for c in cs if c.type_name == (plain or {}).get(n)}
+    if len(kept) == len(found) and _total(kept) <= budget and _cost(kept) <= _cost(chosen):
+        chosen = kept
+    return {name: choice.type_name for name, choice in chosen.items()}
+
+
+def _cost(chosen: dict[str, Choice]) -> float:
+    return sum(c.cost for c in chosen.values())
+
+
+def _at_price(found: dict[str, list[Choice]], price: float) -> dict[str, Choice]:
+    return {n: min(cs, key=lambda c: c.cost + price * c.nbytes) for n, cs in found.items()}
+
+
+def _total(chosen: dict[str, Choice]) -> int:
+    return sum(c.nbytes for c in chosen.values())
+
+
+def _spend(
+    found: dict[str, list[Choice]], chosen: dict[str, Choice], budget: int
+) -> dict[str, Choice]:
+    """Upgrade the tensor that gains most per byte until nothing more fits."""
+    while True:
+        left = budget - _total(chosen)
+        better = [
+            ((now.cost - c.cost) / max(c.nbytes - now.nbytes, 1), n, c)
+            for n, now in chosen.items()
+            for c in found[n]
+            if c.cost < now.cost and c.nbytes - now.nbytes <= left
+        ]
+        if not better:
+            return chosen
+        _, name, choice = max(better, key=lambda b: b[0])
+        chosen = {**chosen, name: choice}
+
+
+def targeted(
+    job: Any,
+    file_bytes: int,
+    calibration: Calibration,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Return types with which the whole file of ``job`` has at most ``file_bytes``."""
+    found = costs(job, calibration, progress)
+    planned = dict(job.plan.types)
+    size = sum(shard.nbytes for shard in job.writer().plan())
+    spent = sum(_bytes(job.tensors[n].shape, planned[n]) for n in found)
+    return allocate(found, file_bytes - (size - spent), planned)
+
+
+def _bytes(shape: tuple[int, ...], type_name: str) -> int:
+    from ggq import quants
+
+    return _aligned(prod(shape[:-1]) * quants.get(type_name).row_bytes(shape[-1]))
+
+
+def overrides(types: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return a plan as the mixture's overrides: one exact expression per tensor."""
+    return tuple((f"^{re.escape(name)}$", kind) for name, kind in types.items())
+
+
+def write_plan(path: Path, types: dict[str, str]) -> None:
+    """Write a plan as JSON, to keep, edit and use again."""
+    Path(path).write_text(json.dumps({"tensors": types}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_plan(path: Path) -> dict[str, str]:
+    """Return the types of a plan; FormatError where it is no object of names and types."""
+    try:
+        types = json.loads(Path(path).read_text(encoding="utf-8"))["tensors"]
+        if not all(isinstance(t, str) for t in types.values()):
+            raise TypeError
+    except OSError as error:
+        raise UsageError(f"{printable(path)}: cannot read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FormatError(f"{printable(path)}: is no plan: tensors and their types") from None
+    return types

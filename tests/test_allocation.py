@@ -1,0 +1,86 @@
+"""Types for a number of bytes: the price against all combinations, the budget, files and plans."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hfmaker import make_hf
+
+from ggq.cli import main
+from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan
+from ggq.errors import FormatError, UsageError
+from ggq.gguf import open_gguf, spec
+
+
+def problem(rng, n):
+    """Return tensors whose cost falls fourfold a bit, as block types' does."""
+    found = {}
+    for i in range(n):
+        scale, size = rng.lognormal(0, 2), int(rng.integers(1, 9)) * 64
+        found[f"t{i}"] = [Choice(f"Q{b}", size * b, scale * 4.0**-b) for b in (2, 3, 4, 5, 6, 8)]
+    return found
+
+
+def spent(found, types):
+    chosen = [next(c for c in found[n] if c.type_name == t) for n, t in types.items()]
+    return sum(c.nbytes for c in chosen), sum(c.cost for c in chosen)
+
+
+def test_the_price_comes_close_to_the_best_of_all_combinations(rng):
+    for _ in range(20):
+        found = problem(rng, 4)
+        budget = int(sum(c[0].nbytes for c in found.values()) * rng.uniform(1.0, 3.5))
+        names = list(found)
+        every = [dict(zip(names, (c.type_name for c in combination), strict=True))
+                 for combination in itertools.product(*found.values())]  # fmt: skip
+        best = min(spent(found, t)[1] for t in every if spent(found, t)[0] <= budget)
+        nbytes, cost = spent(found, allocate(found, budget))
+        assert nbytes <= budget
+        assert cost <= 2.5 * best
+
+
+def test_a_mixture_that_is_no_worse_stays(rng):
+    found = problem(rng, 6)
+    plain = allocate(found, 9000)
+    assert allocate(found, spent(found, plain)[0], plain) == plain
+    flat = dict.fromkeys(found, "Q4")
+    nbytes, cost = spent(found, flat)
+    assert spent(found, allocate(found, nbytes, flat))[1] <= cost
+
+
+def test_too_small_a_target_is_refused(rng):
+    with pytest.raises(UsageError, match="the target leaves 10 bytes for tensors that need"):
+        allocate(problem(rng, 2), 10)
+
+
+def test_overrides_match_one_tensor_each():
+    ((pattern, kind),) = overrides({"blk.1.attn_q.weight": "Q6_K"})
+    assert (pattern, kind) == (r"^blk\.1\.attn_q\.weight$", "Q6_K")
+
+
+def test_files_keep_to_the_target_and_plans_repeat_it(tmp_path, capsys):
+    pytest.importorskip("torch")
+    source = make_hf(tmp_path / "hf", max_position_embeddings=128)
+    words = np.random.default_rng(1).choice(["fox", "dog", "lazy", "quick", "box", "jug"], 4000)
+    text, plan = tmp_path / "text.txt", tmp_path / "plan.json"
+    text.write_text(" ".join(words))
+    first, second = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    given = ["--calibration", str(text), "--target-bpw", "4.5", "--plan", str(plan), "-q"]
+    assert main(["convert", str(source), str(first), *given]) == 0, capsys.readouterr().err
+    with open_gguf(first) as file:
+        weights = sum(int(np.prod(t.shape)) for t in file.tensors.values())
+        types = {n: spec.type_name(t.type_id) for n, t in file.tensors.items()}
+    assert first.stat().st_size <= 4.5 * weights / 8
+    assert first.stat().st_size > 4.0 * weights / 8
+    planned = json.loads(plan.read_text())["tensors"]
+    assert {n: types[n] for n in planned} == planned
+    assert main(["convert", str(source), str(second), "--plan", str(plan), "-q"]) == 0
+    with open_gguf(second) as file:
+        assert {n: spec.type_name(t.type_id) for n, t in file.tensors.items()} == types
+
+
+def test_a_file_that_is_no_plan_is_named(tmp_path):
+    (tmp_path / "p.json").write_text('{"tensors": {"a": 3}}')
+    with pytest.raises(FormatError, match=r"p\.json: is no plan"):
+        read_plan(tmp_path / "p.json")
