@@ -6,6 +6,7 @@ system message. It knows no HTTP.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from ggq.runtime.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats import Format
 from ggq.runtime.server.schema import ChatBody, Message
 
 __all__ = ["Prompt", "Prompter", "tool_names"]
@@ -41,8 +43,8 @@ class Prompt(msgspec.Struct):
 class Prompter:
     """Writes prompts with one model's template."""
 
-    def __init__(self, template: Any, tokenizer: Any, think: tuple[str, str]):
-        self._template, self._tokenizer, self._think = template, tokenizer, think
+    def __init__(self, template: Any, tokenizer: Any, form: Format):
+        self._template, self._tokenizer, self._form = template, tokenizer, form
         sources = [template.source, *template.variants.values()]
         self._knows_tools = any("tools" in source for source in sources)
         self._knows_developer = any("developer" in source for source in sources)
@@ -61,7 +63,7 @@ class Prompter:
             **variables,
         )
         text = "".join(segment.text for segment in segments)
-        opening = self._think[0]
+        opening = self._form.think[0]
         thinking = bool(opening) and text.rstrip().endswith(opening)
         return Prompt(encode_segments(self._tokenizer, segments), text, thinking)
 
@@ -86,14 +88,23 @@ class Prompter:
         if message.name is not None:
             out["name"] = message.name
         if message.tool_call_id is not None:
-            out["tool_call_id"] = message.tool_call_id
+            out["tool_call_id"] = self._id(message.tool_call_id)
         if message.reasoning_content is not None:
             out["reasoning_content"] = message.reasoning_content
         if message.tool_calls:
-            out["tool_calls"] = [_call(c, f"{where}.tool_calls") for c in message.tool_calls]
+            calls = [_call(c, f"{where}.tool_calls") for c in message.tool_calls]
+            out["tool_calls"] = [{**c, "id": self._id(c["id"])} if "id" in c else c for c in calls]
         if self._knows_tools:
             return out
         return _plain_call(out)
+
+    def _id(self, given: str) -> str:
+        """Return a call's id as the template wants it: Mistral's insist on nine characters."""
+        if self._form.name != "mistral" or len(given) == 9:
+            return given
+        tail = given[-9:]
+        own = given == f"call_{tail}" and tail.isalnum()
+        return tail if own else hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def tool_names(body: ChatBody) -> list[str]:

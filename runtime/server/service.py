@@ -112,7 +112,7 @@ class Service:
         self.created = int(time.time())
         tokens = self.tokenizer.ids
         self.format = formats.choose_format(model.template.source, tokens)
-        self.prompter = Prompter(model.template, self.tokenizer, self.format.think)
+        self.prompter = Prompter(model.template, self.tokenizer, self.format)
         self.grammars = GrammarCompiler(self.tokenizer)
         marks = (tokens[mark] for mark in self.format.marks() if mark in tokens)
         self._shown = frozenset(marks)

@@ -1,0 +1,98 @@
+"""A round trip with tools in the published templates of the formats that are parsed."""
+
+import json
+
+import pytest
+
+pytest.importorskip("msgspec", reason="the extra serve is not installed")
+
+from servers import WEATHER
+
+from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats import choose_format
+from ggq.runtime.server.prompts import Prompter, tool_names
+from ggq.runtime.server.schema import ChatBody, decode
+from ggq.runtime.template import ChatTemplate
+
+TOKENS = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}
+TEMPLATES = {
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": ("hermes", False),
+    "Qwen-Qwen2.5-7B-Instruct": ("hermes", False),
+    "Qwen3-Coder": ("hermes", False),
+    "Qwen3.5-4B": ("hermes", True),
+    "GLM-4.6": ("hermes", False),
+    "meta-llama-Llama-3.2-3B-Instruct": ("llama", False),
+    "meta-llama-Llama-3.3-70B-Instruct": ("llama", False),
+    "mistralai-Mistral-Nemo-Instruct-2407": ("mistral", False),
+    "Mistral-Small-3.2-24B-Instruct-2506": ("mistral", False),
+    "openai-gpt-oss-120b": ("harmony", False),
+    "google-gemma-2-2b-it": ("generic", False),  # knows no tools, and no system message
+}
+CALL = {
+    "id": "call_abcdefghi",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city": "Bern"}'},
+}
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_abcdefghi", "content": "sunny"},
+    {"role": "assistant", "content": "It is sunny."},
+    {"role": "user", "content": "And tomorrow?"},
+]
+
+
+class Letters:
+    """A tokenizer of bytes."""
+
+    add_bos, bos_id, n_vocab = False, None, 1
+
+    def is_control(self, token):
+        return False
+
+    def token_bytes(self, token):
+        return b""
+
+    def encode(self, text, add_special=True, parse_special=False):
+        return list(text.encode())
+
+
+def body(**more):
+    return decode(json.dumps({"messages": MESSAGES, "tools": [WEATHER], **more}).encode(), ChatBody)
+
+
+def prompter(source, name):
+    template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+    return Prompter(template, Letters(), choose_format(source, TOKENS.get(name, set())))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_published_templates(shared_dir, name):
+    form, thinking = TEMPLATES[name]
+    source = next((shared_dir / "templates").glob(f"*{name}.jinja")).read_text("utf-8")
+    assert choose_format(source, TOKENS.get(form, set())).name == form
+    prompt = prompter(source, form).render(body())
+    for word in ("get_weather", "Bern", "sunny", "Weather?", "And tomorrow?", "Be brief."):
+        assert word in prompt.text, word
+    assert prompt.thinking == thinking
+    assert prompt.ids == list(prompt.text.encode())
+    plain = prompter(source, form).render(body(tool_choice="none", messages=MESSAGES[:2]))
+    assert "get_weather" not in plain.text
+
+
+def test_template_variables():
+    source = "{{ enable_thinking }} {{ reasoning_effort }} {{ messages[0].content }}"
+    found = prompter(source, "").render(
+        body(chat_template_kwargs={"enable_thinking": False}, reasoning_effort="low")
+    )
+    assert found.text.startswith("False low ")
+    with pytest.raises(APIError, match="messages cannot be set"):
+        prompter(source, "").render(body(chat_template_kwargs={"messages": []}))
+
+
+def test_tool_names():
+    assert tool_names(body()) == ["get_weather"]
+    assert tool_names(body(tool_choice="none")) == []
+    with pytest.raises(APIError, match="only 'function' is supported"):
+        tool_names(body(tools=[{"type": "web_search"}]))
