@@ -1,12 +1,17 @@
 """What every test may use: the shared data of the project and a seeded source of random numbers."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell starts background jobs with Ctrl-C ignored, and a process hands that on to its children:
+# tests of interruption, here and in child processes, need it back.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
