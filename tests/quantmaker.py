@@ -293,6 +293,40 @@ def make_pair(folder, quantized, settings, seed=5, **config):
     return both, plain, made
 
 
+def make_experts(folder, quantized, settings):
+    """Write a tiny qwen3moe twice, its experts by ``quantized`` and in float32; both folders."""
+    from ggq import models
+
+    rng = np.random.default_rng(3)
+    plain, both = make_hf(folder / "plain", **SIZES), folder / "quantized"
+    config = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "head_dim": 32}
+    config |= SIZES | {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+    config |= {"vocab_size": 384, "rms_norm_eps": 1e-6, "norm_topk_prob": True}
+    config |= {"max_position_embeddings": 512}
+    arch = models.for_hf(config)
+    hp = arch.hparams(config)
+    floats, mixed = {}, {}
+    for _, row, layer in arch.rows(hp):
+        if row.optional and row.gguf != "output.weight":
+            continue
+        names, shape = arch.sources(row, hp, layer), arch.shape(row, hp, layer)
+        for name in names:
+            if len(names) > 1:
+                made = quantized(rng, *shape[1:])
+                floats[name] = ("F32", made.values.astype(np.float32))
+                module = name.removesuffix(".weight")
+                mixed |= {module + suffix: piece for suffix, piece in made.pieces.items()}
+            else:
+                floats[name] = ("F32", rng.standard_normal(shape).astype(np.float32))
+                mixed[name] = floats[name]
+    shutil.copytree(plain, both)
+    save(plain, floats)
+    save(both, mixed)
+    (plain / "config.json").write_text(json.dumps(config))
+    (both / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    return both, plain
+
+
 def make_gpt_oss(folder):
     """Write a tiny gpt-oss twice, its experts in MXFP4 and in float32; return both folders."""
     from ggq import models

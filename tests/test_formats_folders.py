@@ -17,6 +17,7 @@ from quantmaker import (
     gptq,
     llm_int8,
     load,
+    make_experts,
     make_gpt_oss,
     make_pair,
     mxfp4,
@@ -85,6 +86,34 @@ def compare_files(got, want, source, made):
             np.testing.assert_array_equal(data, want.data(name), err_msg=name)
 
 
+def test_experts_are_decoded_one_by_one(tmp_path):
+    quantized, plain = make_experts(tmp_path, lambda rng, r, c: gptq(rng, r, c, sym=True), GPTQ)
+    for file_type in ("F32", "Q4_0"):
+        convert(quantized, tmp_path / f"{file_type}.gguf", file_type)
+    convert(plain, tmp_path / "want.gguf", "F32")
+    with open_gguf(tmp_path / "want.gguf") as want:
+        with open_gguf(tmp_path / "F32.gguf") as got:
+            for name in want.tensors:
+                np.testing.assert_array_equal(got.data(name), want.data(name), err_msg=name)
+        with open_gguf(tmp_path / "Q4_0.gguf") as got:
+            for name in ("blk.0.ffn_down_exps.weight", "blk.0.ffn_gate_exps.weight"):
+                kind = quants.by_id(got.tensors[name].type_id)
+                assert kind.name == "Q4_0" and got.tensors[name].shape[0] == 3
+                values = want.data(name).view(np.float32)
+                np.testing.assert_array_equal(kind.dequantize(got.data(name)), values)
+
+
+def test_biases_of_zeros_that_autogptq_adds_are_left_out(tmp_path):
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["gptq"])
+    tensors = read_all(quantized)
+    zeros = {"q_proj": np.zeros(64, np.float16), "k_proj": np.ones(32, np.float16)}
+    for name, bias in zeros.items():
+        tensors[f"model.layers.0.self_attn.{name}.bias"] = ("F16", bias)
+    save(quantized, tensors)
+    with prepare(quantized, tmp_path / "x.gguf", "F32") as job:
+        assert [n for n in job.tensors if n.endswith("bias")] == ["blk.0.attn_k.bias"]
+
+
 def test_rounded_minimums_are_told(tmp_path):
     quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
     with prepare(quantized, tmp_path / "x.gguf", "Q4_1") as job:
@@ -104,9 +133,8 @@ def test_the_type_that_keeps_the_codes_is_told(tmp_path):
         quantized, *_ = make_pair(tmp_path / name, *FOLDERS[name])
         with prepare(quantized, tmp_path / "x.gguf", "IQ4_NL", options=PURE) as job:
             notes = [w for w in job.warnings if "quantized already" in w]
-        assert [n.rpartition("--type ")[2] for n in notes] == [f"{kind} keeps their codes"] * bool(
-            kind
-        )
+        told = [n.rpartition("--type ")[2] for n in notes]
+        assert told == [f"{kind} keeps their codes"] * bool(kind)
         with prepare(quantized, tmp_path / "x.gguf", "F16") as job:
             assert not [w for w in job.warnings if "quantized already" in w]
 

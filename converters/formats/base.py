@@ -120,6 +120,12 @@ class Pieces:
             if name.rpartition(".")[2] in endings:
                 del self.tensors[name]
 
+    def drop_zeros(self, name: str) -> None:
+        """Leave out a bias of zeros: AutoGPTQ saved one with every module, whatever the model."""
+        bias = self.tensors.get(name)
+        if bias is not None and not np.count_nonzero(bias.stored()):
+            del self.tensors[name]
+
     def put(self, tensor: Decoded) -> None:
         """Add a decoded weight; FormatError where its name is taken."""
         if tensor.name in self.tensors:

@@ -41,6 +41,7 @@ class GPTQ:
         group = setting(settings, "group_size", -1)
         for module in pieces.modules(".qweight"):
             pieces.put(_module(pieces, module, group, less_one=stored == "gptq"))
+            pieces.drop_zeros(f"{module}.bias")
 
 
 def _module(pieces: Pieces, module: str, group: int, less_one: bool) -> Integers:
