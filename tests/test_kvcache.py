@@ -1,0 +1,138 @@
+"""Pages of keys and values: owned, shared, copied when written to, given back."""
+
+import numpy as np
+import pytest
+
+from ggq.errors import UsageError
+from ggq.runtime.kvcache import CACHE_TYPES, PAGE, KVCache, Sequence, cache_bytes
+
+LAYERS = [(2, 32, 32), (1, 64, 32)]
+
+
+@pytest.fixture
+def cache():
+    return KVCache(LAYERS, 6 * PAGE)
+
+
+def pages(sequence):
+    """Return the numbers of a sequence's pages."""
+    return sequence.table[: -(-sequence.length // PAGE)].tolist()
+
+
+def grow(sequence, n_tokens):
+    sequence.reserve(n_tokens)
+    sequence.advance(n_tokens)
+    return sequence
+
+
+def test_positions_take_whole_pages(cache):
+    sequence = grow(Sequence(cache), 1)
+    assert cache.free_positions == 5 * PAGE
+    grow(sequence, PAGE - 1)
+    assert cache.free_positions == 5 * PAGE
+    grow(sequence, 1)
+    assert cache.free_positions == 4 * PAGE
+    assert len(set(pages(sequence))) == 2
+
+
+def test_sequences_own_different_pages(cache):
+    a, b = grow(Sequence(cache), 2 * PAGE), grow(Sequence(cache), PAGE)
+    assert not set(pages(a)) & set(pages(b))
+
+
+def test_a_full_context_is_an_error_and_loses_nothing(cache):
+    a = grow(Sequence(cache), 4 * PAGE)
+    b = grow(Sequence(cache), 2 * PAGE)
+    with pytest.raises(UsageError, match=f"context of {6 * PAGE} tokens is full"):
+        b.reserve(1)
+    with pytest.raises(UsageError, match=f"{7 * PAGE} tokens do not fit"):
+        a.reserve(3 * PAGE)
+    assert (a.length, b.length, cache.free_positions) == (4 * PAGE, 2 * PAGE, 0)
+    a.free()
+    assert cache.free_positions == 4 * PAGE
+    grow(b, 1)
+
+
+def test_truncation_gives_back_what_is_beyond(cache):
+    sequence = grow(Sequence(cache), 3 * PAGE)
+    kept = pages(sequence)[:2]
+    assert sequence.truncate(PAGE + 1) == PAGE + 1
+    assert pages(sequence) == kept
+    assert cache.free_positions == 4 * PAGE
+    assert sequence.truncate(2 * PAGE) == PAGE + 1  # never longer than it is
+    assert sequence.truncate(PAGE) == PAGE
+    assert cache.free_positions == 5 * PAGE
+
+
+def test_a_fork_shares_pages_until_both_are_gone(cache):
+    a = grow(Sequence(cache), 2 * PAGE)
+    b = a.fork(PAGE)
+    assert pages(b) == pages(a)[:1]
+    assert cache.is_shared(pages(b)[0])
+    assert cache.free_positions == 4 * PAGE
+    a.free()
+    assert cache.free_positions == 5 * PAGE
+    assert not cache.is_shared(pages(b)[0])
+    b.free()
+    assert cache.free_positions == 6 * PAGE
+
+
+def test_a_shared_page_is_copied_before_it_is_written_to(cache):
+    a = grow(Sequence(cache), PAGE + 3)
+    first, last = pages(a)
+    for array in (*cache.keys, *cache.values):
+        array[last] = 7
+    b = a.fork()
+    grow(b, 1)
+    assert pages(b)[0] == first
+    assert pages(b)[1] != last
+    assert pages(a) == [first, last]
+    for array in (*cache.keys, *cache.values):
+        assert (array[pages(b)[1]] == 7).all()
+    assert not cache.is_shared(last)
+    grow(a, 1)  # nobody else has it any more: written in place
+    assert pages(a) == [first, last]
+
+
+def test_a_fork_at_a_page_border_copies_nothing(cache):
+    a = grow(Sequence(cache), PAGE)
+    b = grow(a.fork(), 1)
+    assert pages(b)[0] == pages(a)[0]
+    assert cache.free_positions == 4 * PAGE
+
+
+@pytest.mark.parametrize("kind", CACHE_TYPES)
+def test_size_is_known_before(kind):
+    cache = KVCache(LAYERS, 5 * PAGE - 3, kind)
+    assert cache.nbytes == cache_bytes(LAYERS, 5 * PAGE - 3, kind)
+    assert cache.nbytes == sum(a.nbytes for a in (*cache.keys, *cache.values))
+
+
+def test_unknown_type_is_refused():
+    with pytest.raises(UsageError, match="cache type q1: one of f16"):
+        KVCache(LAYERS, PAGE, "q1")
+
+
+def test_random_steps_never_lose_or_share_a_page_wrongly(cache):
+    rng = np.random.default_rng(0)
+    alive = [Sequence(cache)]
+    for _ in range(400):
+        sequence = alive[rng.integers(len(alive))]
+        match rng.integers(4):
+            case 0:
+                try:
+                    grow(sequence, int(rng.integers(1, 90)))
+                except UsageError:
+                    sequence.truncate(sequence.length)  # gives back what was reserved
+            case 1:
+                sequence.truncate(int(rng.integers(sequence.length + 1)))
+            case 2 if len(alive) < 5:
+                alive.append(sequence.fork(int(rng.integers(sequence.length + 1))))
+            case 3 if len(alive) > 1:
+                alive.remove(sequence)
+                sequence.free()
+        used = {page for s in alive for page in pages(s)}
+        assert cache.free_positions == (6 - len(used)) * PAGE
+    for sequence in alive:
+        sequence.free()
+    assert cache.free_positions == 6 * PAGE
