@@ -123,7 +123,7 @@ class Conversion:
             raise
 
     def _job(self, name: str, type_name: str) -> Job:
-        tensor = self.tensors[name]
+        tensor = in_own_blocks(self.tensors[name], type_name)  # a pre-pass may have replanned it
         via = self.options.via == "f16" and type_name != "F32" and tensor.type_name != "F16"
         return Job(tensor, type_name, via)
 

@@ -139,6 +139,20 @@ def test_the_type_that_keeps_the_codes_is_told(tmp_path):
             assert not [w for w in job.warnings if "quantized already" in w]
 
 
+def test_a_prepass_that_replans_finds_the_codes_kept(tmp_path):
+    quantized, plain, _ = make_pair(tmp_path, *FOLDERS["gptq-sym"])
+    name = "blk.0.ffn_up.weight"
+
+    def replan(job):
+        job.plan.types = [(n, "Q4_0" if n == name else t) for n, t in job.plan.types]
+
+    convert(quantized, tmp_path / "got.gguf", "F16", prepasses=[replan])
+    convert(plain, tmp_path / "want.gguf", "F32")
+    with open_gguf(tmp_path / "got.gguf") as got, open_gguf(tmp_path / "want.gguf") as want:
+        values = want.data(name).view(np.float32)
+        np.testing.assert_array_equal(quants.get("Q4_0").dequantize(got.data(name)), values)
+
+
 def test_check_tells_of_quantized_weights(tmp_path, capsys):
     quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
     assert cli.main(["check", str(quantized)]) == 0
