@@ -38,7 +38,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ExpertColumns:
-    """Transposed experts (n_expert, n_in, step * n_out): row r is column first + step * r."""
+    """Transposed experts (n_expert, n_in, columns): row r is column first + step * r."""
 
     name: str
     shape: tuple[int, ...]
@@ -122,15 +122,18 @@ class Stack:
 
 def stack(
     name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor], part: int, n_parts: int
-) -> Stack:
-    """Return the tensor ``name`` over a stack of experts; ModelError for another shape."""
+) -> Stack | ExpertColumns:
+    """Return the tensor ``name`` over a stack of experts, transposed or not; ModelError."""
     found = parts[0]
-    if found.shape != (shape[0], shape[1] * n_parts, shape[2]) or found.dtype not in FLOATS:
-        raise ModelError(
-            f"{name} needs {n_parts} x {shape}, the checkpoint has {printable(found.name)} "
-            f"{found.dtype} {found.shape}"
-        )
-    return Stack(name, shape, tuple(parts), part, n_parts)
+    n_expert, n_out, n_in = shape
+    if found.dtype in FLOATS and found.shape == (n_expert, n_out * n_parts, n_in):
+        return Stack(name, shape, tuple(parts), part, n_parts)
+    if found.dtype in FLOATS and found.shape == (n_expert, n_in, n_out * n_parts):
+        return ExpertColumns(name, shape, tuple(parts), part * n_out, 1)
+    raise ModelError(
+        f"{name} needs {n_parts} x {shape}, the checkpoint has {printable(found.name)} "
+        f"{found.dtype} {found.shape}"
+    )
 
 
 def experts(

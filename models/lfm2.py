@@ -9,7 +9,7 @@ from ggq.models.blocks import Decoder
 from ggq.models.keys import DECODER_KEYS, changed, head_width
 from ggq.models.tables import DECODER_TENSORS, QK_NORMS
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "Lfm2", "lfm2_rows"]
 
 BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
 RENAMED = {  # HF's names in this class
@@ -33,13 +33,31 @@ def _row(row: Tensor) -> Tensor:
     gguf = row.gguf.replace("output_norm.", "token_embd_norm.")
     absorbs = (row.absorbs or "").replace("output_norm.", "token_embd_norm.") or None
     mixes = row.gguf.startswith(f"{BLOCK}attn_") and "attn_norm" not in row.gguf
-    only = "attention" if mixes else None
+    only = "attention" if mixes else row.only
     return replace(row, gguf=gguf, hf=hf, absorbs=absorbs, only=only)
 
 
 def _convolution(name: str, hf: str, shape: tuple[str, str], **more: Any) -> Tensor:
     gguf, source = f"{BLOCK}shortconv.{name}.weight", (f"{LAYER}conv.{hf}.weight",)
     return Tensor(gguf, source, shape, role="shortconv", only="recurrent", **more)
+
+
+CONVOLUTIONS = (
+    _convolution("conv", "conv", ("channels", "taps"), f32=True),
+    _convolution(
+        "in_proj",
+        "in_proj",
+        ("3*embd", "embd"),
+        input="attn_in",
+        absorbs=f"{BLOCK}attn_norm.weight",
+    ),
+    _convolution("out_proj", "out_proj", ("embd", "embd"), input="conv_out"),
+)
+
+
+def lfm2_rows(decoder: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return decoder rows under LFM2's names, with the convolutions."""
+    return (*(_row(row) for row in (*decoder, *QK_NORMS)), *CONVOLUTIONS)
 
 
 def _heads_kv(config: Mapping[str, Any]) -> list[int] | None:
@@ -86,18 +104,7 @@ class Lfm2(Decoder):
         "conv_L_cache": 3,
         "block_auto_adjust_ff_dim": True,
     }
-    tensors = (
-        *(_row(row) for row in (*DECODER_TENSORS, *QK_NORMS)),
-        _convolution("conv", "conv", ("channels", "taps"), f32=True),
-        _convolution(
-            "in_proj",
-            "in_proj",
-            ("3*embd", "embd"),
-            input="attn_in",
-            absorbs=f"{BLOCK}attn_norm.weight",
-        ),
-        _convolution("out_proj", "out_proj", ("embd", "embd"), input="conv_out"),
-    )
+    tensors = lfm2_rows(DECODER_TENSORS)
 
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         heads = values["n_head_kv"]

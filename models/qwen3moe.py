@@ -17,6 +17,7 @@ class Qwen3MoE(Decoder):
     hf_classes = ("Qwen3MoeForCausalLM",)
     hf_model_type = "qwen3_moe"
     rope_kind = "neox"
+    always_normalized = False  # where the config does not say
     keys = (*DECODER_KEYS, *EXPERT_KEYS)
     config_defaults = Qwen3.config_defaults | {
         "num_experts": 128,
@@ -29,7 +30,8 @@ class Qwen3MoE(Decoder):
         flat = super().config(config)
         if flat.get("mlp_only_layers") or flat.get("decoder_sparse_step", 1) != 1:
             raise ModelError("qwen3moe: dense layers between the mixtures are not supported")
-        if not flat.get("norm_topk_prob"):  # GGUF has no key for it; published models all do
+        # GGUF has no key for it; published models all do
+        if not flat.get("norm_topk_prob", self.always_normalized):
             raise ModelError("qwen3moe: norm_topk_prob is not set, which GGUF cannot express")
         return flat
 

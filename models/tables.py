@@ -17,8 +17,10 @@ __all__ = [
     "ROPE_FREQS",
     "SHARED_EXPERT",
     "changed",
+    "expert_rows",
     "permuted",
     "plus_one",
+    "with_experts",
 ]
 
 LAYER = "model.layers.{i}."
@@ -172,7 +174,7 @@ def permuted(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 DENSE = ("ffn_gate", "ffn_up", "ffn_down")
 
 
-def _experts(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
+def expert_rows(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
     """Return the rows of a layer's experts, whose HF names are given without the layer."""
     norm = f"{BLOCK}ffn_norm.weight"
     router_row, _ = _matrix(
@@ -197,7 +199,7 @@ def _experts(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
     return tuple(replace(r, only="experts") for r in (router_row, *stacks))
 
 
-def _with_experts(*experts: Tensor) -> tuple[Tensor, ...]:
+def with_experts(*experts: Tensor) -> tuple[Tensor, ...]:
     """Return decoder rows whose layers are dense or, with ``experts``, mixed."""
     dense = {f"{BLOCK}{n}.{s}" for n in DENSE for s in ("weight", "bias")}
     rows = (replace(r, only="dense") if r.gguf in dense else r for r in DECODER_TENSORS)
@@ -205,8 +207,8 @@ def _with_experts(*experts: Tensor) -> tuple[Tensor, ...]:
 
 
 MOE = "block_sparse_moe."
-MIXTRAL_TENSORS = _with_experts(
-    *_experts(
+MIXTRAL_TENSORS = with_experts(
+    *expert_rows(
         f"{MOE}experts.{{e}}.w1", f"{MOE}experts.{{e}}.w3", f"{MOE}experts.{{e}}.w2", f"{MOE}gate"
     )
 )
@@ -216,10 +218,10 @@ STACKS = {  # what newer checkpoints have in the place of a matrix per expert
     f"{BLOCK}ffn_up_exps.weight": (f"{LAYER}mlp.experts.gate_up_proj", "second_half"),
     f"{BLOCK}ffn_down_exps.weight": (f"{LAYER}mlp.experts.down_proj", "stack"),
 }
-EXPERT_TENSORS = _with_experts(
+EXPERT_TENSORS = with_experts(
     *(
         replace(row, fused=STACKS.get(row.gguf))
-        for row in _experts(
+        for row in expert_rows(
             f"{EXPERTS}gate_proj", f"{EXPERTS}up_proj", f"{EXPERTS}down_proj", "mlp.gate"
         )
     )

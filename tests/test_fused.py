@@ -73,6 +73,9 @@ def test_stacks_hold_several_matrices_per_expert(part, n_parts, stored, rng):
     tensor = fused.stack("t", (N_EXPERT, N_OUT, N_IN), [stored(x=x)["x"]], part, n_parts)
     want = x[:, part * N_OUT : (part + 1) * N_OUT].reshape(-1, N_IN)
     np.testing.assert_array_equal(slabs(tensor, 4), want)
+    turned = np.ascontiguousarray(x.swapaxes(1, 2))
+    tensor = fused.stack("t", (N_EXPERT, N_OUT, N_IN), [stored(x=turned)["x"]], part, n_parts)
+    np.testing.assert_array_equal(slabs(tensor, 4), want)
     with pytest.raises(ModelError, match="t needs 3 x"):
         fused.stack("t", (N_EXPERT, N_OUT, N_IN), tensor.parts, part, 3)
 

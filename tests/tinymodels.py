@@ -22,6 +22,7 @@ class Tiny:
     config: dict[str, Any] = field(default_factory=dict)
     peer: float | None = PEER
     cls_config: str = ""
+    suffix: str = "ForCausalLM"
     n_tokens: int = 90
     n_ctx: int = 256
 
@@ -111,6 +112,36 @@ LFM2 = {
     "intermediate_size": 300,
     "block_multiple_of": 32,
     "tie_word_embeddings": True,
+}
+LFM2MOE = {
+    "num_hidden_layers": 4,
+    "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+    "num_dense_layers": 1,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "tie_word_embeddings": True,
+}
+QWEN3VL = {
+    "head_dim": 32,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [6, 5, 5],
+    },
+    "vision_config": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "deepstack_visual_indexes": [0],
+    },
+}
+QWEN3VLMOE = QWEN3VL | {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 96,
 }
 QWEN35 = {
     "head_dim": 32,
@@ -209,6 +240,9 @@ TINY = [
     Tiny("gemma4", "gemma4", "Gemma4", GEMMA4, 3 * PEER, "Gemma4TextConfig"),
     Tiny("gemma4 e", "gemma4", "Gemma4", GEMMA4E, 3 * PEER, "Gemma4TextConfig"),
     Tiny("gemma4 moe", "gemma4", "Gemma4", GEMMA4MOE, cls_config="Gemma4TextConfig"),
+    Tiny("qwen3vl", "qwen3vl", "Qwen3VL", QWEN3VL, suffix="ForConditionalGeneration"),
+    Tiny("qwen3vlmoe", "qwen3vlmoe", "Qwen3VLMoe", QWEN3VLMOE, suffix="ForConditionalGeneration"),
+    Tiny("lfm2moe", "lfm2moe", "Lfm2Moe", LFM2MOE),
     Tiny("lfm2", "lfm2", "Lfm2", LFM2),
     Tiny("qwen35", "qwen35", "Qwen3_5", QWEN35, cls_config="Qwen3_5TextConfig"),
     Tiny("qwen35moe", "qwen35moe", "Qwen3_5Moe", QWEN35MOE, cls_config="Qwen3_5MoeTextConfig"),
@@ -225,11 +259,13 @@ def make_tiny(tiny, folder):
 
     torch.manual_seed(7)
     n_vocab = make_bpe(folder)
-    config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(
-        **{**BASE, **tiny.config, "vocab_size": n_vocab}
-    )
+    settings = {**BASE, **tiny.config, "vocab_size": n_vocab}
+    if "vision_config" in settings:
+        vision = settings.pop("vision_config")
+        settings = {"vision_config": vision, "text_config": settings, "tie_word_embeddings": False}
+    config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(**settings)
     config._attn_implementation = "eager"
-    model = getattr(transformers, f"{tiny.cls}ForCausalLM")(config).float().eval()
+    model = getattr(transformers, tiny.cls + tiny.suffix)(config).float().eval()
     ids = np.random.default_rng(3).integers(3, n_vocab, tiny.n_tokens)
     with torch.no_grad():
         spread(torch, model)

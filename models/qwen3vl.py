@@ -1,0 +1,39 @@
+"""The text side of Qwen3-VL: qwen3 with rope sections, which are one position for text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ggq.models.base import Key
+from ggq.models.qwen3 import Qwen3
+
+__all__ = ["ARCHITECTURE", "VISION_KEYS"]
+
+SECTIONS = [24, 20, 20, 0]  # transformers' default
+
+
+def _sections(config: Mapping[str, Any]) -> list[int]:
+    given = config["rope_parameters"].get("mrope_section") or SECTIONS
+    return (list(given) + [0] * 4)[:4]
+
+
+def _deepstack(config: Mapping[str, Any]) -> int:
+    """Return how many layers take image features; text alone needs none of them."""
+    vision = config.get("vision_config")
+    return len((vision if isinstance(vision, Mapping) else {}).get("deepstack_visual_indexes", ()))
+
+
+VISION_KEYS = (
+    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=_sections),
+    Key("{arch}.n_deepstack_layers", derive=_deepstack),
+)
+
+
+class Qwen3VL(Qwen3):
+    name = "qwen3vl"
+    hf_classes = ("Qwen3VLForConditionalGeneration",)
+    hf_model_type = "qwen3_vl_text"
+    exports = False
+    keys = (*Qwen3.keys, *VISION_KEYS)
+
+
+ARCHITECTURE = Qwen3VL()

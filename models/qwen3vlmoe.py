@@ -1,0 +1,18 @@
+"""The text side of Qwen3-VL with experts: qwen3moe with rope sections."""
+
+from ggq.models.qwen3moe import Qwen3MoE
+from ggq.models.qwen3vl import VISION_KEYS
+
+__all__ = ["ARCHITECTURE"]
+
+
+class Qwen3VLMoE(Qwen3MoE):
+    name = "qwen3vlmoe"
+    hf_classes = ("Qwen3VLMoeForConditionalGeneration",)
+    hf_model_type = "qwen3_vl_moe_text"
+    exports = False
+    always_normalized = True
+    keys = (*Qwen3MoE.keys, *VISION_KEYS)
+
+
+ARCHITECTURE = Qwen3VLMoE()
