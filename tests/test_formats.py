@@ -14,10 +14,12 @@ from quantmaker import (
     gptq,
     llm_int8,
     load,
+    make_gpt_oss,
     mxfp4,
     nibbles,
     nvfp4,
     packed_integers,
+    read_all,
     stream,
     stretched,
     whole_bytes,
@@ -337,3 +339,15 @@ def test_bitsandbytes_writes_the_int8_that_is_read(tmp_path):
     want = functional.int8_vectorwise_dequant(codes, largest).numpy()
     np.testing.assert_allclose(tensor.read(slice(None)), want, rtol=1e-6)
     np.testing.assert_allclose(tensor.read(slice(None))[:, 7], weight[:, 7].numpy(), rtol=0.01)
+
+
+def test_transformers_unpacks_gpt_oss_the_same(tmp_path):
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("transformers.integrations.mxfp4")
+    mixed, plain = map(read_all, make_gpt_oss(tmp_path))
+    names = [n.removesuffix("_blocks") for n in mixed if n.endswith("_blocks")]
+    assert len(names) == 2
+    for name in names:
+        blocks, scales = (torch.from_numpy(mixed[name + s][1]) for s in ("_blocks", "_scales"))
+        found = library.convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+        np.testing.assert_array_equal(found.numpy(), plain[name][1])

@@ -28,7 +28,8 @@ class AWQ:
     beside = "quant_config.json"
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
-        layout = str(settings.get("version") or settings.get("format") or "gemm").lower()
+        told = (settings.get(key) for key in ("version", "format", "checkpoint_format"))
+        layout = next((str(name).lower() for name in told if name), "gemm")
         bits = settings.get("bits") or settings.get("w_bit") or BITS
         if layout != "gemm" or bits != BITS:
             raise ModelError(

@@ -30,7 +30,7 @@ class GPTQ:
     beside = "quantize_config.json"
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
-        stored = settings.get("checkpoint_format") or "gptq"
+        stored = settings.get("checkpoint_format") or settings.get("format") or "gptq"
         if settings.get("is_marlin_format"):
             stored = "marlin"
         if stored not in ("gptq", "gptq_v2"):
