@@ -32,6 +32,7 @@ HALF = 5e-3  # the logits' share that float16 rounding may move
 ROUNDED = 8e-2  # and what numba's activations of 8 bits may, too
 BLOCKS = [t for t in quants.all() if hasattr(t, "layout")]
 TYPES = ["F32", "F16", "BF16", "Q4_0", "Q8_0", "Q4_K", "Q6_K", "MXFP4"]
+ON_NUMBA = ["F32", "F16", "Q4_0", "Q4_K"]  # enough to compile for
 LIST = Path(__file__).parent / "data" / "mps_ops.json"
 # Without a kernel under the key MPS: they make views, or are written with operators that have one.
 COMPOSITE = json.loads((LIST.parent / "mps_composite.json").read_text())
@@ -140,6 +141,8 @@ def test_logits_and_text_agree(kind, weights, opened, ids):
     assert got.dtype == np.float32
     assert distance(got, want) <= HALF
     assert distance(parts, want[[16, 17, -1]]) <= HALF
+    if kind not in ON_NUMBA:
+        return
     floats = quants.get(kind).block_size == 1
     assert distance(got, cpu.logits(ids)) <= (HALF if floats else ROUNDED)
     assert greedy(there, ids) == greedy(cpu, ids)

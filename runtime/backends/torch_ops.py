@@ -146,7 +146,7 @@ class DeviceOps(Ops):
         for rows in matrix.chunks(first, end):
             if rows.dtype == torch.float16 or (matrix.packed and len(x) > _FEW):
                 halves, size = self._halves(x)
-                parts.append((halves @ rows.half().T).float() * size)
+                parts.append((halves @ rows.half().T) * size)  # float32 by promotion
             else:
                 parts.append(x @ rows.float().T)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
