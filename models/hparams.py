@@ -289,9 +289,24 @@ def check(hp: HParams) -> None:
             raise ModelError(
                 f"{hp.arch}: {hp.heads(i)} heads over {hp.heads_kv(i)} key-value heads"
             )
-    if hp.rope.dims > hp.head_dim or hp.rope.dims % 2 or hp.rope.base <= 0 or hp.rope.factor <= 0:
-        r = hp.rope
-        what = f"{r.dims} rotary dimensions, base {r.base}, factor {r.factor}"
-        raise ModelError(f"{hp.arch}: {what} do not fit heads of {hp.head_dim}")
-    if hp.n_expert_used > hp.n_expert:
+    _check_rope(hp, hp.rope, hp.head_dim)
+    if hp.rope_local is not None:
+        _check_rope(hp, hp.rope_local, hp.head_dim_local or hp.head_dim)
+    if hp.attn_temperature and not hp.rope.original_context:
+        raise ModelError(f"{hp.arch}: an attention temperature without an original context length")
+    d = hp.delta
+    if d and (
+        min(d.n_head, d.n_key_heads, d.head_dim, d.head_dim_v) < 1 or d.n_head % d.n_key_heads
+    ):
+        raise ModelError(f"{hp.arch}: {d.n_head} heads of state over {d.n_key_heads} key heads")
+    if any(hp.recurrent_layers) and hp.taps < 2:
+        raise ModelError(f"{hp.arch}: a convolution over {hp.taps} tokens")
+    if hp.n_expert_used > hp.n_expert or (hp.n_expert and not hp.n_expert_used):
         raise ModelError(f"{hp.arch}: {hp.n_expert_used} experts used of {hp.n_expert}")
+
+
+def _check_rope(hp: HParams, rope: Rope, width: int) -> None:
+    """Raise ModelError where a rotation does not fit heads of ``width`` columns."""
+    if rope.dims > width or rope.dims % 2 or rope.base <= 0 or rope.factor <= 0:
+        what = f"{rope.dims} rotary dimensions, base {rope.base}, factor {rope.factor}"
+        raise ModelError(f"{hp.arch}: {what} do not fit heads of {width}")

@@ -161,3 +161,57 @@ def test_architecture_without_forward_says_so():
 
     with pytest.raises(NotImplementedError, match="empty"):
         Empty().forward(None, None)
+
+
+QWEN35 = {
+    "qwen35.block_count": 4,
+    "qwen35.context_length": 64,
+    "qwen35.embedding_length": 64,
+    "qwen35.feed_forward_length": 64,
+    "qwen35.attention.head_count": 2,
+    "qwen35.attention.layer_norm_rms_epsilon": 1e-6,
+    "qwen35.ssm.conv_kernel": 4,
+    "qwen35.ssm.state_size": 16,
+    "qwen35.ssm.group_count": 2,
+    "qwen35.ssm.time_step_rank": 4,
+    "qwen35.ssm.inner_size": 64,
+}
+GEMMA4 = {
+    "gemma4.block_count": 2,
+    "gemma4.context_length": 64,
+    "gemma4.embedding_length": 64,
+    "gemma4.feed_forward_length": 64,
+    "gemma4.attention.head_count": 2,
+    "gemma4.attention.layer_norm_rms_epsilon": 1e-6,
+    "gemma4.attention.key_length": 64,
+    "gemma4.attention.key_length_swa": 16,
+    "gemma4.attention.sliding_window": 8,
+    "gemma4.rope.freq_base_swa": 1e4,
+    "gemma4.rope.dimension_count_swa": 16,
+}
+LYING = [
+    (QWEN35, {"ssm.group_count": 0}, "4 heads of state over 0 key heads"),
+    (QWEN35, {"ssm.group_count": 3}, "4 heads of state over 3 key heads"),
+    (QWEN35, {"ssm.time_step_rank": 0}, "0 heads of state"),
+    (QWEN35, {"ssm.state_size": 0}, "4 heads of state"),
+    (QWEN35, {"ssm.conv_kernel": 1}, "a convolution over 1 tokens"),
+    (QWEN35, {"nextn_predict_layers": 9}, "block count is 0"),
+    (QWEN35, {"attention.recurrent_layers": [True]}, "1 recurrent layers for 4"),
+    (GEMMA4, {"rope.dimension_count_swa": 32}, "32 rotary dimensions.*heads of 16"),
+    (GEMMA4, {"attention.sliding_window_pattern": [True]}, "1 windows for 2"),
+    (GEMMA4, {"expert_count": 4}, "0 experts used of 4"),
+]
+
+
+@pytest.mark.parametrize(("keys", "change", "message"), LYING, ids=lambda v: str(v)[:40])
+def test_sizes_that_cannot_be_end_in_one_line(keys, change, message):
+    arch = models.get(next(iter(keys)).partition(".")[0])
+    tokens = {"tokenizer.ggml.tokens": ["a"] * 8}
+
+    def hparams(more):
+        changed = {f"{arch.name}.{k}": v for k, v in more.items()}
+        return arch.hparams(SimpleNamespace(metadata={**keys, **tokens, **changed}, tensors={}))
+
+    assert hparams({}).arch == arch.name
+    with pytest.raises(ModelError, match=message):
+        hparams(change)

@@ -166,6 +166,7 @@ QWEN35MOE = QWEN35 | {
 SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
 TINY = [
     Tiny("llama", "llama", "Llama"),
+    Tiny("mistral", "llama", "Mistral", {"sliding_window": 24}, peer=None),  # it has no window here
     Tiny("qwen2", "qwen2", "Qwen2"),
     Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
     Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
