@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ggq import models
 from ggq.converters import formats
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
@@ -101,15 +102,27 @@ class Checkpoint:
 
 
 def fetch(repo_id: str, progress: Any = None) -> Path:
-    """Download what a conversion needs of a repository; return the folder. Needs ``ggq[hub]``."""
+    """Download what a conversion needs of a repository; return the folder. Needs ``ggq[hub]``.
+
+    config.json comes first: a model that cannot be converted is refused before its weights.
+    """
     if not REPO_ID.fullmatch(repo_id):
         raise UsageError(f"{printable(repo_id)}: no such file or folder, nor a repository id")
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError:
         raise UsageError(f"{printable(repo_id)}: to download, pip install 'ggq[hub]'") from None
+    config = read_json(_downloaded(repo_id, lambda: hf_hub_download(repo_id, "config.json")))
+    models.for_hf(config)
+    formats.quantization(config)
+    wanted = list(WANTED)
+    return _downloaded(repo_id, lambda: snapshot_download(repo_id, allow_patterns=wanted))
+
+
+def _downloaded(repo_id: str, download: Callable[[], str]) -> Path:
+    """Return the path that ``download`` gives; UsageError with its reason in one line."""
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(WANTED)))
+        return Path(download())
     except Exception as error:  # the hub raises its own, requests' and OS errors alike
         line = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise UsageError(f"{printable(repo_id)}: download failed: {line}") from None

@@ -149,3 +149,14 @@ def test_repository_ids_are_checked_before_the_network():
     for text in ("../../x", "a/b/c", "no-slash", "a b/c"):
         with pytest.raises(UsageError, match="nor a repository id"):
             fetch(text)
+
+
+def test_a_download_that_fails_is_one_line(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+
+    def fail(repo, name):
+        raise OSError("no network\nmore")
+
+    monkeypatch.setattr(hub, "hf_hub_download", fail)
+    with pytest.raises(UsageError, match=r"^someone/some-awq: download failed: no network$"):
+        fetch("someone/some-awq")

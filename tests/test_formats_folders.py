@@ -31,6 +31,7 @@ from quantmaker import (
 
 from ggq import cli, quants
 from ggq.converters import formats
+from ggq.converters.checkpoint import fetch
 from ggq.converters.convert import Options, convert, prepare
 from ggq.errors import FormatError, GGQError, ModelError
 from ggq.gguf import open_gguf
@@ -366,3 +367,23 @@ def test_gpt_oss_keeps_its_blocks_and_refuses_half_of_them(tmp_path):
     save(mixed, tensors)
     with pytest.raises(FormatError, match=rf"down_proj_blocks has no {half} beside it"):
         prepare(mixed, tmp_path / "x.gguf", "F32")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantization_config": {"quant_method": "hqq"}}, "method 'hqq' is not supported"),
+        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+    ],
+)
+def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, change, message):
+    hub = pytest.importorskip("huggingface_hub")
+    quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(quantized / name))
+    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: str(quantized))
+    assert fetch("someone/some-awq") == quantized
+    config = json.loads((quantized / "config.json").read_text()) | change
+    (quantized / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: pytest.fail("downloaded"))
+    with pytest.raises(ModelError, match=message):
+        fetch("someone/some-awq")
