@@ -15,10 +15,12 @@ _PUBLIC = {
     "evaluate": "ggq.runtime.evaluation",
     "GGQError": "ggq.errors",
 }
-__all__ = ["GGQError", "Model", "__version__", "convert", "evaluate", "load"]
+__all__ = ["GGQError", "Model", "__version__", "convert", "evaluate", "load", "prepass"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "prepass":
+        return import_module("ggq.converters.prepasses")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'ggq' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -220,6 +220,45 @@ def test_awq_lowers_the_error_of_a_flat_grid(rng):
     assert layer_error(kind.dequantize(scaled) / fold.scale, w, h).sum() < plain
 
 
+def test_a_killed_run_goes_on_where_it_was(source, tmp_path):
+    """With half of its blocks kept from before, the result is the same and only half is solved."""
+    pytest.importorskip("torch")
+    solved = []
+
+    def watch(limit):
+        def progress(done, total, name):
+            solved.append(name)
+            if done == limit:
+                raise KeyboardInterrupt
+
+        return progress
+
+    def run(limit, out):
+        text = str(source.parent / "text.txt")
+        options = "gptq:tokens=2048,sweeps=0,n_ctx=128"
+        made = parse(options, calibration=text, progress=watch(limit))
+        return convert(source, out, type="Q4_K_S", prepasses=[made])[0]
+
+    whole = run(None, tmp_path / "whole.gguf").read_bytes()
+    assert list(tmp_path.iterdir()) == [tmp_path / "whole.gguf"]
+    with pytest.raises(KeyboardInterrupt):
+        run(9, tmp_path / "killed.gguf")
+    (folder,) = (p for p in tmp_path.iterdir() if p.is_dir())
+    kept = {p: p.read_bytes() for p in folder.iterdir()}
+    assert len(kept) == 9 and not (tmp_path / "killed.gguf").exists()
+    assert run(None, tmp_path / "killed.gguf").read_bytes() == whole
+    assert not folder.exists()
+
+
+def test_classes_are_public():
+    import ggq
+
+    assert ggq.prepass.GPTQ(damp=0.1).damp == 0.1
+    assert {ggq.prepass.AWQ, ggq.prepass.Smooth, ggq.prepass.Importance}
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = ggq.prepass.Nothing
+
+
 def test_too_little_text_is_refused(source, tmp_path, capsys):
     pytest.importorskip("torch")
     (tmp_path / "short.txt").write_text("the quick brown fox " * 100)

@@ -1,0 +1,13 @@
+"""Passes that alter a conversion before its blocks are made: ``ggq.prepass.GPTQ(damp=0.05)``."""
+
+from importlib import import_module
+from typing import Any
+
+_CLASSES = {"GPTQ": "gptq", "AWQ": "awq", "Smooth": "smooth", "Importance": "imatrix"}
+__all__ = ["AWQ", "GPTQ", "Importance", "Smooth"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_CLASSES[name]}"), name)

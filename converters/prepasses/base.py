@@ -39,6 +39,15 @@ class Prepass:
     def __call__(self, job: Any) -> None:
         raise NotImplementedError
 
+    def note(self, job: Any, name: str, dataset: str) -> None:
+        """Write into the file what was done with which text."""
+        from ggq.converters.general import Item
+        from ggq.gguf import spec
+
+        numbers = {k: v for k, v in vars(self).items() if isinstance(v, (bool, int, float))}
+        text = ",".join(f"{k}={v}" for k, v in numbers.items())
+        job.items.append(Item(f"ggq.prepass.{name}", f"{text} on {Path(dataset).name}", spec.STR))
+
     def windows(self, job: Any) -> Any:
         """Return the calibration of this pass."""
         from ggq.converters.calibration import calibrate

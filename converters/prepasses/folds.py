@@ -150,3 +150,4 @@ class FoldPass(Prepass):
             )
             architecture.forward(ops, hp)
         apply(job, folds)
+        self.note(job, type(self).__name__.lower(), calibration.dataset)

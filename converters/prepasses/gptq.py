@@ -52,7 +52,7 @@ class GPTQ(Prepass):
             )
         architecture, hp = hparams_of(job)
         weights = SourceWeights(job.tensors)
-        run = _Run(self, job, weights)
+        run = _Run(self, job, weights, calibration)
         with torch.inference_mode():
             if run.is_tied:
                 survey = StreamOps(
@@ -62,13 +62,19 @@ class GPTQ(Prepass):
             ops = StreamOps(weights, calibration.windows, run.choose, run.embedding)
             architecture.forward(ops, hp)
         job.tensors = {**job.tensors, **run.packed}
+        self.note(job, "gptq", calibration.dataset)
+        run.store.remove()
 
 
 class _Run:
     """The state of one pass over one model."""
 
-    def __init__(self, options: GPTQ, job: Any, weights: Any):
+    def __init__(self, options: GPTQ, job: Any, weights: Any, calibration: Any):
         from ggq import quants
+        from ggq.converters.prepasses.resume import Store
+
+        facts = {k: v for k, v in vars(options).items() if k not in ("progress", "threads")}
+        self.store = Store(job, facts, calibration.windows.tobytes())
 
         self.options, self.weights = options, weights
         self.types = {
@@ -157,7 +163,15 @@ class _Run:
         return solver.solve(target, hessian, name)
 
     def _solve(self, name: str, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        from ggq import quants
+
+        kind = quants.get(self.types[name])
+        kept = self.store.load(name, (target.shape[0], kind.row_bytes(target.shape[1])))
+        if kept is not None:
+            self._keep(name, target.shape, kept, [])
+            return kind.dequantize(kept)
         found = self._blocks(name, target, hessian)
+        self.store.save(name, found.blocks)
         self._keep(name, target.shape, found.blocks, [found])
         return found.values
 
