@@ -2,7 +2,7 @@
 
 Allocated once. A page holds `PAGE` consecutive positions of one sequence in every layer: keys as
 [head][column][position], so that a vector lane is a position, values as [head][position][column].
-It knows no kernel.
+Of q8_0 it knows the size alone (kernels/cached.py). It knows no kernel.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ __all__ = ["CACHE_TYPES", "PAGE", "KVCache", "Sequence", "cache_bytes"]
 
 PAGE = 64
 CHECKPOINTS = 4
-CACHE_TYPES = {"f16": np.float16, "f32": np.float32}
+CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
 
 Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
+
+
+def _columns(kind: str, n: int) -> int:
+    """Return the elements that ``n`` columns take: q8_0 holds 34 bytes per 32."""
+    if kind != "q8_0":
+        return n
+    if n % 32:
+        raise UsageError(f"cache type {kind}: heads of {n} columns, no multiple of 32")
+    return n * 34 // 32
 
 
 def cache_bytes(layers: Rows[Shape], n_ctx: int, kind: str = "f16") -> int:
     """Return the bytes that a cache of ``n_ctx`` positions takes."""
     pages = -(-n_ctx // PAGE)
     item = np.dtype(CACHE_TYPES[kind]).itemsize
-    return sum(pages * PAGE * n_kv * (k + v) * item for n_kv, k, v in layers)
+    columns = sum(n_kv * (_columns(kind, k) + _columns(kind, v)) for n_kv, k, v in layers)
+    return pages * PAGE * item * columns
 
 
 class KVCache:
@@ -44,9 +54,13 @@ class KVCache:
         self.kind, self.n_ctx = kind, n_ctx
         self.n_pages = -(-n_ctx // PAGE)
         dtype = CACHE_TYPES[kind]
-        # zeros: the system gives pages when they are first written
-        self.keys = [np.zeros((self.n_pages, h, k, PAGE), dtype) for h, k, _ in layers]
-        self.values = [np.zeros((self.n_pages, h, PAGE, v), dtype) for h, _, v in layers]
+
+        def pages(heads: int, width: int) -> np.ndarray:
+            # zeros: the system gives pages when they are first written
+            return np.zeros((self.n_pages, heads, PAGE * _columns(kind, width)), dtype)
+
+        self.keys = [pages(h, k) for h, k, _ in layers]
+        self.values = [pages(h, v) for h, _, v in layers]
         ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
         self.state_floats = ends[-1]
         # per layer, of both its states: bytes from a sequence's start, and what plans know it by

@@ -226,7 +226,7 @@ def load(
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
-    ``cache_type``: f16 or f32. ``device``: cpu, mps, cuda, or auto: a Mac's GPU where torch is
+    ``cache_type``: f16, f32, q8_0. ``device``: cpu, mps, cuda, or auto: a Mac's GPU where torch is
     installed, else cpu. ``device_weights``: packed, f16, or auto: f16 where there is memory for it.
     Raises GGQError where the file or an option is at fault.
     """

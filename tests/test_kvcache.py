@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import ggq
 from ggq.errors import UsageError
 from ggq.runtime.kvcache import CACHE_TYPES, PAGE, KVCache, Sequence, cache_bytes
+from tests.ggufmaker import make_tiny_llama
 
 LAYERS = [(2, 32, 32), (1, 64, 32)]
 
@@ -136,3 +138,31 @@ def test_random_steps_never_lose_or_share_a_page_wrongly(cache):
     for sequence in alive:
         sequence.free()
     assert cache.free_positions == 6 * PAGE
+
+
+IDS = np.random.default_rng(3).integers(3, 200, 2 * PAGE + 9)
+
+
+@pytest.mark.parametrize("kind, bound", [("f16", 2e-3), ("q8_0", 5e-2)])
+@pytest.mark.parametrize("n_head_kv", [1, 2])
+def test_narrow_caches_are_near_the_exact_one(tmp_path, kind, bound, n_head_kv):
+    """Many tokens at once, one by one, and after a fork: all within the type's rounding."""
+    path = make_tiny_llama(tmp_path / "m.gguf", n_embd=128, n_head=2, n_head_kv=n_head_kv)
+    with ggq.load(path, cache_type="f32") as exact, ggq.load(path, cache_type=kind) as narrow:
+        want = exact.logits(IDS)
+        top = np.abs(want).max()
+        got = narrow.logits(IDS)
+        assert 0 < np.abs(got - want).max() < bound * top
+        session = narrow.session()
+        session.evaluate(IDS[:PAGE])
+        last = [session.evaluate([i]) for i in IDS[PAGE:]]
+        assert np.abs(np.stack(last) - want[PAGE:]).max() < bound * top
+
+
+def test_q8_0_takes_34_bytes_per_32_columns():
+    assert 32 * cache_bytes(LAYERS, PAGE, "q8_0") == 34 / 4 * cache_bytes(LAYERS, PAGE, "f32")
+
+
+def test_q8_0_needs_whole_blocks():
+    with pytest.raises(UsageError, match="heads of 80 columns, no multiple of 32"):
+        KVCache([(1, 80, 80)], PAGE, "q8_0")

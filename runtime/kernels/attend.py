@@ -2,7 +2,7 @@
 
 Four queries that share a key-value head are worked on together, so that a key or value is read and
 widened once for them (arXiv 2305.13245); running maximum and sum as in arXiv 2205.14135. It knows
-no plan; how cached elements are loaded is handed in.
+no plan; how cached elements are read is handed in.
 """
 
 from numba import float32, int64
@@ -47,7 +47,7 @@ def _word(args, at):
 
 
 @njit
-def _scores4(keys, q0, q1, q2, q3, head, size, out, vector):
+def scores4(keys, q0, q1, q2, q3, head, size, out, vector):
     """Write the raw dot products of four queries with 64 positions, float32 [4][64]."""
     for part in range(2):  # 32 positions: eight running sums
         a0, a1, b0, b1 = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
@@ -114,7 +114,7 @@ def _soften(scores, args, first, start, end, state):
 
 
 @njit
-def _mix4(values, weights, first, last, sums, width, decays, size, vector):
+def mix4(values, weights, first, last, sums, width, decays, size, vector):
     """Decay four running outputs [4][MAX_HEAD]; add weighted values of positions first..last."""
     for column in range(0, width, 32):
         wide = column + 16 < width
@@ -178,7 +178,7 @@ def _write(args, out, head, sums, state):
 
 
 @njit
-def _four(args, segment, kv, index, count, scratch, size, vector):
+def _four(args, segment, kv, index, count, scratch, unit, scores_of, mix):
     """Attend queries index .. index + 3 (the last one repeated) of one key-value head."""
     q0, p0, o0, h0 = _query(args, segment, kv, index)
     q1, p1, o1, h1 = _query(args, segment, kv, min(index + 1, count - 1))
@@ -195,9 +195,9 @@ def _four(args, segment, kv, index, count, scratch, size, vector):
     begin = _window_start(args, p0)
     for number in range(begin // PAGE, p3 // PAGE + 1):
         page, first = load(table + 8 * number, int64), number * PAGE
-        keys = _word(args, KEYS) + (page * n_kv + kv) * head * PAGE * size
-        values = _word(args, VALUES) + (page * n_kv + kv) * width * PAGE * size
-        _scores4(keys, q0, q1, q2, q3, head, size, scores, vector)
+        keys = _word(args, KEYS) + (page * n_kv + kv) * (head * PAGE // 32 * unit)
+        values = _word(args, VALUES) + (page * n_kv + kv) * (width * PAGE // 32 * unit)
+        scores_of(keys, q0, q1, q2, q3, head, scores)
         decays = (
             splat(_soften(scores, args, first, _window_start(args, p0), p0 + 1, state), f32x16),
             splat(
@@ -214,7 +214,7 @@ def _four(args, segment, kv, index, count, scratch, size, vector):
             ),
         )
         low, high = max(int64(0), begin - first), min(int64(PAGE), p3 + 1 - first)
-        _mix4(values, scores, low, high, sums, width, decays, size, vector)
+        mix(values, scores, low, high, sums, width, decays)
     _write(args, o0, h0, sums, state)
     _write(args, o1, h1, sums + 4 * MAX_HEAD, state + 8)
     _write(args, o2, h2, sums + 8 * MAX_HEAD, state + 16)
@@ -222,12 +222,15 @@ def _four(args, segment, kv, index, count, scratch, size, vector):
 
 
 @njit
-def attend(args, first, last, size, vector):
-    """Attend items: (segment, key-value head); ``size``: bytes of a cached element."""
+def attend(args, first, last, unit, scores, mix):
+    """Attend items: (segment, key-value head).
+
+    ``unit``: bytes of 32 cached elements; ``scores`` and ``mix`` read them (cached.py).
+    """
     scratch = stack(9408)  # 64 state + 1024 scores + 4 x MAX_HEAD floats
     n_kv, group = _word(args, N_KV), _word(args, GROUP)
     for item in range(first, last):
         segment = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv)
         count = _word(segment, COUNT) * group
         for index in range(0, count, 4):
-            _four(args, segment, item % n_kv, index, count, scratch, size, vector)
+            _four(args, segment, item % n_kv, index, count, scratch, unit, scores, mix)

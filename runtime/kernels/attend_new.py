@@ -4,7 +4,7 @@ Every step of a head depends only on that head, so no thread waits for another b
 extends attend.py's argument block.
 """
 
-from numba import float32, int64
+from numba import int64
 
 from ggq.jit import njit
 from ggq.runtime.kernels.attend import (
@@ -54,7 +54,7 @@ def _rotate_queries(args, token, kv):
 
 
 @njit
-def _store_head(args, segment, token, position, kv, scratch, size, put):
+def _store_head(args, segment, token, position, kv, scratch, unit, put_key, put_value):
     """Rotate and store one key, store one value."""
     n_kv, width, width_v = _word(args, N_KV), _word(args, HEAD), _word(args, HEAD_V)
     half = _word(args, HALF)
@@ -63,13 +63,10 @@ def _store_head(args, segment, token, position, kv, scratch, size, put):
     rotate(key, scratch, cos, half, _word(args, NEOX), width)
     page = load(_word(segment, PAGE_TABLE) + 8 * (position // PAGE), int64)
     place, offset = page * n_kv + kv, position % PAGE
-    to = _word(args, KEYS) + (place * width * PAGE + offset) * size
-    for column in range(width):
-        put(to + column * PAGE * size, load(scratch + 4 * column, float32))
+    put_key(_word(args, KEYS) + place * (width * PAGE // 32 * unit), offset, scratch, width)
     value = _word(args, NEW_VALUES) + token * _word(args, VALUE_STRIDE) + 4 * kv * width_v
-    to = _word(args, VALUES) + (place * PAGE + offset) * width_v * size
-    for column in range(width_v):
-        put(to + column * size, load(value + 4 * column, float32))
+    to = _word(args, VALUES) + place * (width_v * PAGE // 32 * unit)
+    put_value(to, offset, value, width_v)
 
 
 @njit
@@ -90,8 +87,8 @@ def _quantize_group(args, token, kv):
 
 
 @njit
-def attend_new(args, first, last, size, vector, put):
-    """Rotate, store and attend items (segment, key-value head); ``put`` narrows a float32."""
+def attend_new(args, first, last, unit, scores, mix, put_key, put_value):
+    """Rotate, store and attend items (segment, key-value head); see attend and cached.py."""
     n_kv, scratch = _word(args, N_KV), stack(2048)  # a key: MAX_HEAD floats
     for item in range(first, last):
         segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
@@ -99,8 +96,8 @@ def attend_new(args, first, last, size, vector, put):
         for i in range(_word(segment, COUNT)):
             _rotate_queries(args, start + i, kv)
             position = _word(segment, POSITION) + i
-            _store_head(args, segment, start + i, position, kv, scratch, size, put)
-        attend(args, item, item + 1, size, vector)
+            _store_head(args, segment, start + i, position, kv, scratch, unit, put_key, put_value)
+        attend(args, item, item + 1, unit, scores, mix)
         if _word(args, QUANTIZED):
             for i in range(_word(segment, COUNT)):
                 _quantize_group(args, start + i, kv)

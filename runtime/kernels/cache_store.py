@@ -1,6 +1,6 @@
 """Writing new keys and values into the paged cache; keys are transposed within their page."""
 
-from numba import float32, int64
+from numba import int64
 
 from ggq.jit import njit
 from ggq.runtime.kernels.attend import COUNT, FIRST_TOKEN, PAGE_TABLE, POSITION, SEGMENT_BYTES
@@ -14,8 +14,8 @@ KEYS, VALUES, SEGMENTS = 56, 64, 72
 
 
 @njit
-def store_new(args, first, last, size, put):
-    """Store the keys and values of segments; ``put(address, value)`` narrows a float32."""
+def store_new(args, first, last, unit, put_key, put_value):
+    """Store the keys and values of segments; ``unit``, ``put_key``, ``put_value``: cached.py."""
     n_kv, head, width = (
         load(args + N_KV, int64),
         load(args + HEAD, int64),
@@ -30,11 +30,9 @@ def store_new(args, first, last, size, put):
             page, offset = load(table + 8 * (position // PAGE), int64), position % PAGE
             k = load(args + NEW_KEYS, int64) + token * load(args + KEY_STRIDE, int64)
             v = load(args + NEW_VALUES, int64) + token * load(args + VALUE_STRIDE, int64)
-            to = load(args + KEYS, int64) + (page * n_kv * head * PAGE + offset) * size
-            for column in range(n_kv * head):
-                put(to + column * PAGE * size, load(k + 4 * column, float32))
-            to = load(args + VALUES, int64) + page * n_kv * PAGE * width * size
             for kv in range(n_kv):
-                row = to + (kv * PAGE + offset) * width * size
-                for column in range(width):
-                    put(row + column * size, load(v + 4 * (kv * width + column), float32))
+                place = page * n_kv + kv
+                keys = load(args + KEYS, int64) + place * (head * PAGE // 32 * unit)
+                put_key(keys, offset, k + 4 * kv * head, head)
+                values = load(args + VALUES, int64) + place * (width * PAGE // 32 * unit)
+                put_value(values, offset, v + 4 * kv * width, width)

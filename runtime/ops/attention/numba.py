@@ -1,83 +1,99 @@
 """attention as plan rows: new keys and values go to the cache, (segment, head) pairs attend."""
 
-from numba import float32
-
 from ggq.errors import ModelError
-from ggq.jit import kernel, njit
+from ggq.jit import kernel
 from ggq.runtime.backends.numba import compiled, float_bits
 from ggq.runtime.kernels.attend import MAX_HEAD, attend
 from ggq.runtime.kernels.attend_new import attend_new
 from ggq.runtime.kernels.cache_store import store_new
+from ggq.runtime.kernels.cached import (
+    F16,
+    F32,
+    Q8_0,
+    mix4_f16,
+    mix4_f32,
+    mix4_q8_0,
+    put_key_f16,
+    put_key_f32,
+    put_key_q8_0,
+    put_value_f16,
+    put_value_f32,
+    put_value_q8_0,
+    scores4_f16,
+    scores4_f32,
+    scores4_q8_0,
+)
 from ggq.runtime.plan import SEGMENTS, Work
-from ggq.simd import convert, f16x16, f32x16, load, store, store_half
-
-
-@njit
-def _f16_vector(address):
-    return convert(load(address, f16x16), f32x16)
-
-
-@njit
-def _f32_vector(address):
-    return load(address, f32x16)
-
-
-@njit
-def _put_f16(address, value):
-    store_half(address, value)
-
-
-@njit
-def _put_f32(address, value):
-    store(address, float32(value))
-
-
-def _attend_f16():
-    def attend_f16(args, first, last):
-        attend(args, first, last, 2, _f16_vector)
-
-    return kernel(attend_f16)
-
-
-def _attend_f32():
-    def attend_f32(args, first, last):
-        attend(args, first, last, 4, _f32_vector)
-
-    return kernel(attend_f32)
 
 
 def _store_f16():
     def store_f16(args, first, last):
-        store_new(args, first, last, 2, _put_f16)
+        store_new(args, first, last, F16, put_key_f16, put_value_f16)
 
     return kernel(store_f16)
 
 
-def _store_f32():
-    def store_f32(args, first, last):
-        store_new(args, first, last, 4, _put_f32)
+def _attend_f16():
+    def attend_f16(args, first, last):
+        attend(args, first, last, F16, scores4_f16, mix4_f16)
 
-    return kernel(store_f32)
+    return kernel(attend_f16)
 
 
 def _new_f16():
     def attend_new_f16(args, first, last):
-        attend_new(args, first, last, 2, _f16_vector, _put_f16)
+        attend_new(args, first, last, F16, scores4_f16, mix4_f16, put_key_f16, put_value_f16)
 
     return kernel(attend_new_f16)
 
 
+def _store_f32():
+    def store_f32(args, first, last):
+        store_new(args, first, last, F32, put_key_f32, put_value_f32)
+
+    return kernel(store_f32)
+
+
+def _attend_f32():
+    def attend_f32(args, first, last):
+        attend(args, first, last, F32, scores4_f32, mix4_f32)
+
+    return kernel(attend_f32)
+
+
 def _new_f32():
     def attend_new_f32(args, first, last):
-        attend_new(args, first, last, 4, _f32_vector, _put_f32)
+        attend_new(args, first, last, F32, scores4_f32, mix4_f32, put_key_f32, put_value_f32)
 
     return kernel(attend_new_f32)
+
+
+def _store_q8_0():
+    def store_q8_0(args, first, last):
+        store_new(args, first, last, Q8_0, put_key_q8_0, put_value_q8_0)
+
+    return kernel(store_q8_0)
+
+
+def _attend_q8_0():
+    def attend_q8_0(args, first, last):
+        attend(args, first, last, Q8_0, scores4_q8_0, mix4_q8_0)
+
+    return kernel(attend_q8_0)
+
+
+def _new_q8_0():
+    def attend_new_q8_0(args, first, last):
+        attend_new(args, first, last, Q8_0, scores4_q8_0, mix4_q8_0, put_key_q8_0, put_value_q8_0)
+
+    return kernel(attend_new_q8_0)
 
 
 # cache type -> (store, attend, both and the rotation in one)
 _KERNELS = {
     "f16": (_store_f16, _attend_f16, _new_f16),
     "f32": (_store_f32, _attend_f32, _new_f32),
+    "q8_0": (_store_q8_0, _attend_q8_0, _new_q8_0),
 }
 
 
