@@ -290,19 +290,27 @@ def check(hp: HParams) -> None:
                 f"{hp.arch}: {hp.heads(i)} heads over {hp.heads_kv(i)} key-value heads"
             )
     _check_rope(hp, hp.rope, hp.head_dim)
-    if hp.rope_local is not None:
-        _check_rope(hp, hp.rope_local, hp.head_dim_local or hp.head_dim)
+    _check_rope(hp, hp.rope_local or hp.rope, hp.head_dim_local or hp.head_dim)
     if hp.attn_temperature and not hp.rope.original_context:
         raise ModelError(f"{hp.arch}: an attention temperature without an original context length")
-    d = hp.delta
-    if d and (
-        min(d.n_head, d.n_key_heads, d.head_dim, d.head_dim_v) < 1 or d.n_head % d.n_key_heads
-    ):
-        raise ModelError(f"{hp.arch}: {d.n_head} heads of state over {d.n_key_heads} key heads")
-    if any(hp.recurrent_layers) and hp.taps < 2:
-        raise ModelError(f"{hp.arch}: a convolution over {hp.taps} tokens")
+    if any(hp.recurrent_layers):
+        _check_state(hp)
     if hp.n_expert_used > hp.n_expert or (hp.n_expert and not hp.n_expert_used):
         raise ModelError(f"{hp.arch}: {hp.n_expert_used} experts used of {hp.n_expert}")
+
+
+def _check_state(hp: HParams) -> None:
+    """Raise ModelError where the sizes of recurrent layers do not fit each other."""
+    if hp.taps < 2:
+        raise ModelError(f"{hp.arch}: a convolution over {hp.taps} tokens")
+    d = hp.delta
+    if d is None:
+        return
+    sizes = (d.n_head, d.n_key_heads, d.head_dim, d.head_dim_v)
+    if min(sizes) < 1 or d.n_head % d.n_key_heads:
+        raise ModelError(f"{hp.arch}: {d.n_head} heads of state over {d.n_key_heads} key heads")
+    if hp.n_channels != 2 * d.n_key_heads * d.head_dim + d.n_head * d.head_dim_v:
+        raise ModelError(f"{hp.arch}: {hp.n_channels} channels for heads of {sizes}")
 
 
 def _check_rope(hp: HParams, rope: Rope, width: int) -> None:

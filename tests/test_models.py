@@ -194,11 +194,13 @@ LYING = [
     (QWEN35, {"ssm.group_count": 3}, "4 heads of state over 3 key heads"),
     (QWEN35, {"ssm.time_step_rank": 0}, "0 heads of state"),
     (QWEN35, {"ssm.state_size": 0}, "4 heads of state"),
+    (QWEN35, {"ssm.inner_size": 66}, "130 channels"),
     (QWEN35, {"ssm.conv_kernel": 1}, "a convolution over 1 tokens"),
     (QWEN35, {"nextn_predict_layers": 9}, "block count is 0"),
     (QWEN35, {"attention.recurrent_layers": [True]}, "1 recurrent layers for 4"),
     (GEMMA4, {"rope.dimension_count_swa": 32}, "32 rotary dimensions.*heads of 16"),
     (GEMMA4, {"attention.sliding_window_pattern": [True]}, "1 windows for 2"),
+    (GEMMA4, {"attention.key_length_swa": 8}, "16 rotary dimensions.*heads of 8"),
     (GEMMA4, {"expert_count": 4}, "0 experts used of 4"),
 ]
 
