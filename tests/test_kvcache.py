@@ -143,7 +143,7 @@ def test_random_steps_never_lose_or_share_a_page_wrongly(cache):
 IDS = np.random.default_rng(3).integers(3, 200, 2 * PAGE + 9)
 
 
-@pytest.mark.parametrize("kind, bound", [("f16", 2e-3), ("q8_0", 5e-2)])
+@pytest.mark.parametrize("kind, bound", [("f16", 2e-3), ("q8_0", 3e-2)])
 @pytest.mark.parametrize("n_head_kv", [1, 2])
 def test_narrow_caches_are_near_the_exact_one(tmp_path, kind, bound, n_head_kv):
     """Many tokens at once, one by one, and after a fork: all within the type's rounding."""
