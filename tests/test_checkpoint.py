@@ -9,7 +9,7 @@ from hfmaker import LLAMA, make_hf, save, stored
 from ggq.converters import checkpoint
 from ggq.converters.checkpoint import Checkpoint, fetch, read_json
 from ggq.converters.safetensors import MAX_HEADER, SafetensorsFile, write_header
-from ggq.errors import FormatError, UsageError
+from ggq.errors import FormatError, ModelError, UsageError
 
 GOOD = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
@@ -149,6 +149,26 @@ def test_repository_ids_are_checked_before_the_network():
     for text in ("../../x", "a/b/c", "no-slash", "a b/c"):
         with pytest.raises(UsageError, match="nor a repository id"):
             fetch(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantization_config": {"quant_method": "hqq"}}, "method 'hqq' is not supported"),
+        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+    ],
+)
+def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, change, message):
+    hub = pytest.importorskip("huggingface_hub")
+    folder = make_hf(tmp_path, tokenizer=None)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(folder / name))
+    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: str(folder))
+    assert fetch("someone/some-model") == folder
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: pytest.fail("downloaded"))
+    with pytest.raises(ModelError, match=message):
+        fetch("someone/some-model")
 
 
 def test_a_download_that_fails_is_one_line(monkeypatch):

@@ -31,7 +31,6 @@ from quantmaker import (
 
 from ggq import cli, quants
 from ggq.converters import formats
-from ggq.converters.checkpoint import fetch
 from ggq.converters.convert import Options, convert, prepare
 from ggq.errors import FormatError, GGQError, ModelError
 from ggq.gguf import open_gguf
@@ -237,6 +236,18 @@ def changed(suffix, dtype, array):
         (packed_integers, CT, changed(".weight_shape", "I64", np.array([-1, 64])), "says"),
         (packed_integers, CT, changed(".weight_scale", "F32", np.ones((32, 3), "f4")), "needs"),
         (packed_integers, CT, changed(".weight_zero_point", "I8", np.ones((3, 2), "i1")), "needs"),
+        (
+            packed_integers,
+            CT,
+            changed(".weight_zero_point", "I8", np.full((32, 2), 8, "i1")),
+            "4 bits",
+        ),
+        (
+            packed_integers,
+            CT,
+            changed(".weight_zero_point", "F32", np.full((32, 2), 0.5, "f4")),
+            "4 ",
+        ),
         (packed_integers, CT, changed(".weight_g_idx", "I32", np.full(64, 2, "i4")), "outside its"),
         (whole_bytes, CT, without(".weight"), r"m\.weight_scale has no m\.weight beside it"),
         (whole_bytes, CT, changed(".weight", "F32", np.ones((32, 64), "f4")), "F32, not I8 or F8"),
@@ -367,23 +378,3 @@ def test_gpt_oss_keeps_its_blocks_and_refuses_half_of_them(tmp_path):
     save(mixed, tensors)
     with pytest.raises(FormatError, match=rf"down_proj_blocks has no {half} beside it"):
         prepare(mixed, tmp_path / "x.gguf", "F32")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"quantization_config": {"quant_method": "hqq"}}, "method 'hqq' is not supported"),
-        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
-    ],
-)
-def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, change, message):
-    hub = pytest.importorskip("huggingface_hub")
-    quantized, *_ = make_pair(tmp_path, *FOLDERS["awq"])
-    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(quantized / name))
-    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: str(quantized))
-    assert fetch("someone/some-awq") == quantized
-    config = json.loads((quantized / "config.json").read_text()) | change
-    (quantized / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: pytest.fail("downloaded"))
-    with pytest.raises(ModelError, match=message):
-        fetch("someone/some-awq")

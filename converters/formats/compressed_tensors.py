@@ -175,6 +175,9 @@ def _zeros(pieces: Pieces, module: str, shape: tuple[int, int], bits: int) -> An
         return middle
     expect_shape(stored, shape)
     read = stored.read if stored.dtype in FLOATS else lambda r: stored.stored()[r].astype("f4")
+    found = read(slice(None))
+    if not ((found == np.rint(found)) & (found >= -middle) & (found < middle)).all():
+        raise FormatError(f"tensor {printable(stored.name)} holds zeros that {bits} bits do not")
     return lambda r: read(r) + np.float32(middle)
 
 

@@ -107,17 +107,14 @@ class Integers(Decoded):
         top = (1 << c.bits) - 1
         if kind.zero is None:
             return top < kind.levels
-        low, high = (c.zeros, c.zeros) if isinstance(c.zeros, int) else (0, top + 1)
-        if high <= kind.zero and top - low < kind.levels - kind.zero:
-            return True
-        if isinstance(c.zeros, int):
-            return False
-        low, high = self._range_of_zeros()
-        return high <= kind.zero and top - low < kind.levels - kind.zero
 
-    def _range_of_zeros(self) -> tuple[int, int]:
-        ranges = [(z.min(), z.max()) for z in map(self.coded.zeros, self._chunks())]
-        return int(min(r[0] for r in ranges)), int(max(r[1] for r in ranges))
+        def holds(low: float, high: float) -> bool:
+            return high <= kind.zero and top - low < kind.levels - kind.zero
+
+        if isinstance(c.zeros, int):
+            return holds(c.zeros, c.zeros)
+        zeros = (c.zeros(rows) for rows in self._chunks())
+        return holds(0, top) or all(holds(z.min(), z.max()) for z in zeros)
 
     def _chunks(self) -> list[slice]:
         n = self.shape[0]
