@@ -27,7 +27,9 @@ PROMPT, GENERATED = 512, 32
 class LlamaCpp:
     """The few calls of llama.cpp's C interface that timing needs."""
 
-    def __init__(self, path: str, threads: int, n_ctx: int, n_seq: int = 1):
+    def __init__(
+        self, path: str, threads: int, n_ctx: int, n_seq: int = 1, cache_f32: bool = False
+    ):
         import llama_cpp
 
         self.api = llama_cpp
@@ -41,6 +43,8 @@ class LlamaCpp:
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, max(2048, PROMPT), 512
         params.n_threads = params.n_threads_batch = threads
         params.n_seq_max, params.kv_unified = n_seq, True
+        if cache_f32:
+            params.type_k = params.type_v = 0
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.n_past = [0] * n_seq
@@ -49,19 +53,27 @@ class LlamaCpp:
         self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
         self.n_past = [0] * len(self.n_past)
 
-    def evaluate(self, ids: list[int], sequences: list[int] | None = None) -> None:
+    def evaluate(
+        self, ids: list[int], sequences: list[int] | None = None, every: bool = False
+    ) -> None:
         """Append ids to sequence 0, or one id to each of several sequences."""
         sequences = sequences or [0] * len(ids)
         for start in range(0, len(ids), 2048):
-            self._decode(ids[start : start + 2048], sequences[start : start + 2048])
+            self._decode(ids[start : start + 2048], sequences[start : start + 2048], every)
 
-    def _decode(self, ids: list[int], sequences: list[int]) -> None:
+    def last_logits(self, ids: list[int]) -> np.ndarray:
+        """Append ids to sequence 0 and return the last one's logits."""
+        self.evaluate(ids)
+        row = self.api.llama_get_logits_ith(self.context, -1)
+        return np.ctypeslib.as_array(row, (self.n_vocab,)).copy()
+
+    def _decode(self, ids: list[int], sequences: list[int], every: bool) -> None:
         batch = self.api.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, (token, sequence) in enumerate(zip(ids, sequences, strict=True)):
             batch.token[i], batch.pos[i] = token, self.n_past[sequence]
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-            batch.logits[i] = int(i == len(ids) - 1 or len(set(sequences)) > 1)
+            batch.logits[i] = int(every or i == len(ids) - 1 or len(set(sequences)) > 1)
             self.n_past[sequence] += 1
         code = self.api.llama_decode(self.context, batch)
         self.api.llama_batch_free(batch)

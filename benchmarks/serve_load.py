@@ -1,0 +1,112 @@
+"""Load on a running server: streaming clients, their tokens per second and the gaps between tokens.
+
+    python benchmarks/serve_load.py http://127.0.0.1:8080 --clients 32 --seconds 60
+
+Gaps during which the whole machine stood still (as a second thread sees it) are left out, and told.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import threading
+import time
+from collections import Counter
+
+import httpx
+
+QUESTIONS = ("a cat", "the sea", "a robot", "an old clock")
+FREEZE = 0.15  # seconds that a sleep of 10 ms may take before the machine counts as frozen
+
+
+class Load:
+    """The clients of one run and what they saw."""
+
+    def __init__(self, url: str, max_tokens: int):
+        self.url, self.max_tokens = f"{url.rstrip('/')}/v1/chat/completions", max_tokens
+        self.statuses: Counter[int] = Counter()
+        self.gaps: list[float] = []
+        self.first: list[float] = []
+        self.tokens = 0
+        self.freezes: list[tuple[float, float]] = []
+
+    def watch(self) -> None:
+        """Note when the machine stands still."""
+        last = time.monotonic()
+        while True:
+            time.sleep(0.01)
+            now = time.monotonic()
+            if now - last > FREEZE:
+                self.freezes.append((last, now))
+            last = now
+
+    async def client(self, number: int, end: float) -> None:
+        """Ask, read the stream, ask again, until the time is over."""
+        rng = random.Random(number)
+        async with httpx.AsyncClient(timeout=600) as client:
+            while time.monotonic() < end:
+                await self.ask(client, number, rng)
+
+    async def ask(self, client: httpx.AsyncClient, number: int, rng: random.Random) -> None:
+        """Stream one answer; prompts are short or long."""
+        text = f"Story {rng.random()} of {rng.choice(QUESTIONS)}, please. "
+        message = {"role": "user", "content": text * rng.choice((1, 1, 30, 120))}
+        body = {"messages": [message], "stream": True, "max_tokens": self.max_tokens}
+        asked, last = time.monotonic(), 0.0
+        async with client.stream("POST", self.url, json={**body, "user": str(number)}) as reply:
+            self.statuses[reply.status_code] += 1
+            if reply.status_code != 200:
+                await reply.aread()
+                await asyncio.sleep(float(reply.headers.get("retry-after", 1)))
+                return
+            async for line in reply.aiter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                choices = json.loads(line[6:]).get("choices")
+                if not choices or not choices[0]["delta"].get("content"):
+                    continue
+                now = time.monotonic()
+                self.tokens += 1
+                if not last:
+                    self.first.append(now - asked)
+                elif not any(a < now and b > last for a, b in self.freezes[-50:]):
+                    self.gaps.append(now - last)
+                last = now
+
+    async def run(self, clients: int, seconds: float) -> float:
+        """Run all clients; return the seconds until the last answer."""
+        threading.Thread(target=self.watch, daemon=True).start()
+        started = time.monotonic()
+        await asyncio.gather(*(self.client(i, started + seconds) for i in range(clients)))
+        return time.monotonic() - started
+
+    def report(self, seconds: float) -> None:
+        """Print what was seen."""
+        gaps = sorted(self.gaps)
+        mean = sum(gaps) / len(gaps)
+        at = {p: 1e3 * gaps[min(int(len(gaps) * p / 100), len(gaps) - 1)] for p in (50, 99, 100)}
+        print(f"status {dict(self.statuses)}; {self.tokens} pieces in {seconds:.1f} s")
+        print(f"{self.tokens / seconds:.1f} pieces per second")
+        print(
+            f"gaps: mean {1e3 * mean:.1f} ms, " + ", ".join(f"p{p} {t:.1f}" for p, t in at.items())
+        )
+        stalls = sum(gap > 3 * mean for gap in gaps)
+        print(f"stalls longer than three mean gaps: {stalls} of {len(gaps)}")
+        print(f"first token after {sum(self.first) / len(self.first):.2f} s on average")
+        print(f"the machine stood still {sum(b - a for a, b in self.freezes):.1f} s")
+
+
+def main() -> None:
+    """Read the arguments, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    given = parser.parse_args()
+    load = Load(given.url, given.max_tokens)
+    load.report(asyncio.run(load.run(given.clients, given.seconds)))
+
+
+if __name__ == "__main__":
+    main()
