@@ -200,6 +200,15 @@ def test_work_of_a_client_that_goes_away_stops(model, stream):
         assert scheduler.stats.generated_tokens < 500
 
 
+def test_a_body_that_never_comes_is_given_up(model):
+    with listening(model, body_seconds=0.2) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n{{"
+            connection.sendall(head.encode())
+            assert b" 408 " in connection.recv(4096)
+
+
 def test_pings_while_a_prompt_is_evaluated(model):
     class Slow(Scripted):
         def step(self, parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,22 +31,32 @@ def client_of(request: Request) -> str:
 
 
 async def read(request: Request, kind: type[T]) -> T:
-    """Return the body as ``kind``; APIError 413 if it is too large, 400 if it does not fit."""
-    limit = service_of(request).settings.max_body
+    """Return the body as ``kind``.
+
+    APIError 413 if it is too large, 408 if it does not come, 400 if it does not fit.
+    """
+    settings = service_of(request).settings
+    try:
+        body = await asyncio.wait_for(_body(request, settings.max_body), settings.body_seconds)
+    except asyncio.TimeoutError:
+        raise APIError(408, "the body did not arrive in time") from None
+    except ClientDisconnect:
+        raise ClientGone from None
+    return decode(body, kind)
+
+
+async def _body(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "0")
     too_large = APIError(413, f"the body is larger than {limit} bytes")
     if declared.isdigit() and int(declared) > limit:
         raise too_large
     parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise too_large
-            parts.append(part)
-    except ClientDisconnect:
-        raise ClientGone from None
-    return decode(b"".join(parts), kind)
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
 
 
 def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -18,4 +18,5 @@ class Settings:
     max_body: int = 16 << 20
     max_tokens: int | None = None  # most tokens of an answer
     ping_seconds: float = 10.0
+    body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True

@@ -16,6 +16,7 @@ from ggq.runtime.server.settings import Settings
 __all__ = ["LOOPBACK", "make_scheduler", "serve"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MAX_CONNECTIONS = 1024  # more get 503 at once
 _SWITCH_SECONDS = 0.001  # how long the network's thread may hold up the engine's between two tokens
 
 
@@ -56,6 +57,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=3,
     )
 
