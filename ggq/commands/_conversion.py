@@ -49,6 +49,11 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         help="JSON of types per tensor: written with a target, else read.",
     ),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        help="Errors, outliers and hints per tensor, as .html or .json.",
+    ),
     click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
     click.option(
         "--tensor-type",
@@ -103,14 +108,26 @@ def _show(job: Any, given: dict[str, Any]) -> None:
         click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
         return
     _notes(job)
+    original = dict(job.tensors)
     with progress_bar(given["quiet"]) as progress:
         _prepasses(job, given, progress)
         paths = job.run(progress)
+    if given["report"]:
+        _report(job, original, paths[0], given["report"])
     if given["as_json"]:
         click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
         return
     for path in paths:
         click.echo(printable(path, 4096))
+
+
+def _report(job: Any, original: dict[str, Any], path: Path, out: Path) -> None:
+    from ggq.converters.report import findings, write_report
+
+    importance = job.imatrix.values if job.imatrix else None
+    facts = {i.key: i.value for i in job.items if i.key.startswith("ggq.")}
+    found = findings(path, original, importance)
+    write_report(out, found, {"file": Path(path).name, "type": job.plan.file_type.name, **facts})
 
 
 def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> Any:
