@@ -320,16 +320,16 @@ class Scheduler:
             ticket.cancelled = True
 
     def _measure(self, batch: list[tuple[Task, Part]], seconds: float) -> None:
-        """Learn from a step: with a chunk of prompt it shall take twice a step without."""
+        """Learn from a step: with a chunk of prompt it shall take 2 to 2.5 times one without."""
         n_prompt = sum(len(part.ids) for _, part in batch if len(part.ids) > 1)
         self.stats.steps += 1
         self.stats.busy_seconds += seconds
         if not n_prompt:
             self._decode_s += (_SMOOTH if self._decode_s else 1.0) * (seconds - self._decode_s)
         elif self._decode_s and any(len(part.ids) == 1 for _, part in batch):
-            if seconds > 2.2 * self._decode_s:
+            if seconds > 2.5 * self._decode_s:
                 self._chunk = max(_MIN_CHUNK, 0.8 * self._chunk)
-            elif seconds < 1.8 * self._decode_s and n_prompt >= 0.9 * int(self._chunk):
+            elif seconds < 2.0 * self._decode_s and n_prompt >= 0.9 * int(self._chunk):
                 self._chunk = min(self._batch, 1.25 * self._chunk)
 
     def _run_jobs(self) -> None:
