@@ -19,12 +19,11 @@ from ggq.paths import user_cache_dir
 # What GGQ_ISA accepts -> (LLVM processor name, features). None: the host as LLVM detects it.
 # The names are baselines that hold the set and nothing above it; features are LLVM's own.
 _FORCED = {
-    "amx": None,
     "avx512": ("icelake-server", "+avx512vnni,+avx512bw,+avx512vl,+avx512vbmi,+f16c,+fma"),
     "avx2vnni": ("alderlake", "+avx2,+avxvnni,+f16c,+fma"),
     "avx2": ("haswell", "+avx2,+f16c,+fma"),
     "neon": ("neoverse-n1", "+neon,+dotprod,+fullfp16"),
-    "generic": ("x86-64", "") if sys.platform == "win32" or os.name == "posix" else None,
+    "generic": ("x86-64", ""),
 }
 
 
@@ -46,11 +45,11 @@ def host_isas() -> tuple[str, ...]:
     """Return the instruction sets that this machine can execute, best first."""
     f = _host_features()
     if _machine() == "arm":
-        return ("neon", "generic") if f.get("dotprod") else ("generic",)
+        # LLVM does not list features on macOS; every Apple processor here has the dot product.
+        has_dot = f.get("dotprod") or sys.platform == "darwin"
+        return ("neon", "generic") if has_dot else ("generic",)
     found = []
     avx512 = all(f.get(k) for k in ("avx512vnni", "avx512bw", "avx512vl"))
-    if avx512 and f.get("amx-int8"):
-        found.append("amx")
     if avx512:
         found.append("avx512")
     if all(f.get(k) for k in ("avx2", "fma", "f16c")):
@@ -61,8 +60,7 @@ def host_isas() -> tuple[str, ...]:
 def _choose_isa() -> str:
     forced = os.environ.get("GGQ_ISA", "").strip().lower()
     if not forced:
-        # AMX needs the kernel's permission per process; it is asked for by name until it is proven.
-        return next(isa for isa in host_isas() if isa != "amx")
+        return host_isas()[0]
     if forced not in _FORCED:
         raise UsageError(f"GGQ_ISA={forced}: unknown; one of {', '.join(_FORCED)}")
     if forced not in host_isas() and not os.environ.get("GGQ_CROSS"):
@@ -77,7 +75,7 @@ def _configure_target() -> str:
     """Pin LLVM's processor and features if an instruction set is forced; return their identity."""
     import llvmlite.binding as llvm
 
-    if os.environ.get("GGQ_ISA") and _FORCED[ISA] is not None:
+    if os.environ.get("GGQ_ISA"):
         cpu, features = _FORCED[ISA]
         if ISA == "generic" and _machine() == "arm":
             cpu, features = "generic", "+neon"

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from ggq import jit
 
-_FILES = {"amx": "avx512", "avx2vnni": "avx2"}  # sets that share a file; it asks jit.ISA itself
+_FILES = {"avx2vnni": "avx2"}  # sets that share a file; it asks jit.ISA itself
 _set = import_module(f"ggq.simd.{_FILES.get(jit.ISA, jit.ISA)}")
 
 DOT_INSTRUCTION = _set.DOT_INSTRUCTION  # None: a set without one
