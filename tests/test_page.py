@@ -16,6 +16,7 @@ pytest.importorskip("selenium")
 from ggufmaker import make_tiny_llama
 from schedules import Scripted
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -85,7 +86,9 @@ def browser(tmp_path):
 
 
 def wait(browser, condition, seconds=20):
-    return WebDriverWait(browser, seconds, 0.05).until(condition)
+    """Wait for a condition; what is looked at may be drawn anew meanwhile."""
+    again = (StaleElementReferenceException, NoSuchElementException)
+    return WebDriverWait(browser, seconds, 0.05, again).until(condition)
 
 
 def find(browser, selector):
@@ -109,6 +112,11 @@ def idle(browser):
     return find(browser, "#send").is_displayed()
 
 
+def visit(browser, url):
+    browser.get(url)
+    wait(browser, lambda b: "tiny" in b.title)  # what the server says of itself has been read
+
+
 def picture(browser, name):
     if folder := os.environ.get("GGQ_SCREENSHOTS"):
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))
@@ -117,8 +125,7 @@ def picture(browser, name):
 def test_talk_stop_and_come_back(page, browser):
     url, engine, scheduler = page
     engine.seconds = 0.0
-    browser.get(url)
-    wait(browser, lambda b: "tiny" in b.title)
+    visit(browser, url)
     picture(browser, "empty")
     write(browser, "Hello <i>you</i>")
     wait(browser, lambda b: "the end." in find(b, "#log").text and idle(b))
@@ -144,7 +151,7 @@ def test_talk_stop_and_come_back(page, browser):
         browser, lambda b: len(texts(b, ".assistant")) == 2 and "Hello" in texts(b, ".assistant")[1]
     )
     picture(browser, "streaming")
-    button(browser, "Stop").click()
+    find(browser, "#stop").click()
     wait(browser, idle)
     wait(browser, lambda b: not scheduler.n_running)
     assert "stopped" in texts(browser, ".assistant")[1]
@@ -160,7 +167,7 @@ def test_talk_stop_and_come_back(page, browser):
 def test_edit_regenerate_and_conversations(page, browser):
     url, engine, _ = page
     engine.seconds = 0.0
-    browser.get(url)
+    visit(browser, url)
     write(browser, "First")
     wait(browser, lambda b: "the end." in find(b, "#log").text and idle(b))
     button(browser, "Regenerate").click()
@@ -222,7 +229,7 @@ def test_on_a_phone(page, browser):
     engine.seconds = 0.0
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(url)
+    visit(browser, url)
     write(browser, "Hello on a phone")
     wait(browser, lambda b: "the end." in find(b, "#log").text and idle(b))
     picture(browser, "phone")
@@ -239,9 +246,9 @@ def test_on_a_phone(page, browser):
 
 def test_errors_are_shown(page, browser):
     url, _, scheduler = page
-    browser.get(url)
-    wait(browser, lambda b: "tiny" in b.title)
-    write(browser, "x" * 9000)
+    visit(browser, url)
+    browser.execute_script("document.getElementById('prompt').value = 'x'.repeat(9000)")
+    find(browser, "#prompt").send_keys(Keys.ENTER)
     fault = wait(browser, lambda b: find(b, ".fault"))
     assert f"context of {scheduler.n_ctx}" in fault.text
     browser.get_log("browser")  # chromium logs every answer of 400
