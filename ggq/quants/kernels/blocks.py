@@ -209,6 +209,8 @@ def _row_four(row, shape, stride, n, token, step, unpack, dot, kind):
     s0, s1, s2, s3 = none, none, none, none
     for block in range(n_full + (1 if tail else 0)):
         at, valid = row + stride * block, int64(16)
+        for line in range(_AHEAD, _AHEAD + stride, 64):
+            prefetch(at + line)
         if block == n_full:
             valid = columns // 32
             if at + stride > end:
