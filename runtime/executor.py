@@ -36,9 +36,16 @@ class Executor:
     def run(self, plan: Plan) -> None:
         """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound."""
         self._start_workers()
-        self._install(plan)
         self._step += 1
-        w.prepare(self._address, self._step)
+        w.prepare(
+            self._address,
+            self._step,
+            plan.table.ctypes.data,
+            plan.n_rows,
+            plan.n_levels,
+            plan.counters_for(self.n_threads),
+            plan.state_address,
+        )
         with self._wake:
             self._wake.notify_all()
         row = 0
@@ -73,13 +80,6 @@ class Executor:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
-
-    def _install(self, plan: Plan) -> None:
-        control = self._control
-        control[w.TABLE], control[w.N_ROWS] = plan.table.ctypes.data, plan.n_rows
-        control[w.COUNTERS] = plan.counters_for(self.n_threads)
-        control[w.STATE] = plan.state_address
-        control[w.N_LEVELS] = plan.n_levels
 
     def _start_workers(self) -> None:
         while len(self._threads) < self.n_threads - 1:

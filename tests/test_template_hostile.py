@@ -114,8 +114,8 @@ def test_hostile_templates_are_refused(name):
 
 @pytest.mark.parametrize("use", ["list", "sort", "map('upper') | list", "reverse | list"])
 def test_lists_of_letters_are_small(use):
-    template = ChatTemplate("{{ ('x' * 100000) | " + use + " | length }}")
-    assert template.render_text([USER]) == "100000"
+    template = ChatTemplate("{{ ('x' * 20000) | " + use + " | length }}")
+    assert template.render_text([USER]) == "20000"
     refused("{{ ('x' * 400000) | " + use + " | length }}")
 
 

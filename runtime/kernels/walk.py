@@ -30,7 +30,7 @@ KERNEL, ARGS, ITEMS, ITEMS_SLOT, CHUNK, LEVEL = range(6)
 ROW_FIELDS = 6
 # The control block: int64 each, the hot ones on cache lines of their own.
 STEP, STOP, TABLE, N_ROWS, COUNTERS, STATE = 0, 8, 16, 17, 18, 19
-YIELD, SLEEP, CLOCK, PROFILE, N_LEVELS, SHARES = 20, 21, 22, 23, 24, 25
+YIELD, SLEEP, CLOCK, PROFILE, SHARES = 20, 21, 22, 23, 24
 CONTROL_WORDS = 40
 ACTIVE = 32  # workers inside a step
 # Per share of a row a cache line for claims, per level one for the items left.
@@ -45,6 +45,12 @@ FINISHED, STOPPED, STALE = -1, -2, -3
 @njit
 def _word(control, index):
     return load(control + 8 * index, int64)
+
+
+@njit
+def _shared(control, index):
+    """Load a word that the calling thread may be about to change."""
+    return atomic_load(control + 8 * index)
 
 
 @njit
@@ -147,8 +153,10 @@ def walk(control, start, step, slice_ns, me):
     look at signals. With PROFILE set it adds each row's nanoseconds to the table there.
     """
     scratch = stack(64)
-    table, n_rows = _word(control, TABLE), _word(control, N_ROWS)
-    counters, state = _word(control, COUNTERS), _word(control, STATE)
+    table, n_rows = _shared(control, TABLE), _shared(control, N_ROWS)
+    counters, state = _shared(control, COUNTERS), _shared(control, STATE)
+    if _shared(control, STEP) != step:  # what was read may be of two steps
+        return int64(STALE)
     shares = _word(control, SHARES)
     levels = counters + LINE * n_rows * shares
     profile = _word(control, PROFILE) if slice_ns else int64(0)  # the calling thread's alone
@@ -190,7 +198,7 @@ def serve(control, last_step, patience, me):
         step = atomic_load(control + 8 * STEP)
         if step < 0:
             return int64(-1)
-        if step != last_step:
+        if step not in (0, last_step):
             last_step = step
             atomic_add(control + 8 * ACTIVE, 1)
             walk(control, 0, step, int64(0), me)
@@ -203,14 +211,20 @@ def serve(control, last_step, patience, me):
 
 
 @njit_cached
-def prepare(control, step):
-    """Reset the counters of a plan for ``step`` and publish it to the workers."""
-    table, n_rows = _word(control, TABLE), _word(control, N_ROWS)
-    counters, state = _word(control, COUNTERS), _word(control, STATE)
+def prepare(control, step, table, n_rows, n_levels, counters, state):
+    """Install a plan, reset its counters for ``step`` and publish the step to the workers.
+
+    While the words change the step is 0, so that a worker which read some of them notices.
+    """
+    atomic_store(control + 8 * STEP, 0)
+    atomic_store(control + 8 * TABLE, table)
+    atomic_store(control + 8 * N_ROWS, n_rows)
+    atomic_store(control + 8 * COUNTERS, counters)
+    atomic_store(control + 8 * STATE, state)
     shares = _word(control, SHARES)
     levels = counters + LINE * n_rows * shares
     tag = step << _STEP_SHIFT
-    for level in range(_word(control, N_LEVELS)):
+    for level in range(n_levels):
         atomic_store(levels + LINE * level, tag)
     for index in range(n_rows):
         row = table + 8 * ROW_FIELDS * index
