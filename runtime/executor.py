@@ -56,6 +56,7 @@ class Executor:
             w.abandon(self._address)
             raise
         assert row == w.FINISHED, row
+        w.end_step(self._address)
 
     def profile(self, plan: Plan, steps: int = 1) -> dict[str, int]:
         """Execute ``plan``; return nanoseconds per kind of row, as the calling thread saw them."""

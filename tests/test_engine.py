@@ -81,6 +81,15 @@ def test_the_number_of_threads_changes_nothing(path, model, threads):
         assert np.array_equal(other.logits(IDS), model.logits(IDS))
 
 
+def test_late_threads_do_no_harm(path, model):
+    """More threads than cores, sizes that change: a late worker must not claim in the next step."""
+    want = {n: model.logits(IDS[:n]) for n in (3, 5, 60)}
+    with ggq.load(path, cache_type="f32", threads=6) as other:
+        for _ in range(500):
+            for n in (5, 60, 3, 60):
+                assert np.array_equal(other.logits(IDS[:n]), want[n])
+
+
 def test_quantized_weights_few_and_many_tokens(tmp_path):
     """Tokens one by one and all at once differ by 8-bit rounding of activations alone."""
     path = make_tiny_llama(tmp_path / "q8.gguf", type_id=8, n_embd=64)

@@ -237,12 +237,21 @@ def prepare(control, step, table, n_rows, n_levels, counters, state):
 
 
 @njit_cached
+def end_step(control):
+    """Close every counter: a late worker must not claim once the state's counts change.
+
+    Step 0 never runs, so that each of its claims finds the step over.
+    """
+    claims, counters = _word(control, N_ROWS) * _word(control, SHARES), _word(control, COUNTERS)
+    for index in range(claims):
+        atomic_store(counters + LINE * index, 0)
+
+
+@njit_cached
 def abandon(control):
     """Stop the step under way: no further chunk is claimed; return when every worker has left."""
-    claims, counters = _word(control, N_ROWS) * _word(control, SHARES), _word(control, COUNTERS)
     atomic_store(control + 8 * STOP, 1)
-    for index in range(claims):
-        atomic_store(counters + LINE * index, 0)  # step 0 never runs: claims find the step over
+    end_step(control)
     turns = 0
     while atomic_load(control + 8 * ACTIVE) != 0:
         _relax(control, turns)
