@@ -15,7 +15,22 @@ import numpy as np
 from ggq.converters.safetensors import FLOATS, StoredTensor
 from ggq.errors import ModelError, printable
 
-__all__ = ["Columns", "ExpertColumns", "ExpertRows", "Stack", "experts", "stack"]
+__all__ = [
+    "Columns",
+    "ExpertColumns",
+    "ExpertRows",
+    "LastRows",
+    "Stack",
+    "experts",
+    "latent_keys",
+    "latent_values",
+    "stack",
+]
+
+
+def _float_type(part: StoredTensor) -> str:
+    """Return the type a part is read as: its own, F32 where it is quantized."""
+    return part.dtype if part.dtype in FLOATS else "F32"
 
 
 @dataclass(frozen=True)
@@ -38,24 +53,29 @@ class Columns:
 
 @dataclass(frozen=True)
 class ExpertColumns:
-    """Transposed experts (n_expert, n_in, columns): row r is column first + step * r."""
+    """Transposed experts (n_expert, n_in, columns): row r is column first + step * r.
+
+    ``pitch``: the rows from one expert to the next, where these are more than n_in.
+    """
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[StoredTensor, ...]
     first: int
     step: int
+    pitch: int = 0
 
     @property
     def type_name(self) -> str:
-        return self.parts[0].dtype
+        return _float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         _, n_out, n_in = self.shape
         expert, row = divmod(start, n_out)
         assert row + stop - start <= n_out, "a slab lies within one expert"
         begin, end = (self.first + self.step * (row + n) for n in (0, stop - start))
-        rows = slice(expert * n_in, (expert + 1) * n_in)
+        top = expert * (self.pitch or n_in)
+        rows = slice(top, top + n_in)
         return np.ascontiguousarray(self.parts[0].read((rows, slice(begin, end, self.step))).T)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
@@ -118,6 +138,56 @@ class Stack:
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         return None
+
+
+@dataclass(frozen=True)
+class LastRows:
+    """The last n_out of ``pitch`` rows of every head (n_head * pitch, n_in)."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+    pitch: int
+
+    @property
+    def type_name(self) -> str:
+        return _float_type(self.parts[0])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        n_out = self.shape[1]
+        head, row = divmod(start, n_out)
+        assert row + stop - start <= n_out, "a slab lies within one head"
+        first = (head + 1) * self.pitch - n_out + row
+        return self.parts[0].read(slice(first, first + stop - start))
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+def latent_keys(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> ExpertColumns:
+    """Return a latent attention's keys: each head's first rows, transposed; ModelError."""
+    n_head, n_out, n_in = shape
+    return ExpertColumns(
+        name, shape, tuple(parts), 0, 1, _head_rows(name, parts[0], n_head, n_in, n_out)
+    )
+
+
+def latent_values(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> LastRows:
+    """Return a latent attention's values: each head's last rows; ModelError."""
+    return LastRows(name, shape, tuple(parts), _head_rows(name, parts[0], *shape))
+
+
+def _head_rows(name: str, found: StoredTensor, n_head: int, needed: int, width: int) -> int:
+    """Return the rows of a head in a matrix of all heads' keys and values; ModelError."""
+    if len(found.shape) != 2:
+        raise ModelError(f"{printable(found.name)} has shape {found.shape}, no matrix ({name})")
+    rows, columns = found.shape
+    if rows % n_head or rows // n_head <= needed or columns != width:
+        raise ModelError(
+            f"{name} needs {n_head} heads of more than {needed} x {width}, the checkpoint has "
+            f"{printable(found.name)} {found.shape}"
+        )
+    return rows // n_head
 
 
 def stack(

@@ -173,9 +173,9 @@ def hf_tensors(
         made.append(bind(name, how, arch, hp, layer, found))
         taken.update(f.name for f in found)
     unknown = [n for n in left if n not in taken]
-    skipped = [n for n in unknown if arch.ignores(n)]
+    skipped = [n for n in unknown if arch.ignores(n, hp)]
     if len(skipped) < len(unknown):
-        name = next(n for n in unknown if not arch.ignores(n))
+        name = next(n for n in unknown if not arch.ignores(n, hp))
         raise ModelError(
             f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
         )

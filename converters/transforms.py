@@ -196,6 +196,8 @@ TRANSFORMS: dict[str, Transform] = {
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),
+    "latent_keys": Transform(bind=fused.latent_keys),
+    "latent_values": Transform(bind=fused.latent_values),
     "transposed": _experts(0, 1),
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),

@@ -11,7 +11,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ggq.errors import ModelError, printable
-from ggq.models.hparams import MAX_LAYERS, Attention, Delta, HParams, Rope, Routing, check
+from ggq.models.hparams import (
+    MAX_LAYERS,
+    Attention,
+    Delta,
+    HParams,
+    Latent,
+    Rope,
+    Routing,
+    check,
+)
+from ggq.models.vocabulary import Vocabulary
 
 __all__ = [
     "Architecture",
@@ -19,9 +29,11 @@ __all__ = [
     "Delta",
     "HParams",
     "Key",
+    "Latent",
     "Rope",
     "Routing",
     "Tensor",
+    "Vocabulary",
     "config_value",
 ]
 
@@ -101,6 +113,7 @@ class Architecture:
     tensors: tuple[Tensor, ...] = ()
     config_defaults: Mapping[str, Any] = {}  # what the HF config class fills in by itself
     hf_prefixes: tuple[str, ...] = ("", "language_model.", "model.language_model.")
+    vocab = Vocabulary()
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
@@ -127,7 +140,7 @@ class Architecture:
         """Return what config.json needs beyond the key table and the usual settings."""
         return {}
 
-    def ignores(self, hf_name: str) -> bool:
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a checkpoint tensor is left out on purpose: buffers, other modalities."""
         return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in IGNORED_PARTS)
 

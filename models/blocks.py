@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ggq.models.base import Architecture, Attention, Delta, HParams, Rope, Routing
+from ggq.models.latent import latent_attention
 
 __all__ = [
     "Decoder",
@@ -236,7 +237,9 @@ def decoder(ops: Any, hp: HParams) -> Any:
         before, after = f"{p}ffn_norm.weight", f"{p}post_attention_norm.weight"
         if not ops.has(before):  # some files call the norm before the feed-forward so
             before, after = after, f"{p}attn_post_norm.weight"
-        mix = (delta_net if hp.delta else short_convolution) if hp.recurrent(i) else attention
+        mix = latent_attention if hp.latent else attention
+        if hp.recurrent(i):
+            mix = delta_net if hp.delta else short_convolution
         y = mix(ops, ops.norm(x, f"{p}attn_norm.weight", hp.norm_eps, kind="rms"), hp, i)
         x = _residual(ops, x, _optional_norm(ops, y, after, hp.norm_eps), hp)
         y = _fed(ops, x, hp, i, before)

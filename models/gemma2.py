@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.models.base import Key
+from ggq.models.base import HParams, Key
 from ggq.models.blocks import Decoder
 from ggq.models.keys import DECODER_KEYS, WINDOW_KEYS
 from ggq.models.tables import DECODER_TENSORS, POST_NORMS, changed, plus_one
@@ -32,8 +32,8 @@ class Gemma(Decoder):
         Key("{arch}.final_logit_softcapping", ("final_logit_softcapping",), "final_softcap", "f32"),
     )
 
-    def ignores(self, hf_name: str) -> bool:
-        return super().ignores(hf_name) or hf_name.endswith("lm_head.weight")  # always tied
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        return super().ignores(hf_name, hp) or hf_name.endswith("lm_head.weight")  # always tied
 
     def export_config(self, hp: Any) -> dict[str, Any]:
         kinds = {True: "sliding_attention", False: "full_attention"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Key, Tensor
+from ggq.models.base import HParams, Key, Tensor, Vocabulary
 from ggq.models.blocks import Decoder
 from ggq.models.keys import DECODER_KEYS, EXPERT_KEYS, WINDOW_KEYS, changed, scaled
 from ggq.models.tables import DECODER_TENSORS, POST_NORMS, QK_NORMS, ROPE_FREQS
@@ -149,6 +149,7 @@ class Gemma4(Decoder):
     rope_kind = "neox"
     window_period = PERIOD
     exports = False
+    vocab = Vocabulary(family="gemma4")
     keys = changed(
         (*DECODER_KEYS, *EXPERT_KEYS, *WINDOW_KEYS),
         Key("{arch}.feed_forward_length", (), "n_ff", "u32s", True, derive=_ff),
@@ -214,8 +215,8 @@ class Gemma4(Decoder):
         flat["rope_local"] = {"rope_theta": 1e4, **flat.get("rope_local", {})}
         return flat
 
-    def ignores(self, hf_name: str) -> bool:
-        return super().ignores(hf_name) or hf_name.endswith("lm_head.weight")  # always tied
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        return super().ignores(hf_name, hp) or hf_name.endswith("lm_head.weight")  # always tied
 
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         made = {"activation": "gelu_tanh", "attn_scale": 1.0, "value_norm": True}

@@ -11,7 +11,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 
-__all__ = ["MAX_LAYERS", "Attention", "Delta", "HParams", "Rope", "Routing", "check"]
+__all__ = ["MAX_LAYERS", "Attention", "Delta", "HParams", "Latent", "Rope", "Routing", "check"]
 
 MAX_LAYERS = 4096
 
@@ -88,6 +88,22 @@ class Delta:
 
 
 @dataclass(frozen=True)
+class Latent:
+    """Multi-head latent attention (arXiv 2405.04434): what is cached is one head for all.
+
+    Keys and values are made of ``rank`` columns, queries of ``q_rank`` ones (0: of the embedding).
+    A head's query and key have ``plain`` columns without positions and ``turned`` ones with them,
+    which all heads' keys share; its value has ``value`` columns.
+    """
+
+    q_rank: int
+    rank: int
+    plain: int
+    turned: int
+    value: int
+
+
+@dataclass(frozen=True)
 class HParams:
     """Hyper-parameters of one model; per-layer ones are a tuple, read through the methods."""
 
@@ -113,6 +129,7 @@ class HParams:
     taps: int = 0
     n_channels: int = 0
     delta: Delta | None = None
+    latent: Latent | None = None
     query_gate: bool = False
     head_dim_local: int = 0
     n_shared_kv: int = 0
@@ -239,6 +256,8 @@ class HParams:
                 return 1
         if self.delta is not None and name.startswith("delta_"):
             return self._delta_dim(name.removeprefix("delta_"))
+        if self.latent is not None and name.startswith("latent_"):
+            return self._latent_dim(name.removeprefix("latent_"), self.heads(i))
         first, plus, rest = name.partition("+")
         if plus:
             return self.dim(first, i) + self.dim(rest, i)
@@ -249,6 +268,12 @@ class HParams:
         d = self.delta
         sizes = {"heads": d.n_head, "head": d.head_dim_v, "v": d.n_head * d.head_dim_v}
         return sizes[name]
+
+    def _latent_dim(self, name: str, n_head: int) -> int:
+        d = self.latent
+        sizes = {"q_rank": d.q_rank, "rank": d.rank, "plain": d.plain, "value": d.value}
+        sizes |= {"q": n_head * (d.plain + d.turned), "o": n_head * d.value}
+        return (sizes | {"kv": d.rank + d.turned})[name]
 
 
 def _at(value: int | tuple[int, ...], i: int) -> int:
@@ -295,6 +320,8 @@ def check(hp: HParams) -> None:
         raise ModelError(f"{hp.arch}: an attention temperature without an original context length")
     if any(hp.recurrent_layers):
         _check_state(hp)
+    if hp.latent is not None:
+        _check_latent(hp, hp.latent)
     if hp.n_expert_used > hp.n_expert or (hp.n_expert and not hp.n_expert_used):
         raise ModelError(f"{hp.arch}: {hp.n_expert_used} experts used of {hp.n_expert}")
 
@@ -311,6 +338,13 @@ def _check_state(hp: HParams) -> None:
         raise ModelError(f"{hp.arch}: {d.n_head} heads of state over {d.n_key_heads} key heads")
     if hp.n_channels != 2 * d.n_key_heads * d.head_dim + d.n_head * d.head_dim_v:
         raise ModelError(f"{hp.arch}: {hp.n_channels} channels for heads of {sizes}")
+
+
+def _check_latent(hp: HParams, latent: Latent) -> None:
+    """Raise ModelError where the sizes of latent attention do not fit each other."""
+    sizes = (latent.rank, latent.plain, latent.turned, latent.value)
+    if min(sizes) < 1 or (hp.head_dim, hp.head_dim_v) != (latent.rank + latent.turned, latent.rank):
+        raise ModelError(f"{hp.arch}: cached heads of {hp.head_dim} columns for parts of {sizes}")
 
 
 def _check_rope(hp: HParams, rope: Rope, width: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Delta, Key, Tensor
+from ggq.models.base import Delta, HParams, Key, Tensor
 from ggq.models.blocks import Decoder
 from ggq.models.hparams import MAX_LAYERS
 from ggq.models.keys import DECODER_KEYS, changed, head_width
@@ -115,8 +115,8 @@ class Qwen35(Decoder):
         "linear_num_value_heads": 32,
     }
 
-    def ignores(self, hf_name: str) -> bool:
-        return super().ignores(hf_name) or hf_name.startswith(("mtp.", "model.mtp."))
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        return super().ignores(hf_name, hp) or hf_name.startswith(("mtp.", "model.mtp."))
 
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)

@@ -86,9 +86,8 @@ def test_every_tensor_is_consumed_once_and_known(tiny, made):
     used = [p.name for t in tensors for p in getattr(t, "parts", ())]
     assert set(used) | set(skipped) == set(checkpoint.tensors)
     assert all("visual." in n for n in skipped)
-    shared = {
-        n for n in used if "experts.gate_up_proj" in n and tiny.arch != "gemma4"
-    }  # halves of one
+    halved = ("kv_b_proj",) if tiny.arch == "gemma4" else ("experts.gate_up_proj", "kv_b_proj")
+    shared = {n for n in used if any(part in n for part in halved)}  # two tensors are one there
     assert all(used.count(n) == 1 + (n in shared) for n in used)
     known = {name for name, _, _ in arch.rows(hp)}
     with open_gguf(path) as file:

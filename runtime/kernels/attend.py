@@ -36,7 +36,8 @@ KEYS, VALUES, SEGMENTS, ELEMENT = 96, 104, 112, 120
 FIRST_TOKEN, COUNT, POSITION, PAGE_TABLE = 0, 8, 16, 24
 SEGMENT_BYTES = 32
 
-MAX_HEAD = 512
+MAX_HEAD = 512  # columns of a value, and of a key where it is rotated in passing
+MAX_KEY = 4096
 _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
 

@@ -30,7 +30,7 @@ class Routed:
     n_used: int
     pairs: int
     ids: Buffer
-    weights: Buffer
+    weights: Buffer | None
     order: Buffer | None = None
     place: Buffer | None = None
     starts: Buffer | None = None
@@ -186,11 +186,12 @@ def run(backend, logits, spec):
     writes = [routed.ids, routed.weights]
     recorder.row("route", compiled(_route), args, reads=[source], writes=writes)
     if not backend.few:
-        _record_sort(backend, routed)
+        record_sort(backend, routed)
     return routed
 
 
-def _record_sort(backend, routed):
+def record_sort(backend, routed):
+    """Record the sorting of pairs by expert; fills ``routed``'s other buffers."""
     recorder = backend.recorder
     for name, bytes_ in (
         ("order", 8 * routed.n_used * recorder.max_tokens),
