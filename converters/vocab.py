@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ggq import models
 from ggq.converters import vocab_tokens
 from ggq.converters.vocab_check import first_difference
 from ggq.converters.vocab_export import write_vocab
@@ -24,6 +25,7 @@ from ggq.converters.vocab_special import (
 )  # fmt: skip
 from ggq.errors import FormatError, ModelError, UsageError, printable
 from ggq.gguf import spec
+from ggq.models.vocabulary import Vocabulary
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 
 __all__ = ["MetadataItem", "Vocab", "read_vocab", "write_vocab"]
@@ -55,7 +57,7 @@ def read_vocab(
         raise UsageError(f"unknown pre-tokenizer '{printable(pre)}'")
     files = TokenizerFiles(Path(folder))
     try:
-        items = _family(files, arch)(files, n_vocab, arch, pre)
+        items = _builder(files, arch)(files, n_vocab, arch, pre)
         items += _common(files, items)
         reference = _reference(files) if check else None
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
@@ -70,16 +72,23 @@ def read_vocab(
 Builder = Callable[[TokenizerFiles, "int | None", "str | None", "str | None"], list[MetadataItem]]
 
 
-def _family(files: TokenizerFiles, arch: str | None) -> Builder:
+def _rules(arch: str | None) -> Vocabulary:
+    """Return what the architecture settles; nothing where none is given or it is not known."""
+    known = {found.name: found.vocab for found in models.all_architectures()}
+    return known.get(arch or "", Vocabulary())
+
+
+def _builder(files: TokenizerFiles, arch: str | None) -> Builder:
     """Return the function that builds this folder's kind of vocabulary."""
-    if arch == "gemma4" and files.json:
-        return _gemma4
+    family = _rules(arch).family
+    if family and files.json:
+        return FAMILIES[family]
     if files.sentencepiece and _is_sentencepiece(files):
         return _spm
     if not files.json:
         raise FormatError(f"{files.folder}: neither tokenizer.json nor tokenizer.model")
     kind = files.model.get("type")
-    if kind == "WordPiece" or (kind is None and arch == "bert"):
+    if kind == "WordPiece" or (kind is None and "continuing_subword_prefix" in files.model):
         return _wordpiece
     if kind == "BPE":
         return _fast_spm if files.model.get("byte_fallback") else _gpt2
@@ -144,7 +153,7 @@ def _gpt2(
     tokens = vocab_tokens.bpe_tokens(files, n_vocab)
     items = _items("gpt2", pre, tokens, vocab_tokens.merge_strings(files))
     items += _prefix_from_config(files, arch)
-    if arch == "llama" and n_vocab == 49152:  # SmolLM and Granite: as llama.cpp's converter
+    if n_vocab in _rules(arch).no_bos_sizes:
         items.append(_flag("add_bos_token", False))
     if nfc:  # our own key: other readers leave decomposed characters as they are
         items.append(_flag("normalizer.nfc", True))
@@ -153,7 +162,7 @@ def _gpt2(
 
 def _prefix_from_config(files: TokenizerFiles, arch: str | None) -> list[MetadataItem]:
     """Return add_space_prefix as llama-like folders state it; other families never mean it."""
-    value = files.config.get("add_prefix_space") if arch == "llama" else None
+    value = files.config.get("add_prefix_space") if _rules(arch).states_prefix else None
     return [_flag("add_space_prefix", value)] if isinstance(value, bool) else []
 
 
@@ -199,6 +208,9 @@ def _wordpiece(
         MetadataItem(PREFIX + "token_type_count", count, spec.U32),
         *_items("bert", pre or "bert-bge", tokens),
     ]
+
+
+FAMILIES: dict[str, Builder] = {"gemma4": _gemma4}  # that an architecture may ask for by name
 
 
 def _reference(files: TokenizerFiles) -> Callable[[str], list[int]] | None:

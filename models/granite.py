@@ -6,6 +6,7 @@ from ggq.models.base import Key
 from ggq.models.blocks import Decoder
 from ggq.models.keys import LLAMA_KEYS
 from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
 
@@ -29,6 +30,7 @@ class Granite(Decoder):
         "logits_scaling": 1.0,
     }
     tensors = permuted(DECODER_TENSORS)
+    vocab = LLAMA_VOCAB
 
     def finish(self, values: dict[str, Any]) -> dict[str, Any]:
         divisor = values.get("logit_scale")  # HF and GGUF store what logits are divided by

@@ -9,6 +9,7 @@ from ggq.models.base import Key
 from ggq.models.blocks import Decoder
 from ggq.models.keys import EXPERT_KEYS, LLAMA_KEYS
 from ggq.models.tables import MIXTRAL_TENSORS, ROPE_FREQS, permuted
+from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
 
@@ -40,6 +41,7 @@ class Llama(Decoder):
         "rope_theta": 10000.0,
     }
     tensors = (*permuted(MIXTRAL_TENSORS), ROPE_FREQS)
+    vocab = LLAMA_VOCAB
 
     def export_config(self, hp: Any) -> dict[str, Any]:
         if not hp.n_expert and not hp.window:

@@ -6,6 +6,7 @@ from ggq.models.base import Key
 from ggq.models.blocks import Decoder
 from ggq.models.keys import LLAMA_KEYS, scaled
 from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
 
@@ -36,6 +37,7 @@ class Mistral3(Decoder):
         "rope_theta": 1000000.0,
     }
     tensors = permuted(DECODER_TENSORS)
+    vocab = LLAMA_VOCAB
 
     def export_config(self, hp: Any) -> dict[str, Any]:
         rope = hp.rope

@@ -8,6 +8,7 @@ from ggq.models.blocks import Decoder
 from ggq.models.hparams import MAX_LAYERS
 from ggq.models.keys import LLAMA_KEYS
 from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
 
@@ -25,6 +26,7 @@ class SmolLM3(Decoder):
         "rope_theta": 2000000.0,
     }
     tensors = permuted(DECODER_TENSORS)
+    vocab = LLAMA_VOCAB
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)

@@ -1,4 +1,4 @@
-"""What an architecture settles about its tokenizer where a folder's files leave it open, as data."""
+"""What an architecture settles about its tokenizer where its files leave it open, as data."""
 
 from __future__ import annotations
 
