@@ -218,7 +218,7 @@ def test_settings_reach_the_server(page, browser):
     prompt = scheduler.tokenizer.decode(seen[0].ids)
     assert prompt.startswith("<|im_start|>system\nBe brief.")
     color = find(browser, "body").value_of_css_property("background-color")
-    assert "22, 24, 29" in color
+    assert "22, 23, 29" in color
     browser.refresh()  # settings stay
     assert find(browser, "html").get_attribute("data-theme") == "dark"
     picture(browser, "dark")
@@ -237,11 +237,41 @@ def test_on_a_phone(page, browser):
     assert wide <= 390
     assert not find(browser, "nav").is_displayed()
     find(browser, "#menu").click()
-    wait(browser, lambda b: find(b, "nav").is_displayed())
+    wait(browser, lambda b: find(b, "nav").rect["x"] == 0)
     picture(browser, "phone-menu")
     assert find(browser, "#menu").get_attribute("aria-expanded") == "true"
     find(browser, "body").send_keys(Keys.ESCAPE)
     wait(browser, lambda b: not find(b, "nav").is_displayed())
+
+
+def test_names_for_a_screen_reader_and_ways_by_keyboard(page, browser):
+    url, engine, _ = page
+    engine.seconds = 0.0
+    visit(browser, url)
+    assert browser.switch_to.active_element == find(browser, "#prompt")
+    assert not find(browser, "#send").is_enabled()  # there is nothing to send yet
+    button(browser, "Write a haiku about the sea").send_keys(Keys.ENTER)
+    wait(browser, lambda b: "the end." in find(b, "#log").text and idle(b))
+    controls = browser.find_elements(By.CSS_SELECTOR, "button, input, textarea, select")
+    shown = [c for c in controls if c.is_displayed()]
+    assert len(shown) > 8
+    assert [c.get_attribute("outerHTML") for c in shown if not c.accessible_name] == []
+    assert find(browser, "#log").aria_role == "log"  # a live region: answers are read out
+    assert find(browser, "#status").aria_role == "status"
+    code = find(browser, "figure button")
+    code.send_keys(Keys.ENTER)
+    wait(browser, lambda b: code.text == "Copied")
+    engine.seconds = 0.02
+    write(browser, "Again")
+    wait(browser, lambda b: find(b, "#stop").is_displayed())
+    find(browser, "body").send_keys(Keys.ESCAPE)  # stops
+    wait(browser, idle)
+    log = find(browser, "#log")
+    browser.execute_script("arguments[0].scrollTop = 0", log)
+    wait(browser, lambda b: find(b, "#down").is_displayed())
+    find(browser, "#down").send_keys(Keys.ENTER)
+    wait(browser, lambda b: not find(b, "#down").is_displayed())
+    assert browser.switch_to.active_element == find(browser, "#prompt")
 
 
 def test_errors_are_shown(page, browser):
