@@ -183,6 +183,7 @@ DEEPSEEK3 = LATENT | {
     "rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
 }
 DEEPSEEK2 = LATENT | {
+    "num_experts_per_tok": 2,  # of three, one token's third and fourth are nearly tied
     "topk_method": "greedy",
     "rope_parameters": YARN | {"mscale": 0.707, "mscale_all_dim": 0.707},
 }
