@@ -113,7 +113,7 @@ def fetch(repo_id: str, progress: Any = None) -> Path:
     except ImportError:
         raise UsageError(f"{printable(repo_id)}: to download, pip install 'ggq[hub]'") from None
     config = read_json(_downloaded(repo_id, lambda: hf_hub_download(repo_id, "config.json")))
-    models.for_hf(config)
+    models.for_hf(config).hparams(config)
     formats.quantization(config)
     wanted = list(WANTED)
     return _downloaded(repo_id, lambda: snapshot_download(repo_id, allow_patterns=wanted))

@@ -32,6 +32,7 @@ from ggq.converters.sources import (
 )
 from ggq.errors import ModelError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
+from ggq.models.extras import extra_warnings
 from ggq.quants.mixtures import (
     FILE_TYPES,
     UNQUANTIZED,
@@ -265,7 +266,17 @@ def _from_gguf(
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     found = Conversion(Path(), facts.arch, facts, by_name, made, options, items)
     found.copy_from = file
+    found.warnings = _extra_warnings(file, facts.arch)
     return found
+
+
+def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
+    try:
+        arch = models.get(name)
+        hp = arch.hparams(file)
+    except ModelError:  # any architecture's file can be quantized
+        arch = hp = None
+    return extra_warnings(file, arch, hp, "carried over")
 
 
 def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:

@@ -40,19 +40,24 @@ def export(
     dtype: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the model as an HF folder; return it. ``dtype``: f32, f16, bf16 or None: as stored.
 
-    Quantized weights become f16 where it is None. UsageError: the folder is not empty and no
-    ``force``, a weight beyond F16; ModelError: an architecture or tensor that HF has no place for.
+    Quantized weights become f16 where it is None; ``warn`` is told what a person should look at.
+    UsageError: the folder is not empty and no ``force``, a weight beyond F16; ModelError: an
+    architecture or tensor that HF has no place for.
     """
     with open_gguf(model) as file:
-        return _export(file, Path(out), dtype, force, progress)
+        warnings = _export(file, Path(out), dtype, force, progress)
+    for warning in warnings if warn else ():
+        warn(warning)
+    return Path(out)
 
 
 def _export(
     file: GGUFFile, out: Path, dtype: str | None, force: bool, progress: Progress | None
-) -> Path:
+) -> list[str]:
     arch = models.get(file.get(spec.KEY_ARCHITECTURE, type=str))
     if not arch.exports:
         raise ModelError(f"{arch.name}: writing it as a Hugging Face folder is not supported")
@@ -68,10 +73,10 @@ def _export(
         _save_json(folder / "config.json", config)
         _save_json(folder / "generation_config.json", _generation(file, config))
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
-        _tokenizer(file, folder)
+        warnings = _tokenizer(file, folder)
         pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
         _save_tensors(pieces, folder, kind, progress)
-    return out
+    return warnings
 
 
 def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dict[str, Any]:
@@ -157,10 +162,10 @@ def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _tokenizer(file: GGUFFile, folder: Path) -> None:
+def _tokenizer(file: GGUFFile, folder: Path) -> list[str]:
     from ggq.converters.vocab import write_vocab
 
-    write_vocab(file, folder)
+    return write_vocab(file, folder)
 
 
 def _short(value: Any) -> Any:

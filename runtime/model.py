@@ -13,6 +13,7 @@ from ggq import models
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.base import HParams
+from ggq.models.extras import extra_warnings
 from ggq.runtime.devices import CPU, Device, resolve
 
 __all__ = ["Model", "Session", "load"]
@@ -70,6 +71,7 @@ class Model:
         if not vocab_only:
             self.hparams: HParams = self._architecture.hparams(gguf)
             self._architecture.check(gguf, self.hparams)
+            self.warnings += extra_warnings(gguf, self._architecture, self.hparams, "not used")
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
 

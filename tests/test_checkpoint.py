@@ -156,6 +156,7 @@ def test_repository_ids_are_checked_before_the_network():
     [
         ({"quantization_config": {"quant_method": "hqq"}}, "method 'hqq' is not supported"),
         ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"num_hidden_layers": None}, "config.json has no num_hidden_layers"),
     ],
 )
 def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, change, message):

@@ -143,3 +143,17 @@ def test_command_and_model_card(tmp_path):
         assert file.metadata["general.author"] == 'Some "One"'
         assert file.metadata["general.languages"].texts() == ["en", "de"]
         assert file.metadata["general.tags"].texts() == ["a: b"]
+
+
+def test_what_the_tokenizer_lacks_is_told(tmp_path, monkeypatch):
+    folder = make_hf(tmp_path / "hf", **SMALL)
+    (path,) = convert(folder, tmp_path / "x.gguf", "F16")
+    told = []
+    export(path, tmp_path / "plain", warn=told.append)
+    assert told == []
+    monkeypatch.setattr("ggq.converters.vocab_export.first_difference", lambda *_: "at 'x'")
+    export(path, tmp_path / "warned", warn=told.append)
+    assert told == ["the exported tokenizer differs: at 'x'"]
+    done = CliRunner().invoke(cli, ["export", str(path), str(tmp_path / "back")])
+    assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path / "back")
+    assert done.stderr == "warning: the exported tokenizer differs: at 'x'\n"

@@ -106,6 +106,7 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
 def _show(job: Any, given: dict[str, Any]) -> None:
     if given["dry_run"]:
         click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
+        _warnings(job)
         return
     _notes(job)
     original = dict(job.tensors)
@@ -246,6 +247,11 @@ def _plan_text(job: Any) -> str:
     return "\n".join(lines)
 
 
+def _warnings(job: Any) -> None:
+    for warning in job.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
 def _notes(job: Any) -> None:
     """Say on stderr what a person should know before it starts."""
     if job.plan.fallbacks:
@@ -254,8 +260,7 @@ def _notes(job: Any) -> None:
         click.echo(
             f"{n} of {total} tensors fall back, such as {name}: {wanted} -> {used}", err=True
         )
-    for warning in job.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    _warnings(job)
     if job.skipped:
         click.echo(f"left out: {len(job.skipped)} tensors of other parts", err=True)
     if job.imatrix:

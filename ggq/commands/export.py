@@ -24,6 +24,9 @@ def command(model: Path, out_dir: Path, dtype: str | None, force: bool, quiet: b
     from ggq.converters.export import export
     from ggq.errors import printable
 
+    warnings: list[str] = []
     with _conversion.progress_bar(quiet) as progress:
-        folder = export(model, out_dir, dtype, force, progress)
+        folder = export(model, out_dir, dtype, force, progress, warnings.append)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(printable(folder, 4096))
