@@ -15,7 +15,7 @@ from ggq.runtime.inputs import Inputs, Part
 from ggq.runtime.kvcache import KVCache, Sequence
 from ggq.runtime.plan import Plan, Recorder, State
 
-__all__ = ["BATCH", "Engine", "Part", "kv_layers"]
+__all__ = ["BATCH", "Engine", "Part", "kv_layers", "kv_windows"]
 
 BATCH = 256  # most tokens of a step: weights are read once for all of them, buffers stay small
 
@@ -27,6 +27,11 @@ def kv_layers(hp: HParams) -> list[tuple[int, int, int]]:
     return [(own[i] * hp.heads_kv(i), hp.width(i), hp.width_v(i)) for i in layers]
 
 
+def kv_windows(hp: HParams) -> list[int | None]:
+    """Return the window of each layer's cache, None where it holds all positions."""
+    return [hp.window_at(i) for i in range(hp.n_layer)]
+
+
 class Engine:
     """Evaluates tokens of any number of sequences."""
 
@@ -35,7 +40,7 @@ class Engine:
     ):
         self.hp, self.n_ctx = hp, n_ctx
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        self.cache = KVCache(kv_layers(hp), n_ctx, kind, states)
+        self.cache = KVCache(kv_layers(hp), n_ctx, kind, states, kv_windows(hp))
         self._architecture, self._weights = architecture, weights
         self._state = State()
         self._inputs = Inputs(BATCH, self._state, FEW)

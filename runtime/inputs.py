@@ -37,6 +37,7 @@ class Inputs:
         self._ids = np.zeros(max_tokens, np.int64)
         self._outputs = np.zeros(max_tokens, np.int64)
         self._segments = np.zeros((max_tokens, 4), np.int64)
+        self._recent = np.zeros((max_tokens, 4), np.int64)
         self._parts = np.zeros((max_tokens, 3), np.int64)
         self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
 
@@ -54,6 +55,11 @@ class Inputs:
     def segments(self) -> int:
         """Address of the attention segments (runtime/kernels/attend.py)."""
         return self._segments.ctypes.data
+
+    @property
+    def recent_segments(self) -> int:
+        """Address of the segments with the page tables of windowed layers."""
+        return self._recent.ctypes.data
 
     @property
     def parts(self) -> int:
@@ -84,8 +90,9 @@ class Inputs:
             n_outputs += len(asked)
             for first in range(0, n, _SEGMENT_TOKENS):
                 count = min(_SEGMENT_TOKENS, n - first)
-                address = part.sequence.table_address
-                self._segments[n_segments] = n_tokens + first, count, start + first, address
+                segment = n_tokens + first, count, start + first
+                self._segments[n_segments] = *segment, part.sequence.table_address
+                self._recent[n_segments] = *segment, part.sequence.recent_address
                 n_segments += 1
             n_tokens += n
         for rope, (table, factors) in self._ropes.items():

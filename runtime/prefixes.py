@@ -26,9 +26,16 @@ class PrefixStore:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def shared(self, ids: np.ndarray) -> int:
+        """Return the length of the longest common prefix with ``ids``, reachable or not."""
+        return max((common_prefix(ids, kept) for kept, _ in self._kept), default=0)
+
     def best(self, ids: np.ndarray) -> tuple[int, Any]:
-        """Return (length, sequence) of the longest common prefix with ``ids``, else (0, None)."""
-        lengths = [common_prefix(ids, kept) for kept, _ in self._kept]
+        """Return (length, sequence) of the longest common prefix that can be forked, or (0, None).
+
+        Windowed and recurrent layers cannot go back to every length.
+        """
+        lengths = [kept.reachable(common_prefix(ids, known)) for known, kept in self._kept]
         if not lengths or not max(lengths):
             return 0, None
         at = max(range(len(lengths)), key=lambda i: (lengths[i], i))

@@ -21,14 +21,14 @@ from ggq.errors import GGQError, UsageError
 from ggq.runtime.generation import Piece, common_prefix
 from ggq.runtime.inputs import Part
 from ggq.runtime.kvcache import PAGE
+from ggq.runtime.pacing import Pace
 from ggq.runtime.prefixes import FairQueue, PrefixStore
 from ggq.runtime.requests import Event, Request, Task, Ticket
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
-_MIN_CHUNK = 16
-_SMOOTH = 0.2  # weight of the newest measurement in running means
+_SMOOTH = 0.2  # weight of the newest request's time in the mean
 
 
 class QueueFullError(UsageError):
@@ -71,7 +71,7 @@ class Scheduler:
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
         self.engine, self.tokenizer = engine, tokenizer
-        self.n_slots, self.max_waiting, self._batch = n_slots, max_waiting, batch
+        self.n_slots, self.max_waiting = n_slots, max_waiting
         pages = engine.cache.n_pages // n_slots
         self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
         if self.n_ctx < 1:
@@ -84,8 +84,7 @@ class Scheduler:
         self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
         self._news = threading.Condition()
         self._closed = False
-        self._decode_s = 0.0  # running mean of a step without prompts
-        self._chunk = 64.0  # prompt tokens in a step with answers: follows what steps take
+        self.pace = Pace(batch)
         self._request_s = 1.0
         self._thread = threading.Thread(target=self._work, name="ggq-scheduler", daemon=True)
 
@@ -224,7 +223,8 @@ class Scheduler:
         answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
         batch = [(t, Part(t.sequence, t.next_ids(1), np.ones(1, bool))) for t in answering]
         prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
-        budget = self._prompt_budget(len(answering))
+        depth = sum(t.length for t in prefilling) / max(len(prefilling), 1)
+        budget = self.pace.budget(len(answering), depth)
         for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
             ids = task.next_ids(max(budget // left, 1))
             if not budget:
@@ -235,32 +235,33 @@ class Scheduler:
             batch.append((task, Part(task.sequence, ids, wanted)))
         return batch
 
-    def _prompt_budget(self, n_answering: int) -> int:
-        """Return how many prompt tokens a step may take."""
-        room = self._batch - n_answering
-        return min(room, int(self._chunk)) if n_answering else room
-
     def _start(self, task: Task, earlier: list[Task]) -> None:
         """Give a task its sequence from the longest known prefix, unless a longer one is coming."""
         ids = task.prompt[:-1]  # the last token is always evaluated: its logits are needed
         length, donor = self._store.best(ids)
+        longest = self._store.shared(ids)
         for other in self._running:
             if other.sequence is not None:
                 shared = common_prefix(ids, other.evaluated_ids())
+                longest, shared = max(longest, shared), other.sequence.reachable(shared)
                 if shared > length:
                     length, donor = shared, other.sequence
-        coming = (common_prefix(ids, other.prompt) for other in earlier if other.prefilling)
-        if max(coming, default=0) > length + _MIN_SHARED:
+        coming = [(common_prefix(ids, o.prompt), o.sequence) for o in earlier if o.prefilling]
+        later, ahead = max(coming, default=(0, None), key=lambda pair: pair[0])
+        if later > longest + _MIN_SHARED:
+            if ahead is not None:
+                ahead.pin(later)
             return
         if length < _MIN_SHARED:
             length, donor = 0, None
         task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
-        length = task.sequence.length  # recurrent layers may go back further
+        if longest > task.sequence.length:  # the next prompt that begins so finds it
+            task.sequence.pin(longest)
         if not task.ticket.started:
             task.ticket.started = time.perf_counter()
             task.ticket.cached_tokens = task.length
         self.stats.prompt_tokens += len(task.prompt)
-        self.stats.cached_tokens += task.length  # recurrent layers may begin further back
+        self.stats.cached_tokens += task.length
 
     def _make_room(self, batch: list[tuple[Task, Part]]) -> None:
         """Free the pages that the step will take; running answers always fit, prefixes may go."""
@@ -320,17 +321,20 @@ class Scheduler:
             ticket.cancelled = True
 
     def _measure(self, batch: list[tuple[Task, Part]], seconds: float) -> None:
-        """Learn from a step: with a chunk of prompt it shall take 2 to 2.5 times one without."""
-        n_prompt = sum(len(part.ids) for _, part in batch if len(part.ids) > 1)
         self.stats.steps += 1
         self.stats.busy_seconds += seconds
+        n_answers = n_prompt = positions = 0
+        for task, part in batch:
+            size = len(part.ids)
+            if size == 1 and not task.prefilling and task.generated:
+                n_answers += 1
+            else:
+                n_prompt += size
+                positions += size * (task.length - size / 2)
         if not n_prompt:
-            self._decode_s += (_SMOOTH if self._decode_s else 1.0) * (seconds - self._decode_s)
-        elif self._decode_s and any(len(part.ids) == 1 for _, part in batch):
-            if seconds > 2.5 * self._decode_s:
-                self._chunk = max(_MIN_CHUNK, 0.8 * self._chunk)
-            elif seconds < 2.0 * self._decode_s and n_prompt >= 0.9 * int(self._chunk):
-                self._chunk = min(self._batch, 1.25 * self._chunk)
+            self.pace.answers(n_answers, seconds)
+        elif n_answers:
+            self.pace.mixed(n_answers, n_prompt, positions, seconds)
 
     def _run_jobs(self) -> None:
         while self._jobs:

@@ -57,14 +57,15 @@ def command(
     from ggq.commands import _sizes
     from ggq.commands.estimate import measured_bandwidth
     from ggq.gguf.units import format_size
-    from ggq.runtime.engine import kv_layers
+    from ggq.runtime.engine import kv_layers, kv_windows
     from ggq.runtime.kvcache import cache_bytes
 
     hp, found = _sizes.sizes(source)
     known = {size.type: size for size in found}
     free = int(memory * 1e9) if memory else _sizes.free_memory()
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
-    cache = cache_bytes(kv_layers(hp), min(ctx, hp.n_ctx_train))
+    n_ctx = min(ctx, hp.n_ctx_train)
+    cache = cache_bytes(kv_layers(hp), n_ctx, windows=kv_windows(hp))
     for name in ORDER:
         size = known.get(name)
         if size is None or rate / size.per_token < speed:

@@ -13,7 +13,7 @@ from ggq.models.base import HParams
 from ggq.runtime.backends.torch_ops import DeviceCache, DeviceOps
 from ggq.runtime.backends.torch_weights import DeviceWeights
 from ggq.runtime.embedding import Embedder
-from ggq.runtime.engine import Engine, kv_layers
+from ggq.runtime.engine import Engine, kv_layers, kv_windows
 
 __all__ = ["TorchEngine"]
 
@@ -32,7 +32,8 @@ class TorchEngine(Engine):
         self.hp, self.n_ctx, self.weights = hp, n_ctx, weights
         self._architecture = architecture
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, weights.device)
+        windows = kv_windows(hp)
+        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, windows, weights.device)
         self._inputs = DeviceOps(weights, self.cache)
         self.executor = _Forward(self)
 

@@ -16,7 +16,7 @@ import torch
 
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.torch_weights import DeviceWeights, Matrix
-from ggq.runtime.kvcache import PAGE, KVCache, Sequence
+from ggq.runtime.kvcache import PAGE, KVCache, Sequence, recent_positions
 from ggq.runtime.ops.attention import visible
 from ggq.runtime.ops.conv import torch as conv
 from ggq.runtime.ops.delta import torch as delta
@@ -31,19 +31,49 @@ _TINY = 1e-30
 
 
 class DeviceCache(KVCache):
-    """The cache's pages on a device; keys and values are (n_pages, PAGE, heads, columns)."""
+    """The cache's pages on a device; keys and values are (pages, PAGE, heads, columns).
 
-    def __init__(self, layers: Any, n_ctx: int, kind: str, states: Any, device: torch.device):
-        super().__init__(layers, n_ctx, kind, states)  # its arrays are never touched: no memory
+    Windowed layers begin with the pages of one sequence and grow as more are taken.
+    """
+
+    def __init__(
+        self,
+        layers: Any,
+        n_ctx: int,
+        kind: str,
+        states: Any,
+        windows: Any,
+        device: torch.device,
+    ):
+        super().__init__(layers, n_ctx, kind, states, windows)  # its arrays are never touched
         self._device = device
         dtype = {"f16": torch.float16, "f32": torch.float32}[kind]
+        self._n_recent = recent_positions(self.window, n_ctx) // PAGE
 
-        def pages(heads: int, columns: int) -> torch.Tensor:
-            shape = self.n_pages, PAGE, heads, columns
+        def pages(layer: int, columns: int) -> torch.Tensor:
+            n_pages = self._n_recent if self.windowed[layer] else self.n_pages
+            shape = n_pages, PAGE, layers[layer][0], columns
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        self.keys = [pages(h, k) for h, k, _ in layers]
-        self.values = [pages(h, v) for h, _, v in layers]
+        self.keys = [pages(i, k) for i, (_, k, _) in enumerate(layers)]
+        self.values = [pages(i, v) for i, (_, _, v) in enumerate(layers)]
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all pages on the device."""
+        return sum(a.nbytes for a in (*self.keys, *self.values))
+
+    def take(self, recent: bool = False) -> int:
+        """Return a free page's number; see KVCache."""
+        page = super().take(recent)
+        if recent and page >= self._n_recent:
+            more = min(self.n_pages, 2 * page) - self._n_recent
+            self._n_recent += more
+            for arrays in (self.keys, self.values):
+                for i in np.flatnonzero(self.windowed):
+                    new = arrays[i].new_zeros(more, *arrays[i].shape[1:])
+                    arrays[i] = torch.cat((arrays[i], new))
+        return page
 
     def new_state(self) -> torch.Tensor:
         """Return a sequence's state of the recurrent layers before its first token."""
@@ -57,7 +87,7 @@ class Stretch:
     sequence: Sequence
     first: int
     past: int
-    slots: np.ndarray  # places in the cache of all positions, the new ones last
+    slots: tuple[np.ndarray, ...]  # places of all positions: in most layers, in windowed ones
     end: int
 
     @property
@@ -89,7 +119,8 @@ class DeviceOps(Ops):
         for part in parts:
             past, n = part.sequence.length, len(part.ids)
             at = np.arange(past + n)
-            slots = part.sequence.table[at // PAGE] * PAGE + at % PAGE
+            tables = part.sequence.table, part.sequence.recent
+            slots = tuple(t[at // PAGE] * PAGE + at % PAGE for t in tables if len(t))
             self._stretches.append(Stretch(part.sequence, first, past, slots, first + n))
             first += n
         self.positions = np.concatenate([s.past + np.arange(s.n_tokens) for s in self._stretches])
@@ -97,8 +128,8 @@ class DeviceOps(Ops):
         wanted = np.flatnonzero(np.concatenate([part.wanted for part in parts]))
         # one row at least: some operations cannot tell the shape of none
         self._wanted = None if len(wanted) == first else self._put(wanted if len(wanted) else [0])
-        new = [s.slots[s.past :] for s in self._stretches]
-        self._new_slots = self._put(np.concatenate(new))
+        new = zip(*([t[s.past :] for t in s.slots] for s in self._stretches), strict=True)
+        self._new_slots = [self._put(np.concatenate(slots)) for slots in new]
         self._memory: dict[Any, Any] = {}  # what operations of one step share
         return len(wanted)
 
@@ -178,23 +209,24 @@ class DeviceOps(Ops):
         spec: Any,
     ) -> torch.Tensor:
         """Append k and v to the cache of ``layer`` (None: they are there) and mix its values."""
-        stores = []
+        stores, recent = [], self._cache.windowed[layer]
         for rows, pages in ((k, self._cache.keys[layer]), (v, self._cache.values[layer])):
             store = pages.flatten(0, 1)
             if rows is not None:
-                store[self._new_slots] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
+                store[self._new_slots[recent]] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
             stores.append(store)
-        mixed = [self._mix(q, stores, stretch, spec) for stretch in self._stretches]
+        mixed = [self._mix(q, stores, (s, recent), spec) for s in self._stretches]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
     def _mix(
-        self, q: torch.Tensor, stores: list[torch.Tensor], stretch: Stretch, spec: Any
+        self, q: torch.Tensor, stores: list[torch.Tensor], place: tuple[Stretch, bool], spec: Any
     ) -> torch.Tensor:
         """Return the attention of one sequence's tokens, (n_tokens, n_head * head_dim_v)."""
+        stretch, _ = place
         start = 0  # positions before it are in nobody's window
         if spec.window is not None:
             start = max(0, stretch.past + 1 - spec.window)
-        keys, values = (self._cached(store, stretch, start) for store in stores)
+        keys, values = (self._cached(store, place, start) for store in stores)
         parts = []
         per_step = max(1, _SCORES // (spec.n_head * len(keys[0])))
         for first in range(stretch.first, stretch.end, per_step):
@@ -205,14 +237,15 @@ class DeviceOps(Ops):
             parts.append(self._attend(q[first:end], (keys, values), seen, spec))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _cached(self, store: torch.Tensor, stretch: Stretch, start: int) -> torch.Tensor:
+    def _cached(self, store: torch.Tensor, place: tuple[Stretch, bool], start: int) -> torch.Tensor:
         """Return a sequence's keys or values from position ``start`` on, float32 (heads, n, d)."""
-        slots = stretch.slots[start:]
+        stretch, recent = place
+        slots = stretch.slots[recent][start:]
         if slots[-1] - slots[0] == len(slots) - 1 and (np.diff(slots) == 1).all():
             rows = store[int(slots[0]) : int(slots[-1]) + 1]
         else:
             rows = store.index_select(
-                0, self._once((stretch.first, start), lambda: self._put(slots))
+                0, self._once((stretch.first, start, recent), lambda: self._put(slots))
             )
         return rows.transpose(0, 1).float()
 

@@ -3,7 +3,7 @@
 from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.backends.numba import compiled, float_bits
-from ggq.runtime.kernels.attend import MAX_HEAD, attend
+from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend
 from ggq.runtime.kernels.attend_new import attend_new
 from ggq.runtime.kernels.cache_store import store_new
 from ggq.runtime.kernels.cached import (
@@ -99,10 +99,11 @@ _KERNELS = {
 
 def run(backend, q, k, v, layer, spec):
     """Record the update of the layer's cache and the attention over it."""
-    if spec.head_dim % 16 or spec.head_dim_v % 16 or max(spec.head_dim, spec.head_dim_v) > MAX_HEAD:
+    columns = spec.head_dim, spec.head_dim_v
+    if any(n % 16 for n in columns) or columns[0] > MAX_KEY or columns[1] > MAX_HEAD:
         raise ModelError(
             f"attention heads of {spec.head_dim} and {spec.head_dim_v} columns are not supported "
-            f"on the CPU: multiples of 16 up to {MAX_HEAD} are"
+            f"on the CPU: multiples of 16 up to {MAX_KEY} and {MAX_HEAD} are"
         )
     layout = _Layout(backend, layer, spec)
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
@@ -114,7 +115,7 @@ def run(backend, q, k, v, layer, spec):
             _record_store(layout, k.f32(), v.f32())
         return _record_attend(layout, value, q.f32())
 
-    fused = backend.few and k is not None and _same_rotation(q, k)
+    fused = backend.few and k is not None and _same_rotation(q, k) and columns[0] <= MAX_HEAD
     make.quantizes = pairs and fused
     return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
 
@@ -126,7 +127,9 @@ class _Layout:
         self.backend, self.spec = backend, spec
         self.keys, self.values = backend.cache.keys[layer], backend.cache.values[layer]
         self.kernels = _KERNELS[backend.cache.kind]
-        self.addresses = [self.keys.ctypes.data, self.values.ctypes.data, backend.inputs.segments]
+        inputs = backend.inputs
+        segments = inputs.recent_segments if backend.cache.windowed[layer] else inputs.segments
+        self.addresses = [self.keys.ctypes.data, self.values.ctypes.data, segments]
 
     def attend_args(self, query, out):
         """Return the arguments of runtime/kernels/attend.py."""
