@@ -80,6 +80,8 @@ class Conversion:
     skipped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
+    original: dict[str, SourceTensor] = field(default_factory=dict)  # before any pre-pass
+    on_written: list[Callable[[], None]] = field(default_factory=list)  # when the file is complete
 
     def __enter__(self) -> Conversion:
         return self
@@ -118,10 +120,13 @@ class Conversion:
         writer.begin()
         try:
             encode_all(jobs, writer.write, self.imatrix, self.options.threads, advance)
-            return writer.finish()
+            paths = writer.finish()
         except BaseException:
             writer.abort()
             raise
+        for forget in self.on_written:
+            forget()
+        return paths
 
     def _job(self, name: str, type_name: str) -> Job:
         tensor = in_own_blocks(self.tensors[name], type_name)  # a pre-pass may have replanned it
@@ -168,7 +173,7 @@ def prepare(
     build = _from_folder if path.is_dir() else _from_gguf
     with contextlib.ExitStack() as stack:
         job = build(path, file_type(type).name, options, stack)
-        job.imatrix = imatrix
+        job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)
         job.out = _out_path(job, path, out)
         _check_importance(job)

@@ -3,11 +3,20 @@
 from importlib import import_module
 from typing import Any
 
-_CLASSES = {"GPTQ": "gptq", "AWQ": "awq", "Smooth": "smooth", "Importance": "imatrix"}
-__all__ = ["AWQ", "GPTQ", "Importance", "Smooth"]
+_CLASSES = {
+    "AWQ": "awq",
+    "Distill": "distill",
+    "GPTQ": "gptq",
+    "Importance": "imatrix",
+    "Smooth": "smooth",
+}
+_MODULES = ("qat",)
+__all__ = ["AWQ", "GPTQ", "Distill", "Importance", "Smooth", "qat"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_CLASSES[name]}"), name)

@@ -120,7 +120,12 @@ class TorchArray(NDArrayOperatorsMixin):
         return TorchArray(self.tensor.reshape(*shape))
 
     def astype(self, dtype: Any) -> TorchArray:
-        """Return the values as another type, unsigned ones as a wider signed type."""
+        """Return the values as another type, unsigned ones as a wider signed type.
+
+        Numbers in training hold what the type can hold already; a cast would end their gradient.
+        """
+        if self.tensor.requires_grad:
+            return self
         return TorchArray(self.tensor.to(_COMPUTED[_code(dtype)]))
 
     def view(self, dtype: Any) -> TorchArray:

@@ -1,0 +1,58 @@
+"""Trains codes, scales and norms towards the original model, on exactly the values that are stored.
+
+Block by block towards the teacher's residual stream, from what the quantized model really sees,
+then end to end towards the teacher's predictions (KL). It starts from what earlier passes chose and
+keeps a step only where windows that it does not train on say that it helped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ggq.converters.prepasses.base import Prepass, require_torch
+from ggq.errors import UsageError
+
+__all__ = ["Distill"]
+
+MIN_WINDOWS = 8
+
+
+@dataclass
+class Distill(Prepass):
+    """``steps`` a block and ``final`` steps end to end (0: none), each on ``batch`` windows.
+
+    ``reach``: how far a code may move in all steps of a block; ``rate``: how far scales and norms
+    move in one, as a share of their size; ``gain`` scales both end to end. One window of ``held``
+    judges. ``memory``: GB that training end to end may take, scales alone where codes do not fit.
+    """
+
+    steps: int = 32
+    final: int = 32
+    batch: int = 4
+    reach: float = 0.4
+    rate: float = 5e-4
+    gain: float = 0.25
+    held: int = 8
+    norms: bool = True
+    memory: float = 8.0
+    seed: int = 0
+
+    def __call__(self, job: Any) -> None:
+        """Replace every quantized matrix and the norms of ``job`` by what training made of them."""
+        require_torch("distill")
+        from ggq.converters.prepasses.distilling import Distillation
+
+        calibration = self.windows(job)
+        found = len(calibration.windows)
+        if found < MIN_WINDOWS:
+            what = f"{found} windows are too few to distill, it needs {MIN_WINDOWS}"
+            raise UsageError(f"{calibration.dataset}: {what}")
+        run = Distillation(self, job, calibration.windows)
+        run.by_blocks()
+        run.end_to_end()
+        job.tensors = {**job.tensors, **run.tensors()}
+        self.note(job, "distill", calibration.dataset)
+
+
+PREPASS = Distill
