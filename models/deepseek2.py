@@ -10,7 +10,6 @@ from ggq.models.base import HParams, Key, Latent, Tensor
 from ggq.models.blocks import Decoder
 from ggq.models.keys import DECODER_KEYS, EXPERT_KEYS, changed, scaled
 from ggq.models.tables import EXPERT_TENSORS, SHARED_EXPERT
-from ggq.models.tables import changed as changed_rows
 
 __all__ = ["ARCHITECTURE"]
 
@@ -71,7 +70,8 @@ SHARED = tuple(
     )
     for row in SHARED_EXPERT[1:]
 )
-ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
+USUAL = tuple(f"{BLOCK}attn_{name}." for name in ("q", "k", "v", "output"))
+OTHERS = tuple(row for row in EXPERT_TENSORS if not row.gguf.startswith(USUAL))
 
 
 def _dense(config: Mapping[str, Any]) -> int:
@@ -128,7 +128,13 @@ class Deepseek2(Decoder):
         Key("{arch}.rope.dimension_count", ("qk_rope_head_dim",), "rope_dim", required=True),
         Key("{arch}.expert_shared_count", ("n_shared_experts",), "n_shared", default=0),
         Key("{arch}.expert_weights_scale", ("routed_scaling_factor",), "expert_scale", "f32"),
-        Key("{arch}.expert_weights_norm", ("norm_topk_prob",), "expert_normalize", "bool"),
+        Key(
+            "{arch}.expert_weights_norm",
+            (),
+            "expert_normalize",
+            "bool",
+            derive=lambda c: c["norm_topk_prob"] or None,
+        ),
         Key(
             "{arch}.expert_gating_func",
             (),
@@ -145,20 +151,7 @@ class Deepseek2(Decoder):
         ),
         Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
     )
-    tensors = (
-        *changed_rows(
-            tuple(
-                r
-                for r in EXPERT_TENSORS
-                if not r.gguf.startswith(tuple(BLOCK + n for n in ATTENTION))
-            ),
-            *DIRECT,
-            *LOW_RANK,
-            *LATENT,
-        ),
-        *SHARED,
-        BIAS,
-    )
+    tensors = (*OTHERS, *DIRECT, *LOW_RANK, *LATENT, *SHARED, BIAS)
 
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         unused = DIRECT if hp.latent.q_rank else LOW_RANK
