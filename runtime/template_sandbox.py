@@ -37,6 +37,10 @@ _METHODS: dict[type, frozenset[str]] = {
     list: frozenset(("index", "count", "copy")),
     tuple: frozenset(("index", "count")),
 }
+_CHANGES = {  # methods that alter what the template itself has made, and how their arguments go in
+    "append": "held", "insert": "held", "setdefault": "held", "extend": "copied",
+    "update": "copied", "pop": "read", "remove": "read", "reverse": "read", "clear": "read",
+}  # fmt: skip
 
 
 class TemplateLimitError(Exception):
@@ -70,12 +74,16 @@ class Budget:
             raise TemplateLimitError("makes too much text")
 
     def weigh(self, value: Any) -> int:
-        """Return about how long ``value`` is when printed, counting shared parts every time."""
+        """Return about how long ``value`` is when printed, counting shared parts every time.
+
+        The containers inside can no longer be changed: their weight is part of another's.
+        """
         total, stack = 0, [value]
         while stack:
             item = stack.pop()
             if isinstance(item, (_List, _Tuple, _Dict)):
                 total += item.weight
+                item.inside = item.inside or item is not value
             elif isinstance(item, dict):
                 stack += [*item.keys(), *item.values()]
             elif isinstance(item, (list, tuple, set)):
@@ -88,15 +96,15 @@ class Budget:
 
 
 class _List(list):
-    weight = 0
+    weight, inside = 0, False
 
 
 class _Tuple(tuple):
-    weight = 0
+    weight, inside = 0, False
 
 
 class _Dict(dict):
-    weight = 0
+    weight, inside = 0, False
 
 
 class _Namespace(Namespace):
@@ -249,12 +257,19 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
             __self._check_method(__obj.__name__, owner, args)
+        elif isinstance(owner, (_List, _Dict)) and __obj.__name__ in _CHANGES:
+            __self._check_change(__obj.__name__, owner, args, kwargs)
         return __self.accounted(super().call(__context, __obj, *args, **kwargs))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Allow only the named methods of strings, dicts and lists, none of numbers."""
+        """Allow only the named methods of strings, dicts and lists, none of numbers.
+
+        Kimi-K2 queues tool calls in a list: what a template has made it may change, too.
+        """
         if isinstance(obj, (bool, int, float, bytes)):
             return False
+        if isinstance(obj, (_List, _Dict)) and attr in _CHANGES:
+            return hasattr(type(obj), attr)
         for kind, allowed in _METHODS.items():
             if isinstance(obj, kind):
                 return attr in allowed
@@ -287,6 +302,21 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             self.budget.check(len(owner) * (8 if isinstance(owner, Text) else 2))
         elif name == "replace" and len(args) > 1:
             self.check_replace(owner, *args[:2])
+
+    def _check_change(self, name: str, owner: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Count what a list or dict of the template's own is about to take in."""
+        how, given = _CHANGES[name], (*args, kwargs) if kwargs else args
+        if how == "copied":
+            if not all(isinstance(value, (list, tuple, dict, str)) for value in given):
+                raise SecurityError(f"{name} of something that is no list, dict or text")
+            weight = sum(map(self.budget.weigh, given))
+        else:
+            weight = self.budget.weigh(given) if how == "held" else 0
+        if owner.inside:
+            raise SecurityError(f"{name} changes a container that is part of another")
+        self.budget.spend(weight)
+        self.budget.check(owner.weight + weight)
+        owner.weight += weight
 
     def check_replace(self, text: str, old: Any, new: Any) -> None:
         """Raise TemplateLimitError if replacing ``old`` by ``new`` makes too long a text."""

@@ -95,6 +95,27 @@ def test_renders_as_transformers_does(shared_dir, chat):
     assert compared > 25
 
 
+@pytest.mark.parametrize("chat", CHATS)
+def test_kimi_renders_as_in_a_sandbox_that_lets_lists_grow(shared_dir, chat, monkeypatch):
+    """transformers' sandbox refuses these templates' queue of tool calls; Jinja's plain one runs.
+
+    Thinking and tools need no queue and are compared above, too.
+    """
+    oracle = pytest.importorskip("transformers.utils.chat_template_utils")
+    sandbox = pytest.importorskip("jinja2.sandbox").SandboxedEnvironment
+    monkeypatch.setattr(oracle, "ImmutableSandboxedEnvironment", sandbox)
+    oracle._compile_jinja_template.cache_clear()
+    messages, options = CHATS[chat]
+    wanted = {"add_generation_prompt": True, "tools": None} | options
+    for name in ("Kimi-K2-Instruct", "Kimi-K2-Thinking"):
+        source = templates(shared_dir)[name]
+        (expected,), _ = oracle.render_jinja_template(
+            [messages], chat_template=source, **wanted, **SPECIAL
+        )
+        assert text_of(ChatTemplate(source, SPECIAL).render(messages, **options)) == expected
+    oracle._compile_jinja_template.cache_clear()
+
+
 class Letters:
     """One token per character, and control tokens: whatever the templates' tokens look like."""
 

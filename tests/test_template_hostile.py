@@ -64,6 +64,17 @@ GROWING = {
     "dag": "{% set ns.x=[ns.x,ns.x] %}",
     "dagdict": "{% set ns.x={'a':ns.x,'b':ns.x} %}",
     "dagdictcall": "{% set ns.x=dict(a=ns.x,b=ns.x) %}",
+    "append": "{% set ns.x = [ns.x] %}{{ ns.x.append(ns.x[0]) }}",
+    "append itself": "{{ ns.x.append(ns.x) }}",
+    "extend": "{{ ns.x.extend(ns.x) }}",
+    "extend text": "{{ ns.x.extend('x' * 400000) }}",
+    "insert": "{{ ns.x.insert(0, 'x' * 40000) }}",
+    "setdefault": "{% set ns.d = {} if i == 0 else ns.d %}{{ ns.d.setdefault(i, 'x' * 40000) }}",
+    "update": "{% set ns.d = {} if i == 0 else ns.d %}{{ ns.d.update({i: 'x' * 40000}) }}",
+    "update by name": "{% set ns.d = {} if i == 0 else ns.d %}{{ ns.d.update(a='x' * 400000) }}",
+    "later": "{% set a = [] %}{% set b = [a, a, a] %}{{ a.append('x') }}",
+    "later in a namespace": "{% set b = [ns.x] * 9 %}{{ ns.x.append('x') }}",
+    "endless": "{% for x in ns.x %}{{ ns.x.append(x) }}{% endfor %}",
     "pow2": "{% set ns.n=ns.n*ns.n %}",
     "tuples": "{% set ns.x=(ns.x,ns.x) %}",
     "lists": "{% set ns.x=ns.x+ns.x %}",
@@ -153,6 +164,22 @@ def test_endless_templates_stop(name):
 def test_secrets_stay_out_of_reach(source):
     with contextlib.suppress(FormatError):
         assert ChatTemplate(source).render_text([USER]) in ("", "[Undefined]")
+
+
+def test_changes_are_for_what_the_template_made():
+    source = (
+        "{% set ns = namespace(a=[3, 1]) %}{{ ns.a.append(2) }}{{ ns.a.insert(0, 'x') }}"
+        "{{ ns.a.pop() }}{{ ns.a.pop(0) }}{% set d = {'k': 1} %}{% set _ = d.update({'l': 2}) %}"
+        "{{ d.setdefault('m', 3) }}{{ d.pop('k') }}{{ ns.a.extend([5, 6]) }}{{ ns.a.remove(5) }}"
+        "{{ ns.a.reverse() }}{{ ns.a }}{{ d }}"
+    )
+    want = "NoneNone2x31NoneNoneNone[6, 1, 3]{'l': 2, 'm': 3}"
+    assert ChatTemplate(source).render_text([USER]) == want
+    given = [{"role": "user", "content": ["a"]}]
+    for source in ("{{ messages[0].content.append(1) }}", "{{ messages.pop() }}"):
+        with contextlib.suppress(FormatError):
+            ChatTemplate(source).render(given)
+        assert given == [{"role": "user", "content": ["a"]}]
 
 
 def test_refusal_is_the_templates_own_words_made_printable():
