@@ -8,9 +8,11 @@ but GGUF.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "Evaluation",
     "compare_rows",
     "evaluate",
+    "evaluate_all",
     "log_softmax",
     "summary",
     "windows",
@@ -31,6 +34,7 @@ __all__ = [
 
 PERCENTILES = (99.9, 99.0, 95.0, 90.0, 10.0, 5.0, 1.0, 0.1)
 _ROWS = 64  # rows of logits in float64 at a time
+_COMPARING = 2  # threads that compare rows while the models run
 
 Progress = Callable[[int, int, str], None]
 Logits = Callable[[np.ndarray], np.ndarray]
@@ -174,61 +178,97 @@ def _perplexity(nll: np.ndarray) -> tuple[float, float]:
 
 def score(
     sequences: list[np.ndarray],
-    model: Logits,
+    models: Sequence[Logits],
     base: Logits | None = None,
     progress: Progress | None = None,
-) -> np.ndarray:
-    """Return `compare_rows` of the second half of every window, in order."""
-    rows = []
-    for done, ids in enumerate(sequences):
-        first = len(ids) // 2
-        scored, targets = slice(first, len(ids) - 1), ids[first + 1 :]
-        theirs = None if base is None else base(ids)[scored]
-        rows.append(compare_rows(model(ids)[scored], theirs, targets))
-        if not np.isfinite(rows[-1]).all():
-            raise ModelError(f"the model gives NaN or infinite logits in window {done}")
-        if progress:
-            progress(done + 1, len(sequences), "")
-    return np.concatenate(rows)
+) -> list[np.ndarray]:
+    """Return `compare_rows` of the second half of every window for each model, windows in order.
+
+    The base runs once for all; rows are compared while the next logits are computed.
+    """
+    found: list[list[Future]] = [[] for _ in models]
+    with ThreadPoolExecutor(_COMPARING) as pool:
+        for done, ids in enumerate(sequences):
+            targets = ids[len(ids) // 2 + 1 :]
+            theirs = None if base is None else base(ids)
+            for logits, rows in zip(models, found, strict=True):
+                ours = logits(ids)
+                if not np.isfinite(ours).all():
+                    raise ModelError(f"the model gives NaN or infinite logits in window {done}")
+                rows.append(pool.submit(compare_rows, ours, theirs, targets))
+                if len(rows) > 1:
+                    rows[-2].result()  # no more than one window's logits wait
+            if progress:
+                progress(done + 1, len(sequences), "")
+        made = [np.concatenate([f.result() for f in rows]) for rows in found]
+    if not all(np.isfinite(rows).all() for rows in made):
+        raise ModelError("the base model gives NaN or infinite logits")
+    return made
 
 
-def evaluate(
-    model: Any,
+def scored_logits(model: Any, ids: np.ndarray) -> np.ndarray:
+    """Return the logits of the scored positions of one window, float32 (n, n_vocab)."""
+    first = len(ids) // 2
+    sequence = model.engine.sequence()
+    try:
+        model.engine.evaluate(sequence, ids[:first])
+        return model.engine.evaluate(sequence, ids[first:-1], every=True)
+    finally:
+        sequence.free()
+
+
+def evaluate(model: Any, text: str | Path, against: Any = None, **options: Any) -> Evaluation:
+    """Return the perplexity of ``model`` on ``text``; its distance from ``against`` where given.
+
+    ``model`` and ``against`` are GGUF paths or open models; ``text`` is the text itself, or the
+    Path of a file. Options and errors are those of `evaluate_all`.
+    """
+    return evaluate_all([model], text, against, **options)[0]
+
+
+def evaluate_all(
+    models: Sequence[Any],
     text: str | Path,
     against: Any = None,
     n_ctx: int = 512,
     chunks: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Evaluation:
-    """Return the perplexity of ``model`` on ``text``; its distance from ``against`` where given.
+) -> list[Evaluation]:
+    """Return `evaluate` of several models of one vocabulary, the base being run once.
 
-    ``model`` and ``against`` are GGUF paths or open models; ``text`` is the text itself, or the
-    Path of a file. Windows have min(n_ctx, trained context) tokens. GGQError names what is wrong.
+    Windows have min(n_ctx, trained context) tokens, ``chunks`` of them at most. GGQError names
+    what is wrong.
     """
     with ExitStack() as stack:
-        tested = _opened(model, n_ctx, threads, stack)
+        tested = [_opened(model, n_ctx, threads, stack) for model in models]
         base = None if against is None else _opened(against, n_ctx, threads, stack)
-        if base is not None:
-            _check_pair(tested, base)
+        for other in [*tested[1:], *([base] if base else [])]:
+            _check_pair(tested[0], other)
+        first = tested[0]
         words = read_text(text) if isinstance(text, Path) else text
-        ids = tested.tokenizer.encode(words, add_special=True, parse_special=False)
-        size = min(n_ctx, tested.n_ctx, tested.hparams.n_ctx_train)
-        bos = tested.tokenizer.bos_id if tested.tokenizer.add_bos else None
+        ids = first.tokenizer.encode(words, add_special=True, parse_special=False)
+        size = min([n_ctx, *(n for m in tested for n in (m.n_ctx, m.hparams.n_ctx_train) if n)])
+        bos = first.tokenizer.bos_id if first.tokenizer.add_bos else None
         sequences = list(windows(ids, size, bos, chunks))
-        rows = score(sequences, tested.logits, base.logits if base else None, progress)
-        ppl, error = _perplexity(rows[:, 0])
-        return Evaluation(
-            model=str(tested.gguf.path),
-            nbytes=_size(tested.gguf),
-            n_ctx=size,
-            n_windows=len(sequences),
-            n_scored=len(rows),
-            ppl=ppl,
-            ppl_error=error,
-            against=None if base is None else str(base.gguf.path),
-            comparison=None if base is None else summary(rows),
-        )
+        run = [partial(scored_logits, m) for m in tested]
+        rows = score(sequences, run, partial(scored_logits, base) if base else None, progress)
+        return [_evaluation(m, r, base, size) for m, r in zip(tested, rows, strict=True)]
+
+
+def _evaluation(model: Any, rows: np.ndarray, base: Any, size: int) -> Evaluation:
+    ppl, error = _perplexity(rows[:, 0])
+    return Evaluation(
+        model=str(model.gguf.path),
+        nbytes=_size(model.gguf),
+        n_ctx=size,
+        n_windows=len(rows) // (size - size // 2 - 1),
+        n_scored=len(rows),
+        ppl=ppl,
+        ppl_error=error,
+        against=None if base is None else str(base.gguf.path),
+        comparison=None if base is None else summary(rows),
+    )
 
 
 def read_text(path: Path) -> str:

@@ -107,3 +107,99 @@ def test_command_says_what_is_missing(files, capsys):
     assert "--text FILE" in capsys.readouterr().err
     assert main(["eval", path, "--text", path]) == 1
     assert "is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_models_share_one_run_of_the_base(files, monkeypatch):
+    """Several files, the figures of each alone; logits of the scored half only."""
+    from ggq.runtime import evaluation
+
+    paths, seen = files[1], []
+    scored = evaluation.scored_logits
+
+    def counted(model, ids):
+        seen.append(str(model.gguf.path))
+        return scored(model, ids)
+
+    monkeypatch.setattr(evaluation, "scored_logits", counted)
+    both = evaluation.evaluate_all([paths["Q4_K_M"], paths["F32"]], TEXT, paths["F32"], chunks=3)
+    assert seen.count(str(paths["Q4_K_M"])) == 3 and len(seen) == 9
+    alone = evaluate(paths["Q4_K_M"], TEXT, paths["F32"], chunks=3)
+    assert both[0] == alone
+    assert both[1].comparison.kld == 0 and both[1].comparison.same_top == 1
+
+
+def test_scored_logits_are_those_of_the_whole_window(files):
+    from ggq.runtime.evaluation import scored_logits
+    from ggq.runtime.model import load
+
+    ids = np.random.default_rng(0).integers(0, 300, 64)
+    with load(files[1]["F32"], cache_type="f32") as model:
+        whole = model.logits(ids)[32:-1]
+        np.testing.assert_allclose(scored_logits(model, ids), whole, atol=1e-5)
+
+
+def test_a_folder_of_halves_is_compared_as_it_is(files, tmp_path):
+    """The temporary file has the checkpoint's own float type: exact, at half the size."""
+    from ggq.commands.eval import _base
+    from ggq.gguf import open_gguf, spec
+
+    half = make_hf(tmp_path / "half", dtype="BF16")
+    for source, want in ((half, "BF16"), (files[0], "F32")):
+        with _base(str(source), True) as path, open_gguf(path) as file:
+            kind = file.tensors["blk.0.ffn_up.weight"].type_id
+            assert spec.type_name(kind) == want
+
+
+def test_command_draws_sizes_and_divergence(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    source, paths = files
+    (tmp_path / "text.txt").write_text(TEXT)
+    given = ["--against", str(source), "--text", str(tmp_path / "text.txt"), "--chunks", "1", "-q"]
+    models = [str(p) for p in paths.values()]
+    assert main(["eval", *models, *given, "--plot", str(tmp_path / "p.png")]) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("KLD mean") == 2
+    assert main(["eval", *models, *given, "--plot", str(tmp_path / "p.xyz")]) == 1
+    assert "--plot" in capsys.readouterr().err
+    assert main(["eval", *models, "--prompts", "x", "--plot", "p.png"]) == 1
+    assert "give --against and --text" in capsys.readouterr().err
+
+
+def test_command_shows_answers_side_by_side(files, tmp_path, capsys):
+    source, paths = files
+    (tmp_path / "prompts.txt").write_text("Hello\n\nHow are you?\n")
+    given = ["--prompts", str(tmp_path / "prompts.txt"), "-n", "4", "-q", "--against", str(source)]
+    assert main(["eval", str(paths["Q4_K_M"]), *given]) == 0
+    told = capsys.readouterr().out
+    assert "> Hello" in told and "> How are you?" in told
+    head = next(line for line in told.splitlines() if "Q4_K_M.gguf" in line)
+    assert head.index("hf") < head.index("Q4_K_M.gguf")
+    assert main(["eval", str(paths["Q4_K_M"]), *given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["answers"]
+    assert len(found["answers"]) == 2 and len(found["answers"][0]) == 2
+
+
+def test_hostile_answers_stay_in_their_column():
+    from ggq.runtime.evaluation_text import side_by_side
+
+    told = side_by_side(["a", "b"], ["[red]p"], [["x[/]\x1b[31m\nline"], [""]], 60)
+    assert "\x1b" not in told and "[red]p" in told and "x[/]" in told and "(nothing)" in told
+    assert all(len(line) <= 60 for line in told.splitlines())
+
+
+def test_oracle_perplexity_is_llama_perplexitys(shared_dir, tmp_path):
+    """Through llama.cpp's own logits, on windows that begin with BOS: within 1 %."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    path = convert(shared_dir / "models" / "stories15M", tmp_path / "m.gguf", type="Q8_0")[0]
+    text = "Once upon a time, there was a little girl. She liked to play with her red ball. " * 40
+    found = evaluate(path, text, chunks=2)
+    peer = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1)
+    ids = peer.tokenize(text.encode())
+    nll = []
+    for window in windows(ids, 256, peer.token_bos(), 2):
+        peer.reset()
+        peer.eval(window.tolist())
+        rows = peer.scores[127 + 1 : 255]
+        nll += [-np.log(plain_softmax(r)[t]) for r, t in zip(rows, window[129:], strict=True)]
+    assert found.n_scored == len(nll)
+    assert found.ppl == pytest.approx(np.exp(np.mean(nll)), rel=0.01)

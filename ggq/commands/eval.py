@@ -1,8 +1,9 @@
-"""Measure a GGUF file: perplexity, and its distance from a base model."""
+"""Measure GGUF files: perplexity, distance from a base model, answers side by side."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from ggq.commands._conversion import progress_bar
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError
 
 
 @click.command()
@@ -32,120 +33,74 @@ def command(models: tuple[str, ...], **given: Any) -> None:
 
     Windows of min(512, trained context) tokens begin with BOS and their second half is scored. With
     --against the predictions are compared: mean and percentiles of the KL divergence, change of the
-    true token's probability, share of equal top tokens.
+    true token's probability, share of equal top tokens. --prompts FILE shows each model's greedy
+    answers side by side, the base's first.
     """
     if given["text"] is None and given["prompts"] is None:
         raise UsageError("give --text FILE to score, or --prompts FILE to answer")
-    if given["plot"] and not given["against"]:
-        raise UsageError("--plot draws the distance from a base: give --against")
-    with _base(given["against"]) as base:
+    if given["plot"] and not (given["against"] and given["text"]):
+        raise UsageError("--plot draws the distance from a base: give --against and --text")
+    from ggq.runtime.evaluation_text import draw, report
+
+    with _base(given["against"], given["quiet"]) as base:
         results = _scored(models, base, given) if given["text"] is not None else []
-        if given["prompts"] is not None:
-            _answer([*([base] if base else []), *models], given)
+        told = _answered(models, base, given) if given["prompts"] is not None else None
     if given["plot"]:
-        _plot(results, given["plot"])
+        draw(results, given["plot"])
+    if given["as_json"]:
+        facts = [r.as_dict() | {"against": given["against"]} for r in results]
+        found: Any = facts[0] if len(facts) == 1 else facts
+        click.echo(json.dumps(found if told is None else {"results": facts, "answers": told}))
+        return
+    click.echo("\n\n".join(report(r) for r in results), nl=bool(results))
+    if told is not None:
+        _show(told)
 
 
 def _scored(models: tuple[str, ...], base: str | None, given: dict[str, Any]) -> list[Any]:
-    from ggq.runtime.evaluation import evaluate
+    from ggq.runtime.evaluation import evaluate_all
 
-    results = []
-    for model in models:
-        with progress_bar(given["quiet"]) as progress:
-            results.append(
-                evaluate(
-                    model,
-                    given["text"],
-                    base,
-                    given["n_ctx"],
-                    given["chunks"],
-                    given["threads"],
-                    progress,
-                )
-            )
-    if given["as_json"]:
-        facts = [r.as_dict() | {"against": given["against"]} for r in results]
-        click.echo(json.dumps(facts[0] if len(facts) == 1 else facts))
-    else:
-        click.echo("\n\n".join(report(r) for r in results))
-    return results
+    options = {name: given[name] for name in ("n_ctx", "chunks", "threads")}
+    with progress_bar(given["quiet"]) as progress:
+        return evaluate_all(models, given["text"], base, **options, progress=progress)
 
 
 @contextmanager
-def _base(source: str | None) -> Iterator[str | None]:
-    """Yield a GGUF of ``source``: an HF folder becomes a temporary one of its own float type."""
+def _base(source: str | None, quiet: bool) -> Iterator[str | None]:
+    """Yield a GGUF of ``source``: an HF folder becomes a temporary one with the same weights."""
     if source is None or not Path(source).is_dir():
         yield source
         return
-    from ggq.converters.convert import convert
+    from ggq.converters.convert import Options, prepare
 
     with tempfile.TemporaryDirectory(prefix="ggq-eval-") as folder:
-        yield str(convert(source, Path(folder) / "base.gguf", type="F32")[0])
+        out = Path(folder) / f"{Path(source).resolve().name}.gguf"
+        with prepare(source, out, "F32", options=Options(check_tokenizer=False)) as job:
+            kinds = {t.type_name for t in job.tensors.values() if len(t.shape) > 1}
+        kind = kinds.pop() if kinds in ({"F16"}, {"BF16"}) else "F32"
+        options = Options(check_tokenizer=False)
+        with prepare(source, out, kind, options=options) as job, progress_bar(quiet) as progress:
+            made = job.run(progress)
+        yield str(made[0])
 
 
-def report(result: Any) -> str:
-    """Return an Evaluation as text."""
-    lines = [
-        f"{printable(result.model, 4096)}: {result.nbytes} bytes",
-        f"windows           {result.n_windows} of {result.n_ctx} tokens, {result.n_scored} scored",
-        f"perplexity        {result.ppl:.4f} +- {result.ppl_error:.4f}",
-    ]
-    c = result.comparison
-    if c is None:
-        return "\n".join(lines)
-    lines += [
-        f"base perplexity   {c.base_ppl:.4f} +- {c.base_ppl_error:.4f}",
-        f"ln(PPL / base)    {c.ln_ratio:.6f} +- {c.ln_ratio_error:.6f}, ratio {c.ppl_ratio:.6f}, "
-        f"correlation {100 * c.correlation:.2f} %",
-        f"KLD mean          {c.kld:.6f} +- {c.kld_error:.6f}",
-        f"KLD median        {c.kld_median:.6f}",
-        f"KLD max, min      {c.kld_max:.6f}, {c.kld_min:.6f}",
-        "KLD percentiles   " + _listed(c.kld_percentiles, 1, ".6f"),
-        f"delta p mean      {100 * c.delta_p:.3f} +- {100 * c.delta_p_error:.3f} %",
-        f"delta p RMS       {100 * c.delta_p_rms:.3f} %",
-        "delta p percentiles " + _listed(c.delta_p_percentiles, 100, ".3f"),
-        f"same top token    {100 * c.same_top:.3f} +- {100 * c.same_top_error:.3f} %",
-    ]
-    return "\n".join(lines)
-
-
-def _listed(percentiles: dict[str, float], factor: float, form: str) -> str:
-    return "  ".join(f"{k}%: {factor * v:{form}}" for k, v in percentiles.items())
-
-
-def _answer(models: list[str], given: dict[str, Any]) -> None:
-    """Print greedy answers of every model to every line of the prompts file, side by side."""
+def _answered(models: tuple[str, ...], base: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the prompts and every model's answers, the base's first."""
     from ggq.runtime.evaluation import read_text
-    from ggq.runtime.model import load
+    from ggq.runtime.evaluation_text import answers
 
     prompts = [line for line in read_text(given["prompts"]).splitlines() if line.strip()]
-    answers: list[list[str]] = []
-    for path in models:
-        with load(path, threads=given["threads"]) as model:
-            options = {"max_tokens": given["max_tokens"], "temperature": 0.0}
-            answers.append([_reply(model, prompt, options) for prompt in prompts])
-    for i, prompt in enumerate(prompts):
-        click.echo(f"\n> {printable(prompt, 400)}")
-        for path, texts in zip(models, answers, strict=True):
-            click.echo(f"[{printable(Path(path).name)}] {printable(texts[i], 4000)}")
+    if not prompts:
+        raise UsageError(f"{given['prompts']}: no prompts, one a line")
+    paths = [*([base] if base else []), *models]
+    names = [*([given["against"]] if base else []), *models]
+    found = [answers(p, prompts, given["threads"], given["max_tokens"]) for p in paths]
+    return {"models": names, "prompts": prompts, "answers": found}
 
 
-def _reply(model: Any, prompt: str, options: dict[str, Any]) -> str:
-    if "tokenizer.chat_template" in model.gguf.metadata:
-        return "".join(model.chat([{"role": "user", "content": prompt}], **options))
-    return "".join(model.generate(prompt, **options))
+def _show(told: dict[str, Any]) -> None:
+    from ggq.runtime.evaluation_text import side_by_side
 
-
-def _plot(results: list[Any], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("--plot: to draw, pip install 'ggq[plot]'") from None
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    for r in results:
-        size = r.nbytes / 1e6
-        axes.errorbar(size, r.comparison.kld, 2 * r.comparison.kld_error, fmt="o")
-        axes.annotate(Path(r.model).name, (size, r.comparison.kld), fontsize=8)
-    axes.set(xlabel="file size, MB", ylabel="mean KL divergence, nats", yscale="log")
-    figure.savefig(path, dpi=150)
+    names = [Path(name).name for name in told["models"]]
+    width = shutil.get_terminal_size().columns
+    click.echo(side_by_side(names, told["prompts"], told["answers"], max(width, 40)))
