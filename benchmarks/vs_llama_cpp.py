@@ -155,10 +155,14 @@ def _tests(depth: int) -> dict[str, tuple[int, Callable[[object, list[int]], Non
     return tests
 
 
-def compare(path: str, threads: int, repeats: int, depth: int) -> dict[str, dict]:
+def compare(
+    path: str, threads: int, repeats: int, depth: int, only: tuple[str, ...] = ()
+) -> dict[str, dict]:
     """Return test -> medians of both engines and of the ratio pair by pair."""
     found = {}
     for name, (n_seq, prepare, work) in _tests(depth).items():
+        if only and name not in only:
+            continue
         n_ctx = max(depth, PROMPT) + 4 * GENERATED + 64
         engines = [kind(path, threads, n_ctx, n_seq) for kind in (Ggq, LlamaCpp)]
         ids = np.random.default_rng(0).integers(300, engines[0].n_vocab, 2048).tolist()
@@ -186,6 +190,23 @@ def compare(path: str, threads: int, repeats: int, depth: int) -> dict[str, dict
             flush=True,
         )
     return found
+
+
+def limits(path: str, threads: int) -> dict[str, dict]:
+    """Return GB/s that plain reads of the mapped file and of other memory reach, and GMAC/s."""
+    from ggq.gguf import open_gguf
+    from ggq.runtime.roofline import dot_peak, read_bandwidth
+
+    with open_gguf(path) as file:
+        shard = file.shards[0].data
+        found = {
+            "file, GB/s": read_bandwidth(threads, 3, shard) / 1e9,
+            "memory, GB/s": read_bandwidth(threads) / 1e9,
+            "dots, GMAC/s": dot_peak(threads) / 1e9,
+            "size, GB": shard.nbytes / 1e9,
+        }
+    print("limits           " + "  ".join(f"{k} {v:.1f}" for k, v in found.items()))
+    return {"limits": found}
 
 
 _FIRST_TOKEN = """
@@ -224,9 +245,12 @@ def main() -> None:
     parser.add_argument("-r", "--repeats", type=int, default=5)
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--no-start", action="store_true", help="skip the fresh processes")
+    parser.add_argument("--only", default="", help="names of tests, with commas; default all")
     parser.add_argument("--json")
     given = parser.parse_args()
-    found = compare(given.model, given.threads, given.repeats, given.depth)
+    only = tuple(filter(None, given.only.split(",")))
+    found = compare(given.model, given.threads, given.repeats, given.depth, only)
+    found |= limits(given.model, given.threads)
     if not given.no_start:
         found |= fresh_process(given.model, given.threads, given.repeats)
     if given.json:

@@ -77,10 +77,10 @@ def _best(work: Callable[[int], object], n_threads: int, repeats: int) -> float:
     return best
 
 
-def read_bandwidth(n_threads: int, repeats: int = 5) -> float:
-    """Return the bytes per second that ``n_threads`` read from memory together."""
-    data = np.ones(_BYTES, np.uint8)
-    share = _BYTES // n_threads // 256 * 256
+def read_bandwidth(n_threads: int, repeats: int = 5, data: np.ndarray | None = None) -> float:
+    """Return the bytes per second that ``n_threads`` read together, from ``data`` or new memory."""
+    data = np.ones(_BYTES, np.uint8) if data is None else data
+    share = data.nbytes // n_threads // 256 * 256
     _read(data.ctypes.data, 4096)
     elapsed = _best(lambda i: _read(data.ctypes.data + i * share, share), n_threads, repeats)
     return n_threads * share / elapsed

@@ -20,7 +20,8 @@ SLOTS = 11
 GROUP = 16  # rows per item: one vector of 32-bit lanes in a tile
 
 # Quantized activations ("q8"): per token, with n padded to SUPER, int8 codes (n), then float32
-# scales per 32 columns, scaled sums (scale x sum of codes) per 32, and scaled sums per 16.
+# scales per 32 columns, scaled sums (scale x sum of codes) per 32, scaled sums per 16, and the sums
+# of codes per 16 as int32.
 SUPER = 256
 
 
@@ -31,4 +32,4 @@ def padded(n: int) -> int:
 
 def q8_bytes(n: int) -> int:
     """Return the bytes of one token's quantized activations of ``n`` columns."""
-    return padded(n) * 3 // 2
+    return padded(n) * 7 // 4

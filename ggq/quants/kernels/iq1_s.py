@@ -74,7 +74,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def iq1_s_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 0)
 
     return kernel(iq1_s_many)
 

@@ -69,7 +69,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def iq2_s_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _largest)
 
     return kernel(iq2_s_many)
 

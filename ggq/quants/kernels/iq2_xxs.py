@@ -64,7 +64,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def iq2_xxs_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _largest)
 
     return kernel(iq2_xxs_many)
 

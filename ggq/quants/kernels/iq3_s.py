@@ -71,7 +71,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def iq3_s_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _largest)
 
     return kernel(iq3_s_many)
 

@@ -41,7 +41,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def iq4_nl_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8, OFFSET)
 
     return kernel(iq4_nl_many)
 

@@ -42,7 +42,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q2_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 1)
 
     return kernel(q2_0_many)
 

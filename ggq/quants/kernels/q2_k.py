@@ -33,7 +33,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q2_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, 0)
 
     return kernel(q2_k_many)
 

@@ -59,7 +59,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q3_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
 
     return kernel(q3_k_many)
 

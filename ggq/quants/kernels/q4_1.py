@@ -37,7 +37,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q4_1_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 0)
 
     return kernel(q4_1_many)
 

@@ -36,7 +36,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q4_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 0)
 
     return kernel(q4_k_many)
 

@@ -39,7 +39,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q5_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _OFFSET)
 
     return kernel(q5_0_many)
 

@@ -45,7 +45,7 @@ def many():
     """Compile the kernel for many tokens."""
 
     def q6_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
+        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
 
     return kernel(q6_k_many)
 

@@ -2,22 +2,30 @@
 
 The tile is interleaved so that a vector lane is a row: a 64-byte vector holds 4 columns of 16 rows,
 and one broadcast of 4 activation codes multiplies them all. Same ``unpack`` as in blocks.py.
+Integer sums start at the bits of the float 1.5 x 2^23: read as a float, such a sum is 1.5 x 2^23
++ sum, exact below 2^22, so that one multiply-add yields scale x sum (exactly rounded: scales are a
+half times a small integer, their product with 1.5 x 2^23 is exact). Where the minimum is ``centre``
+x scale, the sums start centre x (sum of the token's codes) lower, which costs no operation.
 """
 
 from numba import float32, int32, int64
 from numba.extending import overload
 
+from ggq import jit
 from ggq.jit import njit
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.blocks import copy_tail, finish_group
 from ggq.simd import (
     bitcast,
     convert,
+    f32x8,
     f32x16,
     fma,
     i8x64,
+    i32x8,
     i32x16,
     load,
+    shuffle,
     splat,
     stack,
     store,
@@ -28,10 +36,24 @@ from ggq.simd import (
 
 _SUPER = abi.SUPER
 _RAW = 384  # bytes of one unpacked row: 256 codes, 64 of scales, 64 of minimums
-_SCALES = 16 * _SUPER  # offset of the scales in a group's tile: [lane of scales][16 rows] float32
-_MINS = _SCALES + 16 * 64
+# A group's tile: codes [4 columns][16 rows], then three times float32 [lane of scales][16 rows].
+_SCALES = 16 * _SUPER
+_BACK = _SCALES + 16 * 64  # what takes the start of the sums away again: -start x scale
+_MINS = _BACK + 16 * 64
 _GROUP_TILE = _MINS + 16 * 64
-_TOKENS = 128  # tokens per pass: their running sums (2 groups x 128 x 64 B) stay in the cache
+# One token's 256 columns: codes, 8 scales, 8 or 16 starts (int32) or negative sums (float32).
+_TOKEN_SCALES, _TOKEN_SUMS, _TOKEN = _SUPER, _SUPER + 32, 384
+# Of one pass: running totals (128 KiB) and the tokens' columns (96 KiB) stay in the L2 cache.
+_GROUPS, _TOKENS = 8, 256
+_GROUP_TOTALS = 64 * _TOKENS
+_NEAR = 32  # tokens whose columns and totals stay in the L1 cache for a whole tile
+
+# Without a fused multiply-add the sums start at 0 and are converted.
+_FUSED = jit.ISA != "generic"
+_START = 0x4B400000 if _FUSED else 0
+_FLOAT_START = 1.5 * 2.0**23 if _FUSED else 0.0
+_even = shuffle(range(0, 16, 2))
+_odd = shuffle(range(1, 16, 2))
 
 
 @njit
@@ -55,6 +77,46 @@ def _unpack_group(row, row_bytes, n_valid, tail, raw, tile, unpack):
         transpose16(raw + 64 * part, int64(_RAW), tile + 1024 * part, int64(64))
     transpose16(raw + 256, int64(_RAW), tile + _SCALES, int64(64))
     transpose16(raw + 320, int64(_RAW), tile + _MINS, int64(64))
+    start = splat(float32(-_FLOAT_START), f32x16)
+    for at in range(_SCALES, _BACK, 64):
+        store(tile + at + _BACK - _SCALES, load(tile + at, f32x16) * start)
+
+
+def _token_sums(token, n, block, centre, kind):
+    """Return where the sums of a token's 256 columns start, or their negative scaled sums."""
+    raise NotImplementedError
+
+
+@overload(_token_sums, jit_options={"forceinline": True})
+def _overload_token_sums(token, n, block, centre, kind):
+    if kind.instance_type.lanes == 8:  # scales per 32 columns
+
+        def per_32(token, n, block, centre, kind):
+            if centre:
+                sums = load(token + n + n // 2 + 64 * block, i32x16)
+                wide = _even(sums, sums) + _odd(sums, sums)
+                return splat(_START, i32x8) - wide * splat(int32(centre), i32x8)
+            return bitcast(-load(token + n + n // 8 + 32 * block, f32x8), i32x8)
+
+        return per_32
+
+    def per_16(token, n, block, centre, kind):
+        if centre:
+            sums = load(token + n + n // 2 + 64 * block, i32x16)
+            return splat(_START, i32x16) - sums * splat(int32(centre), i32x16)
+        return bitcast(-load(token + n + n // 4 + 64 * block, f32x16), i32x16)
+
+    return per_16
+
+
+@njit
+def _prepare(token, n, block, to, centre, kind):
+    """Copy what the tiles need of a token's 256 columns to one place."""
+    codes = token + _SUPER * block
+    for i in range(0, _SUPER, 64):
+        store(to + i, load(codes + i, u8x64))
+    store(to + _TOKEN_SCALES, load(token + n + 32 * block, f32x8))
+    store(to + _TOKEN_SUMS, _token_sums(token, n, block, centre, kind))
 
 
 @njit
@@ -85,78 +147,72 @@ def _columns16(acc, low, high, x, y, dot):
 
 
 @njit
-def _add_scaled(total, products, tile, lane, scale):
-    """Return total + products * (scales of 16 rows) * (the token's scale)."""
-    both = convert(products, f32x16) * load(tile + _SCALES + 64 * lane, f32x16)
-    return fma(both, scale, total)
+def _start(x, lane, centre):
+    if centre:
+        return splat(load(x + _TOKEN_SUMS + 4 * lane, int32), i32x16)
+    return splat(_START, i32x16)
 
 
 @njit
-def _subtract_mins(total, tile, lane, low):
-    return fma(load(tile + _MINS + 64 * lane, f32x16), splat(-low, f32x16), total)
+def _starts(x, y, lane, centre):
+    a, b = _start(x, lane, centre), _start(y, lane, centre)
+    return a, a, b, b
 
 
 @njit
-def _token_scale(token, n, column):
-    return splat(load(token + n + column // 8, float32), f32x16)
+def _add_scaled(total, products, tile, lane, x, scale, centre):
+    """Return total + products * (scales of 16 rows) * (the token's scale) - minimums * sum."""
+    scales = load(tile + _SCALES + 64 * lane, f32x16)
+    if _FUSED:
+        scaled = fma(bitcast(products, f32x16), scales, load(tile + _BACK + 64 * lane, f32x16))
+    else:
+        scaled = convert(products, f32x16) * scales
+    total = fma(scaled, scale, total)
+    if centre:
+        return total
+    low = splat(load(x + _TOKEN_SUMS + 4 * lane, float32), f32x16)
+    return fma(load(tile + _MINS + 64 * lane, f32x16), low, total)
 
 
 @njit
-def _four_totals(x_total, y_total):
-    return (
-        load(x_total, f32x16),
-        load(x_total + 64, f32x16),
-        load(y_total, f32x16),
-        load(y_total + 64, f32x16),
-    )
-
-
-@njit
-def _scale_part(totals, products, tile, lane, x_scale, y_scale, x_low, y_low):
-    """Scale the integer products of one lane of scales and subtract its minimums."""
+def _scale_part(totals, products, tile, lane, x, y, sub, centre):
+    """Scale the integer sums of one lane of scales and add them to the totals."""
     other = tile + _GROUP_TILE
+    x_scale = splat(load(x + _TOKEN_SCALES + 4 * sub, float32), f32x16)
+    y_scale = splat(load(y + _TOKEN_SCALES + 4 * sub, float32), f32x16)
     a, b, c, d = totals
     p, q, r, s = products
-    a = _subtract_mins(_add_scaled(a, p, tile, lane, x_scale), tile, lane, x_low)
-    b = _subtract_mins(_add_scaled(b, q, other, lane, x_scale), other, lane, x_low)
-    c = _subtract_mins(_add_scaled(c, r, tile, lane, y_scale), tile, lane, y_low)
-    d = _subtract_mins(_add_scaled(d, s, other, lane, y_scale), other, lane, y_low)
+    a = _add_scaled(a, p, tile, lane, x, x_scale, centre)
+    b = _add_scaled(b, q, other, lane, x, x_scale, centre)
+    c = _add_scaled(c, r, tile, lane, y, y_scale, centre)
+    d = _add_scaled(d, s, other, lane, y, y_scale, centre)
     return a, b, c, d
 
 
-def _two_tokens(w, tile, column, x, y, n, totals, dot, kind):
+def _two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
     """Return the four running totals plus 32 columns of 32 rows and the tokens at x and y."""
     raise NotImplementedError
 
 
 @overload(_two_tokens, jit_options={"forceinline": True})
-def _overload_two_tokens(w, tile, column, x, y, n, totals, dot, kind):
-    if kind.instance_type.lanes == 8:  # scales per 32 columns
+def _overload_two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
+    if kind.instance_type.lanes == 8:
 
-        def per_32(w, tile, column, x, y, n, totals, dot, kind):
-            z = zeros(i32x16)
-            low, high, low2, high2 = w
-            acc = _columns16((z, z, z, z), low, high, x + column, y + column, dot)
-            acc = _columns16(acc, low2, high2, x + column + 16, y + column + 16, dot)
-            sums = n + n // 8 + column // 8
-            x_low, y_low = load(x + sums, float32), load(y + sums, float32)
-            x_scale, y_scale = _token_scale(x, n, column), _token_scale(y, n, column)
-            lane = column % _SUPER // 32
-            return _scale_part(totals, acc, tile, lane, x_scale, y_scale, x_low, y_low)
+        def per_32(w, tile, sub, x, y, totals, dot, centre, kind):
+            at = 32 * sub
+            acc = _columns16(_starts(x, y, sub, centre), w[0], w[1], x + at, y + at, dot)
+            acc = _columns16(acc, w[2], w[3], x + at + 16, y + at + 16, dot)
+            return _scale_part(totals, acc, tile, sub, x, y, sub, centre)
 
         return per_32
 
-    def per_16(w, tile, column, x, y, n, totals, dot, kind):
-        z = zeros(i32x16)
-        low, high, low2, high2 = w
-        x_scale, y_scale = _token_scale(x, n, column), _token_scale(y, n, column)
-        sums, lane = n + n // 4 + column // 4, column % _SUPER // 16
-        acc = _columns16((z, z, z, z), low, high, x + column, y + column, dot)
-        x_low, y_low = load(x + sums, float32), load(y + sums, float32)
-        totals = _scale_part(totals, acc, tile, lane, x_scale, y_scale, x_low, y_low)
-        acc = _columns16((z, z, z, z), low2, high2, x + column + 16, y + column + 16, dot)
-        x_low, y_low = load(x + sums + 4, float32), load(y + sums + 4, float32)
-        return _scale_part(totals, acc, tile, lane + 1, x_scale, y_scale, x_low, y_low)
+    def per_16(w, tile, sub, x, y, totals, dot, centre, kind):
+        at, lane = 32 * sub, 2 * sub
+        acc = _columns16(_starts(x, y, lane, centre), w[0], w[1], x + at, y + at, dot)
+        totals = _scale_part(totals, acc, tile, lane, x, y, sub, centre)
+        at, lane = at + 16, lane + 1
+        acc = _columns16(_starts(x, y, lane, centre), w[2], w[3], x + at, y + at, dot)
+        return _scale_part(totals, acc, tile, lane, x, y, sub, centre)
 
     return per_16
 
@@ -167,31 +223,40 @@ def _weights16(at):
 
 
 @njit
-def _multiply_tile(tile, n_subs, token, step, n, block, n_tokens, totals, dot, kind):
+def _multiply_tile(tile, n_subs, prepared, n_tokens, totals, dot, centre, kind):
     """Add the products of a 32 x 256 tile and ``n_tokens`` tokens to their running totals.
 
     An odd last token is computed twice from the same total, which changes nothing.
     """
     other = tile + _GROUP_TILE
-    for sub in range(n_subs):  # 32 columns: 16 weight vectors stay in registers over all tokens
-        at, beside = tile + 512 * sub, other + 512 * sub
-        w = (_weights16(at), _weights16(beside), _weights16(at + 256), _weights16(beside + 256))
-        column = block * _SUPER + 32 * sub
-        for t in range(0, n_tokens, 2):
-            x, x_total = token + t * step, totals + 128 * t
-            odd = t + 1 == n_tokens
-            y, y_total = (x, x_total) if odd else (x + step, x_total + 128)
-            now = _four_totals(x_total, y_total)
-            a, b, c, d = _two_tokens(w, tile, column, x, y, n, now, dot, kind)
-            store(x_total, a)
-            store(x_total + 64, b)
-            store(y_total, c)
-            store(y_total + 64, d)
+    for near in range(0, n_tokens, _NEAR):
+        end = min(near + _NEAR, n_tokens)
+        for sub in range(n_subs):  # 16 weight vectors stay in registers over these tokens
+            at, beside = tile + 512 * sub, other + 512 * sub
+            w = (_weights16(at), _weights16(beside), _weights16(at + 256), _weights16(beside + 256))
+            for t in range(near, end, 2):
+                x, x_total = prepared + t * _TOKEN, totals + 64 * t
+                odd = t + 1 == n_tokens
+                y, y_total = (x, x_total) if odd else (x + _TOKEN, x_total + 64)
+                now = (
+                    load(x_total, f32x16),
+                    load(x_total + _GROUP_TOTALS, f32x16),
+                    load(y_total, f32x16),
+                    load(y_total + _GROUP_TOTALS, f32x16),
+                )
+                a, b, c, d = _two_tokens(w, tile, sub, x, y, now, dot, centre, kind)
+                store(x_total, a)
+                store(x_total + _GROUP_TOTALS, b)
+                store(y_total, c)
+                store(y_total + _GROUP_TOTALS, d)
 
 
 @njit
-def many_tokens(args, first, last, unpack, dot, stride, kind):
-    """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time."""
+def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
+    """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time.
+
+    ``centre``: the minimum is this many scales; 0 where the type has minimums of its own.
+    """
     n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
     row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
     step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
@@ -200,28 +265,30 @@ def many_tokens(args, first, last, unpack, dot, stride, kind):
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)
     n = n_blocks * _SUPER
-    raw, tile, totals = stack(6528), stack(12288), stack(16384)
-    for group in range(first, last, 2):
-        row = group * abi.GROUP
-        valid = min(16, n_rows - row)
-        valid_next = max(0, min(16, n_rows - row - 16)) if group + 1 < last else 0
-        next_row = row + 16 if valid_next else row
+    raw, tile, prepared, totals = stack(6528), stack(14336), stack(98304), stack(131072)
+    for lowest in range(first, last, _GROUPS):
+        n_groups = min(_GROUPS, last - lowest)
         for start in range(0, n_tokens, _TOKENS):
             count = min(_TOKENS, n_tokens - start)
-            for i in range(0, count * 128, 64):
-                store(totals + i, zeros(f32x16))
+            for g in range(n_groups + n_groups % 2):
+                for t in range(count):
+                    store(totals + g * _GROUP_TOTALS + 64 * t, zeros(f32x16))
             for block in range(n_blocks):
                 cut = tail if block == n_full else 0
-                at = weights + row * row_bytes + block * stride
-                _unpack_group(at, row_bytes, valid, cut, raw, tile, unpack)
-                at = weights + next_row * row_bytes + block * stride
-                rows = valid_next if valid_next else valid
-                _unpack_group(at, row_bytes, rows, cut, raw, tile + _GROUP_TILE, unpack)
-                token = tokens + start * step
                 n_subs = (n_cols - n_full * _SUPER) // 32 if cut else _SUPER // 32
-                _multiply_tile(tile, n_subs, token, step, n, block, count, totals, dot, kind)
-            for t in range(count):
-                finish_group(args, row, valid, start + t, totals + 128 * t)
-                if valid_next:
-                    at = totals + 128 * t + 64
-                    finish_group(args, row + 16, valid_next, start + t, at)
+                for t in range(count):
+                    token = tokens + (start + t) * step
+                    _prepare(token, n, block, prepared + t * _TOKEN, centre, kind)
+                for g in range(0, n_groups, 2):
+                    for i in range(2):  # a missing second group repeats the last row
+                        row = min((lowest + g + i) * abi.GROUP, n_rows - 1)
+                        at, valid = weights + row * row_bytes + block * stride, n_rows - row
+                        to = tile + i * _GROUP_TILE
+                        _unpack_group(at, row_bytes, min(16, valid), cut, raw, to, unpack)
+                    to = totals + g * _GROUP_TOTALS
+                    _multiply_tile(tile, n_subs, prepared, count, to, dot, centre, kind)
+            for g in range(n_groups):
+                row = (lowest + g) * abi.GROUP
+                valid, total = min(16, n_rows - row), totals + g * _GROUP_TOTALS
+                for t in range(count):
+                    finish_group(args, row, valid, start + t, total + 64 * t)

@@ -28,7 +28,8 @@ def run(backend, x, name, bias=None, rows=None):
         reads = [source] if residual is None else [source, residual]
         groups = -(-n_rows // GROUP)
         for variant, slot in backend.matmul_variants(x.slot):
-            chunk = 2 if variant == "many" else _chunk(weight.row_bytes, groups)
+            many = variant == "many"
+            chunk = _tiles(groups) if many else _chunk(weight.row_bytes, groups)
             backend.recorder.row(
                 f"linear {weight.type.name}",
                 compiled(getattr(kernels, variant)),
@@ -46,3 +47,8 @@ def run(backend, x, name, bias=None, rows=None):
 def _chunk(row_bytes, groups):
     """Return the groups of a chunk: about 48 KiB of weights, at least 8 chunks in all."""
     return max(1, min(_CHUNK_BYTES // (row_bytes * GROUP), groups // 8))
+
+
+def _tiles(groups):
+    """Return the groups of a chunk for many tokens: pairs, up to the kernel's pass of four."""
+    return max(2, min(8, groups // 16 // 2 * 2))
