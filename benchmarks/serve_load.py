@@ -1,21 +1,35 @@
 """Load on a running server: streaming clients, their tokens per second and the gaps between tokens.
 
-    python benchmarks/serve_load.py http://127.0.0.1:8080 --clients 32 --seconds 60
+    python benchmarks/serve_load.py http://127.0.0.1:8080 --clients 32 --seconds 60 --kill 10
 
 Gaps during which the whole machine stood still (as a second thread sees it) are left out, and told.
+``--kill``: further clients, processes of their own that end by kill -9 in the middle of an answer.
+``--pid``: the server's, to follow its memory (Linux).
 """
 
 import argparse
 import asyncio
 import json
 import random
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 
 QUESTIONS = ("a cat", "the sea", "a robot", "an old clock")
+VICTIM = """
+import httpx, sys
+messages = [{"role": "user", "content": "Tell a story."}]
+body = {"messages": messages, "stream": True, "max_tokens": 400, "ignore_eos": True}
+with httpx.stream("POST", sys.argv[1], json=body, timeout=600) as reply:
+    for line in reply.iter_lines():
+        print(line, flush=True)
+"""
 FREEZE = 0.15  # seconds that a sleep of 10 ms may take before the machine counts as frozen
 
 
@@ -29,6 +43,29 @@ class Load:
         self.first: list[float] = []
         self.tokens = 0
         self.freezes: list[tuple[float, float]] = []
+        self.memory: list[float] = []  # MB of the server, every second
+        self.killed = 0
+        self.errors: list[Exception] = []
+
+    def follow(self, pid: int) -> None:
+        """Note the server's resident memory."""
+        while True:
+            status = Path(f"/proc/{pid}/status").read_text()
+            self.memory.append(int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1e3)
+            time.sleep(1)
+
+    async def kill(self, end: float, pause: float) -> None:
+        """Kill clients in the middle of their answers, one after the other."""
+        while time.monotonic() < end:
+            command = [sys.executable, "-c", VICTIM, self.url]
+            victim = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+            try:
+                lines = [await victim.stdout.readline() for _ in range(8)]
+                self.killed += lines[-1] != b""
+            finally:
+                victim.kill()
+                await victim.wait()
+            await asyncio.sleep(pause)
 
     def watch(self) -> None:
         """Note when the machine stands still."""
@@ -73,19 +110,36 @@ class Load:
                     self.gaps.append(now - last)
                 last = now
 
-    async def run(self, clients: int, seconds: float) -> float:
-        """Run all clients; return the seconds until the last answer."""
+    async def run(self, clients: int, seconds: float, kill: int) -> float:
+        """Run all clients, then hang up on what is under way; return the seconds."""
         threading.Thread(target=self.watch, daemon=True).start()
         started = time.monotonic()
-        await asyncio.gather(*(self.client(i, started + seconds) for i in range(clients)))
+        end = started + seconds
+        work = [self.client(i, end) for i in range(clients)]
+        if kill:
+            work.append(self.kill(end, seconds / kill))
+        tasks = [asyncio.create_task(one) for one in work]
+        await asyncio.wait(tasks, timeout=seconds)
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        self.errors = [e for e in done if isinstance(e, Exception)]
         return time.monotonic() - started
+
+    def left(self) -> str:
+        """Return what the server still works on: nothing, a moment after the last answer."""
+        time.sleep(1)
+        text = httpx.get(self.url.replace("/v1/chat/completions", "/metrics")).text
+        found = re.findall(r"^ggq_(requests_\w+|cancelled_total|failed_total) (\S+)$", text, re.M)
+        return ", ".join(f"{name} {float(value):.0f}" for name, value in found)
 
     def report(self, seconds: float) -> None:
         """Print what was seen."""
         gaps = sorted(self.gaps)
         mean = sum(gaps) / len(gaps)
         at = {p: 1e3 * gaps[min(int(len(gaps) * p / 100), len(gaps) - 1)] for p in (50, 99, 100)}
-        print(f"status {dict(self.statuses)}; {self.tokens} pieces in {seconds:.1f} s")
+        print(f"status {dict(self.statuses)}; broken connections: {self.errors}")
+        print(f"{self.tokens} pieces in {seconds:.1f} s")
         print(f"{self.tokens / seconds:.1f} pieces per second")
         print(
             f"gaps: mean {1e3 * mean:.1f} ms, " + ", ".join(f"p{p} {t:.1f}" for p, t in at.items())
@@ -94,6 +148,11 @@ class Load:
         print(f"stalls longer than three mean gaps: {stalls} of {len(gaps)}")
         print(f"first token after {sum(self.first) / len(self.first):.2f} s on average")
         print(f"the machine stood still {sum(b - a for a, b in self.freezes):.1f} s")
+        print(f"{self.killed} clients killed; afterwards {self.left()}")
+        if self.memory:
+            size = len(self.memory)
+            shown = (self.memory[i * (size - 1) // 6] for i in range(7))
+            print("memory in MB, from start to end:", " ".join(f"{m:.0f}" for m in shown))
 
 
 def main() -> None:
@@ -103,9 +162,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--kill", type=int, default=0, help="clients to kill, spread over the time")
+    parser.add_argument("--pid", type=int, help="of the server, to follow its memory")
     given = parser.parse_args()
     load = Load(given.url, given.max_tokens)
-    load.report(asyncio.run(load.run(given.clients, given.seconds)))
+    if given.pid:
+        threading.Thread(target=load.follow, args=(given.pid,), daemon=True).start()
+    load.report(asyncio.run(load.run(given.clients, given.seconds, given.kill)))
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ class Scheduler:
         batch = self._compose()
         if not batch:
             return
+        work = _work_of(batch)
         started = time.perf_counter()
         try:
             self._make_room(batch)
@@ -189,12 +190,12 @@ class Scheduler:
             for task, _ in batch:
                 self._fail(task, error)
             return
+        self._measure(*work, time.perf_counter() - started)
         row = 0
         for task, part in batch:
             if part.wanted[-1]:
                 self._advance(task, logits[row])
                 row += 1
-        self._measure(batch, time.perf_counter() - started)
 
     def _drop_cancelled(self) -> None:
         with self._news:
@@ -320,17 +321,9 @@ class Scheduler:
         except Exception:  # a listener that has gone away must not stop the others
             ticket.cancelled = True
 
-    def _measure(self, batch: list[tuple[Task, Part]], seconds: float) -> None:
+    def _measure(self, n_answers: int, n_prompt: int, positions: float, seconds: float) -> None:
         self.stats.steps += 1
         self.stats.busy_seconds += seconds
-        n_answers = n_prompt = positions = 0
-        for task, part in batch:
-            size = len(part.ids)
-            if size == 1 and not task.prefilling and task.generated:
-                n_answers += 1
-            else:
-                n_prompt += size
-                positions += size * (task.length - size / 2)
         if not n_prompt:
             self.pace.answers(n_answers, seconds)
         elif n_answers:
@@ -351,3 +344,10 @@ class Scheduler:
 
     def _retry_after(self) -> int:
         return max(1, min(60, round(self._request_s * len(self._waiting) / self.n_slots)))
+
+
+def _work_of(batch: list[tuple[Task, Part]]) -> tuple[int, int, float]:
+    """Return answers, prompt tokens and the sum of the prompt tokens' positions of a step."""
+    prompts = [(len(part.ids), task.length) for task, part in batch if task.prefilling]
+    positions = sum(n * (start + n / 2) for n, start in prompts)
+    return len(batch) - len(prompts), sum(n for n, _ in prompts), positions

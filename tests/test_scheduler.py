@@ -6,7 +6,6 @@ Turns are driven by hand, so that every step is seen; only the threaded tests wa
 import queue
 import threading
 
-import numpy as np
 import pytest
 from ggufmaker import make_tiny_llama
 from schedules import GREEDY, Spy, ask, drain, free_all
@@ -14,7 +13,6 @@ from schedules import GREEDY, Spy, ask, drain, free_all
 import ggq
 from ggq.errors import UsageError
 from ggq.runtime.generation import ContextError
-from ggq.runtime.inputs import Part
 from ggq.runtime.kvcache import PAGE
 from ggq.runtime.prefixes import FairQueue
 from ggq.runtime.requests import Request
@@ -167,7 +165,7 @@ def test_long_prompts_are_cut_while_answers_run(model):
     ask(s, model.tokenize("a b"), max_tokens=60, ignore_eos=True)
     for _ in range(5):
         s.turn()
-    s._chunk, s._measure = 20, lambda *_: None
+    s.pace.budget = lambda n_answers, depth: 20
     ask(s, model.tokenize("e" * 150), max_tokens=2)
     at = len(s.engine.steps)
     drain(s)
@@ -175,21 +173,6 @@ def test_long_prompts_are_cut_while_answers_run(model):
     assert len(chunks) >= 7
     assert max(map(len, chunks)) == 20
     assert all(len(step[0]) == 1 for step in s.engine.steps[at : at + len(chunks)])
-
-
-def test_chunks_follow_what_steps_take(model):
-    s = scheduler(model)
-    answer, prompt = ([None, Part(None, np.zeros(n), None)] for n in (1, 64))
-    s._measure([answer], 1.0)
-    for _ in range(20):
-        s._measure([answer, prompt], 9.0)
-    assert s._chunk == 16  # too slow: as small as is sensible
-    prompt[1] = Part(None, np.zeros(256), None)
-    for _ in range(20):
-        s._measure([answer, prompt], 1.1)
-    assert s._chunk == 256
-    s._measure([prompt], 100.0)  # nobody waits for tokens
-    assert (s._chunk, s._decode_s) == (256, 1.0)
 
 
 def test_waiting_prompts_share_a_step(model):
