@@ -149,8 +149,10 @@ def convert(
     `Conversion` before it runs. Raises GGQError naming the file, tensor, key or option at fault.
     """
     with prepare(source, out, type, imatrix, options) as job:
-        for prepass in prepasses:
-            prepass(job)
+        if prepasses:
+            from ggq.converters.prepasses.recipe import run_passes
+
+            run_passes(job, prepasses)
         return job.run(progress)
 
 

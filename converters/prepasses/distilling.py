@@ -211,7 +211,7 @@ class Distillation:
         rows = prod(start.shape[:-1])
         if len(start.shape) == 1:
             return LatentVector(start.read(0, 1)[0])
-        origin = None  # codes that an earlier pass chose together start in the middle of their cells
+        origin = None  # codes that an earlier pass chose together start amid their cells
         if codes and name not in self._made and not isinstance(self.job.tensors[name], Packed):
             origin = self.job.tensors[name]
             origin = SourceWeights({name: origin})[name].dequantized().reshape(rows, -1)

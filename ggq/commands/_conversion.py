@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ OPTIONS = (
         multiple=True,
         metavar="NAME[:KEY=VALUE,...]",
         help="Run a calibrated pass before encoding; repeatable, in order.",
+    ),
+    click.option(
+        "--recipe",
+        "recipe_file",
+        type=click.Path(path_type=Path),
+        help="Type and passes as YAML or JSON, or those that a GGUF file was made by.",
     ),
     click.option(
         "--calibration",
@@ -97,7 +103,8 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
     """Plan, and unless --dry-run convert; print the result on stdout, progress on stderr."""
     from ggq.converters.convert import prepare
 
-    kind = given["file_type"] or "Q4_K_M"
+    given["recipe"] = _recipe(given)
+    kind = given["file_type"] or given["recipe"].type or "Q4_K_M"
     options = _planned(source, out, kind, given)
     with prepare(source, out, kind, given["imatrix"], options) as job:
         _show(job, given)
@@ -109,10 +116,13 @@ def _show(job: Any, given: dict[str, Any]) -> None:
         _warnings(job)
         return
     _notes(job)
+    _foretell(job, given)
+    told = len(job.warnings)  # passes may add to them
     original = dict(job.tensors)
     with progress_bar(given["quiet"]) as progress:
         _prepasses(job, given, progress)
         paths = job.run(progress)
+    _warn(job.warnings[told:])
     if given["report"]:
         _report(job, original, paths[0], given["report"])
     if given["as_json"]:
@@ -161,14 +171,41 @@ def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> 
     return replace(options, mixture=replace(options.mixture, tensor_types=pairs))
 
 
-def _prepasses(job: Any, given: dict[str, Any], progress: Any) -> None:
-    """Run the passes of --quality and --prepass on the planned conversion."""
-    if not given["quality"] and not given["prepasses"]:
-        return
-    from ggq.converters.prepasses.presets import passes
+def _recipe(given: dict[str, Any]) -> Any:
+    """Return what --recipe holds, or --quality and --prepass as one."""
+    from ggq.converters.prepasses.recipe import Recipe, read_recipe
 
-    for prepass in passes(given["quality"], given["prepasses"], given["calibration"], progress):
-        prepass(job)
+    if given["recipe_file"] is None:
+        return Recipe(quality=given["quality"], steps=tuple(given["prepasses"]))
+    if given["quality"] or given["prepasses"]:
+        raise UsageError("--recipe says which passes run: no --quality or --prepass with it")
+    return read_recipe(given["recipe_file"])
+
+
+def _foretell(job: Any, given: dict[str, Any]) -> None:
+    """Say on stderr what the passes will take, before any work."""
+    passes = given["recipe"].passes(given["calibration"])
+    if not passes or given["quiet"]:
+        return
+    from ggq.converters.prepasses.estimates import estimate, free_memory
+
+    found = estimate(job, passes, given["threads"])
+    if found is None:
+        return
+    names = ", ".join(type(one).__module__.rpartition(".")[2] for one in passes)
+    click.echo(f"{names}: {found}, at this machine's speed now", err=True)
+    free = free_memory()
+    if free is not None and found.nbytes > free:
+        click.echo(f"warning: only {free / 1e9:.1f} GB of memory are free", err=True)
+
+
+def _prepasses(job: Any, given: dict[str, Any], progress: Any) -> None:
+    """Run the passes of --recipe, --quality and --prepass on the planned conversion."""
+    passes = given["recipe"].passes(given["calibration"], progress)
+    if passes:
+        from ggq.converters.prepasses.recipe import run_passes
+
+        run_passes(job, passes)
 
 
 def _options(given: dict[str, Any]) -> Any:
@@ -248,8 +285,7 @@ def _plan_text(job: Any) -> str:
 
 
 def _warnings(job: Any) -> None:
-    for warning in job.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    _warn(job.warnings)
 
 
 def _notes(job: Any) -> None:
@@ -267,6 +303,11 @@ def _notes(job: Any) -> None:
         missing = [n for n, t in job.plan.types if "_K" in t and n not in job.imatrix.values]
         if missing:
             click.echo(f"no importance for {len(missing)} tensors, such as {missing[0]}", err=True)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 @contextlib.contextmanager

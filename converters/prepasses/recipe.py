@@ -1,0 +1,167 @@
+"""Recipes: the type and the passes of a conversion as YAML or JSON, in a file or in a GGUF's keys.
+
+A file that passes made holds its own recipe, so that it can be made again. What the passes are is
+known by their own files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ggq.converters.prepasses.base import Prepass, parse
+from ggq.errors import FormatError, UsageError, printable
+
+__all__ = ["KEY", "Recipe", "read_recipe", "run_passes"]
+
+KEY = "ggq.recipe"
+KNOWN = ("type", "quality", "calibration", "calibration_sha256", "passes")
+UNTOLD = ("calibration", "progress", "threads")  # where and how it ran, not what was done
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``type``: None for the default; ``steps`` as `parse` takes them; ``sha256`` of the text."""
+
+    type: str | None = None
+    quality: str | None = None
+    calibration: str | None = None
+    sha256: str | None = None
+    steps: tuple[str, ...] = ()
+
+    def passes(self, calibration: Any = None, progress: Any = None) -> list[Prepass]:
+        """Return the passes; ``calibration`` stands for the recipe's own text."""
+        from ggq.converters.prepasses.presets import passes
+
+        text = calibration if calibration is not None else self.calibration
+        if self.sha256 is not None and _sha256(text) != self.sha256:
+            raise UsageError(
+                f"{printable(text or 'the built-in calibration text')} is not the text that the "
+                "recipe was run with (calibration_sha256)"
+            )
+        return passes(self.quality, self.steps, text, progress)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Return the recipe of a .yaml or .json file, or the one that a .gguf file was made by.
+
+    UsageError or FormatError where there is none, or where it says something unknown.
+    """
+    path = Path(path)
+    where = printable(path)
+    if path.suffix == ".gguf":
+        from ggq.gguf import open_gguf
+
+        with open_gguf(path) as file:
+            text = file.get(KEY, type=str)
+        if text is None:
+            raise UsageError(f"{where}: no recipe in it (key {KEY})")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{where}: cannot read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise FormatError(f"{where}: is not UTF-8 text") from None
+    return _recipe(_loaded(text, where), where, path.parent)
+
+
+def _loaded(text: str, where: str) -> Any:
+    """Return what JSON or YAML text says; JSON needs no library."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        import yaml
+    except ImportError:
+        raise UsageError(
+            f"{where}: to read YAML, pip install 'ggq[hub]'; JSON needs nothing"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        line = printable(str(error).replace("\n", " "), 200)
+        raise FormatError(f"{where}: is no YAML: {line}") from None
+
+
+def _recipe(found: Any, where: str, folder: Path) -> Recipe:
+    if not isinstance(found, dict):
+        raise FormatError(f"{where}: a recipe is an object with {', '.join(KNOWN)}")
+    for key in found:
+        if key not in KNOWN:
+            raise FormatError(f"{where}: {printable(key)} is not one of {', '.join(KNOWN)}")
+    for key in KNOWN[:-1]:
+        if not isinstance(found.get(key), (str, type(None))):
+            raise FormatError(f"{where}: {key} must be text, not {printable(found[key], 40)}")
+    given = found.get("passes") or []
+    if not isinstance(given, list):
+        raise FormatError(f"{where}: passes must be a list")
+    text = found.get("calibration")
+    if text is not None and not Path(text).exists() and (folder / text).exists():
+        text = str(folder / text)
+    steps = tuple(_step(one, where) for one in given)
+    return Recipe(found.get("type"), found.get("quality"), text, found.get(KNOWN[3]), steps)
+
+
+def _step(given: Any, where: str) -> str:
+    """Return ``name:key=value,...`` of one entry: text, or a name with its options."""
+    if isinstance(given, str):
+        parse(given)
+        return given
+    if not isinstance(given, dict) or len(given) != 1:
+        raise FormatError(f"{where}: a pass is a name, or one name with its options")
+    ((name, options),) = given.items()
+    options = {} if options is None else options
+    if not isinstance(options, dict) or any(
+        not isinstance(v, (bool, int, float, str)) or "," in str(v) for v in options.values()
+    ):
+        raise FormatError(f"{where}: the options of {printable(name)} must be numbers or words")
+    text = f"{name}:" + ",".join(f"{key}={value}" for key, value in options.items())
+    parse(text)
+    return text
+
+
+def run_passes(job: Any, passes: Sequence[Any]) -> None:
+    """Run ``passes`` on a conversion; where all are ggq's own, write their recipe into the file."""
+    for one in passes:
+        one(job)
+    if passes and all(isinstance(one, Prepass) for one in passes):
+        from ggq.converters.general import Item
+        from ggq.gguf import spec
+
+        job.items.append(Item(KEY, json.dumps(_told(job, passes)), spec.STR))
+
+
+def _told(job: Any, passes: Sequence[Prepass]) -> dict[str, Any]:
+    """Return the recipe of what was run."""
+    texts = {one.calibration for one in passes}
+    told: dict[str, Any] = {"type": job.plan.file_type.name}
+    if len(texts) == 1:
+        (text,) = texts
+        told |= {} if text is None else {"calibration": Path(text).name}
+        told["calibration_sha256"] = _sha256(text)
+    told["passes"] = [{_name(one): _options(one)} for one in passes]
+    return told
+
+
+def _name(one: Prepass) -> str:
+    return type(one).__module__.rpartition(".")[2]
+
+
+def _options(one: Prepass) -> dict[str, Any]:
+    return {f.name: getattr(one, f.name) for f in fields(one) if f.init and f.name not in UNTOLD}
+
+
+def _sha256(text: str | Path | None) -> str:
+    from ggq.converters.calibration import BUILT_IN
+
+    try:
+        data = Path(BUILT_IN if text is None else text).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{printable(text)}: cannot read: {error.strerror}") from None
+    return hashlib.sha256(data).hexdigest()
