@@ -54,18 +54,17 @@ class Load:
             self.memory.append(int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1e3)
             time.sleep(1)
 
-    async def kill(self, end: float, pause: float) -> None:
-        """Kill clients in the middle of their answers, one after the other."""
-        while time.monotonic() < end:
-            command = [sys.executable, "-c", VICTIM, self.url]
-            victim = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-            try:
-                lines = [await victim.stdout.readline() for _ in range(8)]
-                self.killed += lines[-1] != b""
-            finally:
-                victim.kill()
-                await victim.wait()
-            await asyncio.sleep(pause)
+    async def kill(self, pause: float) -> None:
+        """Start a client after ``pause`` seconds; kill it in the middle of its answer."""
+        await asyncio.sleep(pause)
+        command = [sys.executable, "-c", VICTIM, self.url]
+        victim = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        try:
+            lines = [await victim.stdout.readline() for _ in range(8)]
+            self.killed += lines[-1] != b""
+        finally:
+            victim.kill()
+            await victim.wait()
 
     def watch(self) -> None:
         """Note when the machine stands still."""
@@ -116,8 +115,7 @@ class Load:
         started = time.monotonic()
         end = started + seconds
         work = [self.client(i, end) for i in range(clients)]
-        if kill:
-            work.append(self.kill(end, seconds / kill))
+        work += [self.kill(i * seconds / (2 * kill)) for i in range(kill)]
         tasks = [asyncio.create_task(one) for one in work]
         await asyncio.wait(tasks, timeout=seconds)
         for task in tasks:
