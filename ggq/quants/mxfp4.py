@@ -2,27 +2,19 @@
 
 import numpy as np
 
-from ggq.quants.packing import join_blocks, join_planes, look_up, split_planes, view_blocks
-from ggq.quants.searched import by_block, flat
+from ggq.quants.packing import look_up
+from ggq.quants.searched import Nibbles
 from ggq.quants.tables import E2M1, TableType
 
 _POWERS = np.ldexp(np.float32(1), np.arange(256) - 128)
 
 
-class MXFP4(TableType):
+class MXFP4(Nibbles, TableType):
     """w = 2**(e - 128) * E2M1[code]; the table holds twice the values of the format."""
 
     name, ggml_id, block_size, block_bytes = "MXFP4", 39, 32, 17
     group, table = 32, E2M1
     layout = np.dtype([("d", "u1"), ("qs", "u1", 16)])
-
-    def unpack(self, blocks):
-        fields = view_blocks(blocks, self.layout)
-        return {"d": fields["d"]}, flat(split_planes(fields["qs"], 16, 4))
-
-    def pack(self, params, codes):
-        qs = join_planes(by_block(codes, 32), 16, 4)
-        return join_blocks(self.layout, d=params["d"], qs=qs)
 
     def scales(self, params):
         return look_up(_POWERS, params["d"]), None

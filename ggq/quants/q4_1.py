@@ -2,25 +2,16 @@
 
 import numpy as np
 
-from ggq.quants.packing import join_blocks, join_planes, split_planes, view_blocks
-from ggq.quants.searched import SearchedType, by_block, flat
+from ggq.quants.searched import Nibbles, SearchedType
 
 
-class Q4_1(SearchedType):
+class Q4_1(Nibbles, SearchedType):
     """w = d * code + m."""
 
     name, ggml_id, block_size, block_bytes = "Q4_1", 3, 32, 20
     group, levels, keeps_codes = 32, 16, True
     combine = staticmethod(np.add)
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])
-
-    def unpack(self, blocks):
-        fields = view_blocks(blocks, self.layout)
-        return {"d": fields["d"], "m": fields["m"]}, flat(split_planes(fields["qs"], 16, 4))
-
-    def pack(self, params, codes):
-        qs = join_planes(by_block(codes, 32), 16, 4)
-        return join_blocks(self.layout, d=params["d"], m=params["m"], qs=qs)
 
     def scales(self, params):
         return params["d"].astype(np.float32), params["m"].astype(np.float32)

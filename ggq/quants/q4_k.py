@@ -7,7 +7,6 @@ from ggq.quants.packing import (
     join_planes,
     join_scales_and_mins,
     split_planes,
-    split_scales_and_mins,
     view_blocks,
 )
 from ggq.quants.searched import MinimumType, by_block, flat
@@ -22,9 +21,7 @@ class Q4_K(MinimumType):
 
     def unpack(self, blocks):
         fields = view_blocks(blocks, self.layout)
-        sc, mn = split_scales_and_mins(fields["scales"])
-        params = {"d": fields["d"], "dmin": fields["dmin"], "sc": sc, "mn": mn}
-        return params, flat(split_planes(fields["qs"], 32, 4))
+        return self.packed_params(fields), flat(split_planes(fields["qs"], 32, 4))
 
     def pack(self, params, codes):
         scales = join_scales_and_mins(params["sc"], params["mn"])

@@ -26,9 +26,6 @@ class Q5_0(SearchedType):
         qs, qh = join_nibbles_and_bits(by_block(codes, 32))
         return join_blocks(self.layout, d=params["d"], qh=qh, qs=qs)
 
-    def scales(self, params):
-        return params["d"].astype(np.float32), None
-
     def quantize(self, x, importance=None):
         from ggq.quants.encoders.block_32 import symmetric
 

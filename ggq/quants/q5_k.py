@@ -7,7 +7,6 @@ from ggq.quants.packing import (
     join_planes,
     join_scales_and_mins,
     split_planes,
-    split_scales_and_mins,
     view_blocks,
 )
 from ggq.quants.searched import MinimumType, by_block, flat
@@ -24,10 +23,8 @@ class Q5_K(MinimumType):
 
     def unpack(self, blocks):
         fields = view_blocks(blocks, self.layout)
-        sc, mn = split_scales_and_mins(fields["scales"])
-        params = {"d": fields["d"], "dmin": fields["dmin"], "sc": sc, "mn": mn}
         high = split_planes(fields["qh"], 32, 1) << np.uint8(4)
-        return params, flat(split_planes(fields["qs"], 32, 4) | high)
+        return self.packed_params(fields), flat(split_planes(fields["qs"], 32, 4) | high)
 
     def pack(self, params, codes):
         codes = by_block(codes, 256)

@@ -20,9 +20,6 @@ class Q8_0(SearchedType):
     def pack(self, params, codes):
         return join_blocks(self.layout, d=params["d"], qs=by_block(codes, 32) ^ np.uint8(128))
 
-    def scales(self, params):
-        return params["d"].astype(np.float32), None
-
     def quantize(self, x, importance=None):
         from ggq.quants.encoders.block_32 import signed_bytes
 

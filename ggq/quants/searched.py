@@ -8,7 +8,14 @@ from abc import abstractmethod
 import numpy as np
 
 from ggq.quants.base import BlockType, Grid, Params
-from ggq.quants.packing import nearest_int
+from ggq.quants.packing import (
+    join_blocks,
+    join_planes,
+    nearest_int,
+    split_planes,
+    split_scales_and_mins,
+    view_blocks,
+)
 
 
 class SearchedType(BlockType):
@@ -25,9 +32,9 @@ class SearchedType(BlockType):
     combine = staticmethod(np.subtract)  # of scale * code and offset
     layout: np.dtype
 
-    @abstractmethod
     def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
         """Return scale and offset per group, float32 (rows, groups); offset None without one."""
+        return params["d"].astype(np.float32), None
 
     @abstractmethod
     def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
@@ -85,8 +92,28 @@ class SearchedType(BlockType):
         return x - offset if self.combine is np.add else x + offset
 
 
+class Nibbles:
+    """Blocks of 32 codes of 4 bits in a last field ``qs``; the fields before it are parameters."""
+
+    layout: np.dtype
+
+    def unpack(self, blocks):
+        fields = view_blocks(blocks, self.layout)
+        params = {name: fields[name] for name in self.layout.names[:-1]}
+        return params, flat(split_planes(fields["qs"], 16, 4))
+
+    def pack(self, params, codes):
+        fields = {name: params[name] for name in self.layout.names[:-1]}
+        return join_blocks(self.layout, **fields, qs=join_planes(by_block(codes, 32), 16, 4))
+
+
 class MinimumType(SearchedType):
     """A K type with scales ``sc`` and minimums ``mn`` under ``d`` and ``dmin``."""
+
+    def packed_params(self, fields) -> Params:
+        """Return the parameters of blocks whose 12 bytes ``scales`` hold them in 6 bits each."""
+        sc, mn = split_scales_and_mins(fields["scales"])
+        return {"d": fields["d"], "dmin": fields["dmin"], "sc": sc, "mn": mn}
 
     def scales(self, params):
         return flat(widen(params["d"]) * params["sc"]), flat(widen(params["dmin"]) * params["mn"])
