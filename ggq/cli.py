@@ -5,7 +5,9 @@ object named ``command`` is ``ggq set-metadata``; its docstring's first line is 
 """
 
 import ast
+import gc
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -15,6 +17,7 @@ import click
 
 import ggq
 import ggq.commands
+from ggq import machine_code
 from ggq.errors import GGQError, printable
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -44,6 +47,10 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"ggq.commands.{cmd_name.replace('-', '_')}").command
         command.name = cmd_name
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.envvar:
+                flag = max(option.opts, key=len).lstrip("-")  # what users see, not our own name
+                option.envvar = f"GGQ_{cmd_name}_{flag}".replace("-", "_").upper()
         return command
 
     def invoke(self, ctx: click.Context) -> None:
@@ -76,6 +83,10 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; return 0 done, 1 an error, 2 wrong usage or 130 interrupted."""
+    # Imports and vocabularies make a million objects that stay: looking through all of them for
+    # garbage again and again is a tenth of the time to the first token.
+    gc.set_threshold(100_000, 50, 100)
+    machine_code.set_listener(_show_compiling)
     try:
         code = _run(args)
         sys.stdout.flush()
@@ -101,6 +112,20 @@ def _run(args: list[str] | None) -> int:
         return _fail(str(error))
     except MemoryError as error:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
+
+
+def _show_compiling(done: int, total: int) -> None:
+    """Say on stderr how far compiling is: a line that changes on a terminal, else one line."""
+    text = "compiling kernels for this processor, once"
+    if sys.stderr is None:
+        return
+    # A progress bar puts something else in the place of stderr, which is no place for half lines.
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.isatty():
+        line = f"{text}: {done} of {total}"
+        sys.stderr.write(f"\r{line}" if done < total else "\r" + " " * len(line) + "\r")
+        sys.stderr.flush()
+    elif done == 0:
+        click.echo(f"{text} ...", err=True)
 
 
 def _fail(message: str) -> int:

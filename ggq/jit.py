@@ -13,6 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from ggq import machine_code
 from ggq.errors import UsageError
 from ggq.paths import user_cache_dir
 
@@ -149,5 +150,28 @@ KERNEL_SIGNATURE = numba.types.void(numba.types.intp, numba.types.intp, numba.ty
 
 
 def kernel(function):
-    """Compile ``function(args, first, last)`` to a C function whose address a plan row can hold."""
-    return numba.cfunc(KERNEL_SIGNATURE, cache=True, nopython=True, error_model="numpy")(function)
+    """Make ``function(args, first, last)`` a C function whose address a plan row can hold."""
+    return _c_function(KERNEL_SIGNATURE, function)
+
+
+def entry(returns=False):
+    """Make a function of int64 arguments one that Python calls through ctypes, without the GIL.
+
+    The attribute ``njit`` is the same function for other compiled functions to call.
+    """
+
+    def decorate(function):
+        count = function.__code__.co_argcount
+        result = numba.types.int64 if returns else numba.types.void
+        made = _c_function(result(*[numba.types.int64] * count), function)
+        return machine_code.Entry(made, machine_code.prototype(count, returns), njit(function))
+
+    return decorate
+
+
+def _c_function(signature, function):
+    def compile_cfunc(function, cache=False):
+        options = {"cache": cache, "nopython": True, "error_model": "numpy"}
+        return numba.cfunc(signature, **options)(function)
+
+    return machine_code.Function(function, compile_cfunc, CACHE_DIR)

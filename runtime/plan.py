@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ggq.machine_code import Function
 from ggq.runtime.kernels.walk import LINE, ROW_FIELDS
 
 __all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State", "Work"]
@@ -71,7 +72,7 @@ class Work:
 class _Row:
     label: str
     kernel: Any
-    args: list[int | Buffer]
+    args: list[int | Buffer | Function]
     work: Work
     reads: Sequence[Any]
     writes: Sequence[Any]
@@ -124,7 +125,7 @@ class Recorder:
         self,
         label: str,
         kernel: Any,
-        args: list[int | Buffer],
+        args: list[int | Buffer | Function],
         work: Work = _PER_TOKEN,
         *,
         reads: Sequence[Any] = (),
@@ -147,6 +148,12 @@ class Recorder:
             self._level_of[id(item)] = level
         self._rows.append(_Row(label, kernel, args, work, tuple(reads), tuple(writes), level))
 
+    @property
+    def kernels(self) -> list[Function]:
+        """Return the kernels that the rows call, and those that kernels call by address."""
+        used = [f for r in self._rows for f in (r.kernel, *r.args) if isinstance(f, Function)]
+        return list(dict.fromkeys(used))
+
     def finish(self, output: Buffer) -> Plan:
         """Order rows by level, place buffers and build the tables."""
         rows = sorted(self._rows, key=lambda r: r.level)  # stable
@@ -156,7 +163,7 @@ class Recorder:
         table = np.zeros((len(rows), ROW_FIELDS), np.int64)
         at = 0
         for i, row in enumerate(rows):
-            values = [a.address if isinstance(a, Buffer) else a for a in row.args]
+            values = [getattr(a, "address", a) for a in row.args]
             args[at : at + len(values)] = values
             address = args.ctypes.data + 8 * at
             work, kernel = row.work, row.kernel.address

@@ -45,7 +45,7 @@ _ASSEMBLY = """
 from ggq.quants.kernels import q4_k
 from ggq.simd import isa
 print(isa.DOT_INSTRUCTION)
-print(q4_k.few()._library.get_asm_str())
+print(q4_k.few().cfunc._library.get_asm_str())
 """
 _FORBIDDEN = {"avx512": "", "avx2vnni": r"%zmm", "avx2": r"%zmm|vpdpbusd", "generic": r"%[yz]mm"}
 

@@ -13,9 +13,11 @@ from functools import cache
 from typing import Any
 
 from ggq.errors import ModelError
+from ggq.machine_code import make_ready
 from ggq.models.base import HParams
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.base import Ops
+from ggq.runtime.kernels.walk import ENTRIES
 from ggq.runtime.plan import ONE, OUTPUTS, OUTPUTS_FEW, OUTPUTS_MANY, TOKENS, Buffer, Plan, Recorder
 
 __all__ = ["FEW", "NumbaOps", "Value", "compiled", "float_bits", "record"]
@@ -119,7 +121,19 @@ class NumbaOps(Ops):
 
 def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
     """Record the architecture's forward pass and return its plan; the output holds the logits."""
+    logits = _forward(architecture, hp, ops)
+    kernels = [*ENTRIES, *ops.recorder.kernels]
+    if not all(kernel.is_ready() for kernel in kernels):
+        # What the other plan needs is compiled in the same go: not in the midst of an answer.
+        size = ops.inputs.max_tokens if ops.few else FEW
+        other = NumbaOps(ops.weights, Recorder(size, ops.recorder.state), ops.inputs, ops.cache)
+        _forward(architecture, hp, other)
+        make_ready([*kernels, *other.recorder.kernels])
+    return ops.recorder.finish(logits)
+
+
+def _forward(architecture: Any, hp: HParams, ops: NumbaOps) -> Buffer:
     logits = architecture.forward(ops, hp)
     if logits.slot != OUTPUTS:
         raise ModelError(f"{hp.arch}: forward() does not gather its outputs")
-    return ops.recorder.finish(logits.f32())
+    return logits.f32()

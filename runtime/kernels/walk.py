@@ -10,7 +10,7 @@ wakes up in a later step notices and leaves.
 
 from numba import int64
 
-from ggq.jit import njit, njit_cached
+from ggq.jit import entry, njit
 from ggq.runtime.kernels.atomic import (
     CLOCK_ID,
     SLEEP_ARGUMENT,
@@ -143,7 +143,18 @@ def _field(row, index):
     return load(row + 8 * index, int64)
 
 
-@njit_cached
+@njit
+def _charge(control, profile, index, before, scratch):
+    """Add the nanoseconds since ``before`` to row ``index``'s; return now.
+
+    Waiting for a level's end counts as its last row: what others still work on.
+    """
+    now = _now(control, scratch)
+    store(profile + 8 * index, load(profile + 8 * index, int64) + now - before)
+    return now
+
+
+@entry(returns=True)
 def walk(control, start, step, slice_ns, me):
     """Execute the plan from row ``start`` as thread ``me``.
 
@@ -169,6 +180,8 @@ def walk(control, start, step, slice_ns, me):
             if not _await_level(control, levels + LINE * level, step):
                 return int64(STOPPED if atomic_load(control + 8 * STOP) else STALE)
             level = _field(row, LEVEL)
+            if profile:
+                before = _charge(control, profile, index - 1, before, scratch)
             if slice_ns and _now(control, scratch) > deadline:
                 return int64(index)
         items = _field(row, ITEMS) * load(state + 8 * _field(row, ITEMS_SLOT), int64)
@@ -178,15 +191,18 @@ def walk(control, start, step, slice_ns, me):
         if atomic_load(control + 8 * STOP):
             return int64(STOPPED)
         if profile:
-            after = _now(control, scratch)
-            store(profile + 8 * index, load(profile + 8 * index, int64) + after - before)
-            before = after
+            before = _charge(control, profile, index, before, scratch)
     if not _await_level(control, levels + LINE * level, step):
         return int64(STOPPED if atomic_load(control + 8 * STOP) else STALE)
+    if profile:
+        _charge(control, profile, n_rows - 1, before, scratch)
     return int64(FINISHED)
 
 
-@njit_cached
+_walk = walk.njit
+
+
+@entry(returns=True)
 def serve(control, last_step, patience, me):
     """A worker's loop: wait for a step after ``last_step``, execute it, repeat.
 
@@ -201,7 +217,7 @@ def serve(control, last_step, patience, me):
         if step not in (0, last_step):
             last_step = step
             atomic_add(control + 8 * ACTIVE, 1)
-            walk(control, 0, step, int64(0), me)
+            _walk(control, 0, step, int64(0), me)
             atomic_add(control + 8 * ACTIVE, -1)
             turns = 0
         else:
@@ -210,7 +226,7 @@ def serve(control, last_step, patience, me):
     return last_step
 
 
-@njit_cached
+@entry()
 def prepare(control, step, table, n_rows, n_levels, counters, state):
     """Install a plan, reset its counters for ``step`` and publish the step to the workers.
 
@@ -236,7 +252,7 @@ def prepare(control, step, table, n_rows, n_levels, counters, state):
     atomic_store(control + 8 * STEP, step)
 
 
-@njit_cached
+@entry()
 def end_step(control):
     """Close every counter: a late worker must not claim once the state's counts change.
 
@@ -247,13 +263,19 @@ def end_step(control):
         atomic_store(counters + LINE * index, 0)
 
 
-@njit_cached
+_end_step = end_step.njit
+
+
+@entry()
 def abandon(control):
     """Stop the step under way: no further chunk is claimed; return when every worker has left."""
     atomic_store(control + 8 * STOP, 1)
-    end_step(control)
+    _end_step(control)
     turns = 0
     while atomic_load(control + 8 * ACTIVE) != 0:
         _relax(control, turns)
         turns += 1
     atomic_store(control + 8 * STOP, 0)
+
+
+ENTRIES = tuple(e.function for e in (walk, serve, prepare, end_step, abandon))

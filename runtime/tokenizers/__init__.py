@@ -36,15 +36,16 @@ def tokenizer_from_gguf(source: Any) -> Tokenizer:
 
     meta = TokenizerMetadata(source)
     model = meta.text("model")
-    builders = families()
-    if model not in builders:
-        known = ", ".join(builders)
-        raise ModelError(
-            f"tokenizer.ggml.model: '{printable(model)}' is not supported (known: {known})"
-            if model
-            else "tokenizer.ggml.model: the key is missing: this file has no tokenizer"
-        )
-    return builders[model](meta)
+    if model in (m.name for m in iter_modules(__path__)):  # no other family is imported
+        build = getattr(import_module(f"{__name__}.{model}"), "build", None)
+        if build:
+            return build(meta)
+    known = ", ".join(families())
+    raise ModelError(
+        f"tokenizer.ggml.model: '{printable(model)}' is not supported (known: {known})"
+        if model
+        else "tokenizer.ggml.model: the key is missing: this file has no tokenizer"
+    )
 
 
 def __getattr__(name: str) -> Any:

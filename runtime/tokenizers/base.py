@@ -66,7 +66,7 @@ class Tokenizer:
         self.types_in_file: list[int] = [NORMAL] * n if types is None else types.tolist()
         self.types = self.types_in_file.copy()  # and what the names of special tokens say
         # The first of several equal texts counts: padding comes last.
-        self.ids: dict[str, int] = {self.tokens[i]: i for i in range(n - 1, -1, -1)}
+        self.ids: dict[str, int] = dict(zip(reversed(self.tokens), reversed(range(n)), strict=True))
         self.bos_id = meta.token_id("bos_token_id", n, self.default_bos)
         self.eos_id = meta.token_id("eos_token_id", n, self.default_eos)
         self.unk_id = meta.token_id("unknown_token_id", n, self.default_unk)
@@ -104,7 +104,8 @@ class Tokenizer:
 
     def _index_specials(self, meta: TokenizerMetadata) -> None:
         """Order special tokens for splitting, and say which are hidden or swallow white space."""
-        special = [i for i, k in enumerate(self.types) if k in (CONTROL, UNKNOWN, USER_DEFINED)]
+        kinds = np.asarray(self.types)
+        special = np.flatnonzero(np.isin(kinds, (CONTROL, UNKNOWN, USER_DEFINED))).tolist()
         special.sort(key=lambda i: -len(self.tokens[i].encode()))
         self._specials: dict[str, list[tuple[int, str, int]]] = {}  # by first character
         for rank, i in enumerate(special):

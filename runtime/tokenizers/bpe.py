@@ -11,6 +11,8 @@ import unicodedata
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from ggq.errors import printable
 from ggq.runtime.tokenizers.base import CONTROL, SPACE, UNUSED, Tokenizer
 from ggq.runtime.tokenizers.metadata import TokenizerMetadata
@@ -60,8 +62,13 @@ def build_bpe(
 
 def mergeable(tokenizer: Tokenizer) -> dict[str, int]:
     """Return the tokens that merging may yield: never a control, whatever a user types."""
-    types = tokenizer.types_in_file
-    return {t: i for t, i in tokenizer.ids.items() if t and types[i] not in (CONTROL, UNUSED)}
+    known = tokenizer.ids.copy()
+    kinds = np.asarray(tokenizer.types_in_file)
+    for i in np.flatnonzero(np.isin(kinds, (CONTROL, UNUSED))).tolist():
+        if known.get(tokenizer.tokens[i]) == i:
+            del known[tokenizer.tokens[i]]
+    known.pop("", None)
+    return known
 
 
 class ByteLevelTokenizer(Tokenizer):

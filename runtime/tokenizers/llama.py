@@ -35,23 +35,28 @@ def distinct_pieces(
     """
     if unk_id is None or types[unk_id] not in (UNKNOWN, CONTROL, NORMAL):
         unk_id = next((i for i, kind in enumerate(types) if kind == UNKNOWN), None)
-    seen: set[str] = set()
+    kinds = np.asarray(types)
+    kinds[kinds == UNUSED] = NORMAL  # as llama.cpp: a piece that merges may reach
+    kinds[(kinds != NORMAL) & (kinds != BYTE)] = CONTROL
+    if unk_id is not None:
+        kinds[unk_id] = UNKNOWN
+    pieces = list(zip(tokens, scores, kinds.tolist(), strict=True))
     texts = set(tokens)
-    pieces = []
-    for i, (text, score, kind) in enumerate(zip(tokens, scores, types, strict=True)):
-        if i == unk_id:
-            kind = UNKNOWN
-        elif kind == UNUSED:
-            kind = NORMAL  # as llama.cpp: a piece that merges may reach
-        elif kind not in (NORMAL, BYTE):
-            kind = CONTROL
-        if not text or text in seen:
-            text, kind = unique(f"<ggq:{i}>", texts), (UNKNOWN if i == unk_id else CONTROL)
-        seen.add(text)
-        pieces.append((text, score, kind))
+    if len(texts) < len(tokens) or "" in texts:
+        _rename_repeated(pieces, texts)
     if unk_id is None:
         pieces.append((unique("<ggq:unk>", texts), 0.0, UNKNOWN))
     return pieces
+
+
+def _rename_repeated(pieces: list[tuple[str, float, int]], texts: set[str]) -> None:
+    """Turn empty pieces and all but the first of equal ones into controls of other names."""
+    seen = {""}
+    for i, (text, score, kind) in enumerate(pieces):
+        if text in seen:
+            name = unique(f"<ggq:{i}>", texts)
+            pieces[i] = name, score, UNKNOWN if kind == UNKNOWN else CONTROL
+        seen.add(pieces[i][0])
 
 
 def unique(name: str, taken: set[str]) -> str:
@@ -80,10 +85,10 @@ class SentencePieceTokenizer(Tokenizer):
             raise meta.fail("scores", "the key is missing")
         if not np.isfinite(scores).all():
             raise meta.fail("scores", "a score is not a finite number")
-        kinds = [
-            NORMAL if kind == BYTE and byte_value(text) is None else kind
-            for text, kind in zip(self.tokens, self.types, strict=True)
-        ]
+        kinds = self.types.copy()
+        for i in [i for i, kind in enumerate(kinds) if kind == BYTE]:
+            if byte_value(self.tokens[i]) is None:
+                kinds[i] = NORMAL
         pieces = distinct_pieces(self.tokens, scores.tolist(), kinds, self.unk_id)
         n_bytes = len({byte_value(text) for text, _, kind in pieces if kind == BYTE})
         if n_bytes < 256:  # then SentencePiece wants no byte pieces at all

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import FormatError, printable
+from ggq.gguf.metadata import StringArray
 
 PREFIX = "tokenizer.ggml."
 ABSENT_ID = 0xFFFFFFFF  # some converters write "no such token" as -1 in an unsigned field
@@ -58,6 +59,8 @@ class TokenizerMetadata:
             raise self.fail(name, "the key is missing")
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise self.fail(name, "expected an array of strings")
+        if isinstance(value, StringArray):
+            return value.texts()
         try:
             return _decoded(list(value))
         except (AttributeError, TypeError):
@@ -89,12 +92,5 @@ class TokenizerMetadata:
 
 
 def _decoded(items: list) -> list[str]:
-    """Return bytes (or str) items as text; in one go where no item holds a NUL: 3x as fast."""
-    if items and isinstance(items[0], bytes):
-        try:
-            texts = b"\0".join(items).decode("utf-8").split("\0")
-        except UnicodeDecodeError:
-            texts = []
-        if len(texts) == len(items):
-            return texts
+    """Return bytes (or str) items as text."""
     return [item if isinstance(item, str) else item.decode("utf-8", "replace") for item in items]

@@ -44,18 +44,22 @@ def build_model(
     Types are those of SentencePiece, which GGUF shares; pieces must be distinct and not empty,
     with exactly one of type 2 (unknown).
     """
-    out = bytearray()
-    score_tag, type_tag = bytes([2 << 3 | FIXED32]), bytes([3 << 3 | VARINT])
     pack = struct.Struct("<f").pack
+    out = []
     for text, score, kind in pieces:
         data = text.encode()
-        body = b"\x0a%b%b%b%b%b" % (varint(len(data)), data, score_tag, pack(score), type_tag)
-        out += b"\x0a%b%b%c" % (varint(len(body) + 1), body, kind)
+        size = len(data)
+        if size < 119:  # lengths of one byte
+            parts = (size + 9, size, data, pack(score), kind)
+            out.append(b"\x0a%c\x0a%c%b\x15%b\x18%c" % parts)
+        else:
+            body = b"\x0a%b%b\x15%b\x18%c" % (varint(size), data, pack(score), kind)
+            out.append(field(1, body))
     trainer = field(3, model_type) + field(35, int(byte_fallback)) + field(40, unk_id)
     normalizer = field(1, b"identity") + (field(2, charsmap) if charsmap else b"")
     normalizer += field(3, int(add_dummy_prefix)) + field(4, int(remove_extra_whitespaces))
     normalizer += field(5, 1)  # escape_whitespaces
-    return bytes(out) + field(2, trainer) + field(3, normalizer)
+    return b"".join(out) + field(2, trainer) + field(3, normalizer)
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:

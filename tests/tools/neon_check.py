@@ -55,13 +55,13 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
     machine, symbols, objects = _machine(), [], []
     for name, form in names:
         kernel = getattr(quants.get(name).matmul(), form)()
-        module = kernel._library._final_module
+        module = kernel.cfunc._library._final_module
         if form == "few" and name not in ("F32", "F16", "BF16"):
             assembly = machine.emit_assembly(module)
             assert re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly), f"{name}: no dot products"
         objects.append(folder / f"{name}_{form}.o")
         objects[-1].write_bytes(machine.emit_object(module))
-        symbols.append(kernel.native_name)
+        symbols.append(kernel.cfunc.native_name)
     table = "".join(
         f'extern void k{i}(long, long, long) __asm__("{s}");\n' for i, s in enumerate(symbols)
     )

@@ -138,11 +138,11 @@ def run(backend, x, routed, name, bias=None, rows=None):
         args += [n_stored * weight.row_bytes, 4 * n_stored, groups]
         if backend.few:
             args += [routed.ids, routed.ids.stride, routed.n_used]
-            args += [routed.n_used if shared else 1, few.address]
+            args += [routed.n_used if shared else 1, few]
             items, slot, used = routed.n_used * groups, TOKENS, [routed.ids]
         else:
             many = compiled(kernels.many)
-            args += [routed.starts, routed.counts, few.address, many.address]
+            args += [routed.starts, routed.counts, few, many]
             items, slot, used = n_expert * groups, ONE, [routed.starts, routed.counts]
         backend.recorder.row(
             f"experts {weight.type.name}",

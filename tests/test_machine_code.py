@@ -1,0 +1,109 @@
+"""Compiled functions on disk: loaded again without compiling, and told while they compile."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggq import cli, machine_code
+
+PROGRAM = """
+import sys
+from ggq import jit, machine_code
+from ggq.simd import load, store
+from numba import int64
+
+told = []
+machine_code.set_listener(lambda done, total: told.append((done, total)))
+
+def made(factor):
+    def scaled(args, first, last):
+        for i in range(first, last):
+            store(args + 8 * i, load(args + 8 * i, int64) * factor)
+    return jit.kernel(scaled)
+
+def compares(args, first, last):  # may raise, as numba sees it: its error path calls CPython
+    if load(args, int64) not in (0, last):
+        store(args, 8)
+
+def looks_up(args, first, last):
+    store(args, (7, 8, 9)[load(args, int64) % last])  # its error path needs numba's runtime
+
+@jit.entry(returns=True)
+def both(x, y):
+    return x + 2 * y
+
+import numpy as np
+kernels = [made(3), made(5), jit.kernel(compares), jit.kernel(looks_up)]
+machine_code.make_ready([*kernels, both.function])
+a = np.arange(1, 5)
+for k in kernels[:2]:
+    k.ctypes(a.ctypes.data, 1, 3)
+kernels[2].ctypes(a.ctypes.data + 16, 0, 2)
+kernels[3].ctypes(a.ctypes.data + 24, 0, 3)
+print(a.tolist(), both(1, 20), told, any("cfunc" in vars(k) for k in kernels))
+"""
+
+
+def run_program(cache: Path) -> str:
+    program = cache / "program.py"  # numba caches no functions of strings
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "GGQ_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+    result = "[1, 30, 8, 8] 41"
+    told = [(i, 5) for i in range(6)]
+    assert run_program(tmp_path) == f"{result} {told} True"
+    assert run_program(tmp_path) == f"{result} [] False"
+    files = list(tmp_path.glob("jit/*/*.o"))
+    assert len(files) == 5
+    files[0].write_bytes(files[0].read_bytes()[:-1])  # damaged: made anew
+    files[1].unlink()
+    assert run_program(tmp_path) == f"{result} [(0, 2), (1, 2), (2, 2)] True"
+    assert run_program(tmp_path) == f"{result} [] False"
+
+
+def test_identity_is_that_of_code_and_closure():
+    def made(value):
+        return lambda: value
+
+    one, two = made(1), made(2)
+    assert machine_code._identity(one) == machine_code._identity(made(1))
+    assert machine_code._identity(one) != machine_code._identity(two)
+    assert machine_code._identity(made(one)) != machine_code._identity(made(two))
+    assert machine_code._identity(made(object())) == machine_code._identity(made(object()))
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_compiling_is_told_on_stderr(monkeypatch, terminal):
+    raw = io.BytesIO()
+    stream = (Terminal if terminal else io.TextIOWrapper)(raw, encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    for done in range(3):
+        cli._show_compiling(done, 2)
+    stream.flush()
+    shown = raw.getvalue().decode()
+    if terminal:
+        lines = shown.split("\r")
+        assert lines[1:3] == [
+            f"compiling kernels for this processor, once: {i} of 2" for i in (0, 1)
+        ]
+        assert lines[3:] == [" " * len(lines[1]), ""]
+    else:
+        assert shown == "compiling kernels for this processor, once ...\n"
