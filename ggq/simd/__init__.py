@@ -17,7 +17,7 @@ from ggq.simd.lanes import (
     with_lane,
     zeros,
 )
-from ggq.simd.memory import load, load_half, prefetch, stack, store, store_half
+from ggq.simd.memory import load, load_half, prefetch, prefetch_far, stack, store, store_half
 from ggq.simd.ops import (
     any_lane,
     dot4,
@@ -89,6 +89,7 @@ __all__ = [
     "low_half",
     "mask64",
     "prefetch",
+    "prefetch_far",
     "reduce_add",
     "reduce_max",
     "rint",

@@ -87,17 +87,23 @@ def stack(typingctx, nbytes):
     return types.int64(nbytes), codegen
 
 
-@intrinsic
-def prefetch(typingctx, address):
-    """Ask for the cache line at an address; any address is allowed."""
+def _prefetch(locality, doc):
+    @intrinsic
+    def prefetched(typingctx, address):
+        def codegen(context, builder, sig, args):
+            at = pointer(builder, args[0], ir.IntType(8))
+            hints = [ir.Constant(_I32, n) for n in (0, locality, 1)]  # read, locality, data
+            kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
+            name = "llvm.prefetch.p0"
+            function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            builder.call(function, [at, *hints])
+            return context.get_dummy_value()
 
-    def codegen(context, builder, sig, args):
-        at = pointer(builder, args[0], ir.IntType(8))
-        hints = [ir.Constant(_I32, n) for n in (0, 3, 1)]  # read, keep in all caches, data
-        kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, [at, *hints])
-        return context.get_dummy_value()
+        return types.void(address), codegen
 
-    return types.void(address), codegen
+    prefetched.__doc__ = doc
+    return prefetched
+
+
+prefetch = _prefetch(3, "Ask for the cache line at an address; any address is allowed.")
+prefetch_far = _prefetch(2, "The same, but for the second-level cache: it is not used soon.")

@@ -25,6 +25,7 @@ from ggq.simd import (
     i32x8,
     i32x16,
     load,
+    prefetch_far,
     shuffle,
     splat,
     stack,
@@ -57,11 +58,13 @@ _odd = shuffle(range(1, 16, 2))
 
 
 @njit
-def _unpack_group(row, row_bytes, n_valid, tail, raw, tile, unpack):
+def _unpack_group(row, row_bytes, n_valid, stride, tail, raw, tile, unpack):
     """Unpack 256 columns of 16 rows (the last valid one repeated) and interleave them."""
     bounce = raw + 16 * _RAW
     for r in range(16):
         at = row + min(r, n_valid - 1) * row_bytes
+        for line in range(stride, 2 * stride, 64):
+            prefetch_far(at + line)
         if tail:
             copy_tail(at, tail, bounce)
             at = bounce
@@ -282,13 +285,13 @@ def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
                 for g in range(0, n_groups, 2):
                     for i in range(2):  # a missing second group repeats the last row
                         row = min((lowest + g + i) * abi.GROUP, n_rows - 1)
-                        at, valid = weights + row * row_bytes + block * stride, n_rows - row
+                        at = weights + row * row_bytes + block * stride
+                        rows = min(16, n_rows - row)
                         to = tile + i * _GROUP_TILE
-                        _unpack_group(at, row_bytes, min(16, valid), cut, raw, to, unpack)
+                        _unpack_group(at, row_bytes, rows, stride, cut, raw, to, unpack)
                     to = totals + g * _GROUP_TOTALS
                     _multiply_tile(tile, n_subs, prepared, count, to, dot, centre, kind)
-            for g in range(n_groups):
-                row = (lowest + g) * abi.GROUP
-                valid, total = min(16, n_rows - row), totals + g * _GROUP_TOTALS
-                for t in range(count):
-                    finish_group(args, row, valid, start + t, total + 64 * t)
+            for t in range(count):  # a token's rows lie together
+                for g in range(n_groups):
+                    row, total = (lowest + g) * abi.GROUP, totals + g * _GROUP_TOTALS + 64 * t
+                    finish_group(args, row, min(16, n_rows - row), start + t, total)
