@@ -1,6 +1,6 @@
 """What Python hands to a step: token ids, positions, which logits, cosines and sines.
 
-Arrays at fixed addresses, filled before the step; kernels only read them. It knows no kernel.
+Arrays at fixed addresses, filled before the step; kernels only read them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ggq.runtime.kvcache import Sequence
+from ggq.runtime.kernels.attend_new import MAX_SPLITS, SPLIT_PAGES
+from ggq.runtime.kvcache import PAGE, Sequence
 from ggq.runtime.ops.rope import angles
-from ggq.runtime.plan import OUTPUTS, OUTPUTS_FEW, OUTPUTS_MANY, PARTS, SEGMENTS, TOKENS, State
+from ggq.runtime.plan import (
+    OUTPUTS,
+    OUTPUTS_FEW,
+    OUTPUTS_MANY,
+    PARTS,
+    SEGMENTS,
+    SPLITS,
+    SPLITS_OF_ALL,
+    TOKENS,
+    State,
+)
 
 __all__ = ["PART_BYTES", "Inputs", "Part"]
 
@@ -40,6 +51,7 @@ class Inputs:
         self._recent = np.zeros((max_tokens, 4), np.int64)
         self._parts = np.zeros((max_tokens, 3), np.int64)
         self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._ended: dict[int, np.ndarray] = {}  # key-value heads -> parts that ended
 
     @property
     def ids(self) -> int:
@@ -65,6 +77,11 @@ class Inputs:
     def parts(self) -> int:
         """Address of int64 (first token, tokens, address of the state) of each sequence."""
         return self._parts.ctypes.data
+
+    def ended(self, n_kv: int) -> int:
+        """Return the address of int64 counts of ended parts, (few tokens, n_kv), 0 at first."""
+        counts = self._ended.setdefault(n_kv, np.zeros(self._few * n_kv, np.int64))
+        return counts.ctypes.data
 
     def rope_table(self, rope: Any, backend: Any) -> int:
         """Return the address of float32 [token][cos, sin][dims / 2] for a rotary embedding."""
@@ -100,6 +117,11 @@ class Inputs:
         words = self.state.words
         words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
         words[PARTS] = len(parts)
+        longest = max(part.sequence.length + len(part.ids) for part in parts)
+        words[SPLITS] = min(MAX_SPLITS, 1 + longest // (SPLIT_PAGES * PAGE))
+        words[SPLITS_OF_ALL] = words[SPLITS] * n_segments
+        for counts in self._ended.values():  # a step that was broken off may have left some
+            counts[:] = 0
         for slot, factor in self.state.multiples.items():
             words[slot] = n_tokens * factor
         words[OUTPUTS_FEW] = int(n_outputs <= self._few)

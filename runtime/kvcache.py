@@ -12,9 +12,18 @@ from collections.abc import Sequence as Rows
 
 import numpy as np
 
-from ggq.errors import UsageError
+from ggq.errors import UsageError, printable
 
-__all__ = ["CACHE_TYPES", "PAGE", "KVCache", "Sequence", "cache_bytes", "recent_positions"]
+__all__ = [
+    "CACHE_TYPES",
+    "PAGE",
+    "KVCache",
+    "Kind",
+    "Sequence",
+    "cache_bytes",
+    "kinds_of",
+    "recent_positions",
+]
 
 PAGE = 64
 CHECKPOINTS = 4
@@ -22,6 +31,7 @@ ENDS = 2  # prompts' ends that a windowed sequence can go back to
 STEP = 256  # most tokens of a step
 CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
 
+Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
 Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
 Window = int | None  # the last positions that a layer sees, None for all
 
@@ -35,6 +45,20 @@ def _columns(kind: str, n: int) -> int:
     return n * 34 // 32
 
 
+def _width(kind: str, n: int) -> int:
+    """Return the bytes that ``n`` columns take."""
+    return _columns(kind, n) * np.dtype(CACHE_TYPES[kind]).itemsize
+
+
+def kinds_of(kind: Kind) -> tuple[str, str]:
+    """Return the types of keys and of values; UsageError where one is unknown."""
+    kinds = (kind, kind) if isinstance(kind, str) else kind
+    for name in kinds:
+        if name not in CACHE_TYPES:
+            raise UsageError(f"cache type {printable(name)}: one of {', '.join(CACHE_TYPES)}")
+    return kinds
+
+
 def recent_positions(window: int, n_ctx: int) -> int:
     """Return the positions that a sequence of ``n_ctx`` tokens holds at most in windowed layers.
 
@@ -45,18 +69,18 @@ def recent_positions(window: int, n_ctx: int) -> int:
 
 
 def cache_bytes(
-    layers: Rows[Shape], n_ctx: int, kind: str = "f16", windows: Rows[Window] = ()
+    layers: Rows[Shape], n_ctx: int, kind: Kind = "f16", windows: Rows[Window] = ()
 ) -> int:
     """Return the bytes that a cache of ``n_ctx`` positions of one sequence takes at most."""
     pages = -(-n_ctx // PAGE)
-    item = np.dtype(CACHE_TYPES[kind]).itemsize
+    key, value = kinds_of(kind)
     window = max((w or 0 for w in windows), default=0)
     total = 0
     for i, (n_kv, k, v) in enumerate(layers):
         windowed = bool(windows) and bool(windows[i])
         positions = recent_positions(window, n_ctx) if windowed else pages * PAGE
-        total += positions * n_kv * (_columns(kind, k) + _columns(kind, v))
-    return total * item
+        total += positions * n_kv * (_width(key, k) + _width(value, v))
+    return total
 
 
 class _Pool:
@@ -92,27 +116,25 @@ class KVCache:
         self,
         layers: Rows[Shape],
         n_ctx: int,
-        kind: str = "f16",
+        kind: Kind = "f16",
         states: Rows[tuple[int, int]] = (),
         windows: Rows[Window] = (),
     ):
-        if kind not in CACHE_TYPES:
-            raise UsageError(f"cache type {kind}: one of {', '.join(CACHE_TYPES)}")
-        self.kind, self.n_ctx = kind, n_ctx
+        self.kinds, self.n_ctx = kinds_of(kind), n_ctx
         self.n_pages = -(-n_ctx // PAGE)
         self.window = max((w or 0 for w in windows), default=0)
         if self.window >= n_ctx:
             self.window = 0
         self.windowed = [bool(self.window and windows[i]) for i in range(len(layers))]
         self._layers = list(layers)
-        dtype = CACHE_TYPES[kind]
 
-        def pages(heads: int, width: int) -> np.ndarray:
+        def pages(heads: int, width: int, kind: str) -> np.ndarray:
             # zeros: the system gives pages when they are first written
-            return np.zeros((self.n_pages, heads, PAGE * _columns(kind, width)), dtype)
+            shape = self.n_pages, heads, PAGE * _columns(kind, width)
+            return np.zeros(shape, CACHE_TYPES[kind])
 
-        self.keys = [pages(h, k) for h, k, _ in layers]
-        self.values = [pages(h, v) for h, _, v in layers]
+        self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
+        self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
         ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
         self.state_floats = ends[-1]
         # per layer, of both its states: bytes from a sequence's start, and what plans know it by
@@ -128,7 +150,7 @@ class KVCache:
     def nbytes(self) -> int:
         """Return the bytes of one sequence's pages at most, used or not."""
         windows = [self.window * w for w in self.windowed]
-        return cache_bytes(self._layers, self.n_ctx, self.kind, windows)
+        return cache_bytes(self._layers, self.n_ctx, self.kinds, windows)
 
     @property
     def free_positions(self) -> int:

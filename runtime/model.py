@@ -59,7 +59,7 @@ class Model:
         *,
         n_ctx: int | None = None,
         threads: int | None = None,
-        cache_type: str = "f16",
+        cache_type: str | tuple[str, str] = "f16",
         device: Device = CPU,
         vocab_only: bool = False,
     ):
@@ -222,14 +222,15 @@ def load(
     threads: int | None = None,
     device: str = "cpu",
     device_weights: str = "auto",
-    cache_type: str = "f16",
+    cache_type: str | tuple[str, str] = "f16",
     vocab_only: bool = False,
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
-    ``cache_type``: f16, f32, q8_0. ``device``: cpu, mps, cuda, or auto: a Mac's GPU where torch is
-    installed, else cpu. ``device_weights``: packed, f16, or auto: f16 where there is memory for it.
+    ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
+    or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
+    auto: f16 where there is memory for it.
     Raises GGQError where the file or an option is at fault.
     """
     place = resolve(device, device_weights)

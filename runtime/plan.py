@@ -21,7 +21,8 @@ __all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State", "W
 _ALIGN = 64
 
 # Slots of the state: counts that rows multiply their items by.
-TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY, PARTS = range(7)
+# SPLITS: into how many parts attention splits a segment's past; SPLITS_OF_ALL: those of all.
+TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY, SPLITS, SPLITS_OF_ALL, PARTS = range(9)
 _STATE_WORDS = 16
 
 

@@ -56,6 +56,15 @@ def test_one_shot(toy, capsys):
     assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 
+def test_keys_and_values_have_types_of_their_own(toy):
+    said = ["chat", toy.path, "-p", "Hi", "--cache-type", "f32", "--cache-type-v", "q8_0"]
+    assert cli.main(said) == 0
+    assert toy.calls[0][1]["cache_type"] == ("f32", "q8_0")
+    assert cli.main([*said, "-ctk", "q8_0"]) == 0
+    assert toy.calls[1][1]["cache_type"] == "q8_0"
+    assert cli.main([*said, "-ctk", "q4_0"]) == 2
+
+
 def test_with_a_prompt_stdin_is_left_alone(toy, capsys, monkeypatch):
     class Blocked(io.StringIO):
         def read(self, *_):

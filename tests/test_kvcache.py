@@ -159,6 +159,48 @@ def test_narrow_caches_are_near_the_exact_one(tmp_path, kind, bound, n_head_kv):
         assert np.abs(np.stack(last) - want[PAGE:]).max() < bound * top
 
 
+PAIRS = [(a, b) for a in CACHE_TYPES for b in CACHE_TYPES if a != b]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+def test_keys_and_values_may_have_different_types(tmp_path, pair):
+    """As near as the coarser of both, on prompts and on single tokens."""
+    path = make_tiny_llama(tmp_path / "m.gguf", n_embd=128, n_head=2, n_head_kv=1)
+    ids = IDS[: PAGE + 9]
+    with ggq.load(path, cache_type="f32") as exact, ggq.load(path, cache_type=pair) as mixed:
+        want, cache = exact.logits(ids), mixed.engine.cache
+        assert [a.dtype for a in (cache.keys[0], cache.values[0])] == [CACHE_TYPES[k] for k in pair]
+        session = mixed.session()
+        session.evaluate(ids[:PAGE])
+        last = np.stack([session.evaluate([i]) for i in ids[PAGE:]])
+        bound = (3e-2 if "q8_0" in pair else 2e-3) * np.abs(want).max()
+        assert 0 < np.abs(mixed.logits(ids) - want).max() < bound
+        assert np.abs(last - want[PAGE:]).max() < bound
+
+
+def test_an_unknown_type_of_values_is_refused():
+    with pytest.raises(UsageError, match="cache type q4_1: one of f16, f32, q8_0"):
+        KVCache(LAYERS, PAGE, ("f16", "q4_1"))
+
+
+@pytest.mark.parametrize("group", [1, 3, 8])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_sequences_are_split_and_merged(tmp_path, group, threads):
+    """Far in, heads' positions are shared out in parts; a few tokens at once may cross a page."""
+    path = make_tiny_llama(tmp_path / "m.gguf", n_embd=group * 32, n_head=group, n_head_kv=1)
+    ids = np.random.default_rng(6).integers(3, 200, 20 * PAGE + 3)
+    with ggq.load(path, cache_type="f32", threads=threads, n_ctx=24 * PAGE) as model:
+        want = model.logits(ids)
+        for start, sizes in ((20 * PAGE - 2, [1, 4]), (9 * PAGE - 1, [3, 2]), (4 * PAGE - 1, [1])):
+            session = model.session()
+            session.evaluate(ids[:start])
+            for size in sizes:
+                got = session.evaluate(ids[start : start + size])
+                start += size
+                assert np.abs(got - want[start - 1]).max() < 1e-4 * np.abs(want).max()
+            session.close()
+
+
 def test_q8_0_takes_34_bytes_per_32_columns():
     assert 32 * cache_bytes(LAYERS, PAGE, "q8_0") == 34 / 4 * cache_bytes(LAYERS, PAGE, "f32")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable
@@ -20,7 +21,7 @@ _OPTIONS = (
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable."),
     click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
-    click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
+    *cache_options(),
     *DEVICE_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
@@ -56,9 +57,9 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         return
     path = _model_path(reference)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("cache_type", "device", "device_weights")}
+    kinds = {n: options[n] for n in ("device", "device_weights")}
     printer = Printer(sys.stdout, sys.stderr)
-    with load(path, **limits, **kinds) as model:
+    with load(path, cache_type=cache_type(options), **limits, **kinds) as model:
         for warning in model.warnings:
             printer.note(f"warning: {printable(warning, 400)}")
         settings.metadata = model.gguf.metadata

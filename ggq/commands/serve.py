@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.errors import UsageError, printable
 
@@ -26,7 +27,7 @@ _OPTIONS = (
                  help="Answers written at the same time."),
     click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
-    click.option("--cache-type", default="f16", show_default=True, help="Type of the KV cache."),
+    *cache_options(),
     *DEVICE_OPTIONS,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
@@ -67,8 +68,8 @@ def command(model: str | None, **options: Any) -> None:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("cache_type", "device", "device_weights")}
-    with load(path, **limits, **kinds) as opened:
+    kinds = {n: options[n] for n in ("device", "device_weights")}
+    with load(path, cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)
 
 

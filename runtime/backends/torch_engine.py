@@ -28,7 +28,8 @@ class TorchEngine(Engine):
         self, architecture: Any, hp: HParams, weights: DeviceWeights, *, n_ctx: int, kind: str
     ):
         if kind not in ("f16", "f32"):
-            raise UsageError(f"cache type {kind}: f16 or f32 on device {weights.device}")
+            named = kind if isinstance(kind, str) else "/".join(kind)
+            raise UsageError(f"cache type {named}: f16 or f32 on device {weights.device}")
         self.hp, self.n_ctx, self.weights = hp, n_ctx, weights
         self._architecture = architecture
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]

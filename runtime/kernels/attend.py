@@ -1,8 +1,8 @@
 """Causal attention over a paged cache with an online softmax: a page of 64 positions at a time.
 
-Four queries that share a key-value head are worked on together, so that a key or value is read and
-widened once for them (arXiv 2305.13245); running maximum and sum as in arXiv 2205.14135. It knows
-no plan; how cached elements are read is handed in.
+Up to 16 queries that share a key-value head go through the pages together, four at a time on a
+page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
+as in arXiv 2205.14135. It knows no plan; how cached elements are read is handed in (cached.py).
 """
 
 from numba import float32, int64
@@ -15,6 +15,7 @@ from ggq.simd import (
     i32x16,
     lane,
     load,
+    prefetch_far,
     reduce_add,
     reduce_max,
     select,
@@ -31,13 +32,20 @@ from ggq.simd.math import exp, tanh
 QUERIES, QUERY_STRIDE, OUT, OUT_STRIDE = 0, 8, 16, 24
 N_KV, GROUP, HEAD, HEAD_V = 32, 40, 48, 56
 SCALE, SOFTCAP, WINDOW, SINKS = 64, 72, 80, 88
-KEYS, VALUES, SEGMENTS, ELEMENT = 96, 104, 112, 120
+KEYS, VALUES, SEGMENTS = 96, 104, 112
 # A segment: consecutive tokens of one sequence, int64 each.
 FIRST_TOKEN, COUNT, POSITION, PAGE_TABLE = 0, 8, 16, 24
 SEGMENT_BYTES = 32
 
-MAX_HEAD = 512  # columns of a value, and of a key where it is rotated in passing
-MAX_KEY = 4096
+MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
+BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
+_BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
+# A block's scratch, in bytes: positions, (maximum, sum of weights), one quad's scores, queries
+# (scaled), sums of weighted values.
+_POSITIONS, STATES, _SCORES = 0, 128, 256
+_QUERIES, SUMS = 1280, 1280 + 4 * _BLOCK_COLUMNS
+SCRATCH = 99584
+assert SCRATCH >= SUMS + 4 * BLOCK * MAX_HEAD
 _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
 
@@ -48,13 +56,20 @@ def _word(args, at):
 
 
 @njit
-def scores4(keys, q0, q1, q2, q3, head, size, out, vector):
-    """Write the raw dot products of four queries with 64 positions, float32 [4][64]."""
+def scores4(keys, ahead, queries, head, out, size, vector):
+    """Write the raw dot products of four queries with 64 positions, float32 [4][64].
+
+    ``ahead``: the page to ask for meanwhile; ``size``: bytes of an element that ``vector`` reads.
+    """
+    q0, row = queries, 4 * head
+    q1, q2, q3 = q0 + row, q0 + 2 * row, q0 + 3 * row
     for part in range(2):  # 32 positions: eight running sums
         a0, a1, b0, b1 = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
         c0, c1, d0, d1 = a0, a0, a0, a0
         at = keys + 32 * part * size
         for i in range(head):
+            prefetch_far(ahead)
+            ahead += 32 * size
             k0, k1 = vector(at), vector(at + 16 * size)
             a = splat(load(q0 + 4 * i, float32), f32x16)
             b = splat(load(q1 + 4 * i, float32), f32x16)
@@ -80,30 +95,45 @@ def _exp_scalar(x):
 
 
 @njit
-def _prepare(scores, j, args, first, start, end):
-    """Return scores 16 j .. 16 j + 15 scaled, capped and masked to positions [start, end)."""
-    s = load(scores + 64 * j, f32x16) * splat(load(args + SCALE, float32), f32x16)
-    cap = load(args + SOFTCAP, float32)
-    if cap != 0:
-        limit = splat(cap, f32x16)
-        s = limit * tanh(s / limit)
-    position = _iota() + splat(first + 16 * j, i32x16)
-    seen = (position >= splat(start, i32x16)) & (position < splat(end, i32x16))
-    return select(seen, s, splat(_FAR, f32x16)), seen
+def _visible(first, start, end):
+    """Return which of 16 positions from ``first`` on lie in [start, end)."""
+    position = _iota() + splat(first, i32x16)
+    return (position >= splat(start, i32x16)) & (position < splat(end, i32x16))
 
 
 @njit
-def _soften(scores, args, first, start, end, state):
-    """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay."""
-    s0, m0 = _prepare(scores, 0, args, first, start, end)
-    s1, m1 = _prepare(scores, 1, args, first, start, end)
-    s2, m2 = _prepare(scores, 2, args, first, start, end)
-    s3, m3 = _prepare(scores, 3, args, first, start, end)
+def _capped(s, cap):
+    if cap != 0:
+        limit = splat(cap, f32x16)
+        s = limit * tanh(s / limit)
+    return s
+
+
+@njit
+def _soften(scores, cap, first, start, end, state):
+    """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
+
+    Weights of positions before ``start`` and from ``end`` on are zero.
+    """
+    s0, s1 = _capped(load(scores, f32x16), cap), _capped(load(scores + 64, f32x16), cap)
+    s2, s3 = _capped(load(scores + 128, f32x16), cap), _capped(load(scores + 192, f32x16), cap)
+    whole = first >= start and first + PAGE <= end
+    if not whole:
+        far = splat(_FAR, f32x16)
+        s0 = select(_visible(first, start, end), s0, far)
+        s1 = select(_visible(first + 16, start, end), s1, far)
+        s2 = select(_visible(first + 32, start, end), s2, far)
+        s3 = select(_visible(first + 48, start, end), s3, far)
     old = load(state, float32)
     top = max(old, reduce_max(vmax(vmax(s0, s1), vmax(s2, s3))))
-    shift, none = splat(top, f32x16), zeros(f32x16)
-    p0, p1 = select(m0, exp(s0 - shift), none), select(m1, exp(s1 - shift), none)
-    p2, p3 = select(m2, exp(s2 - shift), none), select(m3, exp(s3 - shift), none)
+    shift = splat(top, f32x16)
+    p0, p1, p2, p3 = exp(s0 - shift), exp(s1 - shift), exp(s2 - shift), exp(s3 - shift)
+    if not whole:  # where nothing is visible so far, exp gave 1
+        none = zeros(f32x16)
+        p0 = select(_visible(first, start, end), p0, none)
+        p1 = select(_visible(first + 16, start, end), p1, none)
+        p2 = select(_visible(first + 32, start, end), p2, none)
+        p3 = select(_visible(first + 48, start, end), p3, none)
     store(scores, p0)
     store(scores + 64, p1)
     store(scores + 128, p2)
@@ -111,60 +141,125 @@ def _soften(scores, args, first, start, end, state):
     decay = _exp_scalar(old - top)
     store(state, top)
     store(state + 4, load(state + 4, float32) * decay + reduce_add((p0 + p1) + (p2 + p3)))
-    return decay
+    return splat(decay, f32x16)
 
 
 @njit
-def mix4(values, weights, first, last, sums, width, decays, size, vector):
-    """Decay four running outputs [4][MAX_HEAD]; add weighted values of positions first..last."""
+def mix4(values, ahead, weights, places, sums, width, decays, size, vector):
+    """Decay four running outputs [4][width]; add weighted values of positions ``places``.
+
+    ``ahead``: the page to ask for meanwhile; ``size``: bytes of an element that ``vector`` reads.
+    """
+    row = 4 * width
+    d0, d1, d2, d3 = decays
     for column in range(0, width, 32):
         wide = column + 16 < width
         at = sums + 4 * column
-        d0, d1, d2, d3 = decays
-        a0, b0 = load(at, f32x16) * d0, load(at + 4 * MAX_HEAD, f32x16) * d1
-        c0, e0 = load(at + 8 * MAX_HEAD, f32x16) * d2, load(at + 12 * MAX_HEAD, f32x16) * d3
-        a1, b1 = load(at + 64, f32x16) * d0, load(at + 4 * MAX_HEAD + 64, f32x16) * d1
-        c1 = load(at + 8 * MAX_HEAD + 64, f32x16) * d2
-        e1 = load(at + 12 * MAX_HEAD + 64, f32x16) * d3
-        for j in range(first, last):
-            row = values + (j * width + column) * size
-            v0 = vector(row)
-            v1 = vector(row + 16 * size) if wide else v0
+        a0, b0 = load(at, f32x16) * d0, load(at + row, f32x16) * d1
+        c0, e0 = load(at + 2 * row, f32x16) * d2, load(at + 3 * row, f32x16) * d3
+        a1, b1, c1, e1 = a0, b0, c0, e0
+        if wide:
+            a1, b1 = load(at + 64, f32x16) * d0, load(at + row + 64, f32x16) * d1
+            c1, e1 = load(at + 2 * row + 64, f32x16) * d2, load(at + 3 * row + 64, f32x16) * d3
+        for j in range(places[0], places[1]):
+            prefetch_far(ahead)
+            ahead += 32 * size
+            source = values + (j * width + column) * size
+            v0 = vector(source)
+            v1 = vector(source + 16 * size) if wide else v0
             w = weights + 4 * j
             p0, p1 = splat(load(w, float32), f32x16), splat(load(w + 256, float32), f32x16)
             p2, p3 = splat(load(w + 512, float32), f32x16), splat(load(w + 768, float32), f32x16)
             a0, b0, c0, e0 = fma(p0, v0, a0), fma(p1, v0, b0), fma(p2, v0, c0), fma(p3, v0, e0)
             a1, b1, c1, e1 = fma(p0, v1, a1), fma(p1, v1, b1), fma(p2, v1, c1), fma(p3, v1, e1)
         store(at, a0)
-        store(at + 4 * MAX_HEAD, b0)
-        store(at + 8 * MAX_HEAD, c0)
-        store(at + 12 * MAX_HEAD, e0)
+        store(at + row, b0)
+        store(at + 2 * row, c0)
+        store(at + 3 * row, e0)
         if wide:
             store(at + 64, a1)
-            store(at + 4 * MAX_HEAD + 64, b1)
-            store(at + 8 * MAX_HEAD + 64, c1)
-            store(at + 12 * MAX_HEAD + 64, e1)
+            store(at + row + 64, b1)
+            store(at + 2 * row + 64, c1)
+            store(at + 3 * row + 64, e1)
 
 
 @njit
-def _query(args, segment, kv, index):
-    """Return (address of the query, its token's position, address of its output, its head)."""
-    group, width, width_v = _word(args, GROUP), _word(args, HEAD), _word(args, HEAD_V)
-    token, head = index // group, kv * group + index % group
-    row = _word(segment, FIRST_TOKEN) + token
-    query = _word(args, QUERIES) + row * _word(args, QUERY_STRIDE) + 4 * head * width
-    out = _word(args, OUT) + row * _word(args, OUT_STRIDE) + 4 * head * width_v
-    return query, _word(segment, POSITION) + token, out, head
-
-
-@njit
-def _window_start(args, position):
+def window_start(args, position):
+    """Return the first position that the query at ``position`` sees."""
     window = _word(args, WINDOW)
     return max(int64(0), position + 1 - window) if window else int64(0)
 
 
 @njit
-def _write(args, out, head, sums, state):
+def place(args, segment, kv, index):
+    """Return (row, position, head) of query ``index`` of a segment's key-value head."""
+    group = _word(args, GROUP)
+    token = index // group
+    head = kv * group + index % group
+    return _word(segment, FIRST_TOKEN) + token, _word(segment, POSITION) + token, head
+
+
+@njit
+def put_query(args, scratch, i, query, position):
+    """Make the float32 query at ``query`` the block's number ``i``, with nothing seen so far."""
+    head, width = _word(args, HEAD), _word(args, HEAD_V)
+    store(scratch + _POSITIONS + 8 * i, position)
+    store(scratch + STATES + 8 * i, float32(_FAR))
+    store(scratch + STATES + 8 * i + 4, float32(0))
+    scale = splat(load(args + SCALE, float32), f32x16)
+    to, sums = scratch + _QUERIES + 4 * i * head, scratch + SUMS + 4 * i * width
+    for j in range(0, 4 * head, 64):
+        store(to + j, load(query + j, f32x16) * scale)
+    for j in range(0, 4 * width, 64):
+        store(sums + j, zeros(f32x16))
+
+
+@njit
+def _soften_four(args, scratch, i, first):
+    """Soften the scores of queries i .. i + 3; return their decays."""
+    cap, state, scores = load(args + SOFTCAP, float32), scratch + STATES + 8 * i, scratch + _SCORES
+    p = scratch + _POSITIONS + 8 * i
+    p0, p1 = load(p, int64), load(p + 8, int64)
+    p2, p3 = load(p + 16, int64), load(p + 24, int64)
+    d0 = _soften(scores, cap, first, window_start(args, p0), p0 + 1, state)
+    d1 = _soften(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
+    d2 = _soften(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
+    d3 = _soften(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
+    return d0, d1, d2, d3
+
+
+@njit
+def visit(args, segment, kv, pages, count, scratch, key, value):
+    """Let a block's ``count`` queries (positions ascending) attend pages [first, last).
+
+    ``key`` and ``value``: (bytes of 32 elements, writer, reader) of cached.py.
+    """
+    head, width, n_kv = _word(args, HEAD), _word(args, HEAD_V), _word(args, N_KV)
+    table, scores = _word(segment, PAGE_TABLE), scratch + _SCORES
+    key_unit, value_unit = key[0], value[0]
+    key_bytes, value_bytes = head * PAGE // 32 * key_unit, width * PAGE // 32 * value_unit
+    for number in range(pages[0], pages[1]):
+        first = number * PAGE
+        at = load(table + 8 * number, int64) * n_kv + kv
+        after = load(table + 8 * min(number + 1, pages[1] - 1), int64) * n_kv + kv
+        for i in range(0, count, 4):
+            low_end = load(scratch + _POSITIONS + 8 * i, int64)
+            high_end = load(scratch + _POSITIONS + 8 * i + 24, int64)
+            low = max(int64(0), window_start(args, low_end) - first)
+            high = min(int64(PAGE), high_end + 1 - first)
+            if low < high:
+                keys, values = _word(args, KEYS), _word(args, VALUES)
+                queries = scratch + _QUERIES + 4 * i * head
+                key[2](keys + at * key_bytes, keys + after * key_bytes, queries, head, scores)
+                decays = _soften_four(args, scratch, i, first)
+                sums, ahead = scratch + SUMS + 4 * i * width, values + after * value_bytes
+                places = (low, high)
+                value[2](values + at * value_bytes, ahead, scores, places, sums, width, decays)
+            after = at  # asked for once
+
+
+@njit
+def write(args, out, head, sums, state):
     """Divide by the sum of weights (with the head's sink, arXiv 2309.17453); store the output."""
     top, total = load(state, float32), load(state + 4, float32)
     sinks, keep = _word(args, SINKS), float32(1)
@@ -179,59 +274,45 @@ def _write(args, out, head, sums, state):
 
 
 @njit
-def _four(args, segment, kv, index, count, scratch, unit, scores_of, mix):
-    """Attend queries index .. index + 3 (the last one repeated) of one key-value head."""
-    q0, p0, o0, h0 = _query(args, segment, kv, index)
-    q1, p1, o1, h1 = _query(args, segment, kv, min(index + 1, count - 1))
-    q2, p2, o2, h2 = _query(args, segment, kv, min(index + 2, count - 1))
-    q3, p3, o3, h3 = _query(args, segment, kv, min(index + 3, count - 1))
-    head, width = _word(args, HEAD), _word(args, HEAD_V)
-    state, scores, sums = scratch, scratch + 64, scratch + 64 + 1024
-    for i in range(4):
-        store(state + 8 * i, float32(_FAR))
-        store(state + 8 * i + 4, float32(0))
-    for i in range(0, 16 * MAX_HEAD, 64):
-        store(sums + i, zeros(f32x16))
-    n_kv, table = _word(args, N_KV), _word(segment, PAGE_TABLE)
-    begin = _window_start(args, p0)
-    for number in range(begin // PAGE, p3 // PAGE + 1):
-        page, first = load(table + 8 * number, int64), number * PAGE
-        keys = _word(args, KEYS) + (page * n_kv + kv) * (head * PAGE // 32 * unit)
-        values = _word(args, VALUES) + (page * n_kv + kv) * (width * PAGE // 32 * unit)
-        scores_of(keys, q0, q1, q2, q3, head, scores)
-        decays = (
-            splat(_soften(scores, args, first, _window_start(args, p0), p0 + 1, state), f32x16),
-            splat(
-                _soften(scores + 256, args, first, _window_start(args, p1), p1 + 1, state + 8),
-                f32x16,
-            ),
-            splat(
-                _soften(scores + 512, args, first, _window_start(args, p2), p2 + 1, state + 16),
-                f32x16,
-            ),
-            splat(
-                _soften(scores + 768, args, first, _window_start(args, p3), p3 + 1, state + 24),
-                f32x16,
-            ),
-        )
-        low, high = max(int64(0), begin - first), min(int64(PAGE), p3 + 1 - first)
-        mix(values, scores, low, high, sums, width, decays)
-    _write(args, o0, h0, sums, state)
-    _write(args, o1, h1, sums + 4 * MAX_HEAD, state + 8)
-    _write(args, o2, h2, sums + 8 * MAX_HEAD, state + 16)
-    _write(args, o3, h3, sums + 12 * MAX_HEAD, state + 24)
+def merge(state, sums, other, width):
+    """Add what a query saw elsewhere, (state, sums) at ``other``, to ``state`` and ``sums``."""
+    a, b = load(state, float32), load(other, float32)
+    top = max(a, b)
+    x, y = _exp_scalar(a - top), _exp_scalar(b - top)
+    store(state, top)
+    store(state + 4, load(state + 4, float32) * x + load(other + 4, float32) * y)
+    p, q = splat(x, f32x16), splat(y, f32x16)
+    for i in range(0, 4 * width, 64):
+        store(sums + i, load(sums + i, f32x16) * p + load(other + 64 + i, f32x16) * q)
 
 
 @njit
-def attend(args, first, last, unit, scores, mix):
-    """Attend items: (segment, key-value head).
+def block_size(head):
+    """Return how many queries of ``head`` columns go through the pages together."""
+    return min(int64(BLOCK), _BLOCK_COLUMNS // head // 4 * 4)
 
-    ``unit``: bytes of 32 cached elements; ``scores`` and ``mix`` read them (cached.py).
-    """
-    scratch = stack(9408)  # 64 state + 1024 scores + 4 x MAX_HEAD floats
-    n_kv, group = _word(args, N_KV), _word(args, GROUP)
+
+@njit
+def attend(args, first, last, key, value):
+    """Attend items: (segment, key-value head); ``key``, ``value``: see visit."""
+    scratch = stack(99584)  # SCRATCH
+    n_kv, group, head = _word(args, N_KV), _word(args, GROUP), _word(args, HEAD)
     for item in range(first, last):
-        segment = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv)
-        count = _word(segment, COUNT) * group
-        for index in range(0, count, 4):
-            _four(args, segment, item % n_kv, index, count, scratch, unit, scores, mix)
+        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
+        total, size = _word(segment, COUNT) * group, block_size(head)
+        for index in range(0, total, size):
+            count = min(size, total - index)
+            low, high = int64(0), int64(0)
+            for i in range((count + 3) // 4 * 4):
+                row, position, h = place(args, segment, kv, index + min(i, count - 1))
+                query = _word(args, QUERIES) + row * _word(args, QUERY_STRIDE) + 4 * h * head
+                put_query(args, scratch, i, query, position)
+                low, high = position if i == 0 else low, position
+            pages = (window_start(args, low) // PAGE, high // PAGE + 1)
+            visit(args, segment, kv, pages, count, scratch, key, value)
+            for i in range(count):
+                row, position, h = place(args, segment, kv, index + i)
+                out = _word(args, OUT) + row * _word(args, OUT_STRIDE)
+                sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                out += 4 * h * _word(args, HEAD_V)
+                write(args, out, h, sums, scratch + STATES + 8 * i)

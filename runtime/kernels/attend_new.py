@@ -1,12 +1,14 @@
-"""Decoding's whole attention in one pass over (segment, key-value head): rotate, store, attend.
+"""Decoding's whole attention in one pass: rotate, store, attend, and quantize the output.
 
-Every step of a head depends only on that head, so no thread waits for another between them. It
-extends attend.py's argument block.
+An item is (segment, key-value head, part of the positions): long sequences are split, so that a few
+heads keep many threads busy (as in Flash-Decoding), and whoever ends last merges the parts; no
+thread waits for another. It extends attend.py's argument block.
 """
 
 from numba import int64
 
 from ggq.jit import njit
+from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     COUNT,
     FIRST_TOKEN,
@@ -19,23 +21,32 @@ from ggq.runtime.kernels.attend import (
     OUT_STRIDE,
     PAGE_TABLE,
     POSITION,
-    QUERIES,
-    QUERY_STRIDE,
     SEGMENT_BYTES,
     SEGMENTS,
+    STATES,
+    SUMS,
     VALUES,
-    attend,
+    block_size,
+    merge,
+    place,
+    put_query,
+    visit,
+    window_start,
+    write,
 )
 from ggq.runtime.kernels.rotate import rotate
 from ggq.runtime.kernels.rows import quantize_32
 from ggq.runtime.kvcache import PAGE
-from ggq.simd import f32x16, load, stack, zeros
+from ggq.simd import f32x16, load, stack, store, zeros
 
 # Argument slots behind attend.py's, in bytes.
-NEW_QUERIES, NEW_QUERY_STRIDE = 128, 136  # before rotation; rotated ones go to QUERIES
-NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 144, 152, 160, 168
-QUERY_TABLE, KEY_TABLE, HALF, NEOX = 176, 184, 192, 200
-QUANTIZED, QUANTIZED_STRIDE = 208, 216  # 0: the output stays float32
+NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 120, 128, 136, 144  # no NEW_KEYS: all are stored
+QUERY_TABLE, KEY_TABLE, HALF, NEOX = 152, 160, 168, 176  # HALF 0: no rotation
+QUANTIZED, QUANTIZED_STRIDE = 184, 192  # 0: the output stays float32
+SPLITS, PARTIALS, PARTIAL_STRIDE, ENDED = 200, 208, 216, 224
+
+MAX_SPLITS = 16
+SPLIT_PAGES = 4  # pages of a part at least
 
 
 @njit
@@ -44,29 +55,70 @@ def _word(args, at):
 
 
 @njit
-def _rotate_queries(args, token, kv):
-    width, half, group = _word(args, HEAD), _word(args, HALF), _word(args, GROUP)
-    cos = _word(args, QUERY_TABLE) + 8 * half * token
-    for head in range(kv * group, (kv + 1) * group):
-        x = _word(args, NEW_QUERIES) + token * _word(args, NEW_QUERY_STRIDE) + 4 * head * width
-        out = _word(args, QUERIES) + token * _word(args, QUERY_STRIDE) + 4 * head * width
-        rotate(x, out, cos, half, _word(args, NEOX), width)
+def _store_new(args, segment, kv, scratch, key, value):
+    """Rotate and store the segment's new keys of a head, store its values."""
+    n_kv, width, width_v = _word(args, N_KV), _word(args, HEAD), _word(args, HEAD_V)
+    half = _word(args, HALF)
+    for i in range(_word(segment, COUNT)):
+        row, position = _word(segment, FIRST_TOKEN) + i, _word(segment, POSITION) + i
+        source = _word(args, NEW_KEYS) + row * _word(args, KEY_STRIDE) + 4 * kv * width
+        cos = _word(args, KEY_TABLE) + 8 * half * row
+        rotate(source, scratch, cos, half, _word(args, NEOX), width)
+        page = load(_word(segment, PAGE_TABLE) + 8 * (position // PAGE), int64)
+        at, offset = page * n_kv + kv, position % PAGE
+        key[1](_word(args, KEYS) + at * (width * PAGE // 32 * key[0]), offset, scratch, width)
+        source = _word(args, NEW_VALUES) + row * _word(args, VALUE_STRIDE) + 4 * kv * width_v
+        to = _word(args, VALUES) + at * (width_v * PAGE // 32 * value[0])
+        value[1](to, offset, source, width_v)
 
 
 @njit
-def _store_head(args, segment, token, position, kv, scratch, unit, put_key, put_value):
-    """Rotate and store one key, store one value."""
-    n_kv, width, width_v = _word(args, N_KV), _word(args, HEAD), _word(args, HEAD_V)
-    half = _word(args, HALF)
-    key = _word(args, NEW_KEYS) + token * _word(args, KEY_STRIDE) + 4 * kv * width
-    cos = _word(args, KEY_TABLE) + 8 * half * token
-    rotate(key, scratch, cos, half, _word(args, NEOX), width)
-    page = load(_word(segment, PAGE_TABLE) + 8 * (position // PAGE), int64)
-    place, offset = page * n_kv + kv, position % PAGE
-    put_key(_word(args, KEYS) + place * (width * PAGE // 32 * unit), offset, scratch, width)
-    value = _word(args, NEW_VALUES) + token * _word(args, VALUE_STRIDE) + 4 * kv * width_v
-    to = _word(args, VALUES) + place * (width_v * PAGE // 32 * unit)
-    put_value(to, offset, value, width_v)
+def _fill(args, segment, kv, index, count, scratch, turned):
+    """Rotate queries index .. index + count - 1 into the block, padded to whole quads."""
+    head, half = _word(args, HEAD), _word(args, HALF)
+    for i in range((count + 3) // 4 * 4):
+        row, position, h = place(args, segment, kv, index + min(i, count - 1))
+        query = _word(args, 0) + row * _word(args, 8) + 4 * h * head
+        cos = _word(args, QUERY_TABLE) + 8 * half * row
+        rotate(query, turned, cos, half, _word(args, NEOX), head)
+        put_query(args, scratch, i, turned, position)
+
+
+@njit
+def _partial(args, segment, kv, index, split):
+    """Return where a query's (state, sums) of a part of the positions stand."""
+    group, size = _word(args, GROUP), 64 + 4 * _word(args, HEAD_V)
+    row, _, head = place(args, segment, kv, index)
+    at = (kv * MAX_SPLITS + split) * group + head - kv * group
+    return _word(args, PARTIALS) + row * _word(args, PARTIAL_STRIDE) + at * size
+
+
+@njit
+def _keep(args, segment, kv, index, split, scratch, i):
+    """Leave what query ``index``, the block's number ``i``, saw for whoever merges."""
+    to, width = _partial(args, segment, kv, index, split), _word(args, HEAD_V)
+    store(to, load(scratch + STATES + 8 * i, int64))
+    sums = scratch + SUMS + 4 * i * width
+    for j in range(0, 4 * width, 64):
+        store(to + 64 + j, load(sums + j, f32x16))
+
+
+@njit
+def _merge_all(args, segment, kv, total, splits):
+    """Merge the parts of a head's queries, write their outputs."""
+    width = _word(args, HEAD_V)
+    for index in range(total):
+        to = _partial(args, segment, kv, index, int64(0))
+        for split in range(1, splits):
+            merge(to, to + 64, _partial(args, segment, kv, index, split), width)
+        _output(args, segment, kv, index, to + 64, to)
+
+
+@njit
+def _output(args, segment, kv, index, sums, state):
+    row, _, head = place(args, segment, kv, index)
+    out = _word(args, OUT) + row * _word(args, OUT_STRIDE) + 4 * head * _word(args, HEAD_V)
+    write(args, out, head, sums, state)
 
 
 @njit
@@ -87,17 +139,53 @@ def _quantize_group(args, token, kv):
 
 
 @njit
-def attend_new(args, first, last, unit, scores, mix, put_key, put_value):
-    """Rotate, store and attend items (segment, key-value head); see attend and cached.py."""
-    n_kv, scratch = _word(args, N_KV), stack(2048)  # a key: MAX_HEAD floats
+def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
+    """Let a segment's queries of a head attend part ``split`` of its pages."""
+    position, count = _word(segment, POSITION), _word(segment, COUNT)
+    begin = window_start(args, position) // PAGE
+    n_pages = (position + count - 1) // PAGE + 1 - begin
+    pages = (begin + n_pages * split // splits, begin + n_pages * (split + 1) // splits)
+    if split == splits - 1 and _word(args, NEW_KEYS):  # the new positions are in the last part
+        _store_new(args, segment, kv, turned, key, value)
+    total, size = count * _word(args, GROUP), block_size(_word(args, HEAD))
+    for index in range(0, total, size):
+        n = min(size, total - index)
+        _fill(args, segment, kv, index, n, scratch, turned)
+        visit(args, segment, kv, pages, n, scratch, key, value)
+        for i in range(n):
+            if splits == 1:
+                sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
+            else:
+                _keep(args, segment, kv, index + i, split, scratch, i)
+
+
+@njit
+def _splits(args, segment, most):
+    """Return into how many parts a segment's positions are split, ``most`` at most."""
+    position = _word(segment, POSITION)
+    begin = window_start(args, position) // PAGE
+    n_pages = (position + _word(segment, COUNT) - 1) // PAGE + 1 - begin
+    return min(most, max(int64(1), n_pages // SPLIT_PAGES))
+
+
+@njit
+def attend_new(args, first, last, key, value):
+    """Rotate, store and attend items; ``key`` and ``value``: see attend.visit."""
+    scratch, turned = stack(99584), stack(16384)  # SCRATCH, and a key: MAX_KEY floats
+    n_kv, most = _word(args, N_KV), load(_word(args, SPLITS), int64)
     for item in range(first, last):
-        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
-        start = _word(segment, FIRST_TOKEN)
-        for i in range(_word(segment, COUNT)):
-            _rotate_queries(args, start + i, kv)
-            position = _word(segment, POSITION) + i
-            _store_head(args, segment, start + i, position, kv, scratch, unit, put_key, put_value)
-        attend(args, item, item + 1, unit, scores, mix)
+        head, split = item // most, item % most
+        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (head // n_kv), head % n_kv
+        splits = _splits(args, segment, most)
+        if split >= splits:
+            continue
+        _attend_part(args, segment, kv, split, splits, scratch, turned, key, value)
+        if splits > 1:
+            if atomic_add(_word(args, ENDED) + 8 * head, 1) < splits - 1:
+                continue
+            atomic_store(_word(args, ENDED) + 8 * head, 0)
+            _merge_all(args, segment, kv, _word(segment, COUNT) * _word(args, GROUP), splits)
         if _word(args, QUANTIZED):
             for i in range(_word(segment, COUNT)):
-                _quantize_group(args, start + i, kv)
+                _quantize_group(args, _word(segment, FIRST_TOKEN) + i, kv)

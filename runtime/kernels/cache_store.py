@@ -14,8 +14,8 @@ KEYS, VALUES, SEGMENTS = 56, 64, 72
 
 
 @njit
-def store_new(args, first, last, unit, put_key, put_value):
-    """Store the keys and values of segments; ``unit``, ``put_key``, ``put_value``: cached.py."""
+def store_new(args, first, last, key, value):
+    """Store the keys and values of segments; ``key`` and ``value``: see attend.visit."""
     n_kv, head, width = (
         load(args + N_KV, int64),
         load(args + HEAD, int64),
@@ -32,7 +32,7 @@ def store_new(args, first, last, unit, put_key, put_value):
             v = load(args + NEW_VALUES, int64) + token * load(args + VALUE_STRIDE, int64)
             for kv in range(n_kv):
                 place = page * n_kv + kv
-                keys = load(args + KEYS, int64) + place * (head * PAGE // 32 * unit)
-                put_key(keys, offset, k + 4 * kv * head, head)
-                values = load(args + VALUES, int64) + place * (width * PAGE // 32 * unit)
-                put_value(values, offset, v + 4 * kv * width, width)
+                keys = load(args + KEYS, int64) + place * (head * PAGE // 32 * key[0])
+                key[1](keys, offset, k + 4 * kv * head, head)
+                values = load(args + VALUES, int64) + place * (width * PAGE // 32 * value[0])
+                value[1](values, offset, v + 4 * kv * width, width)

@@ -9,7 +9,7 @@ per 32 columns; keys as [32 columns]([position] halves, [column][position] codes
 from numba import float32, int8
 
 from ggq.jit import njit
-from ggq.runtime.kernels.attend import MAX_HEAD, mix4, scores4
+from ggq.runtime.kernels.attend import mix4, scores4
 from ggq.runtime.kvcache import PAGE
 from ggq.simd import (
     convert,
@@ -21,6 +21,7 @@ from ggq.simd import (
     i32x16,
     load,
     load_half,
+    prefetch_far,
     reduce_max,
     rint,
     splat,
@@ -45,27 +46,27 @@ def _f32_vector(address):
 
 
 @njit
-def scores4_f16(keys, q0, q1, q2, q3, head, out):
+def scores4_f16(keys, ahead, queries, head, out):
     """Write the dot products of four queries with a page of keys."""
-    scores4(keys, q0, q1, q2, q3, head, 2, out, _f16_vector)
+    scores4(keys, ahead, queries, head, out, 2, _f16_vector)
 
 
 @njit
-def scores4_f32(keys, q0, q1, q2, q3, head, out):
+def scores4_f32(keys, ahead, queries, head, out):
     """Write the dot products of four queries with a page of keys."""
-    scores4(keys, q0, q1, q2, q3, head, 4, out, _f32_vector)
+    scores4(keys, ahead, queries, head, out, 4, _f32_vector)
 
 
 @njit
-def mix4_f16(values, weights, first, last, sums, width, decays):
-    """Add weighted values of a page's positions first..last to four outputs."""
-    mix4(values, weights, first, last, sums, width, decays, 2, _f16_vector)
+def mix4_f16(values, ahead, weights, places, sums, width, decays):
+    """Add weighted values of a page's positions ``places`` to four outputs."""
+    mix4(values, ahead, weights, places, sums, width, decays, 2, _f16_vector)
 
 
 @njit
-def mix4_f32(values, weights, first, last, sums, width, decays):
-    """Add weighted values of a page's positions first..last to four outputs."""
-    mix4(values, weights, first, last, sums, width, decays, 4, _f32_vector)
+def mix4_f32(values, ahead, weights, places, sums, width, decays):
+    """Add weighted values of a page's positions ``places`` to four outputs."""
+    mix4(values, ahead, weights, places, sums, width, decays, 4, _f32_vector)
 
 
 @njit
@@ -137,12 +138,14 @@ def _codes(address):
 
 
 @njit
-def _block_scores(codes, queries, column):
+def _block_scores(codes, ahead, queries, head, column):
     """Return eight vectors: 32 columns of 32 positions times four queries, without scales."""
-    q0, q1, q2, q3 = queries
+    q0, row = queries, 4 * head
+    q1, q2, q3 = q0 + row, q0 + 2 * row, q0 + 3 * row
     a0, a1, b0, b1 = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
     c0, c1, d0, d1 = a0, a0, a0, a0
     for i in range(32):
+        prefetch_far(ahead + Q8_0 * i)
         k0, k1 = _codes(codes + PAGE * i), _codes(codes + PAGE * i + 16)
         at = 4 * (column + i)
         a, b = splat(load(q0 + at, float32), f32x16), splat(load(q1 + at, float32), f32x16)
@@ -158,7 +161,7 @@ def _add(at, value, scale):
 
 
 @njit
-def scores4_q8_0(keys, q0, q1, q2, q3, head, out):
+def scores4_q8_0(keys, ahead, queries, head, out):
     """Write the dot products of four queries with a page of keys, float32 [4][64]."""
     for i in range(0, 1024, 64):
         store(out + i, zeros(f32x16))
@@ -169,7 +172,8 @@ def scores4_q8_0(keys, q0, q1, q2, q3, head, out):
             s0 = convert(load(scales, f16x16), f32x16)
             s1 = convert(load(scales + 32, f16x16), f32x16)
             codes = at + 2 * PAGE + 32 * part
-            sums = _block_scores(codes, (q0, q1, q2, q3), 32 * block)
+            sums = _block_scores(codes, ahead, queries, head, 32 * block)
+            ahead += 32 * Q8_0
             a0, a1, b0, b1, c0, c1, d0, d1 = sums
             to = out + 128 * part
             _add(to, a0, s0)
@@ -183,17 +187,20 @@ def scores4_q8_0(keys, q0, q1, q2, q3, head, out):
 
 
 @njit
-def mix4_q8_0(values, weights, first, last, sums, width, decays):
-    """Add weighted values of a page's positions first..last to four outputs."""
+def mix4_q8_0(values, ahead, weights, places, sums, width, decays):
+    """Add weighted values of a page's positions ``places`` to four outputs."""
     d0, d1, d2, d3 = decays
+    wide = 4 * width
     for block in range(width // 32):
         at = sums + 128 * block
-        a0, b0 = load(at, f32x16) * d0, load(at + 4 * MAX_HEAD, f32x16) * d1
-        c0, e0 = load(at + 8 * MAX_HEAD, f32x16) * d2, load(at + 12 * MAX_HEAD, f32x16) * d3
-        a1, b1 = load(at + 64, f32x16) * d0, load(at + 4 * MAX_HEAD + 64, f32x16) * d1
-        c1 = load(at + 8 * MAX_HEAD + 64, f32x16) * d2
-        e1 = load(at + 12 * MAX_HEAD + 64, f32x16) * d3
-        for j in range(first, last):
+        a0, b0 = load(at, f32x16) * d0, load(at + wide, f32x16) * d1
+        c0, e0 = load(at + 2 * wide, f32x16) * d2, load(at + 3 * wide, f32x16) * d3
+        a1, b1 = load(at + 64, f32x16) * d0, load(at + wide + 64, f32x16) * d1
+        c1 = load(at + 2 * wide + 64, f32x16) * d2
+        e1 = load(at + 3 * wide + 64, f32x16) * d3
+        for j in range(places[0], places[1]):
+            prefetch_far(ahead)
+            ahead += Q8_0
             row = values + Q8_0 * (j * (width // 32) + block)
             scale, w = load_half(row), weights + 4 * j
             v0, v1 = _codes(row + 2), _codes(row + 18)
@@ -205,9 +212,23 @@ def mix4_q8_0(values, weights, first, last, sums, width, decays):
             a1, b1, c1, e1 = fma(p0, v1, a1), fma(p1, v1, b1), fma(p2, v1, c1), fma(p3, v1, e1)
         store(at, a0)
         store(at + 64, a1)
-        store(at + 4 * MAX_HEAD, b0)
-        store(at + 4 * MAX_HEAD + 64, b1)
-        store(at + 8 * MAX_HEAD, c0)
-        store(at + 8 * MAX_HEAD + 64, c1)
-        store(at + 12 * MAX_HEAD, e0)
-        store(at + 12 * MAX_HEAD + 64, e1)
+        store(at + wide, b0)
+        store(at + wide + 64, b1)
+        store(at + 2 * wide, c0)
+        store(at + 2 * wide + 64, c1)
+        store(at + 3 * wide, e0)
+        store(at + 3 * wide + 64, e1)
+
+
+# Cache types: (bytes of 32 elements, writer of one position, reader of a page) of keys and values.
+TYPES = ("f16", "f32", "q8_0")
+KEYS = (
+    (F16, put_key_f16, scores4_f16),
+    (F32, put_key_f32, scores4_f32),
+    (Q8_0, put_key_q8_0, scores4_q8_0),
+)
+VALUES = (
+    (F16, put_value_f16, mix4_f16),
+    (F32, put_value_f32, mix4_f32),
+    (Q8_0, put_value_q8_0, mix4_q8_0),
+)

@@ -1,109 +1,54 @@
 """attention as plan rows: new keys and values go to the cache, (segment, head) pairs attend."""
 
+from functools import cache
+
 from ggq.errors import ModelError
 from ggq.jit import kernel
-from ggq.runtime.backends.numba import compiled, float_bits
+from ggq.runtime.backends.numba import float_bits
 from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend
-from ggq.runtime.kernels.attend_new import attend_new
+from ggq.runtime.kernels.attend_new import MAX_SPLITS, attend_new
 from ggq.runtime.kernels.cache_store import store_new
-from ggq.runtime.kernels.cached import (
-    F16,
-    F32,
-    Q8_0,
-    mix4_f16,
-    mix4_f32,
-    mix4_q8_0,
-    put_key_f16,
-    put_key_f32,
-    put_key_q8_0,
-    put_value_f16,
-    put_value_f32,
-    put_value_q8_0,
-    scores4_f16,
-    scores4_f32,
-    scores4_q8_0,
-)
-from ggq.runtime.plan import SEGMENTS, Work
+from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
+from ggq.runtime.plan import SEGMENTS, SPLITS, SPLITS_OF_ALL, Work
 
 
-def _store_f16():
-    def store_f16(args, first, last):
-        store_new(args, first, last, F16, put_key_f16, put_value_f16)
+@cache
+def _store(k, v):
+    """Return the kernel that stores keys of type number ``k`` and values of ``v``."""
 
-    return kernel(store_f16)
+    def store_kernel(args, first, last):
+        store_new(args, first, last, KEYS[k], VALUES[v])
 
-
-def _attend_f16():
-    def attend_f16(args, first, last):
-        attend(args, first, last, F16, scores4_f16, mix4_f16)
-
-    return kernel(attend_f16)
+    return kernel(store_kernel)
 
 
-def _new_f16():
-    def attend_new_f16(args, first, last):
-        attend_new(args, first, last, F16, scores4_f16, mix4_f16, put_key_f16, put_value_f16)
+@cache
+def _attend(k, v):
+    """Return the kernel that attends over them."""
 
-    return kernel(attend_new_f16)
+    def attend_kernel(args, first, last):
+        attend(args, first, last, KEYS[k], VALUES[v])
 
-
-def _store_f32():
-    def store_f32(args, first, last):
-        store_new(args, first, last, F32, put_key_f32, put_value_f32)
-
-    return kernel(store_f32)
+    return kernel(attend_kernel)
 
 
-def _attend_f32():
-    def attend_f32(args, first, last):
-        attend(args, first, last, F32, scores4_f32, mix4_f32)
+@cache
+def _attend_new(k, v):
+    """Return the kernel that does both, and the rotation before and the quantization after."""
 
-    return kernel(attend_f32)
+    def attend_new_kernel(args, first, last):
+        attend_new(args, first, last, KEYS[k], VALUES[v])
 
-
-def _new_f32():
-    def attend_new_f32(args, first, last):
-        attend_new(args, first, last, F32, scores4_f32, mix4_f32, put_key_f32, put_value_f32)
-
-    return kernel(attend_new_f32)
-
-
-def _store_q8_0():
-    def store_q8_0(args, first, last):
-        store_new(args, first, last, Q8_0, put_key_q8_0, put_value_q8_0)
-
-    return kernel(store_q8_0)
-
-
-def _attend_q8_0():
-    def attend_q8_0(args, first, last):
-        attend(args, first, last, Q8_0, scores4_q8_0, mix4_q8_0)
-
-    return kernel(attend_q8_0)
-
-
-def _new_q8_0():
-    def attend_new_q8_0(args, first, last):
-        attend_new(args, first, last, Q8_0, scores4_q8_0, mix4_q8_0, put_key_q8_0, put_value_q8_0)
-
-    return kernel(attend_new_q8_0)
-
-
-# cache type -> (store, attend, both and the rotation in one)
-_KERNELS = {
-    "f16": (_store_f16, _attend_f16, _new_f16),
-    "f32": (_store_f32, _attend_f32, _new_f32),
-    "q8_0": (_store_q8_0, _attend_q8_0, _new_q8_0),
-}
+    return kernel(attend_new_kernel)
 
 
 def run(backend, q, k, v, layer, spec):
     """Record the update of the layer's cache and the attention over it."""
-    columns = spec.head_dim, spec.head_dim_v
-    if any(n % 16 for n in columns) or columns[0] > MAX_KEY or columns[1] > MAX_HEAD:
+    widths = spec.head_dim, spec.head_dim_v
+    if any(n % 16 for n in widths) or widths[0] > MAX_KEY or widths[1] > MAX_HEAD:
         raise ModelError(
-            f"attention heads of {spec.head_dim} and {spec.head_dim_v} columns are not supported "
-            f"on the CPU: multiples of 16 up to {MAX_KEY} and {MAX_HEAD} are"
+            f"attention heads of {widths[0]} and {widths[1]} columns are not supported on the CPU: "
+            f"multiples of 16 up to {MAX_KEY} and {MAX_HEAD} are"
         )
     layout = _Layout(backend, layer, spec)
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
@@ -115,7 +60,7 @@ def run(backend, q, k, v, layer, spec):
             _record_store(layout, k.f32(), v.f32())
         return _record_attend(layout, value, q.f32())
 
-    fused = backend.few and k is not None and _same_rotation(q, k) and columns[0] <= MAX_HEAD
+    fused = backend.few and (k is None or _same_rotation(q, k))
     make.quantizes = pairs and fused
     return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
 
@@ -126,7 +71,7 @@ class _Layout:
     def __init__(self, backend, layer, spec):
         self.backend, self.spec = backend, spec
         self.keys, self.values = backend.cache.keys[layer], backend.cache.values[layer]
-        self.kernels = _KERNELS[backend.cache.kind]
+        self.kinds = [TYPES.index(kind) for kind in backend.cache.kinds]
         inputs = backend.inputs
         segments = inputs.recent_segments if backend.cache.windowed[layer] else inputs.segments
         self.addresses = [self.keys.ctypes.data, self.values.ctypes.data, segments]
@@ -142,29 +87,37 @@ class _Layout:
 
 
 def _same_rotation(q, k):
-    """Tell whether queries and keys wait for a rotation of the same kind."""
+    """Tell whether queries and keys wait for a rotation of the same kind, or both for none."""
     a, b = q.rotation, k.rotation
-    return a is not None and b is not None and (a.half, a.neox) == (b.half, b.neox)
+    if a is None or b is None:
+        return a is b
+    return (a.half, a.neox) == (b.half, b.neox)
 
 
 def _record_fused(layout, value, form, inputs):
     """Record one row that rotates, stores and attends, and quantizes if asked."""
-    backend, spec = layout.backend, layout.spec
-    q, k = inputs[0].rotation, inputs[1].rotation
-    raw, key, new = q.source.f32(), k.source.f32(), inputs[2].f32()
-    query, out = backend.new(inputs[0]), backend.new(value)
+    backend, spec, recorder = layout.backend, layout.spec, layout.backend.recorder
+    turn = inputs[0].rotation
+    sources = [x if x is None or x.rotation is None else x.rotation.source for x in inputs]
+    query, key, new = (x and x.f32() for x in sources)
+    out = backend.new(value)
     quantized = backend.new(value, "q8") if form == "q8" else None
-    args = [*layout.attend_args(query, out), 0, raw, raw.stride, key, key.stride, new, new.stride]
-    args += [q.table, k.table, q.half, q.neox]
+    parts = recorder.buffer(spec.n_head * MAX_SPLITS * (64 + 4 * spec.head_dim_v))
+    args = layout.attend_args(query, out)
+    args += [key, key.stride, new, new.stride] if key else [0, 0, 0, 0]
+    args += [turn.table, inputs[1].rotation.table if key else 0] if turn else [0, 0]
+    args += [turn.half, turn.neox] if turn else [0, 0]
     args += [quantized, quantized.stride] if quantized else [0, 0]
-    written = [query, out, layout.keys] + ([quantized] if quantized else [])
-    backend.recorder.row(
+    args += [recorder.state.address(SPLITS), parts, parts.stride]
+    args += [backend.inputs.ended(spec.n_head_kv)]
+    stored = layout.keys
+    recorder.row(
         "attention",
-        compiled(layout.kernels[2]),
+        _attend_new(*layout.kinds),
         args,
-        Work(items=spec.n_head_kv, slot=SEGMENTS),
-        reads=[raw, key, new],
-        writes=written,
+        Work(items=spec.n_head_kv, slot=SPLITS_OF_ALL),
+        reads=[query, key, new] if key else [query, stored],
+        writes=[b for b in (out, quantized, parts, key and stored) if b is not None],
     )
     return quantized or out
 
@@ -172,9 +125,9 @@ def _record_fused(layout, value, form, inputs):
 def _record_store(layout, key, new):
     """Record storing apart from attending: a segment's tokens see each other's keys."""
     backend, spec = layout.backend, layout.spec
-    put = compiled(layout.kernels[0])
     args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
     args += layout.addresses
+    put = _store(*layout.kinds)
     backend.recorder.row(
         "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[layout.keys]
     )
@@ -185,7 +138,7 @@ def _record_attend(layout, value, query):
     out = backend.new(value)
     backend.recorder.row(
         "attention",
-        compiled(layout.kernels[1]),
+        _attend(*layout.kinds),
         layout.attend_args(query, out),
         Work(items=spec.n_head_kv, slot=SEGMENTS),
         reads=[query, layout.keys],

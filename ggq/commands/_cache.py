@@ -1,0 +1,28 @@
+"""Options that choose the type of the KV cache, for every command that opens a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_TYPES = ("f16", "f32", "q8_0")
+
+
+def cache_options(default: str = "f16") -> tuple[Callable, ...]:
+    """Return --cache-type, and --cache-type-k and --cache-type-v, which go before it."""
+    kinds = click.Choice(_TYPES)
+    both = f"Type of the KV cache; {default} unless told otherwise."
+    return (
+        click.option("--cache-type", type=kinds, default=default, help=both),
+        click.option("-ctk", "--cache-type-k", type=kinds, help="Type of its keys."),
+        click.option("-ctv", "--cache-type-v", type=kinds, help="Type of its values."),
+    )
+
+
+def cache_type(options: dict[str, Any]) -> str | tuple[str, str]:
+    """Return what ``ggq.load`` takes as ``cache_type``."""
+    both = options["cache_type"]
+    key, value = options["cache_type_k"] or both, options["cache_type_v"] or both
+    return key if key == value else (key, value)
