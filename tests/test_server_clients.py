@@ -1,6 +1,7 @@
 """Real clients against a real server: openai, langchain-openai, llm; connections that break off.
 
-GGQ_TEST_MODEL names a file to use in place of a tiny random model.
+A tiny random model, and SmolLM2 where it has been fetched (`make demo`); GGQ_TEST_MODEL names
+another file to use in its place.
 """
 
 import json
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from schedules import Scripted
 from servers import HI, WEATHER, listening
 
 import ggq
+from ggq.hub import DEFAULT_MODEL, KNOWN
 from ggq.runtime.scheduler import Scheduler
 
 SCHEMA = {
@@ -31,10 +34,20 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = os.environ.get("GGQ_TEST_MODEL") or make_tiny_llama(
-        tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe"
-    )
+def tiny(tmp_path_factory):
+    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
+    with ggq.load(path, n_ctx=4096, threads=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="module", params=["tiny", DEFAULT_MODEL])
+def model(request):
+    if request.param == "tiny":
+        yield request.getfixturevalue("tiny")
+        return
+    path = Path(os.environ.get("GGQ_TEST_MODEL") or KNOWN[DEFAULT_MODEL].path)
+    if not path.is_file():
+        pytest.skip(f"{request.param} is not here: ggq pull {request.param}")
     with ggq.load(path, n_ctx=4096, threads=1) as model:
         yield model
 
@@ -144,6 +157,11 @@ def test_langchain(server, model):
     tools = chat.bind_tools([WEATHER], tool_choice="required").bind(max_tokens=200)
     (call,) = tools.invoke("hi").tool_calls
     assert call["name"] == "get_weather"
+    whole = None
+    for chunk in tools.stream("hi"):  # fragments of the call, put together again
+        whole = chunk if whole is None else whole + chunk
+    assert [c["name"] for c in whole.tool_calls] == ["get_weather"]
+    assert whole.tool_calls[0]["args"]["city"] in ("Bern", "Rome")
     if hasattr(model.engine, "embed"):  # sends token ids of tiktoken unless told not to
         embeddings = langchain.OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
         assert len(embeddings.embed_query("the rain")) == model.hparams.n_embd
@@ -182,15 +200,15 @@ def raw_request(url, body):
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_work_of_a_client_that_goes_away_stops(model, stream):
+def test_work_of_a_client_that_goes_away_stops(tiny, stream):
     class Slow(Scripted):
         def step(self, parts):
             time.sleep(0.02)
             return super().step(parts)
 
-    tokenizer = model.tokenizer
+    tokenizer = tiny.tokenizer
     scheduler = Scheduler(Slow([5] * 4000, tokenizer.n_vocab, n_ctx=8192), tokenizer, n_slots=2)
-    with listening(model, scheduler) as (url, scheduler):
+    with listening(tiny, scheduler) as (url, scheduler):
         connections = [raw_request(url, {"stream": stream}) for _ in range(3)]
         settle(lambda: scheduler.n_running == 2 and scheduler.stats.generated_tokens > 5)
         for connection in connections:
@@ -200,8 +218,8 @@ def test_work_of_a_client_that_goes_away_stops(model, stream):
         assert scheduler.stats.generated_tokens < 500
 
 
-def test_a_body_that_never_comes_is_given_up(model):
-    with listening(model, body_seconds=0.2) as (url, _):
+def test_a_body_that_never_comes_is_given_up(tiny):
+    with listening(tiny, body_seconds=0.2) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n{{"
@@ -209,15 +227,15 @@ def test_a_body_that_never_comes_is_given_up(model):
             assert b" 408 " in connection.recv(4096)
 
 
-def test_pings_while_a_prompt_is_evaluated(model):
+def test_pings_while_a_prompt_is_evaluated(tiny):
     class Slow(Scripted):
         def step(self, parts):
             time.sleep(0.3)
             return super().step(parts)
 
-    tokenizer = model.tokenizer
+    tokenizer = tiny.tokenizer
     scheduler = Scheduler(Slow([5] * 50, tokenizer.n_vocab), tokenizer, n_slots=1)
-    with listening(model, scheduler, ping_seconds=0.05) as (url, _):
+    with listening(tiny, scheduler, ping_seconds=0.05) as (url, _):
         connection = raw_request(url, {"stream": True, "max_tokens": 2})
         text = b""
         while b"[DONE]" not in text:
@@ -226,7 +244,7 @@ def test_pings_while_a_prompt_is_evaluated(model):
     assert b"\n: ping\n" in text
 
 
-def test_many_clients_at_once(model, server):
+def test_many_clients_at_once(server):
     """More clients than slots, some of them leaving: everyone is served, nothing is left."""
     url, scheduler = server
     connections = [raw_request(url, {"stream": True, "max_tokens": 30}) for _ in range(24)]
