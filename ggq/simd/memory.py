@@ -87,35 +87,6 @@ def stack(typingctx, nbytes):
     return types.int64(nbytes), codegen
 
 
-<<<<<<< HEAD
-def _prefetch(builder, address, locality):
-    at = pointer(builder, address, ir.IntType(8))
-    hints = [ir.Constant(_I32, n) for n in (0, locality, 1)]  # read, caches to keep it in, data
-    kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
-    name = "llvm.prefetch.p0"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(function, [at, *hints])
-
-
-@intrinsic
-def prefetch(typingctx, address):
-    """Ask for the cache line at an address; any address is allowed."""
-
-    def codegen(context, builder, sig, args):
-        _prefetch(builder, args[0], 3)
-        return context.get_dummy_value()
-
-    return types.void(address), codegen
-
-
-@intrinsic
-def prefetch_far(typingctx, address):
-    """Ask for a cache line to be in the second-level cache: more of these can be under way."""
-
-    def codegen(context, builder, sig, args):
-        _prefetch(builder, args[0], 2)
-        return context.get_dummy_value()
-=======
 def _prefetch(locality, doc):
     @intrinsic
     def prefetched(typingctx, address):
@@ -129,7 +100,6 @@ def _prefetch(locality, doc):
             return context.get_dummy_value()
 
         return types.void(address), codegen
->>>>>>> 3400b613a5b9c8f329d1e0494a0d71f73251357d
 
     prefetched.__doc__ = doc
     return prefetched

@@ -154,11 +154,7 @@ def _charge(control, profile, index, before, scratch):
     return now
 
 
-<<<<<<< HEAD
-@njit_cached
-=======
 @entry(returns=True)
->>>>>>> 3400b613a5b9c8f329d1e0494a0d71f73251357d
 def walk(control, start, step, slice_ns, me):
     """Execute the plan from row ``start`` as thread ``me``.
 
