@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ggq.errors import GGQError, UsageError, printable
 
@@ -62,7 +63,7 @@ def fetch(repo: str, quant: str | None, report: Callable[[str], None]) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return find(repo, quant)
     try:
-        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub import HfApi
     except ImportError:
         raise UsageError("models of the hub need the extra: pip install 'ggq[hub]'") from None
     try:
@@ -72,13 +73,51 @@ def fetch(repo: str, quant: str | None, report: Callable[[str], None]) -> Path:
         paths = []
         for name in chosen:
             report(f"fetching {printable(name)} ({(files[name].size or 0) / 1e6:.0f} MB)")
-            paths.append(Path(hf_hub_download(repo, name, revision=info.sha)))
+            paths.append(_download(repo, files[name], info.sha))
             _verify(paths[-1], files[name])
     except GGQError:
         raise
     except Exception as error:  # the hub's many errors, and those of the network below it
         raise GGQError(f"{repo}: {type(error).__name__}: {printable(error, 300)}") from None
     return paths[0]
+
+
+def _download(repo: str, file: Any, revision: str) -> Path:
+    """Return a file of the hub in its cache, going on where an earlier download broke off.
+
+    The hub's package forgets what it had of a file when its process ends; so the part is kept here,
+    beside the blob that it becomes. The package then finds the blob and links it.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+    name = file.rfilename
+    about = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
+    blobs = cache_dir() / f"models--{repo.replace('/', '--')}" / "blobs"
+    blob = blobs / re.sub(r"[^\w-]", "", about.etag or "")
+    if blob.name and not blob.exists():
+        blobs.mkdir(parents=True, exist_ok=True)
+        part = blob.with_suffix(".ggq-part")
+        with WeakFileLock(blob.with_suffix(".ggq-lock")), part.open("ab") as out:
+            http_get(
+                about.location,
+                out,
+                resume_size=part.stat().st_size,
+                headers=build_hf_headers() if _same_host(about.location) else {},
+                expected_size=about.size,
+            )
+        _verify(part, file)
+        part.replace(blob)
+        blob.with_suffix(".ggq-lock").unlink(missing_ok=True)
+    return Path(hf_hub_download(repo, name, revision=revision))
+
+
+def _same_host(url: str) -> bool:
+    """Tell whether a token may be sent there: to the hub, not to where it keeps large files."""
+    from huggingface_hub.constants import ENDPOINT
+
+    return urlsplit(url)[:2] == urlsplit(ENDPOINT)[:2]
 
 
 def stored() -> list[tuple[str, Path]]:
@@ -143,4 +182,5 @@ def _verify(path: Path, sibling: Any) -> None:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != expected:
-        raise GGQError(f"{path.name}: SHA-256 differs from the hub's: delete it and pull again")
+        path.unlink()
+        raise GGQError(f"{sibling.rfilename}: SHA-256 differs from the hub's: pull it again")
