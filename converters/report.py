@@ -1,14 +1,15 @@
-"""What a conversion did to each tensor: errors against the source, outliers, values beyond F16.
+"""What a conversion did: errors of each tensor, outliers, values beyond F16, its predictions.
 
-One self-contained HTML page or JSON, by the file's suffix. It knows no pass and no architecture.
+Written as JSON or as one page (report_page.py), by the file's suffix. It knows no pass.
 """
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.encode import F16_MAX
+from ggq.errors import UsageError, printable
 from ggq.gguf import open_gguf, spec
 
-__all__ = ["Finding", "findings", "write_report"]
+__all__ = ["OUTLIER", "Finding", "HeldBack", "findings", "held_back", "worst", "write_report"]
 
 SAMPLE_ROWS = 512
+HELD_WINDOWS = 8
 OUTLIER = 20.0  # a column this many times the median column's peak stands out
 BETTER = {"Q2_K": "Q3_K", "Q3_K": "Q4_K", "Q4_K": "Q5_K", "Q5_K": "Q6_K", "Q6_K": "Q8_0",
           "Q4_0": "Q5_0", "Q4_1": "Q5_1", "Q5_0": "Q8_0", "Q5_1": "Q8_0"}  # fmt: skip
@@ -39,6 +42,60 @@ class Finding:
     peak: float
     outlier: float  # the largest column peak over the median one
     beyond_f16: bool
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """The file's predictions beside the original's: statistics of `summary`, where measured.
+
+    ``calibrated``: the passes saw these windows; ``power``: mean squared input of each matrix's
+    columns in the original, by tensor name.
+    """
+
+    dataset: str
+    positions: int
+    calibrated: bool
+    figures: dict[str, Any]
+    power: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+
+
+def held_back(job: Any, path: str | Path, passes: Sequence[Any] = ()) -> HeldBack | None:
+    """Compare the written file with the original on windows that ``passes`` did not calibrate on.
+
+    The file runs as ggq runs it, the original in float32; None where torch is not installed.
+    """
+    if find_spec("torch") is None:
+        return None
+    from ggq.converters.report_original import original_rows
+    from ggq.runtime.evaluation import compare_rows, scored_logits, summary
+    from ggq.runtime.model import load
+
+    windows, dataset, calibrated = _windows(job, passes)
+    base, power = original_rows(job, windows)
+    rows = []
+    with load(path, n_ctx=windows.shape[1], cache_type="f32") as model:
+        for ids, want in zip(windows, base, strict=True):
+            rows.append(compare_rows(scored_logits(model, ids), want, ids[len(ids) // 2 + 1 :]))
+    figures = asdict(summary(np.concatenate(rows)))
+    return HeldBack(dataset, sum(map(len, rows)), calibrated, figures, power)
+
+
+def _windows(job: Any, passes: Sequence[Any]) -> tuple[np.ndarray, str, bool]:
+    """Return windows to compare on, their text, and whether the passes saw them all."""
+    from ggq.converters.calibration import calibrate, sample
+
+    own = [p for p in passes if hasattr(p, "calibration")]
+    text = own[0].calibration if own else None
+    n_ctx = own[0].n_ctx if own else 512
+    found = calibrate(job, text, n_ctx, starts=True)
+    seen: set[int] = set()
+    numbers = np.arange(len(found.windows))
+    for one in own:
+        limit = -(-one.tokens // one.n_ctx) if one.tokens else len(numbers)
+        seen |= set(sample(numbers, limit).tolist())
+    left = np.array([i for i in numbers if i not in seen], np.int64)
+    picked = sample(left if len(left) else numbers, HELD_WINDOWS)
+    return found.windows[picked], found.dataset, not len(left)
 
 
 def findings(
@@ -80,51 +137,45 @@ def _relative(error: np.ndarray, square: np.ndarray) -> float:
     return float(np.sqrt(error.sum() / max(float(square.sum()), 1e-300)))
 
 
-def worst(found: list[Finding], n: int = 10) -> list[tuple[Finding, str]]:
-    """Return the tensors that hurt most and the override that would help each."""
-    ranked = sorted(found, key=lambda f: -(f.weighted or f.error))
-    with_help = [(f, BETTER.get(f.type_name)) for f in ranked]
-    return [(f, f"--tensor-type '^{f.name}$={kind}'") for f, kind in with_help if kind][:n]
+def worst(found: list[Finding], n: int = 10) -> list[tuple[Finding, str, int]]:
+    """Return the tensors that hurt most, the override that would help each, the bytes it adds."""
+    from ggq import quants
+
+    ranked = sorted(found, key=lambda f: -(f.error if f.weighted is None else f.weighted))
+    made = []
+    for f in ranked:
+        better = BETTER.get(f.type_name)
+        if better is None or not f.error:
+            continue
+        ratio = quants.get(better).bits_per_weight / quants.get(f.type_name).bits_per_weight
+        hint = f"--tensor-type '^{re.escape(f.name)}$={better}'"
+        made.append((f, hint, round(f.nbytes * (ratio - 1))))
+    return made[:n]
 
 
-def write_report(path: str | Path, found: list[Finding], facts: Mapping[str, Any]) -> None:
-    """Write ``found`` and the conversion's ``facts`` as .json or as one HTML page."""
+def write_report(
+    path: str | Path,
+    found: list[Finding],
+    facts: Mapping[str, Any],
+    held: HeldBack | None = None,
+) -> None:
+    """Write ``found``, the conversion's ``facts`` and the predictions, as .json or one HTML page.
+
+    UsageError where it cannot be written.
+    """
+    from ggq.converters.report_page import page
+
     path = Path(path)
     if path.suffix == ".json":
+        told: dict[str, Any] = {}
+        if held is not None:
+            told["held_back"] = {k: v for k, v in vars(held).items() if k != "power"}
+        hints = [hint for _, hint, _ in worst(found)]
         tensors = [asdict(f) for f in found]
-        hints = [hint for _, hint in worst(found)]
-        text = json.dumps({**facts, "suggested": hints, "tensors": tensors}, indent=1)
+        text = json.dumps({**facts, **told, "suggested": hints, "tensors": tensors}, indent=1)
     else:
-        text = _page(found, facts)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _page(found: list[Finding], facts: Mapping[str, Any]) -> str:
-    rows = "\n".join(_row(f, max(g.error for g in found)) for f in found)
-    told = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in facts.items())
-    hints = "".join(f"<li><code>{_text(hint)}</code></li>" for _, hint in worst(found))
-    title = _text(facts.get("file", "report"))
-    return f"""<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:15px sans-serif;margin:2em auto;max-width:70em}}td,th{{padding:2px 8px;
-text-align:right}}td:first-child{{text-align:left}}.bar{{background:#48a;height:9px}}
-.bad{{color:#b00}}dt{{font-weight:bold}}</style>
-<h1>Conversion report</h1><dl>{told}</dl>
-<h2>What would help most</h2><ol>{hints}</ol>
-<h2>Tensors</h2><table><tr><th>tensor<th>type<th>bytes<th>error %<th>weighted %<th>peak<th>outlier
-<th>error</tr>
-{rows}</table>"""
-
-
-def _row(f: Finding, most: float) -> str:
-    weighted = "" if f.weighted is None else f"{100 * f.weighted:.3f}"
-    width = round(160 * f.error / most) if most else 0
-    outlier = f'<td class="{"bad" if f.outlier > OUTLIER else ""}">{f.outlier:.1f}'
-    peak = f'<td class="{"bad" if f.beyond_f16 else ""}">{f.peak:.4g}'
-    return (
-        f"<tr><td>{_text(f.name)}<td>{f.type_name}<td>{f.nbytes}<td>{100 * f.error:.3f}"
-        f'<td>{weighted}{peak}{outlier}<td><div class="bar" style="width:{width}px"></div></tr>'
-    )
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+        text = page(found, facts, held)
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--report {printable(path)}: {error.strerror}") from None

@@ -64,7 +64,7 @@ class _Sizes:
 
     def forward(self, weights: int) -> float:
         """Return the operations of all tokens through ``weights``, attention included."""
-        return 2.0 * self.tokens * (weights + self.n_ctx * len(self.inputs))
+        return 2.0 * self.tokens * (weights + self.n_ctx * sum(self.inputs) / 4)
 
 
 def _importance(one: Any, s: _Sizes) -> tuple[float, float]:

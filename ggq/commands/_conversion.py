@@ -118,13 +118,12 @@ def _show(job: Any, given: dict[str, Any]) -> None:
     _notes(job)
     _foretell(job, given)
     told = len(job.warnings)  # passes may add to them
-    original = dict(job.tensors)
     with progress_bar(given["quiet"]) as progress:
         _prepasses(job, given, progress)
         paths = job.run(progress)
     _warn(job.warnings[told:])
     if given["report"]:
-        _report(job, original, paths[0], given["report"])
+        _report(job, paths[0], given)
     if given["as_json"]:
         click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
         return
@@ -132,13 +131,16 @@ def _show(job: Any, given: dict[str, Any]) -> None:
         click.echo(printable(path, 4096))
 
 
-def _report(job: Any, original: dict[str, Any], path: Path, out: Path) -> None:
-    from ggq.converters.report import findings, write_report
+def _report(job: Any, path: Path, given: dict[str, Any]) -> None:
+    from ggq.converters.report import findings, held_back, write_report
 
-    importance = job.imatrix.values if job.imatrix else None
+    held = held_back(job, path, given["recipe"].passes(given["calibration"]))
+    measured = job.imatrix.values if job.imatrix else {}
+    importance = {**(held.power if held else {}), **measured}
     facts = {i.key: i.value for i in job.items if i.key.startswith("ggq.")}
-    found = findings(path, original, importance)
-    write_report(out, found, {"file": Path(path).name, "type": job.plan.file_type.name, **facts})
+    found = findings(path, job.original, importance)
+    facts = {"file": Path(path).name, "type": job.plan.file_type.name, **facts}
+    write_report(given["report"], found, facts, held)
 
 
 def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> Any:
