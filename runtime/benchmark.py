@@ -13,7 +13,7 @@ import numpy as np
 from ggq.runtime.engine import BATCH
 from ggq.runtime.model import Model
 
-__all__ = ["Result", "kernels_in_use", "measure", "weight_bytes_per_token"]
+__all__ = ["Result", "kernels_in_use", "measure", "profile", "weight_bytes_per_token"]
 
 
 @dataclass
@@ -115,6 +115,26 @@ def _repeat(engine: Any, result: Result, ids: np.ndarray, repeats: int) -> None:
             sequence.free()
         if number:
             result.samples_ns.append(elapsed)
+
+
+def profile(model: Model, depth: int = 0, steps: int = 16) -> dict[str, float]:
+    """Return a decoded token's microseconds per kind of operation, waiting for threads included.
+
+    The executor's own timestamps, after ``depth`` other tokens; a mean over ``steps`` tokens.
+    """
+    engine = model.engine
+    spent: dict[str, int] = {}
+    sequence = engine.sequence()
+    try:
+        if depth:
+            engine.evaluate(sequence, np.arange(depth) % engine.hp.n_vocab)
+        for number in range(2 + steps):  # two to warm up
+            engine.executor.profiled = spent if number > 1 else None
+            engine.evaluate(sequence, [number % engine.hp.n_vocab])
+    finally:
+        engine.executor.profiled = None
+        sequence.free()
+    return {kind: ns / 1000 / steps for kind, ns in spent.items()}
 
 
 def context_needed(n_prompt: int, n_gen: int, depths: tuple[int, ...]) -> int:

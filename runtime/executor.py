@@ -32,10 +32,24 @@ class Executor:
         self._wake = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        # where steps add their nanoseconds per kind of row, as the calling thread saw them
+        self.profiled: dict[str, int] | None = None
 
     def run(self, plan: Plan) -> None:
         """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound."""
         self._start_workers()
+        if self.profiled is not None:
+            spent = np.zeros(plan.n_rows, np.int64)
+            self._control[w.PROFILE] = spent.ctypes.data
+        try:
+            self._run(plan)
+        finally:
+            self._control[w.PROFILE] = 0
+        if self.profiled is not None:
+            for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
+                self.profiled[label] = self.profiled.get(label, 0) + nanoseconds
+
+    def _run(self, plan: Plan) -> None:
         self._step += 1
         w.prepare(
             self._address,
@@ -57,20 +71,6 @@ class Executor:
             raise
         assert row == w.FINISHED, row
         w.end_step(self._address)
-
-    def profile(self, plan: Plan, steps: int = 1) -> dict[str, int]:
-        """Execute ``plan``; return nanoseconds per kind of row, as the calling thread saw them."""
-        spent = np.zeros(plan.n_rows, np.int64)
-        self._control[w.PROFILE] = spent.ctypes.data
-        try:
-            for _ in range(steps):
-                self.run(plan)
-        finally:
-            self._control[w.PROFILE] = 0
-        totals: dict[str, int] = {}
-        for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
-            totals[label] = totals.get(label, 0) + nanoseconds
-        return totals
 
     def close(self) -> None:
         """End the workers."""

@@ -50,3 +50,20 @@ def test_depth_and_tables(tiny):
 def test_verbose_names_kernels(tiny):
     done = CliRunner().invoke(command, [tiny, "-p", "2", "-n", "0", "-r", "1", "-v"])
     assert "Q8_0 -> few and many tokens -> " in done.stderr
+
+
+def test_a_profile_tells_the_share_of_each_kind(tiny):
+    options = [tiny, "-p", "0", "-n", "1", "-r", "1", "--profile", "-d", "0", "-d", "70"]
+    told = CliRunner().invoke(command, options, catch_exceptions=False).stderr.splitlines()
+    starts = [i for i, line in enumerate(told) if line.startswith("a token at ")]
+    assert [told[i].split()[3] for i in starts] == ["0:", "70:"]
+    kinds = {line[:18].strip() for line in told}
+    assert {"linear Q8_0", "attention", "norm", "gate"} <= kinds
+    shares = [float(x.split()[-2]) for x in told[starts[0] + 1 : starts[1] - 1]]
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert told[-1].startswith("neither matmul nor attention: ")
+
+
+def test_types_of_the_cache_are_told(tiny):
+    row = json.loads(_run(tiny, "-p", "0", "-n", "1", "-r", "1", "-ctv", "f32", "-o", "jsonl"))
+    assert (row["type_k"], row["type_v"]) == ("f16", "f32")

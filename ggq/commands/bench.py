@@ -9,8 +9,16 @@ from typing import Any
 
 import click
 
+from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import device_options
 from ggq.hub import resolve_model
+
+
+def cached(function: Any) -> Any:
+    """Decorate the command with the options of the cache."""
+    for option in reversed(cache_options()):
+        function = option(function)
+    return function
 
 
 @click.command()
@@ -20,9 +28,10 @@ from ggq.hub import resolve_model
 @click.option("-d", "--n-depth", multiple=True, type=click.IntRange(0, 1 << 20), default=(0,))
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Default: the physical cores.")
 @click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--cache-type", default="f16", show_default=True)
+@cached
 @device_options
 @click.option("-o", "--output", type=click.Choice(["md", "csv", "json", "jsonl"]), default="md")
+@click.option("--profile", is_flag=True, help="Show what a decoded token's time goes to.")
 @click.option("-v", "--verbose", is_flag=True, help="Show which kernel serves which block type.")
 def command(model: str, **given: Any) -> None:
     """Time MODEL as llama-bench does: a prompt (pp) and decoding (tg), mean and deviation.
@@ -40,7 +49,8 @@ def command(model: str, **given: Any) -> None:
         resolve_model(model),
         n_ctx=benchmark.context_needed(*shape),
         threads=threads,
-        **{n: given[n] for n in ("cache_type", "device", "device_weights")},
+        cache_type=cache_type(given),
+        **{n: given[n] for n in ("device", "device_weights")},
     ) as opened:
         on_cpu = opened.device == "cpu"
         if given["verbose"] and on_cpu:
@@ -56,14 +66,26 @@ def command(model: str, **given: Any) -> None:
             depths=shape[2],
             repeats=given["repetitions"],
         )
-        kind = given["cache_type"]
-        rows = [_row(opened, result, threads, bandwidth, kind) for result in results]
+        kinds = {k: given[f"cache_{k}"] or given["cache_type"] for k in ("type_k", "type_v")}
+        rows = [_row(opened, result, threads, bandwidth) | kinds for result in results]
+        if given["profile"] and on_cpu:
+            for depth in given["n_depth"]:
+                _tell_profile(benchmark.profile(opened, depth), depth)
     click.echo(_FORMATS[given["output"]](rows))
 
 
-def _row(
-    model: Any, result: Any, threads: int, bandwidth: float | None, cache_type: str
-) -> dict[str, Any]:
+def _tell_profile(spent: dict[str, float], depth: int) -> None:
+    """Print microseconds and share of a decoded token per kind of operation, largest first."""
+    total = sum(spent.values())
+    click.echo(f"a token at {depth}: {total:.0f} us", err=True)
+    for kind, each in sorted(spent.items(), key=lambda pair: -pair[1]):
+        click.echo(f"{kind:<18} {each:9.1f} us {100 * each / total:5.1f} %", err=True)
+    matmul = sum(us for kind, us in spent.items() if kind.startswith("linear"))
+    other = total - matmul - spent.get("attention", 0.0)
+    click.echo(f"neither matmul nor attention: {100 * other / total:.1f} %", err=True)
+
+
+def _row(model: Any, result: Any, threads: int, bandwidth: float | None) -> dict[str, Any]:
     """Return a result under llama-bench's field names, and ours for the CPU's bandwidth."""
     from ggq import __version__
     from ggq.jit import ISA
@@ -80,8 +102,6 @@ def _row(
         "model_n_params": sum(t.n_elements for t in gguf.tensors.values()),
         "backends": f"CPU ({ISA})" if bandwidth else model.device.upper(),
         "n_threads": threads,
-        "type_k": cache_type,
-        "type_v": cache_type,
         "n_prompt": result.n_prompt,
         "n_gen": result.n_gen,
         "n_depth": result.n_depth,
