@@ -184,21 +184,37 @@ def finish_group(args, row, n_valid, token, total):
 
 
 @njit
-def _row_one(row, shape, stride, n, token, unpack, dot, kind):
+def _tail_at(at, stride, tail, scratch, end):
+    """Return where to read a row's last super-block: nothing behind the tensor may be read."""
+    if at + stride > end:
+        copy_tail(at, tail, scratch)
+        return scratch
+    return at
+
+
+@njit
+def _rows_two(row, apart, left, shape, stride, n, token, unpack, dot, kind):
+    """Return the totals of a row and of the one ``apart`` bytes on: two streams from memory.
+
+    ``left``: bytes to where the first stream goes on behind the second's end.
+    """
     n_full, columns, tail, scratch, end = shape
     sums = (zeros(f32x16), zeros(f32x16), zeros(kind))
+    others = sums
     for block in range(n_full):
         at = row + stride * block
-        for line in range(_AHEAD, _AHEAD + stride, 64):
-            prefetch(at + line)
+        ahead = at + (_AHEAD if stride * block + _AHEAD < left else _AHEAD + apart)
+        for line in range(0, stride, 64):
+            prefetch(ahead + line)
+            prefetch(ahead + apart + line)
         sums = _accumulate(unpack(at), token, n, block, dot, sums)
+        others = _accumulate(unpack(at + apart), token, n, block, dot, others)
     if tail:
-        at = row + stride * n_full
-        if at + stride > end:  # the tensor's last rows: nothing behind them may be read
-            copy_tail(at, tail, scratch)
-            at = scratch
+        at = _tail_at(row + stride * n_full, stride, tail, scratch, end)
         sums = _accumulate_tail(at, columns, token, n, n_full, unpack, dot, sums)
-    return _total(sums)
+        at = _tail_at(row + apart + stride * n_full, stride, tail, scratch, end)
+        others = _accumulate_tail(at, columns, token, n, n_full, unpack, dot, others)
+    return _total(sums), _total(others)
 
 
 @njit
@@ -268,9 +284,14 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
             t += 4
         while t < n_tokens:
             token = tokens + t * step
-            for r in range(n_valid):
-                total = _row_one(at + r * row_bytes, shape, stride, n, token, unpack, dot, kind)
-                store(rows + 64 * r, total)
+            half = (n_valid + 1) // 2
+            for r in range(half):  # of an odd number the last row is computed twice
+                here, apart = at + r * row_bytes, (half if r + half < n_valid else 0) * row_bytes
+                left = (half - r) * row_bytes
+                a, b = _rows_two(here, apart, left, shape, stride, n, token, unpack, dot, kind)
+                store(rows + 64 * r, a)
+                if apart:
+                    store(rows + 64 * (r + half), b)
             store(rows, sum_rows(rows, f32x16))
             finish_group(args, row, n_valid, t, rows)
             t += 1
