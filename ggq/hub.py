@@ -86,7 +86,7 @@ def resolve_model(reference: str | os.PathLike[str]) -> Path:
     pulled first, UsageError for anything else that is not here.
     """
     path = Path(reference).expanduser()
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # whoever opens it says what is wrong with a device
         return path
     shown = printable(reference)
     if path.is_dir():

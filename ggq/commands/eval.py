@@ -29,7 +29,7 @@ from ggq.errors import UsageError
 @click.option("-n", "--max-tokens", default=64, help="Tokens of each answer.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(models: tuple[str, ...], **given: Any) -> None:
-    """Score MODEL... on a text with llama-perplexity's protocol.
+    """Score MODEL... (files or names, ggq list) on a text with llama-perplexity's protocol.
 
     Windows of min(512, trained context) tokens begin with BOS and their second half is scored. With
     --against the predictions are compared: mean and percentiles of the KL divergence, change of the
@@ -40,8 +40,10 @@ def command(models: tuple[str, ...], **given: Any) -> None:
         raise UsageError("give --text FILE to score, or --prompts FILE to answer")
     if given["plot"] and not (given["against"] and given["text"]):
         raise UsageError("--plot draws the distance from a base: give --against and --text")
+    from ggq.hub import resolve_model
     from ggq.runtime.evaluation_text import draw, report
 
+    models = tuple(str(resolve_model(model)) for model in models)
     with _base(given["against"], given["quiet"]) as base:
         results = _scored(models, base, given) if given["text"] is not None else []
         told = _answered(models, base, given) if given["prompts"] is not None else None
@@ -68,8 +70,10 @@ def _scored(models: tuple[str, ...], base: str | None, given: dict[str, Any]) ->
 @contextmanager
 def _base(source: str | None, quiet: bool) -> Iterator[str | None]:
     """Yield a GGUF of ``source``: an HF folder becomes a temporary one with the same weights."""
+    from ggq.hub import resolve_model
+
     if source is None or not Path(source).is_dir():
-        yield source
+        yield source and str(resolve_model(source))
         return
     from ggq.converters.convert import Options, prepare
 

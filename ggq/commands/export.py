@@ -10,7 +10,7 @@ from ggq.commands import _conversion
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @click.option(
     "--dtype",
@@ -19,14 +19,18 @@ from ggq.commands import _conversion
 )
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-def command(model: Path, out_dir: Path, dtype: str | None, force: bool, quiet: bool) -> None:
-    """Write MODEL.gguf as a Hugging Face folder: safetensors, config, tokenizer."""
+def command(model: str, out_dir: Path, dtype: str | None, force: bool, quiet: bool) -> None:
+    """Write MODEL as a Hugging Face folder: safetensors, config, tokenizer.
+
+    MODEL: a GGUF file, or the name of a fetched model (ggq list).
+    """
     from ggq.converters.export import export
     from ggq.errors import printable
+    from ggq.hub import resolve_model
 
     warnings: list[str] = []
     with _conversion.progress_bar(quiet) as progress:
-        folder = export(model, out_dir, dtype, force, progress, warnings.append)
+        folder = export(resolve_model(model), out_dir, dtype, force, progress, warnings.append)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(printable(folder, 4096))

@@ -11,17 +11,21 @@ import click
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, open_gguf
 from ggq.gguf.copy import slabs
+from ggq.hub import resolve_model
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--no-layer", is_flag=True, help="Print only the hash of all tensors together.")
 @click.option(
     "--check", "manifest", type=click.Path(path_type=Path), help="Compare with a file of hashes."
 )
-def command(file: Path, no_layer: bool, manifest: Path | None) -> None:
-    """Print the SHA-256 of every tensor of FILE and of all of them in file order."""
-    with open_gguf(file) as f:
+def command(file: str, no_layer: bool, manifest: Path | None) -> None:
+    """Print the SHA-256 of every tensor of FILE and of all of them in file order.
+
+    FILE: a GGUF file, or the name of a fetched model (ggq list).
+    """
+    with open_gguf(resolve_model(file)) as f:
         hashes = tensor_hashes(f)
         f.check_unchanged()
     if manifest is not None:
@@ -46,7 +50,7 @@ def tensor_hashes(f: GGUFFile) -> dict[str, str]:
     return {**hashes, "": whole.hexdigest()}
 
 
-def _check(hashes: dict[str, str], manifest: Path, file: Path) -> None:
+def _check(hashes: dict[str, str], manifest: Path, file: str) -> None:
     try:
         lines = manifest.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

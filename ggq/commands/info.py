@@ -5,7 +5,6 @@ Prints what ``ggq.gguf.summary`` finds out; it computes nothing itself and runs 
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,18 +13,22 @@ from ggq.errors import printable
 from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.gguf.summary import plain_value, summarize
 from ggq.gguf.units import format_size
+from ggq.hub import resolve_model
 
 TEMPLATE = "tokenizer.chat_template"
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option("--template", is_flag=True, help="Print only the chat template(s).")
-def command(file: Path, as_json: bool, tensors: bool, template: bool) -> None:
-    """Show metadata, tensors, types and sizes of the GGUF file FILE (shard 1 of a split one)."""
-    with open_gguf(file) as f:
+def command(file: str, as_json: bool, tensors: bool, template: bool) -> None:
+    """Show metadata, tensors, types and sizes of a GGUF file (shard 1 of a split one).
+
+    FILE: a path, or the name of a fetched model (ggq list).
+    """
+    with open_gguf(resolve_model(file)) as f:
         if as_json:
             click.echo(json.dumps(_as_json(f), indent=2))
             return

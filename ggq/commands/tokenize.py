@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 
 @click.command(name="tokenize", short_help="Show how a model's tokenizer splits a text.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.argument("text")
 @click.option("--ids", "ids_only", is_flag=True, help="Only the ids, on one line.")
 @click.option("--no-bos", is_flag=True, help="Without the BOS and EOS tokens that the file adds.")
 @click.option("--parse-special", is_flag=True, help="Turn typed control tokens into their ids.")
-def command(file: Path, text: str, ids_only: bool, no_bos: bool, parse_special: bool) -> None:
-    """Show the tokens of TEXT ("-" reads it from standard input) for the GGUF FILE."""
+def command(file: str, text: str, ids_only: bool, no_bos: bool, parse_special: bool) -> None:
+    """Show the tokens of TEXT ("-" reads it from standard input).
+
+    FILE: a GGUF file, or the name of a fetched model (ggq list).
+    """
     from ggq.errors import printable
     from ggq.gguf import open_gguf
+    from ggq.hub import resolve_model
     from ggq.runtime.tokenizers import tokenizer_from_gguf
 
+    path = resolve_model(file)
     if text == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    with open_gguf(file) as gguf:
+    with open_gguf(path) as gguf:
         tokenizer = tokenizer_from_gguf(gguf)
     ids = tokenizer.encode(text, add_special=not no_bos, parse_special=parse_special)
     if ids_only:

@@ -5,7 +5,6 @@ Finds what would stop or spoil a model; it repairs nothing.
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import numpy as np
@@ -13,16 +12,20 @@ import numpy as np
 from ggq.errors import FormatError, GGQError, printable
 from ggq.gguf import GGUFFile, TensorInfo, open_gguf, validate_model
 from ggq.gguf.copy import slabs
+from ggq.hub import resolve_model
 
 SLAB_BYTES = 4 << 20  # decoded to float32, up to 32 times as much
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--tensors", is_flag=True, help="Decode every tensor and look for NaN and infinity.")
-def command(file: Path, tensors: bool) -> None:
-    """Check the GGUF file FILE; end with 1 and one line where something is wrong."""
-    with open_gguf(file) as f:
+def command(file: str, tensors: bool) -> None:
+    """Check a GGUF file; end with 1 and one line where something is wrong.
+
+    FILE: a path, or the name of a fetched model (ggq list).
+    """
+    with open_gguf(resolve_model(file)) as f:
         for warning in validate_model(f, vocab_only=not f.tensors):
             click.echo(f"warning: {warning}", err=True)
         checked = f"{len(f.metadata)} keys, {len(f.tensors)} tensors"
