@@ -41,6 +41,12 @@ LLAMA = {
 }
 
 
+def llama3_rope(context):
+    """Return Llama 3.1's rope_scaling for a model first trained on ``context`` tokens."""
+    factors = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    return {"rope_type": "llama3", **factors, "original_max_position_embeddings": context}
+
+
 def make_hf(folder, dtype="F32", tokenizer="bpe", seed=1, extra=None, shards=1, **config):
     """Write a tiny model; ``config`` overrides LLAMA; ``extra``: more tensors by name. The folder.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from filediff import differences
-from hfmaker import make_hf
+from hfmaker import llama3_rope, make_hf
 
 from ggq.converters.convert import convert
 from ggq.gguf import open_gguf
@@ -14,13 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "tools"))
 import oracle
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
+LLAMA3 = llama3_rope(64)
 
 
 ORACLE_CASES = {
@@ -33,6 +27,16 @@ ORACLE_CASES = {
         "dtype": "F16",
         "tokenizer": "spm",
     },
+    "bpe-tied-yarn": {
+        "tie_word_embeddings": True,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "linear-rope": {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+    "spm-untied": {"tokenizer": "spm", "dtype": "F16"},
     "biases-sharded": {"attention_bias": True, "mlp_bias": True, "shards": 2},
 }
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hfmaker import make_hf
+from hfmaker import llama3_rope, make_hf
 
 from ggq.cli import cli
 from ggq.converters.checkpoint import Checkpoint
@@ -15,13 +15,7 @@ from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFWriter, open_gguf, spec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
+LLAMA3 = llama3_rope(64)
 YARN = {
     "rope_type": "yarn",
     "factor": 4.0,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hfmaker import LLAMA, make_hf, save, shapes_of
+from hfmaker import LLAMA, llama3_rope, make_hf, save, shapes_of
 
 from ggq import models
 from ggq.converters.checkpoint import Checkpoint
@@ -14,13 +14,7 @@ from ggq.converters.transforms import TRANSFORMS
 from ggq.errors import GGQError, ModelError
 from ggq.models.base import Architecture
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
+LLAMA3 = llama3_rope(64)
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 CONFIGS = {
     "plain": {},
