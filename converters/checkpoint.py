@@ -17,11 +17,17 @@ from ggq.converters import formats
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import FormatError, UsageError, printable
+from ggq.models.keys import POOLING
 
 __all__ = ["Checkpoint", "fetch", "read_json"]
 
 MAX_JSON = 100_000_000
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+POOLINGS = {  # llama.cpp's number: sentence-transformers' names, new and old
+    1: ("mean", "pooling_mode_mean_tokens"),
+    2: ("cls", "pooling_mode_cls_token"),
+    3: ("lasttoken", "pooling_mode_lasttoken"),
+}
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "README.md")
 
 
@@ -53,6 +59,7 @@ class Checkpoint:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.config = read_json(self.folder / "config.json", required=True)
+        self.config |= _pooling(self.folder)
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         for path in self._shards():
@@ -99,6 +106,17 @@ class Checkpoint:
         for file in self.files:
             file.close()
         self.tensors = {}
+
+
+def _pooling(folder: Path) -> dict[str, int]:
+    """Return how sentence-transformers pools, as GGUF numbers it; {} where nothing says so."""
+    for path in sorted(folder.glob("[0-9]*_Pooling/config.json")):
+        said = read_json(path)
+        for number, names in POOLINGS.items():
+            if said.get("pooling_mode") == names[0] or said.get(names[1]) is True:
+                return {POOLING: number}
+        raise FormatError(f"{printable(path)}: only mean, cls and lasttoken pooling are supported")
+    return {}
 
 
 def fetch(repo_id: str, progress: Any = None) -> Path:

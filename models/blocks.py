@@ -86,7 +86,7 @@ def _turned(ops: Any, x: Any, hp: HParams, i: int, name: str) -> Any:
 
 
 def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
-    """Return layer ``i``'s causal self-attention of the normed ``x``, (n_tokens, n_embd)."""
+    """Return layer ``i``'s self-attention of the normed ``x``, (n_tokens, n_embd)."""
     p = f"blk.{i}."
     q, k, v = _projections(ops, x, hp, i)
     gate = None
@@ -106,6 +106,7 @@ def attention(ops: Any, x: Any, hp: HParams, i: int) -> Any:
         window=hp.window_at(i),
         softcap=hp.attn_softcap,
         sinks=sinks if ops.has(sinks) else None,
+        causal=hp.causal,
     )
     y = ops.attention(q, k, v, hp.kv_layer(i), spec)
     y = y if gate is None else ops.gate(gate, y, kind="sigmoid")

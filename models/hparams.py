@@ -9,9 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ggq.errors import ModelError
+from ggq.errors import ModelError, UsageError
 
-__all__ = ["MAX_LAYERS", "Attention", "Delta", "HParams", "Latent", "Rope", "Routing", "check"]
+__all__ = [
+    "MAX_LAYERS",
+    "Attention",
+    "Delta",
+    "HParams",
+    "Latent",
+    "Rope",
+    "Routing",
+    "check",
+    "check_writes",
+]
 
 MAX_LAYERS = 4096
 
@@ -48,7 +58,10 @@ class Rope:
 
 @dataclass(frozen=True)
 class Attention:
-    """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name."""
+    """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
+
+    Where it is not ``causal`` every token sees all of its text, which one step evaluates whole.
+    """
 
     n_head: int
     n_head_kv: int
@@ -58,6 +71,7 @@ class Attention:
     window: int | None = None
     softcap: float | None = None
     sinks: str | None = None
+    causal: bool = True
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,9 @@ class HParams:
     residual_scale: float | None = None
     logit_scale: float | None = None
     activation: str = "silu"
+    causal: bool = True
+    pooling: int = 1
+    n_token_types: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     def for_context(self, n_ctx: int) -> HParams:
@@ -250,6 +267,10 @@ class HParams:
                 return self.n_ff_shared
             case "channels":
                 return self.n_channels
+            case "token_types":
+                return self.n_token_types
+            case "positions":
+                return self.n_ctx_train
             case "taps":
                 return self.taps
             case "1":
@@ -278,6 +299,15 @@ class HParams:
 
 def _at(value: int | tuple[int, ...], i: int) -> int:
     return value[i] if isinstance(value, tuple) else value
+
+
+def check_writes(hp: HParams) -> None:
+    """Raise UsageError for an encoder: it has no next token."""
+    if not hp.causal:
+        raise UsageError(
+            f"{hp.arch} is an encoder: it embeds texts (model.embed, /v1/embeddings), "
+            "it does not write any"
+        )
 
 
 def check(hp: HParams) -> None:

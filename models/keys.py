@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 ROPE = "rope_parameters"
+POOLING = "sentence_transformers_pooling"  # llama.cpp's number; the converter reads its folder
 
 
 def head_width(config: Mapping[str, Any]) -> int | None:
@@ -105,6 +106,7 @@ DECODER_KEYS = (
         "f32",
         required=True,
     ),
+    Key("{arch}.pooling_type", (POOLING,), "pooling"),
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),
 )

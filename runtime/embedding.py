@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ggq.errors import UsageError
+from ggq.errors import ModelError, UsageError
 from ggq.models.base import HParams
 from ggq.runtime.engine import Engine, check_finite
 
 __all__ = ["Embedder"]
 
 _HEADS = ("output.weight", "token_embd.weight")
+# Pooling as files number it (llama.cpp's llama_pooling_type): rows (n_tokens, n_embd) to one.
+_POOLS = {
+    0: lambda rows: rows.mean(axis=0, dtype=np.float64),  # none: left to us
+    1: lambda rows: rows.mean(axis=0, dtype=np.float64),
+    2: lambda rows: rows[0].astype(np.float64),  # of the token that BERT calls CLS
+    3: lambda rows: rows[-1].astype(np.float64),
+}
 
 
 class _WithoutHead:
@@ -48,6 +55,8 @@ class _Headless:
 class Embedder(Engine):
     """An engine whose steps return hidden states, float32 (n_wanted, n_embd)."""
 
+    embeds = True
+
     def __init__(self, engine: Engine):
         """Share everything with ``engine`` but the plans."""
         self.__dict__.update(engine.__dict__)
@@ -55,18 +64,27 @@ class Embedder(Engine):
         self._architecture = _Headless(engine._architecture)
 
     def embed(self, ids: Any) -> np.ndarray:
-        """Return the mean of the tokens' hidden states, normalized: float32 (n_embd,)."""
+        """Return the mean of the tokens' hidden states, normalized: float32 (n_embd,).
+
+        Where the file says so it is the first or the last token's. ModelError for other poolings.
+        """
         ids = np.asarray(ids, np.int64)
+        if self.hp.pooling not in _POOLS:
+            raise ModelError(
+                f"pooling type {self.hp.pooling}: mean, first and last token are known"
+            )
         if not len(ids):
             raise UsageError("no tokens to embed")
+        if not self.hp.causal and len(ids) > self.hp.n_ctx_train:
+            raise UsageError(f"a text of {len(ids)} tokens: {self.hp.n_ctx_train} are possible")
         sequence = self.sequence()
         try:
             rows = self.evaluate(sequence, ids, every=True)
         finally:
             sequence.free()
-        mean = rows.mean(axis=0, dtype=np.float64)
-        check_finite(mean)
-        return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+        pooled = _POOLS[self.hp.pooling](rows)
+        check_finite(pooled)
+        return (pooled / max(float(np.linalg.norm(pooled)), 1e-12)).astype(np.float32)
 
     def _rows(self, plan: Any, n: int) -> np.ndarray:
         stride = plan.output.stride // 4

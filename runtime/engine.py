@@ -9,6 +9,7 @@ import numpy as np
 
 from ggq.errors import ModelError, UsageError
 from ggq.models.base import HParams
+from ggq.models.hparams import check_writes
 from ggq.runtime.backends.numba import FEW, NumbaOps, record
 from ggq.runtime.executor import Executor
 from ggq.runtime.inputs import Inputs, Part
@@ -35,15 +36,21 @@ def kv_windows(hp: HParams) -> list[int | None]:
 class Engine:
     """Evaluates tokens of any number of sequences."""
 
+    embeds = False  # whether steps give hidden states
+    _check_unchanged = staticmethod(lambda: None)  # where weights cannot change under us
+
     def __init__(
         self, architecture: Any, hp: HParams, weights: Any, *, n_ctx: int, n_threads: int, kind: str
     ):
         self.hp, self.n_ctx = hp, n_ctx
+        self.batch = BATCH if hp.causal else n_ctx  # an encoder's text is evaluated whole
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]
         self.cache = KVCache(kv_layers(hp), n_ctx, kind, states, kv_windows(hp))
         self._architecture, self._weights = architecture, weights
+        # Pages beyond the new end of a file that was cut would end the process.
+        self._check_unchanged = getattr(weights, "check_unchanged", lambda: None)
         self._state = State()
-        self._inputs = Inputs(BATCH, self._state, FEW)
+        self._inputs = Inputs(self.batch, self._state, FEW, hp.causal)
         self._plans: dict[int, Plan] = {}
         self.executor = Executor(n_threads)
 
@@ -53,7 +60,7 @@ class Engine:
 
     def plan(self, n_tokens: int) -> Plan:
         """Return the plan for a step of ``n_tokens``, recorded on first use."""
-        size = FEW if n_tokens <= FEW else BATCH
+        size = FEW if n_tokens <= FEW else self.batch
         if size not in self._plans:
             recorder = Recorder(size, self._state)
             ops = NumbaOps(self._weights, recorder, self._inputs, self.cache)
@@ -61,15 +68,16 @@ class Engine:
         return self._plans[size]
 
     def step(self, parts: list[Part]) -> np.ndarray:
-        """Evaluate parts, BATCH tokens at most; return float32 logits (n_wanted, n_vocab)."""
+        """Evaluate parts, ``batch`` tokens at most; return float32 logits (n_wanted, n_vocab)."""
         n_tokens = sum(len(part.ids) for part in parts)
-        if not 0 < n_tokens <= BATCH:
-            raise UsageError(f"a step takes 1 to {BATCH} tokens, not {n_tokens}")
+        if not 0 < n_tokens <= self.batch:
+            raise UsageError(f"a step takes 1 to {self.batch} tokens, not {n_tokens}")
         for part in parts:
             if len(part.ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
                 raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
             part.sequence.reserve(len(part.ids))
         plan = self.plan(n_tokens)
+        self._check_unchanged()
         n_outputs = self._inputs.fill(parts)
         try:
             self.executor.run(plan)
@@ -82,8 +90,10 @@ class Engine:
         return self._rows(plan, n_outputs)
 
     def evaluate(self, sequence: Sequence, ids: Any, every: bool = False) -> np.ndarray:
-        """Append ids in steps of BATCH; return the last token's logits, or ``every`` one's."""
+        """Append ids in steps of ``batch``; return the last token's logits, or ``every`` one's."""
         ids = np.asarray(ids, np.int64)
+        if not self.embeds:
+            check_writes(self.hp)
         if not len(ids):
             raise UsageError("no tokens to evaluate")
         if sequence.length + len(ids) > self.n_ctx:
@@ -91,8 +101,8 @@ class Engine:
                 f"{sequence.length + len(ids)} tokens do not fit in the context of {self.n_ctx}"
             )
         rows = []
-        for start in range(0, len(ids), BATCH):
-            chunk = ids[start : start + BATCH]
+        for start in range(0, len(ids), self.batch):
+            chunk = ids[start : start + self.batch]
             wanted = np.full(len(chunk), every)
             wanted[-1] |= start + len(chunk) == len(ids)
             rows.append(self.step([Part(sequence, chunk, wanted)]))
@@ -105,7 +115,7 @@ class Engine:
         return Embedder(self)
 
     def embed(self, ids: Any) -> np.ndarray:
-        """Return the normalized mean of the tokens' last hidden states, float32 (n_embd,)."""
+        """Return the tokens' pooled last hidden states, normalized: float32 (n_embd,)."""
         return self._embedder.embed(ids)
 
     def _rows(self, plan: Plan, n: int) -> np.ndarray:

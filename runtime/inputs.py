@@ -43,12 +43,14 @@ class Part:
 class Inputs:
     """The step's inputs for at most ``max_tokens`` tokens."""
 
-    def __init__(self, max_tokens: int, state: State, few: int):
+    def __init__(self, max_tokens: int, state: State, few: int, causal: bool = True):
         self.max_tokens, self.state, self._few = max_tokens, state, few
+        self._causal = causal
         self._ids = np.zeros(max_tokens, np.int64)
         self._outputs = np.zeros(max_tokens, np.int64)
-        self._segments = np.zeros((max_tokens, 4), np.int64)
-        self._recent = np.zeros((max_tokens, 4), np.int64)
+        self._positions = np.zeros(max_tokens, np.int64)
+        self._segments = np.zeros((max_tokens, 5), np.int64)
+        self._recent = np.zeros((max_tokens, 5), np.int64)
         self._parts = np.zeros((max_tokens, 3), np.int64)
         self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
         self._ended: dict[int, np.ndarray] = {}  # key-value heads -> parts that ended
@@ -57,6 +59,11 @@ class Inputs:
     def ids(self) -> int:
         """Address of the int64 token ids."""
         return self._ids.ctypes.data
+
+    @property
+    def positions(self) -> int:
+        """Address of the int64 positions of the tokens in their sequences."""
+        return self._positions.ctypes.data
 
     @property
     def outputs(self) -> int:
@@ -96,7 +103,7 @@ class Inputs:
     def fill(self, parts: list[Part]) -> int:
         """Write the inputs of a step; return the number of logits rows it will give."""
         n_tokens = n_outputs = n_segments = 0
-        positions = np.empty(self.max_tokens, np.int64)
+        positions = self._positions
         for number, part in enumerate(parts):
             n, start = len(part.ids), part.sequence.length
             self._parts[number] = n_tokens, n, part.sequence.state_address
@@ -108,8 +115,9 @@ class Inputs:
             for first in range(0, n, _SEGMENT_TOKENS):
                 count = min(_SEGMENT_TOKENS, n - first)
                 segment = n_tokens + first, count, start + first
-                self._segments[n_segments] = *segment, part.sequence.table_address
-                self._recent[n_segments] = *segment, part.sequence.recent_address
+                end = 0 if self._causal else start + n
+                self._segments[n_segments] = *segment, part.sequence.table_address, end
+                self._recent[n_segments] = *segment, part.sequence.recent_address, end
                 n_segments += 1
             n_tokens += n
         for rope, (table, factors) in self._ropes.items():

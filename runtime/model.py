@@ -14,6 +14,7 @@ from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.base import HParams
 from ggq.models.extras import extra_warnings
+from ggq.models.hparams import check_writes
 from ggq.runtime.devices import CPU, Device, resolve
 
 __all__ = ["Model", "Session", "load"]
@@ -30,10 +31,15 @@ class Session:
         self.ids: list[int] = []
 
     def evaluate(self, ids: Sequence[int]) -> np.ndarray:
-        """Append token ids; return the logits after the last one, float32 (n_vocab,)."""
-        logits = self._model.engine.evaluate(self._sequence, ids)
-        self.ids.extend(int(i) for i in ids)
-        return logits
+        """Append token ids; return the logits after the last one, float32 (n_vocab,).
+
+        Broken off by Ctrl-C, the steps that were complete stay.
+        """
+        try:
+            return self._model.engine.evaluate(self._sequence, ids)
+        finally:
+            self.ids.extend(int(i) for i in ids)
+            del self.ids[self._sequence.length :]
 
     def truncate(self, n: int) -> None:
         """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
@@ -131,7 +137,8 @@ class Model:
         return self.tokenizer.decode(list(ids))
 
     def session(self) -> Session:
-        """Return a new, empty sequence."""
+        """Return a new, empty sequence; UsageError for an encoder, which writes no text."""
+        check_writes(self.hparams)
         return Session(self)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
@@ -212,11 +219,11 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    return asked
+    return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
 
 
 def load(
-    path: str | Path,
+    path: str | Path | GGUFFile,
     *,
     n_ctx: int | None = None,
     threads: int | None = None,
@@ -227,6 +234,8 @@ def load(
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
+    An open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
+
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
     ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
     or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
@@ -236,7 +245,7 @@ def load(
     place = resolve(device, device_weights)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
-    gguf = open_gguf(path)
+    gguf = path if isinstance(path, GGUFFile) else open_gguf(path)
     try:
         return Model(
             gguf,

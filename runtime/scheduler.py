@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
+from ggq.models.hparams import check_writes
 from ggq.runtime.generation import Piece, common_prefix
 from ggq.runtime.inputs import Part
 from ggq.runtime.kvcache import PAGE
@@ -100,6 +101,8 @@ class Scheduler:
 
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
+        if hasattr(self.engine, "hp"):
+            check_writes(self.engine.hp)
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
@@ -149,6 +152,10 @@ class Scheduler:
 
     def warm_up(self) -> None:
         """Compile both plans, before anyone waits for them; call it before ``start``."""
+        if not getattr(getattr(self.engine, "hp", None), "causal", True):
+            for n_tokens in (1, 8):
+                self.engine.embed(np.zeros(n_tokens, np.int64))
+            return
         sequence = self.engine.sequence()
         try:
             ids = np.zeros(min(8, self.n_ctx), np.int64)

@@ -100,6 +100,7 @@ class ToyModel:
         self.last_session = None
         self._scripts = scripts
         self.gguf, self.warnings = SimpleNamespace(metadata={}), []
+        self.hparams = SimpleNamespace(causal=True)
 
     def session(self):
         self.last_session = ToySession(self._scripts, self.n_ctx)

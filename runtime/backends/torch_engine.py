@@ -13,7 +13,7 @@ from ggq.models.base import HParams
 from ggq.runtime.backends.torch_ops import DeviceCache, DeviceOps
 from ggq.runtime.backends.torch_weights import DeviceWeights
 from ggq.runtime.embedding import Embedder
-from ggq.runtime.engine import Engine, kv_layers, kv_windows
+from ggq.runtime.engine import BATCH, Engine, kv_layers, kv_windows
 
 __all__ = ["TorchEngine"]
 
@@ -31,6 +31,7 @@ class TorchEngine(Engine):
             named = kind if isinstance(kind, str) else "/".join(kind)
             raise UsageError(f"cache type {named}: f16 or f32 on device {weights.device}")
         self.hp, self.n_ctx, self.weights = hp, n_ctx, weights
+        self.batch = BATCH if hp.causal else n_ctx
         self._architecture = architecture
         states = [hp.state_sizes(i) for i in range(hp.n_layer)]
         windows = kv_windows(hp)

@@ -150,9 +150,9 @@ class DeviceOps(Ops):
 
     # -- operations
 
-    def embed(self, name: str) -> torch.Tensor:
-        """Return the rows of the table at the token ids."""
-        return self._matrix(name).take(self._ids)
+    def embed(self, name: str, of: str = "ids") -> torch.Tensor:
+        """Return the rows of the table at the token ids or positions."""
+        return self._matrix(name).take(self._ids if of == "ids" else self._put(self.positions))
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rows whose logits are asked for."""
@@ -231,7 +231,7 @@ class DeviceOps(Ops):
         per_step = max(1, _SCORES // (spec.n_head * len(keys[0])))
         for first in range(stretch.first, stretch.end, per_step):
             end = min(stretch.end, first + per_step)
-            seen = self._seen(stretch, start, spec.window)
+            seen = self._seen(stretch, start, spec.window) if spec.causal else None
             if seen is not None:
                 seen = seen[first - stretch.first : end - stretch.first]
             parts.append(self._attend(q[first:end], (keys, values), seen, spec))

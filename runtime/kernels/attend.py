@@ -33,9 +33,9 @@ QUERIES, QUERY_STRIDE, OUT, OUT_STRIDE = 0, 8, 16, 24
 N_KV, GROUP, HEAD, HEAD_V = 32, 40, 48, 56
 SCALE, SOFTCAP, WINDOW, SINKS = 64, 72, 80, 88
 KEYS, VALUES, SEGMENTS = 96, 104, 112
-# A segment: consecutive tokens of one sequence, int64 each.
-FIRST_TOKEN, COUNT, POSITION, PAGE_TABLE = 0, 8, 16, 24
-SEGMENT_BYTES = 32
+# A segment: consecutive tokens of one sequence, int64 each; END, unless 0: where what all see ends.
+FIRST_TOKEN, COUNT, POSITION, PAGE_TABLE, END = 0, 8, 16, 24, 32
+SEGMENT_BYTES = 40
 
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
@@ -192,11 +192,12 @@ def window_start(args, position):
 
 @njit
 def place(args, segment, kv, index):
-    """Return (row, position, head) of query ``index`` of a segment's key-value head."""
-    group = _word(args, GROUP)
+    """Return (row, last position seen, head) of query ``index`` of a segment's key-value head."""
+    group, end = _word(args, GROUP), _word(segment, END)
     token = index // group
     head = kv * group + index % group
-    return _word(segment, FIRST_TOKEN) + token, _word(segment, POSITION) + token, head
+    position = end - 1 if end else _word(segment, POSITION) + token
+    return _word(segment, FIRST_TOKEN) + token, position, head
 
 
 @njit

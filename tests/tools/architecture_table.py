@@ -12,6 +12,7 @@ START, END = "<!-- architectures: make table -->", "<!-- end of architectures --
 
 def table():
     """Return the table as Markdown lines: what converts, runs, and what it was tested against."""
+    from tinyencoders import ENCODERS
     from tinymodels import TINY
 
     from ggq import models
@@ -21,6 +22,8 @@ def table():
     for arch in models.all_architectures():
         mine = [t for t in TINY if t.arch == arch.name]
         oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
+        if arch.name in ENCODERS:
+            oracles = ["transformers", "llama.cpp"]
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
         row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")

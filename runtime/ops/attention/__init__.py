@@ -1,4 +1,6 @@
-"""attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head, causal.
+"""attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head.
+
+A token sees itself and those before it, unless the spec is not ``causal``: then all of the step.
 
 q (n_tokens, n_head * head_dim), k (n_tokens, n_head_kv * head_dim), v (n_tokens, n_head_kv *
 head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``, None: that
@@ -13,8 +15,10 @@ import numpy as np
 __all__ = ["visible"]
 
 
-def visible(n_tokens, past, window=None):
+def visible(n_tokens, past, window=None, causal=True):
     """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
+    if not causal:
+        return np.ones((n_tokens, past + n_tokens), bool)
     query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
     seen = key <= query
     return seen if window is None else seen & (query - key < window)

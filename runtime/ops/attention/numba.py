@@ -60,7 +60,7 @@ def run(backend, q, k, v, layer, spec):
             _record_store(layout, k.f32(), v.f32())
         return _record_attend(layout, value, q.f32())
 
-    fused = backend.few and (k is None or _same_rotation(q, k))
+    fused = spec.causal and backend.few and (k is None or _same_rotation(q, k))
     make.quantizes = pairs and fused
     return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
 

@@ -15,7 +15,7 @@ def run(backend, q, k, v, layer, spec):
     queries = q.reshape(n_tokens, spec.n_head, spec.head_dim)
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
     values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
-    seen = visible(n_tokens, len(keys) - n_tokens, spec.window)
+    seen = visible(n_tokens, len(keys) - n_tokens, spec.window, spec.causal)
     sinks = None if spec.sinks is None else backend.array(spec.sinks)
     out = np.empty((n_tokens, spec.n_head, spec.head_dim_v))
     for head in range(spec.n_head):

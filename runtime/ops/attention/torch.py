@@ -16,7 +16,8 @@ def run(backend, q, k, v, layer, spec):
         held = new if held is None else [torch.cat(x, 2) for x in zip(held, new, strict=True)]
         backend.cache[layer] = held
     keys, values = held
-    seen = torch.from_numpy(visible(n_tokens, keys.shape[2] - n_tokens, spec.window)).to(q.device)
+    seen = visible(n_tokens, keys.shape[2] - n_tokens, spec.window, spec.causal)
+    seen = torch.from_numpy(seen).to(q.device)
     if spec.softcap or spec.sinks:
         sinks = None if spec.sinks is None else backend.tensor(spec.sinks)
         mixed = _explicit(queries, keys, values, seen, spec, sinks)

@@ -1,1 +1,4 @@
-"""embed(name) -> row ids[t] of the table ``name`` (n_vocab, width) per token: (n_tokens, width)."""
+"""embed(name, of="ids") -> row ids[t] of the table ``name`` per token: (n_tokens, width).
+
+``of="positions"``: the rows of the tokens' positions.
+"""

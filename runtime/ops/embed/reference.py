@@ -3,7 +3,8 @@
 import numpy as np
 
 
-def run(backend, name):
-    """Return the decoded rows of the table ``name`` at the token ids."""
+def run(backend, name, of="ids"):
+    """Return the decoded rows of the table ``name`` at the token ids or positions."""
     weight = backend.weight(name)
-    return np.asarray(weight.type.dequantize(weight.raw[backend.ids]), np.float64)
+    rows = backend.ids if of == "ids" else backend.positions
+    return np.asarray(weight.type.dequantize(weight.raw[rows]), np.float64)

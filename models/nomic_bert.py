@@ -1,0 +1,70 @@
+"""nomic-embed-text v1 and v1.5: BERT with rotary positions and gated feed-forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ggq.models.base import Key, Tensor
+from ggq.models.encoder import ENCODER_KEYS, Encoder, encoder_norm, encoder_rows
+
+__all__ = ["ARCHITECTURE"]
+
+LAYER = "encoder.layers.{i}."
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    """Return the trained length: beyond it the models would need rope scaling."""
+    lengths = (config.get("n_positions"), config.get("max_trained_positions"))
+    return min((n for n in lengths if n), default=None)
+
+
+def _embedding(gguf: str, hf: str, rows: str, **more: Any) -> Tensor:
+    return Tensor(f"{gguf}.weight", (f"embeddings.{hf}_embeddings.weight",), (rows, "embd"), **more)
+
+
+class NomicBert(Encoder):
+    name = "nomic-bert"
+    hf_classes = ("NomicBertModel",)
+    hf_model_type = "nomic_bert"
+    hf_prefixes = ("", "bert.")
+    rope_kind = "neox"
+    keys = (
+        *(replace(k, derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS),
+        Key(
+            "{arch}.rope.freq_base",
+            ("rotary_emb_base", "rope_parameters.rope_theta"),
+            "rope_base",
+            "f32",
+        ),
+    )
+    config_defaults = {  # noqa: RUF012 - read only
+        "layer_norm_epsilon": 1e-12,
+        "type_vocab_size": 2,
+    }
+    needs = {  # noqa: RUF012 - what the published models have, read only
+        "prenorm": False,
+        "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False,
+        "rotary_emb_scale_base": None,
+        "activation_function": "swiglu",
+        "hidden_act": "silu",
+        "parallel_block": False,
+        "moe_every_n_layers": 0,
+    }
+    tensors = (
+        _embedding("token_embd", "word", "vocab", role="token_embd"),
+        _embedding("token_types", "token_type", "token_types", f32=True, optional=True),
+        *encoder_norm("token_embd_norm", "emb_ln"),
+        *encoder_rows("attn_qkv", f"{LAYER}attn.Wqkv", ("q+k+v", "embd"), "attn_in"),
+        *encoder_rows("attn_output", f"{LAYER}attn.out_proj", ("embd", "o"), "attn_out"),
+        *encoder_norm("blk.{i}.attn_output_norm", f"{LAYER}norm1"),
+        *encoder_rows("ffn_up", f"{LAYER}mlp.fc11", ("ff", "embd"), "ffn_in"),
+        *encoder_rows("ffn_gate", f"{LAYER}mlp.fc12", ("ff", "embd"), "ffn_in"),
+        *encoder_rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), "ffn_act"),
+        *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
+    )
+
+
+ARCHITECTURE = NomicBert()

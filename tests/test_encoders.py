@@ -1,0 +1,255 @@
+"""BERT and nomic-bert: hidden states and embeddings as transformers and llama.cpp compute them."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from floats import distance
+from tinyencoders import ENCODERS, TEXTS, make_encoder
+from tinymodels import PEER
+
+import ggq
+from ggq import models
+from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.sources import hf_tensors
+from ggq.errors import FormatError, ModelError, UsageError
+from ggq.gguf import open_gguf
+from ggq.runtime.backends.reference import ReferenceOps
+from ggq.runtime.weights import Weights
+
+TYPES = ("Q8_0", "Q4_0", "F16")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a function that makes a tiny encoder: (HF folder, GGUF path, hidden states)."""
+    done = {}
+
+    def make(arch, pooling="mean_tokens"):
+        if (arch, pooling) not in done:
+            folder = tmp_path_factory.mktemp(f"{arch}-{pooling}")
+            hidden = make_encoder(arch, folder, pooling)
+            (path,) = ggq.convert(folder, folder / "model.gguf", type="F32")
+            done[arch, pooling] = folder, path, hidden
+        return done[arch, pooling]
+
+    return make
+
+
+def unit(vector):
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_back_ends_agree_with_transformers(arch, made):
+    from ggq.runtime.backends.torch import TorchOps
+
+    folder, path, hidden = made(arch)
+    tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    with ggq.load(path, threads=1, cache_type="f32") as model:
+        assert model.n_ctx == 512 and not model.hparams.causal
+        weights, forward = Weights(model.gguf), models.get(arch).forward
+        for text in TEXTS:
+            ids = model.tokenize(text)
+            assert ids == tokenizer(text)["input_ids"]
+            want = hidden(ids)
+            assert distance(ReferenceOps(weights).evaluate(model.hparams, ids), want) <= 1e-4
+            rows = TorchOps(weights).step(lambda ops: forward(ops, model.hparams), ids)
+            assert distance(rows.detach().numpy(), want) <= 1e-4
+            with np.errstate(all="raise"):
+                got = model.embed([text])[0]
+            np.testing.assert_allclose(got, unit(want.mean(axis=0)), atol=2e-5)
+        assert max(len(model.tokenize(text)) for text in TEXTS) > 100
+        assert model.engine.cache.free_positions == 512
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_a_torch_device_agrees(arch, made):
+    import torch
+
+    from ggq.runtime.backends.torch_engine import TorchEngine
+    from ggq.runtime.backends.torch_weights import DeviceWeights
+
+    _, path, hidden = made(arch)
+    with ggq.load(path) as model:
+        weights = DeviceWeights(Weights(model.gguf), torch.device("cpu"), "f16")
+        sizes = {"n_ctx": 512, "kind": "f32"}
+        engine = TorchEngine(models.get(arch), model.hparams, weights, **sizes)
+        for text in TEXTS:
+            ids = model.tokenize(text)
+            want = unit(hidden(ids).mean(axis=0))
+            np.testing.assert_allclose(engine.embed(ids), want, atol=3e-3)
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_long_texts_are_seen_whole(arch, made):
+    """Beyond 256 tokens, which decoders take in steps; beyond 512 nothing is possible."""
+    _, path, hidden = made(arch)
+    ids = np.random.default_rng(1).integers(5, 80, 512)
+    with ggq.load(path, threads=2, n_ctx=9999, cache_type="f32") as model:
+        assert model.n_ctx == 512
+        want = unit(hidden(ids).mean(axis=0))
+        np.testing.assert_allclose(model.engine.embed(ids), want, atol=2e-5)
+        with pytest.raises(UsageError, match="513 tokens"):
+            model.engine.embed([*ids, 7])
+
+
+@pytest.mark.parametrize("pooling, pick", [("cls_token", 0), ("lasttoken", -1)])
+def test_pooling_of_the_folder_is_kept(pooling, pick, made):
+    _, path, hidden = made("bert", pooling)
+    with ggq.load(path, threads=1, cache_type="f32") as model:
+        assert model.gguf.metadata["bert.pooling_type"] == {0: 2, -1: 3}[pick]
+        want = unit(hidden(model.tokenize(TEXTS[1]))[pick])
+        np.testing.assert_allclose(model.embed(TEXTS[1:2])[0], want, atol=2e-5)
+
+
+def test_unknown_poolings_are_named(tmp_path):
+    folder = tmp_path / "1_Pooling"
+    folder.mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(FormatError, match="only mean, cls and lasttoken"):
+        Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_small_types_stay_close(arch, type_name, made):
+    folder, _, hidden = made(arch)
+    (small,) = ggq.convert(folder, folder / f"{type_name}.gguf", type=type_name)
+    worst = {"Q8_0": 0.995, "F16": 0.99999, "Q4_0": 0.5}[type_name]
+    with ggq.load(small, threads=1) as model:
+        for text in TEXTS:
+            ids, got = model.tokenize(text), model.embed([text])[0]
+            own = ReferenceOps(Weights(model.gguf)).evaluate(model.hparams, ids).mean(axis=0)
+            assert got @ unit(own) >= 0.998  # activations are rounded to 8 bit
+            assert got @ unit(hidden(ids).mean(axis=0)) >= worst
+    with open_gguf(small) as file:
+        assert file.tensors["token_types.weight"].type_id == 0
+        assert "position_embd.weight" not in file.tensors or not (
+            file.tensors["position_embd.weight"].type_id
+        )
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_every_tensor_is_consumed_once_and_known(arch, made):
+    folder, path, _ = made(arch)
+    checkpoint = Checkpoint(folder)
+    found = models.for_hf(checkpoint.config)
+    assert found.name == arch
+    hp = found.hparams(checkpoint.config)
+    tensors, skipped = hf_tensors(checkpoint, found, hp)
+    used = [p.name for t in tensors for p in t.parts]
+    assert len(used) == len(set(used)) and set(used) | set(skipped) == set(checkpoint.tensors)
+    assert all(name.startswith("pooler.") for name in skipped)
+    with open_gguf(path) as file:
+        assert set(file.tensors) == {name for name, _, _ in found.rows(hp)} - missing(
+            found, file, hp
+        )
+        found.check(file, found.hparams(file))
+
+
+def missing(arch, file, hp):
+    """Return the optional tensors that the file does without."""
+    return {n for n, row, _ in arch.rows(hp) if row.optional and n not in file.tensors}
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_llama_cpp_reads_the_file_alike(arch, made):
+    llama_cpp = pytest.importorskip("llama_cpp")
+    _, path, hidden = made(arch)
+    peer = llama_cpp.Llama(
+        str(path), embedding=True, n_ctx=512, n_batch=512, n_ubatch=512, n_threads=1, verbose=False
+    )
+    with ggq.load(path, threads=1, cache_type="f32") as model:
+        for text in TEXTS:
+            ids = model.tokenize(text)
+            assert peer.tokenize(text.encode(), special=False) == ids
+            theirs = unit(np.array(peer.embed(text)))
+            assert np.abs(theirs - model.embed([text])[0]).max() <= PEER
+            assert np.abs(theirs - unit(hidden(ids).mean(axis=0))).max() <= PEER
+
+
+def test_old_names_and_prefixes_are_known(made):
+    """bert-base-uncased says gamma and beta and puts ``bert.`` before everything."""
+    checkpoint = Checkpoint(made("bert")[0])
+    arch = models.get("bert")
+    hp = arch.hparams(checkpoint.config)
+    plain, _ = hf_tensors(checkpoint, arch, hp)
+
+    def old(name):
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        return "bert." + name.replace("LayerNorm.bias", "LayerNorm.beta")
+
+    checkpoint.tensors = {old(n): replace(t, name=old(n)) for n, t in checkpoint.tensors.items()}
+    checkpoint.tensors["cls.predictions.bias"] = None
+    again, skipped = hf_tensors(checkpoint, arch, hp)
+    assert [t.name for t in again] == [t.name for t in plain]
+    assert "cls.predictions.bias" in skipped
+
+
+def test_other_encoders_are_refused_by_name(made):
+    config = Checkpoint(made("bert")[0]).config
+    with pytest.raises(ModelError, match=r"bert: hidden_act is 'relu', only gelu is supported"):
+        models.get("bert").hparams({**config, "hidden_act": "relu"})
+    nomic = Checkpoint(made("nomic-bert")[0]).config
+    with pytest.raises(ModelError, match="moe_every_n_layers is 2"):
+        models.get("nomic-bert").hparams({**nomic, "moe_every_n_layers": 2})
+    published = {"n_embd": 64, "n_head": 4, "n_inner": 96, "n_layer": 3, "n_positions": 8192}
+    published |= {"max_trained_positions": 2048, "rotary_emb_base": 1000, "vocab_size": 89}
+    published |= {"architectures": ["NomicBertModel"], "activation_function": "swiglu"}
+    hp = models.get("nomic-bert").hparams(published)
+    assert (hp.n_ctx_train, hp.rope.base, hp.n_token_types) == (2048, 1000.0, 2)
+
+
+def test_an_encoder_writes_no_text_and_says_so(made, capsys, monkeypatch):
+    from ggq.cli import main
+
+    _, path, _ = made("bert")
+    line = r"bert is an encoder: it embeds texts \(model.embed, /v1/embeddings\), it does not write"
+    with ggq.load(path, threads=1) as model:
+        for ask in (
+            lambda: model.session(),
+            lambda: model.logits([2, 5, 3]),
+            lambda: list(model.generate("fox")),
+            lambda: list(model.chat([{"role": "user", "content": "fox"}])),
+        ):
+            with pytest.raises(UsageError, match=line):
+                ask()
+    for command in (["run", str(path), "fox"], ["chat", str(path)], ["bench", str(path)]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n")))
+        assert main(command) != 0
+        said = capsys.readouterr().err
+        assert len([n for n in said.splitlines() if "bert is an encoder" in n]) == 1, said
+        assert "Traceback" not in said
+
+
+def test_the_server_embeds_and_refuses_to_chat(made):
+    testclient = pytest.importorskip("starlette.testclient")
+    from ggq.runtime.server.app import create_app
+    from ggq.runtime.server.settings import Settings
+    from ggq.runtime.server.start import make_scheduler
+
+    _, path, hidden = made("bert")
+    with ggq.load(path, threads=1, cache_type="f32") as model:
+        scheduler = make_scheduler(model, n_slots=2)
+        scheduler.warm_up()
+        scheduler.start()
+        try:
+            client = testclient.TestClient(create_app(model, scheduler, Settings(model_id="b")))
+            answer = client.post("/v1/embeddings", json={"input": list(TEXTS)}).json()
+            for text, item in zip(TEXTS, answer["data"], strict=True):
+                want = unit(hidden(model.tokenize(text)).mean(axis=0))
+                np.testing.assert_allclose(item["embedding"], want, atol=2e-5)
+            body = {"messages": [{"role": "user", "content": "hi"}]}
+            refused = client.post("/v1/chat/completions", json=body)
+            assert refused.status_code == 400
+            assert "bert is an encoder" in refused.json()["error"]["message"]
+        finally:
+            scheduler.close()
