@@ -2,8 +2,9 @@
 
     GGQ_ISA=avx2 python -m tests.kernelcheck      (the instruction set is chosen at import)
 
-Compiling all takes a minute; `--dots` leaves out the tiles but for one type per form and the
-decoded rows, `--unpack` all but decoded rows and one type per form.
+Compiling all takes two minutes; `--dots` leaves out the tiles but for one type per form and the
+decoded rows, `--unpack` all but decoded rows and one type per form. `--assembly` reads the machine
+code, too (with an empty cache: of a kernel from the cache there is no assembly).
 The twin multiplies the decoded weights and the decoded 8-bit activations, so that what is compared
 is the kernel's arithmetic and not the rounding of activations.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import sys
 from functools import cache
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from ggq import jit, quants
 from ggq.quants.kernels import abi
+from ggq.simd import isa
 
 TOLERANCE = 3e-6  # of the largest output: float32 sums of at most some hundred terms
 SHAPES = ((512, 70, 1), (512, 33, 4), (256, 16, 7), (768, 48, 35))
@@ -174,6 +177,23 @@ def forms(kind, options):
     return ("few", "many", "rows")
 
 
+# What a set's code must not hold: wider registers or instructions than its processors have.
+FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|[su]dot\b"}
+
+
+def check_assembly(kind):
+    """Hold a type's kernels to this set: its dot instruction in each matmul, no foreign code."""
+    for form in ("few", "many", "rows"):
+        assembly = compiled(kind.name, form).cfunc._library.get_asm_str()
+        assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
+        if isa.DOT_INSTRUCTION and form != "rows" and kind.matmul().activations == "q8":
+            found = re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly)
+            assert found, f"{kind.name} {form}: no {isa.DOT_INSTRUCTION}"
+        foreign = FOREIGN.get(jit.ISA)
+        hit = re.search(foreign, assembly) if foreign else None
+        assert not hit, f"{kind.name} {form}: {hit[0]} under {jit.ISA}"
+
+
 def main() -> None:
     """Check every type's kernels under this process's instruction set; write the worst error."""
     worst = 0.0
@@ -184,6 +204,8 @@ def main() -> None:
             worst = max(worst, check_matmul(kind, *shape, matmul))
         if "rows" in wanted:
             check_rows(kind, 512)
+        if "--assembly" in sys.argv:
+            check_assembly(kind)
     sys.stdout.write(f"{jit.ISA}: {worst:.1e}\n")
 
 

@@ -1,7 +1,6 @@
 """Matmul kernels of every block type against a float64 twin, for each instruction set here."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,30 +32,33 @@ def _run(isa, *command, **extra):
     )
 
 
-@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if i != jit.ISA])
-def test_kernels_under_every_instruction_set(isa):
-    # AVX2's dot product alone saturates, so that it depends on a type's codes.
-    done = _run(isa, "-m", "tests.kernelcheck", "--dots" if isa == "avx2" else "--unpack")
+# CI runs every kernel of every type under each set; elsewhere a sample does: compiling takes long.
+WHOLE = bool(os.environ.get("CI") or os.environ.get("GGQ_WHOLE"))
+
+
+@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if WHOLE or i != jit.ISA])
+def test_kernels_under_every_instruction_set(isa, tmp_path):
+    if WHOLE:
+        done = _run(isa, "-m", "tests.kernelcheck", "--assembly", GGQ_CACHE=str(tmp_path))
+    else:
+        # AVX2's dot product alone saturates, so that it depends on a type's codes.
+        done = _run(isa, "-m", "tests.kernelcheck", "--dots" if isa == "avx2" else "--unpack")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{isa}: "), done.stdout
 
 
 _ASSEMBLY = """
-from ggq.quants.kernels import q4_k
-from ggq.simd import isa
-print(isa.DOT_INSTRUCTION)
-print(q4_k.few().cfunc._library.get_asm_str())
+from ggq import quants
+from tests.kernelcheck import check_assembly
+for name in ("Q4_K", "Q6_K", "F16"):
+    check_assembly(quants.get(name))
 """
-_FORBIDDEN = {"avx512": "", "avx2vnni": r"%zmm", "avx2": r"%zmm|vpdpbusd", "generic": r"%[yz]mm"}
 
 
-@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if i in _FORBIDDEN])
+@pytest.mark.parametrize("isa", jit.host_isas())
 def test_assembly_holds_the_sets_instructions_only(isa, tmp_path):
     done = _run(isa, "-c", _ASSEMBLY, GGQ_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
-    wanted, _, assembly = done.stdout.partition("\n")
-    assert wanted == "None" or wanted in assembly
-    assert not (_FORBIDDEN[isa] and re.search(_FORBIDDEN[isa], assembly))
 
 
 def test_unknown_instruction_set_is_refused():
