@@ -18,18 +18,20 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
 QUESTIONS = ("a cat", "the sea", "a robot", "an old clock")
 VICTIM = """
-import httpx, sys
-messages = [{"role": "user", "content": "Tell a story."}]
-body = {"messages": messages, "stream": True, "max_tokens": 400, "ignore_eos": True}
-with httpx.stream("POST", sys.argv[1], json=body, timeout=600) as reply:
-    for line in reply.iter_lines():
-        print(line, flush=True)
-"""
+import socket, sys
+host, port, body = sys.argv[1:]
+head = f"POST /v1/chat/completions HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: {len(body)}"
+with socket.create_connection((host, int(port))) as connection:
+    connection.sendall(f"{head}\\r\\n\\r\\n{body}".encode())
+    while part := connection.recv(1000):
+        print(part.decode(), flush=True)
+"""  # starts quickly: what a start takes away from the server would look like a stall
 FREEZE = 0.15  # seconds that a sleep of 10 ms may take before the machine counts as frozen
 
 
@@ -57,10 +59,14 @@ class Load:
     async def kill(self, pause: float) -> None:
         """Start a client after ``pause`` seconds; kill it in the middle of its answer."""
         await asyncio.sleep(pause)
-        command = [sys.executable, "-c", VICTIM, self.url]
+        messages = [{"role": "user", "content": "Tell a story."}]
+        body = {"messages": messages, "stream": True, "max_tokens": 400, "ignore_eos": True}
+        address = urlsplit(self.url)
+        given = [address.hostname, str(address.port), json.dumps(body)]
+        command = [sys.executable, "-I", "-S", "-c", VICTIM, *given]
         victim = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         try:
-            lines = [await victim.stdout.readline() for _ in range(8)]
+            lines = [await victim.stdout.readline() for _ in range(40)]
             self.killed += lines[-1] != b""
         finally:
             victim.kill()

@@ -32,7 +32,7 @@ class ChatRun:
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
         """Write the prompt, compile the grammar and queue the request."""
-        prompt = await asyncio.to_thread(service.prompter.render, body)
+        prompt = await asyncio.to_thread(service.prompter.render, body, service.check_length)
         make = await asyncio.to_thread(service.constraint, body, tool_names(body), prompt.thinking)
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         request = service.request(

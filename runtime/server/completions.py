@@ -32,6 +32,9 @@ def token_lists(service: Service, given: Any, field: str) -> list[list[int]]:
     kinds = {type(item) for item in given}
     if len(kinds) != 1 or int in kinds:
         raise UsageError(f"{field}: expected texts or token ids, not a mixture")
+    for text in given:
+        if isinstance(text, str):
+            service.check_length(text)
     ids = [service.model.tokenize(x) if isinstance(x, str) else list(x) for x in given]
     if not all(ids):
         raise UsageError(f"{field}: is empty")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,8 +50,11 @@ class Prompter:
         self._knows_tools = any("tools" in source for source in sources)
         self._knows_developer = any("developer" in source for source in sources)
 
-    def render(self, body: ChatBody) -> Prompt:
-        """Return the prompt of a request; APIError or GGQError where there is none."""
+    def render(self, body: ChatBody, check: Callable[[str], None] = lambda text: None) -> Prompt:
+        """Return the prompt of a request; APIError or GGQError where there is none.
+
+        ``check`` sees the text before it is made into tokens, and may refuse it.
+        """
         variables = self._variables(body)
         tools = _tools(body) if body.tool_choice != "none" else None
         messages = [self._message(m, i) for i, m in enumerate(body.messages)]
@@ -63,6 +67,7 @@ class Prompter:
             **variables,
         )
         text = "".join(segment.text for segment in segments)
+        check(text)
         opening = self._form.think[0]
         thinking = bool(opening) and text.rstrip().endswith(opening)
         return Prompt(encode_segments(self._tokenizer, segments), text, thinking)

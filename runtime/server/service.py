@@ -10,9 +10,11 @@ import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import cached_property
 from typing import Any
 
 from ggq.errors import UsageError
+from ggq.runtime.generation import ContextError
 from ggq.runtime.requests import Event, Request, Ticket
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.scheduler import Scheduler
@@ -118,6 +120,21 @@ class Service:
         self._shown = frozenset(marks)
         ends = [tokens[t] for t in ("<|call|>",) if t in tokens]
         self._shown |= frozenset(ends if self.format.name == "harmony" else ())
+
+    @cached_property
+    def _longest(self) -> int:
+        tokenizer = self.tokenizer
+        return max(len(tokenizer.token_bytes(i)) for i in range(tokenizer.n_vocab))
+
+    def check_length(self, text: str) -> None:
+        """Raise ContextError for a text that cannot fit, whatever its tokens: without making them.
+
+        Making tokens of megabytes takes a minute of a processor. The number told is the least that
+        the text can have.
+        """
+        least = len(text) // self._longest
+        if least > self.scheduler.n_ctx:
+            raise ContextError(least, self.scheduler.n_ctx)
 
     @property
     def fingerprint(self) -> str:
