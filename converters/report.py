@@ -66,7 +66,7 @@ def held_back(job: Any, path: str | Path, passes: Sequence[Any] = ()) -> HeldBac
     """
     if find_spec("torch") is None:
         return None
-    from ggq.converters.report_original import original_rows
+    from ggq.converters.prepasses.original import original_rows
     from ggq.runtime.evaluation import compare_rows, scored_logits, summary
     from ggq.runtime.model import load
 

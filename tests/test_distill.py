@@ -169,6 +169,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(source, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("killed.gguf.unfinished-*"))
 
 
+def test_codes_that_an_earlier_pass_chose_stay(source, tmp_path):
+    """They were chosen together; scales and norms follow, and only they."""
+    gptq = "gptq:tokens=1024,n_ctx=64,sweeps=0"
+    solved = distilled(source, tmp_path / "a.gguf", "Q3_K_S", gptq)
+    made = distilled(source, tmp_path / "b.gguf", "Q3_K_S", gptq, f"distill:{SMALL},steps=24")
+    kind = quants.get("Q3_K")
+    with open_gguf(solved) as a, open_gguf(made) as b:
+        for name, tensor in a.tensors.items():
+            if tensor.type_id == kind.ggml_id:
+                assert np.array_equal(*(kind.unpack(f.data(name))[1] for f in (a, b)))
+        assert any((a.data(n) != b.data(n)).any() for n in a.tensors)
+
+
 def test_end_to_end_stays_within_its_memory(source):
     options = Options(force=True)
     with prepare(source, source.parent / "x.gguf", "Q4_K_M", options=options) as job:

@@ -23,18 +23,21 @@ class Distill(Prepass):
     """``steps`` a block and ``final`` steps end to end (0: none), each on ``batch`` windows.
 
     ``reach``: how far a code may move in all steps of a block; ``rate``: how far scales and norms
-    move in one, as a share of their size; ``gain`` scales both end to end. One window of ``held``
-    judges. ``memory``: GB that training end to end may take, scales alone where codes do not fit.
+    move in one, as a share of their size. Codes that an earlier pass chose together stay, scales
+    follow. End to end scales and norms move by ``gain`` times that rate; with ``codes`` codes as
+    well, from amid their cells, so that ``reach`` must exceed 0.5 to change any. One window of
+    ``held``, eight at least, judges. ``memory``: GB that training end to end may take.
     """
 
     steps: int = 32
-    final: int = 32
+    final: int = 16
     batch: int = 4
     reach: float = 0.4
     rate: float = 5e-4
     gain: float = 0.25
     held: int = 8
     norms: bool = True
+    codes: bool = False
     memory: float = 8.0
     seed: int = 0
 

@@ -46,7 +46,7 @@ class Distillation:
         self.teacher = TorchOps(original)
         self.student = TorchOps(SourceWeights(self._start))
         self._ids = [torch.from_numpy(w) for w in _batches(windows, options)]
-        self._judging = range(max(1, round(len(self._ids) / options.held)))
+        self._judging = _judging(len(self._ids), options)
         self._made: dict[str, Any] = {}
 
     # -- block by block ----------------------------------------------------------------------
@@ -82,7 +82,7 @@ class Distillation:
         names = [n for n in piece.tensors(self.teacher.has) if self._trainable(n)]
         if self._load(names):
             return
-        latents = {name: self._latent(name, True) for name in names}
+        latents = {name: self._latent(name, self._is_free(name)) for name in names}
 
         def loss(i: int) -> torch.Tensor:
             got = piece.run(self.student, self._ids[i], streams[i])[piece.gives[-1]]
@@ -101,14 +101,13 @@ class Distillation:
         names = [n for p in self.pieces for n in p.tensors(self.teacher.has)]
         names = [n for n in dict.fromkeys(names) if self._trainable(n)]
         weights = sum(prod(self._start[n].shape) for n in names)
-        fitting = [codes for codes, each in BYTES.items() if each * weights <= options.memory * 1e9]
+        need = BYTES[options.codes] * weights / 1e9
         if not options.final or self._load(names, "final"):
             return
-        if not fitting:
-            need = ceil(BYTES[False] * weights / 1e9)
-            self.job.warnings.append(f"distill: end to end needs memory={need} GB, left out")
+        if need > options.memory:
+            self.job.warnings.append(f"distill: end to end needs memory={ceil(need)} GB, left out")
             return
-        latents = {name: self._latent(name, fitting[0]) for name in names}
+        latents = {name: self._latent(name, options.codes) for name in names}
 
         def loss(i: int) -> torch.Tensor:
             with torch.no_grad():
@@ -116,8 +115,7 @@ class Distillation:
             got = self._logits(self.student, i).log_softmax(-1)
             return (wanted.exp() * (wanted - got)).sum(-1).mean()
 
-        reach, rate = options.gain * options.reach, options.gain * options.rate
-        self._train(latents, loss, options.final, reach, rate)
+        self._train(latents, loss, options.final, options.reach, options.gain * options.rate)
         self._save(latents, "final")
 
     def _logits(self, ops: TorchOps, i: int) -> torch.Tensor:
@@ -203,6 +201,10 @@ class Distillation:
             return self.options.norms and tensor.type_name == "F32"
         return hasattr(quants.get(tensor.type_name), "grid") and name not in ("rope_freqs.weight",)
 
+    def _is_free(self, name: str) -> bool:
+        """Tell whether no earlier pass chose the codes: those that were chosen together stay."""
+        return not isinstance(self.job.tensors[name], Packed)
+
     def _latent(self, name: str, codes: bool) -> Any:
         from ggq import quants
         from ggq.converters.calibration import SourceWeights
@@ -211,10 +213,9 @@ class Distillation:
         rows = prod(start.shape[:-1])
         if len(start.shape) == 1:
             return LatentVector(start.read(0, 1)[0])
-        origin = None  # codes that an earlier pass chose together start amid their cells
-        if codes and name not in self._made and not isinstance(self.job.tensors[name], Packed):
-            origin = self.job.tensors[name]
-            origin = SourceWeights({name: origin})[name].dequantized().reshape(rows, -1)
+        origin = None
+        if codes and name not in self._made:
+            origin = SourceWeights(self.job.tensors)[name].dequantized().reshape(rows, -1)
         return Latent(quants.get(start.type_name), start.raw(0, rows), origin, codes)
 
     def _save(self, latents: dict[str, Any], stage: str = "block") -> None:
@@ -256,6 +257,12 @@ class Distillation:
     def _advance(self, done: int, name: str) -> None:
         if self.options.progress:
             self.options.progress(done, len(self.pieces), name)
+
+
+def _judging(n_batches: int, options: Any) -> range:
+    """Return the batches that judge: a share of them, eight windows at least, half at most."""
+    wanted = max(round(n_batches / options.held), ceil(8 / options.batch))
+    return range(max(1, min(wanted, n_batches // 2)))
 
 
 def _batches(windows: np.ndarray, options: Any) -> list[np.ndarray]:

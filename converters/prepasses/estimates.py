@@ -87,7 +87,7 @@ def _distill(one: Any, s: _Sizes) -> tuple[float, float]:
     work += (one.final * 8 * batch + bool(one.final) * looks * 4) * s.weights
     n_layers = max(1, len(s.inputs) // 4)
     streams = 12.0 * s.tokens * s.widest
-    end = min(36.0 * s.weights, one.memory * 1e9) if one.final else 0.0
+    end = min((36.0 if one.codes else 16.0) * s.weights, one.memory * 1e9) if one.final else 0.0
     return work, 6.0 * s.weights + max(streams + 40.0 * s.blocks / n_layers, end)
 
 
