@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
@@ -23,7 +22,7 @@ from ggq.converters.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
 from ggq.converters.transforms import TRANSFORMS, llama3_factors
 from ggq.errors import ModelError, UsageError, printable
-from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture, HParams, Tensor
 
 __all__ = ["export", "hf_config"]
@@ -279,7 +278,7 @@ class _Folder:
 
     def __init__(self, path: Path, force: bool) -> None:
         self.path, self.force = path, force
-        self.temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self.temp = leftovers.temporary(path)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{printable(path)}: is a file")
         if path.is_dir() and any(path.iterdir()) and not force:
@@ -288,7 +287,9 @@ class _Folder:
             raise UsageError(f"{printable(path.absolute().parent)}: no such folder")
 
     def __enter__(self) -> Path:
+        leftovers.clear(self.path)
         self.temp.mkdir()
+        self._claim = leftovers.claim(self.temp)
         return self.temp
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -298,4 +299,5 @@ class _Folder:
                 for made in sorted(self.temp.iterdir()):
                     os.replace(made, self.path / made.name)
         finally:
+            leftovers.release(self._claim)
             shutil.rmtree(self.temp, ignore_errors=True)

@@ -8,7 +8,6 @@ how rows were made.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ggq.errors import FormatError, UsageError, printable
-from ggq.gguf import spec
+from ggq.gguf import leftovers, spec
 from ggq.gguf.encode import TensorSpec, copy_value, declare_tensor, encode_header, encode_value
 from ggq.gguf.layout import ShardPlan, plan_shards
 from ggq.gguf.metadata import Metadata
@@ -182,9 +181,11 @@ class _ShardFile:
 
     def __init__(self, plan: ShardPlan) -> None:
         self.plan = plan
-        self.temp = plan.path.with_name(f".{plan.path.name}.{secrets.token_hex(4)}.part")
+        self.temp = leftovers.temporary(plan.path)
         with _reported(plan.path):
+            leftovers.clear(plan.path)
             self.file: BinaryIO = open(self.temp, "xb")  # noqa: SIM115 - closed by sync or discard
+            self._claim = leftovers.claim(self.temp)
             self.file.write(encode_header(plan.keys, plan.tensors))
 
     def sync(self) -> None:
@@ -195,6 +196,16 @@ class _ShardFile:
             self.file.close()
 
     def publish(self, force: bool) -> None:
+        try:
+            self._publish(force)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        leftovers.release(self._claim)
+        self._claim = None
+
+    def _publish(self, force: bool) -> None:
         with _reported(self.plan.path):
             if force:
                 os.replace(self.temp, self.plan.path)
@@ -214,6 +225,7 @@ class _ShardFile:
             self.file.close()
         with suppress(OSError):
             os.unlink(self.temp)
+        self._release()
 
 
 @contextmanager
