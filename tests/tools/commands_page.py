@@ -1,4 +1,7 @@
-"""Write docs/commands.md from the commands' own help; tests/test_docs.py fails until it is done."""
+"""Write docs/commands.md, and the options in docs/serve.md, from the commands' own help.
+
+tests/test_docs.py and tests/test_serve_command.py fail until it is done.
+"""
 
 from pathlib import Path
 
@@ -17,17 +20,26 @@ spaces.
 """
 
 
+def help_of(name: str) -> str:
+    """Return a command's help, 100 columns wide."""
+    found = CliRunner(env={"COLUMNS": "100"}).invoke(
+        cli, [name, "--help"], prog_name="ggq", terminal_width=100, max_content_width=100
+    )
+    assert found.exit_code == 0, found.output
+    return found.output.rstrip()
+
+
 def page() -> str:
     """Return the page's text."""
-    parts = [INTRODUCTION]
-    for name in cli.list_commands(None):
-        found = CliRunner(env={"COLUMNS": "100"}).invoke(
-            cli, [name, "--help"], prog_name="ggq", terminal_width=100, max_content_width=100
-        )
-        assert found.exit_code == 0, found.output
-        parts.append(f"## {name}\n\n```\n{found.output.rstrip()}\n```\n")
-    return "\n".join(parts)
+    parts = [f"## {name}\n\n```\n{help_of(name)}\n```\n" for name in cli.list_commands(None)]
+    return "\n".join([INTRODUCTION, *parts])
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    serve = PAGE.parent / "serve.md"
+    before, mark, rest = serve.read_text(encoding="utf-8").partition(
+        "<!-- ggq serve --help -->\n```\n"
+    )
+    text = before + mark + help_of("serve") + "\n```" + rest.partition("\n```")[2]
+    serve.write_text(text, encoding="utf-8")
