@@ -7,7 +7,7 @@ object with the ``metadata`` and ``tensors`` of a GGUF file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from ggq.errors import ModelError, printable
@@ -177,6 +177,9 @@ class Architecture:
         names = {f.name for f in fields(HParams)}
         extra = {k: v for k, v in values.items() if k not in names}
         known = {k: v for k, v in values.items() if k in names and v is not None}
+        lacking = sorted({f.name for f in fields(HParams) if _needed(f)} - {"arch", *known})
+        if lacking:
+            raise ModelError(f"{self.name}: nothing says {', '.join(lacking)}")
         hp = HParams(arch=self.name, extra=extra, **known)
         check(hp)
         return hp
@@ -242,6 +245,10 @@ class Architecture:
                 raise ModelError(
                     f"tensor {name} has shape {tuple(found.shape)}, the model needs {want}"
                 )
+
+
+def _needed(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def config_value(config: Mapping[str, Any], key: Key) -> Any:

@@ -106,7 +106,6 @@ def encoder(ops: Any, hp: HParams) -> Any:
 class Encoder(Architecture):
     """An architecture whose forward pass is `encoder`."""
 
-    exports = False
     needs: Mapping[str, Any] = {}  # settings of config.json that alone are supported
 
     def forward(self, ops: Any, hp: HParams) -> Any:
@@ -124,6 +123,9 @@ class Encoder(Architecture):
                 given = printable(repr(flat[name]))
                 raise ModelError(f"{self.name}: {name} is {given}, only {value} is supported")
         return flat
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        return {"type_vocab_size": hp.n_token_types, "pad_token_id": 0}
 
     def _values_hf(self, config: Mapping[str, Any]) -> dict[str, Any]:
         values = super()._values_hf(config)

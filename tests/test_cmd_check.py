@@ -33,7 +33,7 @@ def test_gguf(tmp_path, capsys):
 
 UNSUPPORTED = [
     ({"architectures": ["MambaForCausalLM"], "state_size": 16}, "Mamba", "state-space"),
-    ({"architectures": ["DeepseekV3ForCausalLM"], "kv_lora_rank": 512}, "Deepseek", "MLA"),
+    ({"architectures": ["MiniCPM3ForCausalLM"], "kv_lora_rank": 512}, "MiniCPM3", "MLA"),
     ({"architectures": ["BloomForCausalLM"], "alibi": True}, "Bloom", "ALiBi"),
     ({"architectures": ["NewForCausalLM"], "layer_norm_eps": 1e-5}, "New", "LayerNorm"),
     ({"architectures": ["OtherForCausalLM"], "alibi": False}, "Other", "tensor names"),
@@ -69,3 +69,10 @@ def test_missing_tensor_is_named(tmp_path, capsys):
     path.write_bytes(raw_gguf((string_pair(spec.KEY_ARCHITECTURE, "llama"),)))
     code, _, err = run(capsys, path)
     assert code == 1 and "llama.block_count" in err
+
+
+def test_a_config_without_a_size_names_it(tmp_path, capsys):
+    config = {k: v for k, v in LLAMA.items() if k != "vocab_size"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, _, err = run(capsys, tmp_path)
+    assert code == 1 and "nothing says n_vocab" in err

@@ -253,3 +253,19 @@ def test_the_server_embeds_and_refuses_to_chat(made):
             assert "bert is an encoder" in refused.json()["error"]["message"]
         finally:
             scheduler.close()
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_export_gives_transformers_the_same_model(arch, made, tmp_path):
+    import torch
+    import transformers
+
+    from ggq.converters.export import export
+
+    _, path, hidden = made(arch)
+    folder = export(path, tmp_path / "hf", "f32")
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS[0])["input_ids"]
+    with torch.no_grad():
+        got = model(torch.as_tensor(ids)[None]).last_hidden_state[0].numpy()
+    assert distance(got, hidden(ids)) <= 1e-4
