@@ -1,21 +1,23 @@
 """Compares quantized files with llama.cpp as the neutral engine: KLD of each against the F32 file.
 
   python benchmarks/quality.py SOURCE --types Q4_K_M,Q2_K --calibration CAL.txt --text A.txt \
-      --text B.txt --llama-bin DIR --work DIR [--prepass gptq] [--ours FILE]
+      --text B.txt --llama-bin DIR --work DIR [--recipe best=gptq:tokens=32768]
 
 The baseline is llama-imatrix and llama-quantize --imatrix on the same calibration text, ours is
 ``ggq convert --prepass``. Windows, BOS and scored halves are llama-perplexity's; the error of a
-ratio counts windows, not positions. Needs llama-cpp-python.
+ratio counts windows, not positions. Files and scores in the work folder are used again unless
+older than what they come from. Needs llama-cpp-python.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import time
 from collections import Counter
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ import numpy as np
 from ggq.converters.convert import Options, convert
 from ggq.converters.prepasses.base import parse
 from ggq.gguf import open_gguf, spec
-from ggq.runtime.evaluation import compare_rows, windows
+from ggq.jit import njit_cached
+from ggq.runtime.evaluation import windows
 
 
 class Peer:
@@ -58,7 +61,7 @@ class Peer:
         return self.api.llama_vocab_bos(self.vocab) if wanted else None
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
-        """Return float32 (second half, n_vocab) of a fresh sequence."""
+        """Return float32 (second half, n_vocab) of a fresh sequence; a view until the next."""
         api = self.api
         api.llama_memory_clear(api.llama_get_memory(self.context), True)
         batch = api.llama_batch_init(len(ids), 0, 1)
@@ -73,7 +76,11 @@ class Peer:
             raise SystemExit(f"llama_decode: {code}")
         rows = len(ids) - len(ids) // 2
         found = api.llama_get_logits(self.context)
-        return np.ctypeslib.as_array(found, (rows, self.n_vocab)).copy()
+        return np.ctypeslib.as_array(found, (rows, self.n_vocab))
+
+    def close(self) -> None:
+        self.api.llama_free(self.context)
+        self.api.llama_model_free(self.model)
 
 
 def _quiet(api):
@@ -83,120 +90,206 @@ def _quiet(api):
     return _quiet.callback
 
 
-def measure(args, base: Path, files: dict[str, Path], text: str) -> dict[str, np.ndarray]:
-    """Return name -> (windows, positions, 5): `compare_rows` of every file against ``base``."""
-    n_ctx = args.ctx
-    reference = Peer(base, n_ctx, args.threads)
-    peers = {name: Peer(path, n_ctx, args.threads) for name, path in files.items()}
-    found = {name: [] for name in files}
-    bos = reference.api.llama_vocab_bos(reference.vocab) if args.bos else reference.bos
-    for ids in windows(reference.tokenize(text), n_ctx, bos, args.chunks):
-        want, targets = reference.logits(ids)[:-1], ids[n_ctx // 2 + 1 :]
-        for name, peer in peers.items():
-            found[name].append(compare_rows(peer.logits(ids)[:-1], want, targets))
-    return {name: np.stack(rows) for name, rows in found.items()}
+NLL, BASE_NLL, KLD, DELTA_P, SAME_TOP = range(5)
+
+
+@njit_cached
+def compare(logits, base, targets, out):
+    """Write (rows, 5): what `ggq.runtime.evaluation.compare_rows` returns, in one pass a row."""
+    for r in range(len(targets)):
+        ours, theirs = logits[r], base[r]
+        top, top_base = np.float64(ours[np.argmax(ours)]), np.float64(theirs[np.argmax(theirs)])
+        total, total_base, mixed = 0.0, 0.0, 0.0
+        for k in range(len(ours)):
+            total += np.exp(np.float64(ours[k]) - top)
+            weight = np.exp(np.float64(theirs[k]) - top_base)
+            total_base += weight
+            mixed += weight * (np.float64(theirs[k]) - np.float64(ours[k]))
+        norm, norm_base = top + np.log(total), top_base + np.log(total_base)
+        p = np.float64(ours[targets[r]]) - norm
+        p_base = np.float64(theirs[targets[r]]) - norm_base
+        out[r, NLL], out[r, BASE_NLL] = -p, -p_base
+        out[r, KLD] = mixed / total_base + norm - norm_base
+        out[r, DELTA_P] = np.exp(p) - np.exp(p_base)
+        out[r, SAME_TOP] = np.argmax(ours) == np.argmax(theirs)
+
+
+def measure(args, base: Path, files: dict[str, Path], path: Path) -> dict[str, np.ndarray]:
+    """Return name -> (windows, positions, 5): `compare` of every file against ``base``.
+
+    All files run side by side, so that the base runs once; scores are kept beside the files.
+    """
+    kept = {name: _kept(args, file, path) for name, file in files.items()}
+    found = {n: np.load(k) for n, k in kept.items() if k.exists() and _newer(k, files[n], path)}
+    missing = {n: f for n, f in files.items() if n not in found}
+    if missing:
+        reference = Peer(base, args.ctx, args.threads)
+        peers = {name: Peer(file, args.ctx, args.threads) for name, file in missing.items()}
+        rows = {name: [] for name in missing}
+        bos = reference.api.llama_vocab_bos(reference.vocab) if args.bos else reference.bos
+        ids_of = reference.tokenize(path.read_text(encoding="utf-8", errors="replace"))
+        chunks = ceil(args.positions / (args.ctx - args.ctx // 2 - 1))
+        for ids in windows(ids_of, args.ctx, bos, chunks):
+            want, targets = reference.logits(ids)[:-1], ids[args.ctx // 2 + 1 :]
+            for name, peer in peers.items():
+                out = np.empty((len(targets), 5))
+                compare(peer.logits(ids)[:-1], want, targets, out)
+                rows[name].append(out)
+        for peer in (reference, *peers.values()):
+            peer.close()
+        for name in missing:
+            found[name] = np.stack(rows[name])
+            np.save(kept[name], found[name])
+    return {name: found[name] for name in files}
+
+
+def _kept(args, file: Path, text: Path) -> Path:
+    facts = (str(text.resolve()), args.ctx, args.positions, args.bos)
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:10]
+    return args.work / f"{file.stem}.{text.stem}-{key}.npy"
+
+
+def _newer(path: Path, *sources: Path) -> bool:
+    return all(path.stat().st_mtime >= s.stat().st_mtime for s in sources)
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     """Return the ratio of the mean KLDs and its standard error, windows being independent."""
-    a, b = ours[..., 2].mean(1), theirs[..., 2].mean(1)
+    a, b = ours[..., KLD].mean(1), theirs[..., KLD].mean(1)
     r = a.mean() / b.mean()
     return float(r), float((a - r * b).std() / b.mean() / sqrt(max(len(a) - 1, 1)))
 
 
-def line(name: str, rows: np.ndarray) -> str:
-    kld, per_window = rows[..., 2].ravel(), rows[..., 2].mean(1)
-    error = per_window.std() / sqrt(max(len(per_window) - 1, 1))
-    top = 100 * (1 - rows[..., 4].mean())
-    ppl = np.exp(rows[..., 0].mean())
-    return (
-        f"{name:<10} KLD {kld.mean():.5f} +- {error:.5f}  99.9% {np.percentile(kld, 99.9):.3f}  "
-        f"other top {top:.2f} %  PPL {ppl:.3f}"
-    )
+def facts(rows: np.ndarray) -> dict[str, float]:
+    """Return mean KLD and its error, tail, share of other tops (%) and perplexity."""
+    kld, per_window = rows[..., KLD].ravel(), rows[..., KLD].mean(1)
+    return {
+        "kld": float(kld.mean()),
+        "kld_error": float(per_window.std() / sqrt(max(len(per_window) - 1, 1))),
+        "kld_999": float(np.percentile(kld, 99.9)),
+        "other_top": float(100 * (1 - rows[..., SAME_TOP].mean())),
+        "ppl": float(np.exp(rows[..., NLL].mean())),
+    }
 
 
 def types(path: Path) -> dict[str, str]:
-    return {n: spec.type_name(t.type_id) for n, t in open_gguf(path).tensors.items()}
+    with open_gguf(path) as file:
+        return {n: spec.type_name(t.type_id) for n, t in file.tensors.items()}
 
 
-def baseline(args, base: Path, kind: str) -> Path:
-    """Quantize with llama.cpp's own tools and importance; return the file."""
+def tensor_bytes(path: Path) -> int:
+    with open_gguf(path) as file:
+        return sum(t.nbytes for t in file.tensors.values())
+
+
+def base_file(args) -> Path:
+    """Return the F32 file that all are compared with."""
+    base = args.work / f"{Path(args.source).name}.f32.gguf"
+    if not base.exists():
+        convert(args.source, base, type="F32")
+    return base
+
+
+def baseline(args, base: Path, kind: str) -> tuple[Path, float]:
+    """Quantize with llama.cpp's own tools and importance; return the file and the seconds."""
     stem = Path(args.source).name
-    matrix = args.work / f"{stem}.imatrix.gguf"
+    matrix, out = args.work / f"{stem}.imatrix.gguf", args.work / f"{stem}.baseline-{kind}.gguf"
+    start = time.perf_counter()
     if not matrix.exists():
         command = [args.llama_bin / "llama-imatrix", "-m", base, "-f", args.calibration, "-o"]
         _run([*command, matrix, "-c", args.ctx, "-t", args.threads, "--no-ppl"])
-    out = args.work / f"{stem}.baseline-{kind}.gguf"
     if not out.exists():
         command = [args.llama_bin / "llama-quantize", "--imatrix", matrix, base, out, kind]
         _run([*command, args.threads])
-    return out
+    return out, time.perf_counter() - start
 
 
 def _run(command: list) -> None:
     subprocess.run([str(c) for c in command], check=True, capture_output=True)
 
 
-def ours(args, base: Path, kind: str) -> tuple[Path, float]:
-    """Convert with the pre-passes; return the file and the seconds it took."""
-    out = args.work / f"{Path(args.source).name}.ours-{kind}.gguf"
-    if args.ours:
-        return Path(args.ours.format(type=kind)), 0.0
+def ours(args, name: str, recipe: str, kind: str) -> tuple[Path, float]:
+    """Convert with the passes ``recipe`` joins by "+"; return the file and the seconds it took."""
+    out = args.work / f"{Path(args.source).name}.{name}-{kind}.gguf"
+    if out.exists() and not args.again:
+        return out, 0.0
     start = time.perf_counter()
-    passes = [parse(p, calibration=args.calibration) for p in args.prepass]
-    convert(args.source, out, type=kind, prepasses=passes, options=Options(force=True))
+    passes = [parse(p, calibration=args.calibration) for p in recipe.split("+") if p]
+    options = Options(force=True, threads=args.threads)
+    convert(args.source, out, type=kind, prepasses=passes, options=options)
     return out, time.perf_counter() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return what this script and the ablation share."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("source", help="HF folder")
     parser.add_argument("--types", default="Q4_K_M")
     parser.add_argument("--calibration", required=True)
-    parser.add_argument("--text", action="append", required=True, help="repeatable")
+    parser.add_argument("--text", action="append", required=True, type=Path, help="repeatable")
     parser.add_argument("--llama-bin", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--prepass", action="append", default=[])
-    parser.add_argument("--ours", help="a finished file instead; {type} stands for the type")
-    parser.add_argument("--chunks", type=int, default=80)
+    parser.add_argument("--positions", type=int, default=20000, help="at least, of each text")
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bos", action="store_true", help="begin windows with BOS in any case")
+    parser.add_argument("--again", action="store_true", help="convert even where the file exists")
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        metavar="NAME=PASS[+PASS]",
+        help="ours; repeatable; without passes a file NAME that is in the work folder",
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    base = args.work / f"{Path(args.source).name}.f32.gguf"
-    if not base.exists():
-        convert(args.source, base, type="F32")
-    results = report(args, base, args.types.split(","))
+    recipes = [r.partition("=")[::2] for r in args.recipe or ["best=gptq:tokens=32768"]]
+    results = report(args, base_file(args), args.types.split(","), recipes)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
 
 
-def report(args, base: Path, kinds: list[str]) -> list[dict]:
+def report(args, base: Path, kinds: list[str], recipes: list) -> list[dict]:
     """Print and return sizes, types and the ratio on every text."""
     files, results = {}, []
     for kind in kinds:
-        theirs, (mine, seconds) = baseline(args, base, kind), ours(args, base, kind)
-        files |= {f"{kind} baseline": theirs, f"{kind} ours": mine}
-        a, b = types(mine), types(theirs)
-        print(
-            f"{kind}: {'identical types' if a == b else 'OTHER TYPES'} {dict(Counter(a.values()))}"
-        )
-        sizes = mine.stat().st_size, theirs.stat().st_size
-        print(f"  ours {sizes[0]} bytes in {seconds:.0f} s, baseline {sizes[1]}", flush=True)
-        results.append({"type": kind, "same_types": a == b, "bytes": sizes, "seconds": seconds})
+        theirs, spent = baseline(args, base, kind)
+        files[f"{kind} baseline"] = theirs
+        print(f"{kind}: baseline {tensor_bytes(theirs)} bytes in {spent:.0f} s", flush=True)
+        for name, recipe in recipes:
+            mine, seconds = ours(args, name, recipe, kind)
+            files[f"{kind} {name}"] = mine
+            same = types(mine) == types(theirs)
+            made = f"{tensor_bytes(mine)} bytes in {seconds:.0f} s"
+            print(f"  {name} {made}, {'identical' if same else 'OTHER'} types", end=" ")
+            print(dict(Counter(types(mine).values())), flush=True)
+            results.append({"type": kind, "recipe": name, "same_types": same, "texts": {}})
     for path in args.text:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-        rows = measure(args, base, files, text)
-        for kind, facts in zip(kinds, results, strict=True):
-            mine, theirs = rows[f"{kind} ours"], rows[f"{kind} baseline"]
+        rows = measure(args, base, files, path)
+        for result in results:
+            kind, name = result["type"], result["recipe"]
+            mine, theirs = rows[f"{kind} {name}"], rows[f"{kind} baseline"]
             value, error = ratio(mine, theirs)
-            n = mine.shape[0] * mine.shape[1]
-            print(f"{path}: {kind}: {n} positions, ratio {value:.3f} +- {error:.3f}")
-            print(f"  {line('baseline', theirs)}\n  {line('ours', mine)}", flush=True)
-            facts[path] = {"positions": n, "ratio": value, "error": error}
+            a, b, n = facts(mine), facts(theirs), mine.shape[0] * mine.shape[1]
+            print(
+                row(f"{Path(args.source).name} {kind} {name}", path.stem, n, (value, error), a, b)
+            )
+            result["texts"][path.stem] = {"ratio": value, "error": error, "ours": a, "baseline": b}
     return results
+
+
+def row(title: str, text: str, n: int, found: tuple[float, float], a: dict, b: dict) -> str:
+    """Return one row of docs/quality.md's table."""
+    return (
+        f"| {title} | {text} | {n:,} | {b['kld']:.4f} | {a['kld']:.4f} | "
+        f"{found[0]:.3f} +- {found[1]:.3f} | {b['other_top']:.2f} -> {a['other_top']:.2f} % | "
+        f"{b['kld_999']:.3f} -> {a['kld_999']:.3f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -113,6 +113,10 @@ def calibrate(
     _, hp = hparams_of(job)
     size = min(n_ctx, hp.n_ctx_train or n_ctx)
     bos = tokenizer.bos_id if tokenizer.add_bos else None
+    if len(ids) < size:
+        raise UsageError(
+            f"{printable(path)}: too short to calibrate: {len(ids)} tokens, one window needs {size}"
+        )
     found = np.stack(list(windows(ids, size, bos)))
     if found.max() >= hp.n_vocab:
         raise ModelError(f"token {found.max()} has no row in the embedding of {hp.n_vocab}")
@@ -136,7 +140,8 @@ def _chat_ids(text: str, path: Path, metadata: Mapping[str, Any], tokenizer: Any
 
     if "tokenizer.chat_template" not in metadata:
         raise UsageError(f"{printable(path)}: the model has no chat template for these chats")
-    template = ChatTemplate.from_gguf(_Metadata(metadata))
+    known = {**metadata, "tokenizer.ggml.tokens": _Texts(tokenizer.tokens)}
+    template = ChatTemplate.from_gguf(_Metadata(known))
     ids: list[int] = []
     for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
         try:
@@ -154,7 +159,16 @@ def _chat_ids(text: str, path: Path, metadata: Mapping[str, Any], tokenizer: Any
 
 @dataclass(frozen=True)
 class _Metadata:
+    """What a template asks of a GGUF file."""
+
     metadata: Mapping[str, Any]
 
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         return self.metadata.get(key, default)
+
+
+class _Texts(list):
+    """Tokens as a file's array of strings gives them."""
+
+    def text(self, index: int) -> str:
+        return self[index]

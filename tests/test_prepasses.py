@@ -14,6 +14,7 @@ from ggq.errors import ModelError, UsageError
 from ggq.gguf import open_gguf
 
 TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
+TABLES = ["IQ4_NL", "IQ4_XS", "MXFP4"]
 
 
 def problem(rng, rows, n):
@@ -46,7 +47,7 @@ def test_columns_are_the_textbook_loop(rng):
     upper = np.linalg.cholesky(inverse).T.astype(np.float32)
     codes = np.zeros(w.shape, np.uint8)
     scale, offset = (np.ascontiguousarray(a, np.float32) for a in (grid.scale, grid.offset))
-    feed_columns(w, order, upper, scale, offset, grid.levels, codes)
+    feed_columns(w, order, upper, scale, offset, (grid.levels, np.zeros(0, np.float32)), codes)
     want = textbook(w, h, grid, order)
     # A tie within float32 may fall the other way; the errors that follow then differ as well.
     assert (codes != want).mean() < 0.02
@@ -55,7 +56,7 @@ def test_columns_are_the_textbook_loop(rng):
     assert ours < 0.9 * layer_error(grid.values(grid.nearest(w)), w, h).sum()
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", TYPES + TABLES)
 def test_no_row_is_worse_than_the_search(rng, name):
     kind = quants.get(name)
     w, h = problem(rng, 16, 256)
@@ -192,8 +193,9 @@ def test_a_fold_without_its_producer_is_named(source):
     with prepare(source, source.parent / "x.gguf", "F32", options=Options(force=True)) as job:
         architecture, hp = hparams_of(job)
         del job.tensors["blk.1.attn_norm.weight"]
-        with pytest.raises(ModelError, match=r"cannot be folded: no tensor blk\.1\.attn_norm"):
-            find_folds(job, architecture, hp)
+        folds = find_folds(job, architecture, hp)
+        assert "blk.1.attn_norm.weight" not in {f.producer for f in folds} and len(folds) == 7
+        assert "blk.1.attn_q.weight is not folded: no tensor blk.1.attn_norm" in job.warnings[-1]
 
 
 def test_awq_lowers_the_error_of_a_flat_grid(rng):
@@ -248,6 +250,20 @@ def test_a_killed_run_goes_on_where_it_was(source, tmp_path):
     assert len(kept) == 9 and not (tmp_path / "killed.gguf").exists()
     assert run(None, tmp_path / "killed.gguf").read_bytes() == whole
     assert not folder.exists()
+
+
+def test_presets_are_passes(monkeypatch):
+    from ggq.converters.prepasses import presets
+
+    assert presets.passes(None, []) == presets.passes("fast", []) == []
+    for quality in ("good", "best"):
+        (made,) = presets.passes(quality, [], calibration="x.txt")
+        assert made.calibration == "x.txt" and type(made).__name__ == "GPTQ"
+    monkeypatch.setattr(presets, "find_spec", lambda name: None)
+    (made,) = presets.passes("good", [])
+    assert type(made).__name__ == "Importance"
+    with pytest.raises(UsageError, match="--quality better: one of fast, good, best"):
+        presets.passes("better", [])
 
 
 def test_classes_are_public():

@@ -24,8 +24,8 @@ __all__ = ["Choice", "allocate", "costs", "overrides", "read_plan", "targeted", 
 
 # Types to choose from, by what divides the row length.
 CANDIDATES = {
-    256: ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"),
-    32: ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    256: ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0"),
+    32: ("IQ4_NL", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
 }
 SAMPLE_ROWS = 256
 ALIGNMENT = 32

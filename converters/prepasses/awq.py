@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.imatrix import Imatrix
-from ggq.converters.prepasses.folds import Fold, FoldPass
+from ggq.converters.prepasses.folds import Fold, FoldPass, whole
 from ggq.converters.prepasses.solver import damped, layer_error
 
 __all__ = ["AWQ"]
@@ -39,7 +38,7 @@ class AWQ(FoldPass):
         magnitude = sum(part.abs().double().sum(0) for part in x.student).numpy()
         types = dict(job.plan.types)
         kinds = {n: quants.get(types[n]) for n in fold.consumers}
-        weights = {n: job.tensors[n].read(0, job.tensors[n].shape[0]) for n in fold.consumers}
+        weights = {n: whole(job.tensors[n]) for n in fold.consumers}
 
         def error(scale: np.ndarray) -> float:
             importance = (np.diag(hessian) / scale**2).astype(np.float32)
@@ -58,14 +57,12 @@ class AWQ(FoldPass):
         best = min(tried, key=lambda alpha: tried[alpha][0])
         if best:
             fold.scale = tried[best][1]
-        importance = np.diag(hessian) / tried[best][1] ** 2
-        values = job.imatrix.values if job.imatrix else {}
-        found = dict.fromkeys(fold.consumers, importance.astype(np.float32))
-        job.imatrix = Imatrix({**values, **found}, dataset=str(self.calibration or ""))
+        self.weigh(job, fold, np.diag(hessian) / tried[best][1] ** 2)
         if self.clip:
             for name, w in weights.items():
                 clipped = _clipped(kinds[name], w, tried[best][1], hessian)
-                job.tensors = {**job.tensors, name: Replaced(name, w.shape, clipped)}
+                shape = job.tensors[name].shape
+                job.tensors = {**job.tensors, name: Replaced(name, shape, clipped)}
         return best
 
 

@@ -15,14 +15,34 @@ _ULP = np.float32(2**-12)  # relative steps below it are lost in half precision
 _ROWS = 8  # rows that share a column of H while it is in cache
 
 
+@njit
+def _nearest(x, levels, table):
+    """Return the code nearest to ``x``: 0 .. levels - 1 by itself, or by its value in ``table``."""
+    if len(table) == 0:
+        return min(max(np.rint(x), np.float32(0)), np.float32(levels - 1))
+    best = 0
+    for code in range(1, len(table)):
+        if abs(table[code] - x) < abs(table[best] - x):
+            best = code
+    return np.float32(best)
+
+
+@njit
+def _value(code, table):
+    """Return what ``code`` stands for before scale and offset."""
+    return code if len(table) == 0 else table[int(code)]
+
+
 @njit_cached
-def feed_columns(v, order, upper, scale, offset, levels, codes):
+def feed_columns(v, order, upper, scale, offset, values, codes):
     """Round column after column in ``order``, each error spread over the columns that follow.
 
     ``upper`` (n, n): the upper Cholesky factor of the inverse Hessian, rows and columns in
-    ``order``; ``v``, ``scale``, ``offset``: (rows, n) in natural order. Writes ``codes``. Source:
-    GPTQ, arXiv 2210.17323, with scales fixed before (static groups).
+    ``order``; ``v``, ``scale``, ``offset``: (rows, n) in natural order; ``values``: the
+    number of codes and the table of what they stand for, empty where themselves. Writes ``codes``.
+    Source: GPTQ, arXiv 2210.17323, with scales fixed before (static groups).
     """
+    levels, table = values
     rows, n = v.shape
     for first in range(0, rows, _ROWS):
         last = min(first + _ROWS, rows)
@@ -37,19 +57,20 @@ def feed_columns(v, order, upper, scale, offset, levels, codes):
                 s, o, x = scale[r, column], offset[r, column], left[r - first, k]
                 code = np.float32(0)
                 if s != 0:
-                    code = min(max(np.rint((x + o) / s), np.float32(0)), np.float32(levels - 1))
+                    code = _nearest((x + o) / s, levels, table)
                 codes[r, column] = np.uint8(code)
-                error = (x - (s * code - o)) * inverse
+                error = (x - (s * _value(code, table) - o)) * inverse
                 for j in range(k + 1, n):
                     left[r - first, j] -= error * upper[k, j]
 
 
 @njit_cached
-def move_codes(hessian, gradient, scale, offset, levels, codes, order):
+def move_codes(hessian, gradient, scale, values, codes, order):
     """Give each weight in turn the code that is best with all others as they are.
 
     ``gradient`` (rows, n): (q - v) H, kept up to date. Returns the number of codes moved.
     """
+    levels, table = values
     rows, n = gradient.shape
     moved = 0
     for r in range(rows):
@@ -60,10 +81,10 @@ def move_codes(hessian, gradient, scale, offset, levels, codes, order):
             if s == 0:
                 continue
             old = np.float32(codes[r, k])
-            wanted = np.rint(old - g[k] / (hessian[k, k] * s))
-            new = min(max(wanted, np.float32(0)), np.float32(levels - 1))
+            value = _value(old, table)
+            new = _nearest(value - g[k] / (hessian[k, k] * s), levels, table)
             if new != old:
-                step = s * (new - old)
+                step = s * (_value(new, table) - value)
                 gain = step * (np.float32(2) * g[k] + step * hessian[k, k])
                 if gain < 0:
                     codes[r, k] = np.uint8(new)

@@ -8,14 +8,19 @@ up projection. It knows no quantization.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from ggq.converters.imatrix import Imatrix
 from ggq.converters.prepasses.base import Prepass, Replaced, require_torch
 from ggq.errors import ModelError, printable
 
-__all__ = ["Fold", "FoldPass", "apply", "find_folds"]
+__all__ = ["Fold", "FoldPass", "apply", "find_folds", "whole"]
+
+CHECKED = 64  # tokens whose logits must stay as they are
+SAME = 1e-3  # of the largest logit: float32 through all layers; a wrong fold is off by far more
 
 
 @dataclass
@@ -50,11 +55,11 @@ class Fold:
 def find_folds(job: Any, architecture: Any, hp: Any) -> list[Fold]:
     """Return the folds that the table allows and this model has the tensors for.
 
-    Tensors of one input fold together or not at all; ModelError where the producer is missing.
+    Tensors of one input fold together or not at all; a producer that is missing is named.
     """
     groups: dict[tuple[str, int | None], list[tuple[str, str | None]]] = {}
     for name, row, layer in architecture.rows(hp):
-        if row.input and name in job.tensors and len(row.shape) == 2:
+        if row.input and name in job.tensors and len(row.shape) > 1:
             producer = row.absorbs.format(i=layer) if row.absorbs else None
             groups.setdefault((row.input, layer), []).append((name, producer))
     found = []
@@ -63,22 +68,33 @@ def find_folds(job: Any, architecture: Any, hp: Any) -> list[Fold]:
         producer = producers.pop()
         if producers or producer is None or layer is None:
             continue
-        if producer not in job.tensors:
-            raise ModelError(f"{printable(members[0][0])} cannot be folded: no tensor {producer}")
         names = [n for n, _ in members]
+        if producer not in job.tensors:
+            what = f"{printable(names[0])} is not folded: no tensor {printable(producer)}"
+            job.warnings.append(what)
+            continue
         found.append(_fold(job, producer, names, hp, layer))
     return [f for f in found if f is not None]
 
 
 def _fold(job: Any, producer: str, names: list[str], hp: Any, layer: int) -> Fold | None:
     """Return the fold where columns and rows of the producer are the same or shared by heads."""
-    columns, made = job.tensors[names[0]].shape[1], job.tensors[producer].shape[0]
+    columns, shape = job.tensors[names[0]].shape[-1], job.tensors[producer].shape
+    made = shape[0] if len(shape) < 3 else 0  # rows of experts are no one's columns
     if columns == made:
         return Fold(producer, names)
     width, repeat = hp.head_dim_v, hp.heads(layer) // max(1, hp.heads_kv(layer))
-    if columns != made * repeat or made % width:
+    if not made or columns != made * repeat or made % width:
         return None
     return Fold(producer, names, repeat, width)
+
+
+def whole(tensor: Any) -> np.ndarray:
+    """Return all rows of a tensor, (rows, width); experts one after the other."""
+    if len(tensor.shape) < 3:
+        return tensor.read(0, 1 if len(tensor.shape) == 1 else tensor.shape[0])
+    step, rows = tensor.shape[-2], prod(tensor.shape[:-1])
+    return np.concatenate([tensor.read(a, a + step) for a in range(0, rows, step)])
 
 
 def apply(job: Any, folds: list[Fold]) -> None:
@@ -88,8 +104,7 @@ def apply(job: Any, folds: list[Fold]) -> None:
     def read(name: str) -> np.ndarray:
         if name not in values:
             tensor = job.tensors[name]
-            rows = 1 if len(tensor.shape) == 1 else tensor.shape[0]
-            values[name] = np.array(tensor.read(0, rows), np.float32).reshape(tensor.shape)
+            values[name] = np.array(whole(tensor), np.float32).reshape(tensor.shape)
         return values[name]
 
     for fold in folds:
@@ -110,12 +125,52 @@ def apply(job: Any, folds: list[Fold]) -> None:
     job.tensors = {**job.tensors, **replaced}
 
 
+def _apply_checked(job: Any, hp: Any, folds: list[Fold], ids: np.ndarray) -> None:
+    """Apply the folds that leave the logits of ``ids`` as they are; name the others.
+
+    A table may know less than the graph: a value that other layers read, too.
+    """
+    before, wanted = job.tensors, _logits(job, hp, ids)
+
+    def holds(some: list[Fold]) -> bool:
+        job.tensors = before
+        apply(job, some)
+        return bool(np.abs(_logits(job, hp, ids) - wanted).max() <= SAME * np.abs(wanted).max())
+
+    if holds(folds):
+        return
+    for fold in folds:
+        if fold.scale is not None and not holds([fold]):
+            fold.scale = None
+            names = f"{printable(fold.consumers[0])} into {printable(fold.producer)}"
+            job.warnings.append(f"folding {names} would change the model: left out")
+    if not holds(folds):
+        job.tensors = before
+        raise ModelError("the folds that were chosen would change what the model computes")
+
+
+def _logits(job: Any, hp: Any, ids: np.ndarray) -> np.ndarray:
+    from ggq.converters.calibration import SourceWeights
+    from ggq.runtime.backends.torch import logits
+
+    return logits(SourceWeights(job.tensors), hp, ids)
+
+
 @dataclass
 class FoldPass(Prepass):
     """Base of the passes that choose folds by what they see of the inputs, one after the other."""
 
     tokens: int = 8192
     chosen: dict[str, float] = field(default_factory=dict, init=False)
+
+    def weigh(self, job: Any, fold: Fold, importance: np.ndarray) -> None:
+        """Let the block search weigh the folded columns by ``importance`` (n,)."""
+        found = {}
+        for name in fold.consumers:
+            n_parts = prod(job.tensors[name].shape[:-2])
+            found[name] = np.tile(importance.astype(np.float32), n_parts)
+        given = job.imatrix.values if job.imatrix else {}
+        job.imatrix = Imatrix({**given, **found}, dataset=str(self.calibration or ""))
 
     def search(self, job: Any, fold: Fold, x: Any) -> float:
         """Set ``fold.scale`` for the input ``x`` (a Pair) or leave it None; return the strength."""
@@ -148,6 +203,6 @@ class FoldPass(Prepass):
                 lambda name: None,
                 teacher_only=True,
             )
-            architecture.forward(ops, hp)
-        apply(job, folds)
+            ops.run(architecture, hp)
+        _apply_checked(job, hp, folds, calibration.windows[:1, :CHECKED])
         self.note(job, type(self).__name__.lower(), calibration.dataset)

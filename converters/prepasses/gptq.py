@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.prepasses.base import Packed, Prepass
-from ggq.errors import UsageError
+from ggq.errors import ModelError, UsageError, printable
 
 __all__ = ["GPTQ"]
 
@@ -58,12 +58,13 @@ class GPTQ(Prepass):
                 survey = StreamOps(
                     weights, calibration.windows, run.survey, lambda name: None, teacher_only=True
                 )
-                architecture.forward(survey, hp)
+                survey.run(architecture, hp)
             ops = StreamOps(weights, calibration.windows, run.choose, run.embedding)
-            architecture.forward(ops, hp)
+            ops.run(architecture, hp)
         job.tensors = {**job.tensors, **run.packed}
+        run.tell(job)
         self.note(job, "gptq", calibration.dataset)
-        run.store.remove()
+        job.on_written.append(run.store.remove)  # later passes or the writer may be killed
 
 
 class _Run:
@@ -77,15 +78,18 @@ class _Run:
         self.store = Store(job, facts, calibration.windows.tobytes())
 
         self.options, self.weights = options, weights
-        self.types = {
-            name: kind
-            for name, kind in job.plan.types
-            if hasattr(quants.get(kind), "grid") and len(job.tensors[name].shape) in (2, 3)
+        self.dataset = calibration.dataset
+        planned = {n: t for n, t in job.plan.types if len(job.tensors[n].shape) in (2, 3)}
+        self.types = {n: t for n, t in planned.items() if hasattr(quants.get(t), "grid")}
+        self.without_grid = {
+            n for n, t in planned.items() if n not in self.types and quants.get(t).block_size > 1
         }
         self.is_tied = "output.weight" not in job.tensors and options.head
         self.head_moments: np.ndarray | None = None
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}
+        self.importance: dict[str, np.ndarray] = {}  # of types without a grid to solve on
+        self.unreached: dict[str, list[int]] = {}  # experts that no token was sent to
 
     def survey(self, name: str, x: Any, *_: Any) -> None:
         """Keep the second moments of a tied head's input."""
@@ -98,7 +102,8 @@ class _Run:
         """Solve the embedding for the head that shares it, or evenly; return the new table."""
         import torch
 
-        if name not in self.types or not self.options.head:
+        if name not in self.types or not self.options.head or name != "token_embd.weight":
+            self.types.pop(name, None)  # tables of single layers: large, and each row for itself
             return None
         w = self.weights[name].dequantized()
         moments = self.head_moments
@@ -111,37 +116,73 @@ class _Run:
 
         from ggq.converters.prepasses.streams import Moments
 
+        if name in self.without_grid and rows is None:
+            self.importance[name] = _powers(x, name)
         if name not in self.types or name in self.packed:
             return None
         if name == "output.weight" and not self.options.head:
             return None
-        if x.moments is None:
-            x.moments = Moments(x, name)
         w = self.weights[name].dequantized()
         if rows is not None:
-            return torch.from_numpy(self._experts(name, w, x.moments, rows))
+            return torch.from_numpy(self._experts(name, w, x, rows))
+        if x.moments is None:
+            x.moments = Moments(x, name)
         target = self._target(name, w, x, x.moments, residual, factor)
         return torch.from_numpy(self._solve(name, target, x.moments.student))
 
-    def _experts(self, name: str, w: np.ndarray, shared: Any, rows: Any) -> np.ndarray:
-        """Solve each expert on its own rows; one that few reach leans on the rows of all."""
+    def _experts(self, name: str, w: np.ndarray, x: Any, rows: Any) -> np.ndarray:
+        """Solve each expert or head on its own rows; one that few reach leans on the rows of all.
+
+        ``x`` (a Pair) holds the inputs of all, ``rows(e)`` those of one.
+        """
+        from ggq import quants
         from ggq.converters.prepasses.streams import Moments
 
+        kind, width = quants.get(self.types[name]), w.shape[-1]
+        kept = self.store.load(name, (w.shape[0] * w.shape[1], kind.row_bytes(width)))
+        if kept is not None:
+            self._keep(name, w.shape, kept, [])
+            return kind.dequantize(kept).reshape(w.shape)
+        shared = x.student[0].shape[1] == width
+        if shared and x.moments is None:
+            x.moments = Moments(x, name)
         parts = []
         for e, one in enumerate(w):
-            x = rows(e)
-            n = sum(len(part) for part in x.student)
-            moments = shared
-            if n:
-                moments = Moments(x, f"{name}[{e}]")
-                share = n / (n + one.shape[1])
-                moments.student = share * moments.student + (1 - share) * shared.student
-                moments.cross = share * moments.cross + (1 - share) * shared.cross
-            target = self._target(name, one, x, moments, None, 1.0)
+            own = rows(e)
+            n = sum(len(part) for part in own.student)
+            moments = Moments(own, f"{name}[{e}]") if n else x.moments
+            if not n:
+                self.unreached.setdefault(name, []).append(e)
+            elif shared:
+                share = n / (n + width)
+                moments.student = share * moments.student + (1 - share) * x.moments.student
+                moments.cross = share * moments.cross + (1 - share) * x.moments.cross
+            target = self._target(name, one, own, moments, None, 1.0)
             parts.append(self._blocks(name, target, moments.student))
         blocks = np.concatenate([p.blocks for p in parts])
+        self.store.save(name, blocks)
         self._keep(name, w.shape, blocks, parts)
         return np.stack([p.values for p in parts])
+
+    def tell(self, job: Any) -> None:
+        """Add to the warnings what calibration did not reach; hand on importance."""
+        from ggq.converters.imatrix import Imatrix
+
+        missed = [n for n in self.types if n not in self.packed and n in job.tensors]
+        if not self.options.head:
+            missed = [n for n in missed if n.startswith("blk.")]
+        if missed:
+            what = (
+                f"gptq: the calibration does not reach {len(missed)} tensors, such as {missed[0]}"
+            )
+            job.warnings.append(f"{what}; they are rounded without it")
+        for name, experts in self.unreached.items():
+            listed = ", ".join(map(str, experts[:8])) + (", ..." if len(experts) > 8 else "")
+            what = f"gptq: no calibration token reaches experts {listed} of {printable(name)}"
+            job.warnings.append(f"{what}; they are solved for the inputs of all experts")
+        if self.importance:
+            given = job.imatrix.values if job.imatrix else {}
+            job.imatrix = Imatrix({**self.importance, **given}, dataset=self.dataset)
 
     def _target(self, name, w, x, moments, residual, factor) -> np.ndarray:
         """Return the weights that would bring the student's outputs to the teacher's."""
@@ -180,6 +221,15 @@ class _Run:
         self.errors[name] = sum(p.plain_error for p in parts), sum(p.error for p in parts)
         if self.options.progress:
             self.options.progress(len(self.packed), len(self.types), name)
+
+
+def _powers(x: Any, name: str) -> np.ndarray:
+    """Return the mean squares of the teacher's inputs, float32; ModelError if not finite."""
+    n = max(1, sum(len(part) for part in x.teacher))
+    found = sum(part.double().square().sum(0) for part in x.teacher).numpy() / n
+    if not np.isfinite(found).all():
+        raise ModelError(f"the inputs of {printable(name)} are not finite")
+    return found.astype(np.float32)
 
 
 PREPASS = GPTQ

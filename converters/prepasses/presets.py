@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from ggq.converters.prepasses.base import Prepass, Progress, parse
@@ -13,9 +14,10 @@ __all__ = ["QUALITY", "passes"]
 # Each measured better than the one before on texts it was not calibrated on: docs/quality.md.
 QUALITY: dict[str, tuple[str, ...]] = {
     "fast": (),
-    "good": ("imatrix:tokens=16384",),
+    "good": ("gptq:tokens=4096,sweeps=0",),  # in less time than llama-imatrix takes
     "best": ("gptq:tokens=32768",),
 }
+WITHOUT_TORCH = {"good": ("imatrix:tokens=4096",)}  # importance runs in numpy, too
 
 
 def passes(
@@ -28,5 +30,6 @@ def passes(
     if quality is not None and quality not in QUALITY:
         raise UsageError(f"--quality {printable(quality)}: one of {', '.join(QUALITY)}")
     given: dict[str, Any] = {"calibration": calibration, "progress": progress}
-    texts = [*QUALITY.get(quality or "fast", ()), *prepasses]
+    recipes = QUALITY if find_spec("torch") else QUALITY | WITHOUT_TORCH
+    texts = [*recipes[quality or "fast"], *prepasses]
     return [parse(text, **given) for text in texts]

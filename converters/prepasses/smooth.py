@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.prepasses.folds import Fold, FoldPass
+from ggq.converters.prepasses.folds import Fold, FoldPass, whole
+from ggq.errors import ModelError, printable
 
 __all__ = ["Smooth"]
 
@@ -30,13 +31,17 @@ class Smooth(FoldPass):
     def search(self, job: Any, fold: Fold, x: Any) -> float:
         from ggq import quants
 
+        if x.student[0].shape[1] % BLOCK:
+            return 0.0  # such activations are not rounded in blocks
         top = np.max([part.abs().amax(0).numpy() for part in x.student], axis=0)
         rows = np.concatenate([part.numpy() for part in x.student])
         rows = rows[:: max(1, len(rows) // ROWS)].astype(np.float32)
         types = dict(job.plan.types)
-        weights = {n: job.tensors[n].read(0, job.tensors[n].shape[0]) for n in fold.consumers}
+        weights = {n: whole(job.tensors[n]) for n in fold.consumers}
         peak = np.max([np.abs(w).max(0) for w in weights.values()], axis=0)
         power = (rows.astype(np.float64) ** 2).mean(0)
+        if not np.isfinite(power).all():
+            raise ModelError(f"the inputs of {printable(fold.consumers[0])} are not finite")
 
         def error(scale: np.ndarray) -> float:
             importance = (power / scale**2).astype(np.float32)
@@ -57,6 +62,7 @@ class Smooth(FoldPass):
         best = min(tried, key=lambda strength: tried[strength][0])
         if best:
             fold.scale = tried[best][1]
+        self.weigh(job, fold, power / tried[best][1] ** 2)
         return best
 
 

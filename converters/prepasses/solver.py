@@ -135,14 +135,14 @@ class Solver:
 
         upper = inverse_factor(ordered, name)
         grid = self.kind.grid(params)
-        scale, offset = _weights(grid)
+        scale, offset, table = _weights(grid)
         codes = codes.copy()
-        self._each(
-            lambda a, b: feed_columns(
-                target[a:b], order, upper, scale[a:b], offset[a:b], grid.levels, codes[a:b]
-            ),
-            len(target),
-        )
+
+        def work(a: int, b: int) -> None:
+            part = target[a:b], order, upper, scale[a:b], offset[a:b]
+            feed_columns(*part, (grid.levels, table), codes[a:b])
+
+        self._each(work, len(target))
         return codes
 
     def _descend(self, target, params, codes, h, order):
@@ -150,7 +150,8 @@ class Solver:
         codes = self._move_codes(target, params, codes, h, order)
         error = np.inf
         for _ in range(self.sweeps):
-            for name in sorted(params, key=lambda n: params[n].dtype.kind == "f"):
+            scales = [n for n in params if n != "codes"]  # a search by tables keeps its own
+            for name in sorted(scales, key=lambda n: params[n].dtype.kind == "f"):
                 if params[name].dtype.kind == "f":
                     params = self._move_halves(target, params, codes, h, name)
                 else:
@@ -165,13 +166,13 @@ class Solver:
         from ggq.converters.prepasses.descent import move_codes
 
         grid = self.kind.grid(params)
-        scale, offset = _weights(grid)
+        scale, _, table = _weights(grid)
         codes = codes.copy()
         gradient = (grid.values(codes) - target) @ h
 
         def work(a: int, b: int) -> None:
             for _ in range(4):
-                part = gradient[a:b], scale[a:b], offset[a:b], grid.levels, codes[a:b], order
+                part = gradient[a:b], scale[a:b], (grid.levels, table), codes[a:b], order
                 if not move_codes(h, *part):
                     break
 
@@ -197,7 +198,10 @@ class Solver:
             ),
             len(target),
         )
-        return {**params, name: values.reshape(old.shape).astype(params[name].dtype)}
+        trial = {**params, name: values.reshape(old.shape).astype(params[name].dtype)}
+        if hasattr(here, "table"):  # an exponent's steps are not of one size
+            return self._keep_better(target, params, trial, codes, h)
+        return trial
 
     def _move_halves(self, target, params, codes, h, name):
         from ggq.converters.prepasses.descent import move_halves
@@ -233,9 +237,10 @@ class Solver:
             list(pool.map(lambda a: work(a, min(a + step, rows)), range(0, rows, step)))
 
 
-def _weights(grid: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and offset as contiguous float32."""
+def _weights(grid: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scale, offset and table (empty: codes stand for themselves), contiguous float32."""
     return (
         np.ascontiguousarray(grid.scale, np.float32),
         np.ascontiguousarray(grid.offset, np.float32),
+        np.ascontiguousarray(getattr(grid, "table", ()), np.float32),
     )

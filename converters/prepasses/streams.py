@@ -83,6 +83,13 @@ def _rows_of(x: Pair, routed: Pair) -> Callable[[int], Pair]:
     return rows
 
 
+def _part(x: Pair, head: int, ops: Any, name: str) -> Pair:
+    """Return the columns of ``x`` that one head of the weight ``name`` multiplies."""
+    width = ops.tensor(name).shape[-1]
+    part = slice(head * width, (head + 1) * width)
+    return Pair([t[:, part] for t in x.teacher], [s[:, part] for s in x.student])
+
+
 class StreamOps:
     """The operations on pairs; ``choose`` is asked once per weight, in the order of the graph."""
 
@@ -101,6 +108,14 @@ class StreamOps:
         parts = [windows[i : i + batch] for i in range(0, len(windows), batch)]
         self._ids = [torch.from_numpy(np.ascontiguousarray(p, np.int64)) for p in parts]
         self._heads = {"output.weight"}
+        self._shared: set[int] = set()  # layers whose keys and values later layers read, too
+        self._held: dict[int, tuple[Pair, Pair]] = {}
+
+    def run(self, architecture: Any, hp: Any) -> None:
+        """Run the whole graph of a model."""
+        readers = {i: hp.kv_layer(i) for i in range(hp.n_layer)}
+        self._shared = {held for i, held in readers.items() if held != i}
+        architecture.forward(self, hp)
 
     def has(self, name: str) -> bool:
         return self.teacher.has(name)
@@ -135,6 +150,14 @@ class StreamOps:
     def gather(self, x: Any) -> Any:
         return x
 
+    def attention(self, q: Any, k: Any, v: Any, layer: int, spec: Any) -> Pair:
+        """Attend; keys and values that another layer made are given to the operation once more."""
+        if k is None:
+            k, v = self._held[layer]
+        elif layer in self._shared:
+            k, v = self._held[layer] = self.force(k), self.force(v)
+        return self._map("attention", (q, k, v, layer, spec), {})
+
     def route(self, logits: Any, spec: Any) -> Pair:
         """Route the student's tokens as the teacher's: what one expert sees stays comparable."""
         logits = self.force(logits)
@@ -148,6 +171,17 @@ class StreamOps:
         if chosen is not None:
             self.student.replace(name, chosen)
         made = self._map("experts", (x, routed, name), more)
+        self.teacher.release([name])
+        self.student.release([name])
+        return made
+
+    def heads(self, x: Any, name: str) -> Pair:
+        """Choose every head's matrix by that head's part of the inputs."""
+        x = self.force(x)
+        chosen = self._choose(name, x, None, 1.0, lambda head: _part(x, head, self.teacher, name))
+        if chosen is not None:
+            self.student.replace(name, chosen)
+        made = self._map("heads", (x, name), {})
         self.teacher.release([name])
         self.student.release([name])
         return made
