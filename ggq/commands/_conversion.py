@@ -23,7 +23,7 @@ OPTIONS = (
     click.option(
         "--quality",
         type=click.Choice(["fast", "good", "best"]),
-        help="fast: no calibration; good: importance; best: error feedback towards the original.",
+        help="fast: no calibration; good: few tokens; best: error feedback towards the original.",
     ),
     click.option(
         "--prepass",
