@@ -224,21 +224,19 @@ def convert(given: argparse.Namespace) -> Row:
     theirs = [given.llama_quantize, given.model, str(outs[1]), "Q4_K_M", threads]
     pairs = []
     try:
-        for _ in range(given.repeats + 1):
+        subprocess.run(ours, check=True, capture_output=True, env=environment)  # compiles once
+        for _ in range(given.repeats):
             pair = []
             for command in (ours, theirs):
                 begin = time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True, env=environment)
                 pair.append(time.perf_counter() - begin)
             pairs.append(pair)
-            if given.repeats == 1:  # long: one pair is timed, and ggq has compiled before
-                break
         differing = _differing(*outs)
     finally:
         for out in outs:
             out.unlink(missing_ok=True)
-    timed = pairs[1:] or pairs
-    sides = (list(side) for side in zip(*timed, strict=True))
+    sides = (list(side) for side in zip(*pairs, strict=True))
     return row(*sides, f"s to Q4_K_M; tensors that differ: {differing}")
 
 

@@ -101,6 +101,18 @@ def test_command_compares_with_the_folder(files, capsys):
     assert lossy["nbytes"] == paths["Q4_K_M"].stat().st_size < exact["nbytes"]
 
 
+def test_command_measures_what_a_narrow_cache_costs(files, capsys):
+    source, paths = files
+    (source.parent / "text.txt").write_text(TEXT)
+    given = [str(paths["F32"]), "--text", str(source.parent / "text.txt"), "--chunks", "1"]
+    costs = {}
+    for kind in ("f32", "f16"):
+        told = [*given, "--against", str(paths["F32"]), "--cache-type-k", kind, "--json", "-q"]
+        assert main(["eval", *told]) == 0
+        costs[kind] = json.loads(capsys.readouterr().out)["comparison"]["kld"]
+    assert abs(costs["f32"]) < 1e-9 < costs["f16"] < 1e-3
+
+
 def test_command_says_what_is_missing(files, capsys):
     path = str(files[1]["F32"])
     assert main(["eval", path]) == 1

@@ -21,6 +21,17 @@ def cache_options(default: str = "f16") -> tuple[Callable, ...]:
     )
 
 
+def cached(default: str = "f16") -> Callable[[Callable], Callable]:
+    """Return a decorator that gives a command these options."""
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(cache_options(default)):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def cache_type(options: dict[str, Any]) -> str | tuple[str, str]:
     """Return what ``ggq.load`` takes as ``cache_type``."""
     both = options["cache_type"]

@@ -9,16 +9,9 @@ from typing import Any
 
 import click
 
-from ggq.commands._cache import cache_options, cache_type
+from ggq.commands._cache import cache_type, cached
 from ggq.commands._devices import device_options
 from ggq.hub import resolve_model
-
-
-def cached(function: Any) -> Any:
-    """Decorate the command with the options of the cache."""
-    for option in reversed(cache_options()):
-        function = option(function)
-    return function
 
 
 @click.command()
@@ -28,7 +21,7 @@ def cached(function: Any) -> Any:
 @click.option("-d", "--n-depth", multiple=True, type=click.IntRange(0, 1 << 20), default=(0,))
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Default: the physical cores.")
 @click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1, 1000))
-@cached
+@cached()
 @device_options
 @click.option("-o", "--output", type=click.Choice(["md", "csv", "json", "jsonl"]), default="md")
 @click.option("--profile", is_flag=True, help="Show what a decoded token's time goes to.")

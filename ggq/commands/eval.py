@@ -6,12 +6,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ggq.commands._cache import cache_type, cached
 from ggq.commands._conversion import progress_bar
 from ggq.errors import UsageError
 
@@ -23,6 +24,7 @@ from ggq.errors import UsageError
 @click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
 @click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads.")
+@cached("f32")
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), help="KLD against size, as PNG.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="Answer these lines, too.")
@@ -61,10 +63,14 @@ def command(models: tuple[str, ...], **given: Any) -> None:
 
 def _scored(models: tuple[str, ...], base: str | None, given: dict[str, Any]) -> list[Any]:
     from ggq.runtime.evaluation import evaluate_all
+    from ggq.runtime.model import load
 
     options = {name: given[name] for name in ("n_ctx", "chunks", "threads")}
-    with progress_bar(given["quiet"]) as progress:
-        return evaluate_all(models, given["text"], base, **options, progress=progress)
+    kind, sizes = cache_type(given), {n: given[n] for n in ("n_ctx", "threads")}
+    with progress_bar(given["quiet"]) as progress, ExitStack() as stack:
+        # the base keeps float32: what is measured is what the narrow cache costs, too
+        opened = [stack.enter_context(load(m, cache_type=kind, **sizes)) for m in models]
+        return evaluate_all(opened, given["text"], base, **options, progress=progress)
 
 
 @contextmanager
