@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -31,9 +32,8 @@ from ggq import jit  # noqa: E402
 codegen.JITCPUCodegen._add_module = lambda self, module: None
 codegen.JITCPUCodegen.set_env = lambda self, name, environment: None
 codegen.JITCodeLibrary.get_pointer_to_function = lambda self, name: self._ensure_finalized() or 0
-jit.kernel = lambda function: jit.numba.cfunc(
-    jit.KERNEL_SIGNATURE, nopython=True, error_model="numpy"
-)(function)
+_lowered = jit.numba.cfunc(jit.KERNEL_SIGNATURE, nopython=True, error_model="numpy")
+jit.kernel = lambda function: SimpleNamespace(cfunc=_lowered(function))
 
 from ggq import quants  # noqa: E402
 from ggq.quants.kernels import abi  # noqa: E402
