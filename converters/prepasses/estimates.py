@@ -19,6 +19,8 @@ __all__ = ["Estimate", "estimate", "free_memory", "speed"]
 
 SWEEP, COLUMNS = 30, 4  # times rows * columns**2: one sweep of gptq's descent, its column loop
 INVERSES = 6  # times columns**3: the factors of a Hessian, in float64
+EFFICIENCY = 0.4  # of the measured speed, that a pass reaches: 28.7 s of gptq on 26M weights
+START = 4.0  # seconds until libraries and compiled searches are loaded
 TRIALS = 12  # encodings of a matrix while awq or smooth look for a scale
 
 
@@ -110,7 +112,7 @@ def estimate(job: Any, passes: Sequence[Any], threads: int | None = None) -> Est
 
     The speed of matrix products and of the block search is measured in about a second.
     """
-    seconds, nbytes, encodes = 0.0, 0.0, 1.0
+    seconds, nbytes, encodes = START, 0.0, 1.0
     for one in passes:
         cost = _COSTS.get(type(one).__module__.rpartition(".")[2])
         if cost is None:
@@ -119,7 +121,7 @@ def estimate(job: Any, passes: Sequence[Any], threads: int | None = None) -> Est
         if not sizes.matrices:
             continue
         work, memory = cost(one, sizes)
-        seconds += work / speed()
+        seconds += work / (EFFICIENCY * speed())
         nbytes = max(nbytes, memory)
         encodes += TRIALS * (cost is _folds) + (cost is _gptq)
     weights = {kind: 0 for _, kind in job.plan.types}
