@@ -71,6 +71,10 @@ class Weights(Mapping[str, Tensor]):
             self._tensors[name] = Tensor(name, shape, info.type_id, raw)
         return self._tensors[name]
 
+    def check_unchanged(self) -> None:
+        """Raise FormatError where a mapped file was cut or written to since it was opened."""
+        self._gguf.check_unchanged()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._gguf.tensors)
 

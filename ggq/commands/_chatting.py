@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_options, cache_type
-from ggq.commands._devices import DEVICE_OPTIONS
+from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable
 
@@ -60,7 +60,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
     kinds = {n: options[n] for n in ("device", "device_weights")}
     printer = Printer(sys.stdout, sys.stderr)
-    with load(path, cache_type=cache_type(options), **limits, **kinds) as model:
+    with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:
         check_writes(model.hparams)
         for warning in model.warnings:
             printer.note(f"warning: {printable(warning, 400)}")

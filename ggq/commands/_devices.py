@@ -1,6 +1,8 @@
 """The options that tell where a model computes; ``ggq.runtime.devices`` gives them meaning."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,7 +11,17 @@ DEVICE_OPTIONS = (
                  help="cpu, mps, cuda, or auto: a Mac's GPU where torch is installed, else cpu."),
     click.option("--device-weights", default="auto", show_default=True, metavar="KIND",
                  help="Weights on a GPU: packed, f16, or auto: f16 where there is memory for it."),
+    click.option("--no-mmap", is_flag=True, help="Read the weights into memory: do not map them."),
 )  # fmt: skip
+
+
+def weights(path: Path, options: dict[str, Any]) -> Any:
+    """Return what to load: the path, or with --no-mmap an open file that is in memory."""
+    if not options["no_mmap"]:
+        return path
+    from ggq.gguf import open_gguf
+
+    return open_gguf(path, use_mmap=False)
 
 
 def device_options(function: Callable) -> Callable:

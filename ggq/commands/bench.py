@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_type, cached
-from ggq.commands._devices import device_options
+from ggq.commands._devices import device_options, weights
 from ggq.hub import resolve_model
 
 
@@ -39,7 +39,7 @@ def command(model: str, **given: Any) -> None:
     threads = given["threads"] or default_threads()
     shape = (given["n_prompt"], given["n_gen"], tuple(given["n_depth"]))
     with load(
-        resolve_model(model),
+        weights(resolve_model(model), given),
         n_ctx=benchmark.context_needed(*shape),
         threads=threads,
         cache_type=cache_type(given),

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_options, cache_type
-from ggq.commands._devices import DEVICE_OPTIONS
+from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.errors import UsageError, printable
 
 _NEEDED = ("starlette", "uvicorn", "msgspec", "prometheus_client")
@@ -69,7 +69,7 @@ def command(model: str | None, **options: Any) -> None:
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
     kinds = {n: options[n] for n in ("device", "device_weights")}
-    with load(path, cache_type=cache_type(options), **limits, **kinds) as opened:
+    with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)
 
 

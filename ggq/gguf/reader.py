@@ -125,7 +125,8 @@ class GGUFFile:
         before long use.
         """
         for shard in self.shards:
-            _check_unchanged(shard)
+            if shard.map is not None:  # else all of it was read when it was opened
+                _check_unchanged(shard)
 
     def close(self) -> None:
         """Close the files; views that are still in use stay valid until they are dropped."""
