@@ -288,7 +288,10 @@ class _Folder:
 
     def __enter__(self) -> Path:
         leftovers.clear(self.path)
-        self.temp.mkdir()
+        try:
+            self.temp.mkdir()
+        except OSError as error:
+            raise UsageError(f"{printable(self.path)}: cannot write: {error.strerror}") from None
         self._claim = leftovers.claim(self.temp)
         return self.temp
 

@@ -87,6 +87,8 @@ def main(args: list[str] | None = None) -> int:
     # garbage again and again is a tenth of the time to the first token.
     gc.set_threshold(100_000, 50, 100)
     machine_code.set_listener(_show_compiling)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show becomes a ?
     try:
         code = _run(args)
         sys.stdout.flush()
@@ -108,8 +110,11 @@ def _run(args: list[str] | None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
-    except (GGQError, OSError) as error:
+    except GGQError as error:
         return _fail(str(error))
+    except OSError as error:
+        told = error.filename is not None and error.strerror
+        return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}" if told else str(error))
     except MemoryError as error:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
 

@@ -91,6 +91,14 @@ def test_piped_text_is_one_shot(toy, capsys, monkeypatch, arguments):
     assert "user\nGrüße" in toy.tokenizer.decode(toy.last_session.ids)
 
 
+def test_what_the_terminal_cannot_show_is_a_question_mark(toy, monkeypatch):
+    toy._scripts[0] = tokens("é")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert cli.main(["run", toy.path, "Hi"]) == 0
+    assert raw.getvalue() == b"?\n"
+
+
 def test_options_reach_the_model(toy, capsys):
     arguments = ["-p", "Hi", "-s", "Sys", "-n", "2", "--stop", "zz", "--stats", "--verbose"]
     assert cli.main(["chat", toy.path, *arguments, "--top-k", "7", "--logit-bias", "65=-1"]) == 0

@@ -53,8 +53,10 @@ def tensor_hashes(f: GGUFFile) -> dict[str, str]:
 def _check(hashes: dict[str, str], manifest: Path, file: str) -> None:
     try:
         lines = manifest.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{printable(manifest)}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{printable(manifest)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{printable(manifest)}: not UTF-8 text") from None
     found = 0
     for line in lines:
         fields = line.split(maxsplit=2)
