@@ -127,6 +127,9 @@ def draw(results: Sequence[Any], path: str | Path) -> None:
     axes.set(xlabel="file size, MB", ylabel="mean KL divergence, nats (bars: 2 errors)")
     if min(klds) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.margins(0.12, 0.15)
     axes.grid(True, which="both", alpha=0.25)
     try:
