@@ -57,7 +57,7 @@ async def ask(port: int, body: dict) -> tuple[float, int, dict]:
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n"
     )
     asked = time.perf_counter()
-    writer.write(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + text)
+    writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + text)
     status = await reader.readline()
     if b" 200 " not in status:
         raise SystemExit(f"{status!r} {await reader.read(2000)!r}")
