@@ -213,6 +213,7 @@ def on_numba(weights, forward, width):
     shape = {"n_layer": 1, "heads_kv": lambda i: KV_HEADS, "head_dim": HEAD, "head_dim_v": HEAD}
     shape |= {"width": lambda i: HEAD, "width_v": lambda i: HEAD, "kv_layer": lambda i: i}
     shape |= {"recurrent": lambda i: False, "state_sizes": lambda i: (3 * 96, 6 * 32 * 16)}
+    shape |= {"window_at": lambda i: None, "causal": True}
     hp = SimpleNamespace(arch="one operation", n_vocab=width, **shape)
     options = {"n_ctx": 64, "n_threads": 2, "kind": "f32"}
     with closing(Engine(OneOperation(forward), hp, weights, **options)) as engine:
