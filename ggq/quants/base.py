@@ -77,7 +77,7 @@ class QuantType(ABC):
             module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
         except ModuleNotFoundError:
             raise UsageError(f"{self.name}: ggq has no matmul kernels for this type") from None
-        return Kernels(module.few, module.many, module.rows, activations="q8")
+        return module.KERNELS
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

@@ -26,11 +26,9 @@ class BF16(QuantType):
 
     def matmul(self) -> Kernels:
         """Return the kernels for bfloat rows, which take float32 activations."""
-        from ggq.quants.kernels import float_rows
+        from ggq.quants.kernels.float_rows import KERNELS
 
-        return Kernels(
-            float_rows.bf16_few, float_rows.bf16_many, float_rows.bf16_rows, activations="f32"
-        )
+        return KERNELS[self.name]
 
 
 TYPE = BF16()

@@ -21,11 +21,9 @@ class F16(QuantType):
 
     def matmul(self) -> Kernels:
         """Return the kernels for half rows, which take float32 activations."""
-        from ggq.quants.kernels import float_rows
+        from ggq.quants.kernels.float_rows import KERNELS
 
-        return Kernels(
-            float_rows.f16_few, float_rows.f16_many, float_rows.f16_rows, activations="f32"
-        )
+        return KERNELS[self.name]
 
 
 TYPE = F16()

@@ -20,11 +20,9 @@ class F32(QuantType):
 
     def matmul(self) -> Kernels:
         """Return the kernels for float rows, which take float32 activations."""
-        from ggq.quants.kernels import float_rows
+        from ggq.quants.kernels.float_rows import KERNELS
 
-        return Kernels(
-            float_rows.f32_few, float_rows.f32_many, float_rows.f32_rows, activations="f32"
-        )
+        return KERNELS[self.name]
 
 
 TYPE = F32()

@@ -6,6 +6,7 @@ A type brings how to widen 16 values and one value. It knows neither threads nor
 from numba import float32, int64, uint16, uint32
 
 from ggq.jit import kernel, njit
+from ggq.quants.base import Kernels
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.blocks import finish
 from ggq.simd import (
@@ -168,82 +169,32 @@ def decode_rows(args, first, last, size, vector, scalar):
             store(out + 4 * i, scalar(row + i * size))
 
 
-def f32_few():
-    """Compile F32's kernel for a few tokens."""
+def matmul(size, vector, scalar):
+    """Return the kernels of float rows: bytes per weight, how 16 weights and how one are read."""
 
-    def f32_few_tokens(args, first, last):
-        few_tokens(args, first, last, 4, _f32_vector, _f32_scalar)
+    def few():
+        def few_kernel(args, first, last):
+            few_tokens(args, first, last, size, vector, scalar)
 
-    return kernel(f32_few_tokens)
+        return kernel(few_kernel)
 
+    def many():
+        def many_kernel(args, first, last):
+            many_tokens(args, first, last, size, vector, scalar)
 
-def f32_many():
-    """Compile F32's kernel for many tokens."""
+        return kernel(many_kernel)
 
-    def f32_many_tokens(args, first, last):
-        many_tokens(args, first, last, 4, _f32_vector, _f32_scalar)
+    def rows():
+        def rows_kernel(args, first, last):
+            decode_rows(args, first, last, size, vector, scalar)
 
-    return kernel(f32_many_tokens)
+        return kernel(rows_kernel)
 
-
-def f16_few():
-    """Compile F16's kernel for a few tokens."""
-
-    def f16_few_tokens(args, first, last):
-        few_tokens(args, first, last, 2, _f16_vector, _f16_scalar)
-
-    return kernel(f16_few_tokens)
+    return Kernels(few, many, rows, activations="f32")
 
 
-def f16_many():
-    """Compile F16's kernel for many tokens."""
-
-    def f16_many_tokens(args, first, last):
-        many_tokens(args, first, last, 2, _f16_vector, _f16_scalar)
-
-    return kernel(f16_many_tokens)
-
-
-def bf16_few():
-    """Compile BF16's kernel for a few tokens."""
-
-    def bf16_few_tokens(args, first, last):
-        few_tokens(args, first, last, 2, _bf16_vector, _bf16_scalar)
-
-    return kernel(bf16_few_tokens)
-
-
-def bf16_many():
-    """Compile BF16's kernel for many tokens."""
-
-    def bf16_many_tokens(args, first, last):
-        many_tokens(args, first, last, 2, _bf16_vector, _bf16_scalar)
-
-    return kernel(bf16_many_tokens)
-
-
-def f32_rows():
-    """Compile F32's kernel that widens rows."""
-
-    def f32_decode_rows(args, first, last):
-        decode_rows(args, first, last, 4, _f32_vector, _f32_scalar)
-
-    return kernel(f32_decode_rows)
-
-
-def f16_rows():
-    """Compile F16's kernel that widens rows."""
-
-    def f16_decode_rows(args, first, last):
-        decode_rows(args, first, last, 2, _f16_vector, _f16_scalar)
-
-    return kernel(f16_decode_rows)
-
-
-def bf16_rows():
-    """Compile BF16's kernel that widens rows."""
-
-    def bf16_decode_rows(args, first, last):
-        decode_rows(args, first, last, 2, _bf16_vector, _bf16_scalar)
-
-    return kernel(bf16_decode_rows)
+KERNELS = {
+    "F32": matmul(4, _f32_vector, _f32_scalar),
+    "F16": matmul(2, _f16_vector, _f16_scalar),
+    "BF16": matmul(2, _bf16_vector, _bf16_scalar),
+}

@@ -2,11 +2,10 @@
 
 from numba import uint16
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.iq1_s import table
 from ggq.quants.kernels.lattice import nibbles_of_bytes, wide_codes
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import (
     bitcast,
     convert,
@@ -72,28 +71,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def iq1_m_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
-
-    return kernel(iq1_m_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def iq1_m_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
-
-    return kernel(iq1_m_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def iq1_m_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(iq1_m_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)

@@ -2,10 +2,9 @@
 
 from numba import float32, uint8
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import LARGEST, magnitudes, sign_words, signed, spread_sevens
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import (
     bitcast,
     constant_table,
@@ -51,28 +50,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_largest, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def iq2_xxs_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(iq2_xxs_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def iq2_xxs_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _largest)
-
-    return kernel(iq2_xxs_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def iq2_xxs_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(iq2_xxs_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_largest)

@@ -1,9 +1,8 @@
 """IQ4_NL in SIMD: Q4_0's layout; a nibble names a byte of a table."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_halves, nibbles_of_two
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.tables import CURVE
 from ggq.simd import dot4_wide, f32x8, lookup16, splat, u8x16, vector_constant
 
@@ -28,28 +27,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(OFFSET, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def iq4_nl_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
-
-    return kernel(iq4_nl_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def iq4_nl_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8, OFFSET)
-
-    return kernel(iq4_nl_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def iq4_nl_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(iq4_nl_rows)
+KERNELS = matmul(unpack, dot4_wide, STRIDE, f32x8, centre=OFFSET)

@@ -2,11 +2,10 @@
 
 from numba import uint16, uint32
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import nibbles_of_two
 from ggq.quants.kernels.iq4_nl import OFFSET, curve
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import (
     convert,
     dot4_wide,
@@ -43,28 +42,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(OFFSET, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def iq4_xs_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
-
-    return kernel(iq4_xs_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def iq4_xs_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8, OFFSET)
-
-    return kernel(iq4_xs_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def iq4_xs_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(iq4_xs_rows)
+KERNELS = matmul(unpack, dot4_wide, STRIDE, f32x8, centre=OFFSET)

@@ -1,9 +1,8 @@
 """MXFP4 in SIMD: 17 bytes, the first a power of two; nibbles are ordered as in Q4_0."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_bytes, nibbles_of_two
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.tables import E2M1
 from ggq.simd import bitcast, dot4, f32x8, lookup16, select, splat, u8x16, u32x8, vector_constant
 
@@ -35,28 +34,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def mxfp4_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(mxfp4_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def mxfp4_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _OFFSET)
-
-    return kernel(mxfp4_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def mxfp4_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(mxfp4_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_OFFSET)

@@ -2,10 +2,9 @@
 
 from numba import uint32
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import masked
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.tables import E2M1
 from ggq.simd import (
     bitcast,
@@ -68,28 +67,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def nvfp4_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
-
-    return kernel(nvfp4_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def nvfp4_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
-
-    return kernel(nvfp4_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def nvfp4_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(nvfp4_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)

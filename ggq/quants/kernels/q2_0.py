@@ -1,9 +1,8 @@
 """Q2_0 in SIMD: 64 weights under one scale, four neighbours a byte."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import two_bit_neighbours
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x2, f32x8, join, load, load_half, splat, u8x16
 
 _BYTES, _QUANTS = 18, 2
@@ -29,28 +28,4 @@ def unpack(block):
     return _codes(block), _codes(second), _codes(third), _codes(fourth), scales, scales
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q2_0_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(q2_0_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q2_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 1)
-
-    return kernel(q2_0_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q2_0_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q2_0_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=1)

@@ -1,8 +1,7 @@
 """Q2_K in SIMD: 16 bytes of 4-bit scales and minimums, then 2-bit codes."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
-from ggq.quants.kernels.tiles import many_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.two_bits import two_bit_codes
 from ggq.simd import convert, dot4, f32x16, load, load_half, splat, u8x16
 
@@ -20,28 +19,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, convert(packed >> splat(4, u8x16), f32x16) * dmin
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q2_k_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
-
-    return kernel(q2_k_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q2_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, 0)
-
-    return kernel(q2_k_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q2_k_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q2_k_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x16)

@@ -1,9 +1,8 @@
 """Q3_K in SIMD: 2-bit codes, their third bits in eight planes of 32 bytes, 6-bit signed scales."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import halves, masked, quarters, twice32
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.quants.kernels.two_bits import two_bit_codes
 from ggq.simd import convert, dot4, f32x16, load, load_half, shuffle, splat, u8x16, u32x16
 
@@ -46,28 +45,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q3_k_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
-
-    return kernel(q3_k_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q3_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
-
-    return kernel(q3_k_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q3_k_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q3_k_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)

@@ -1,9 +1,8 @@
 """Q4_0 in SIMD: a half and 16 bytes; low nibbles are the first 16 columns of a block."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_halves, nibbles_of_two
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8, splat
 
 _BYTES, _QUANTS = 18, 2
@@ -25,28 +24,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q4_0_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(q4_0_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q4_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, _OFFSET)
-
-    return kernel(q4_0_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q4_0_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q4_0_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_OFFSET)

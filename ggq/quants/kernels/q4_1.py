@@ -1,9 +1,8 @@
 """Q4_1 in SIMD: scale and minimum as halves, then 16 bytes of nibbles."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_pairs, nibbles_of_two
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8
 
 _BYTES, _QUANTS = 20, 4
@@ -24,28 +23,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, -mins
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q4_1_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(q4_1_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q4_1_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 0)
-
-    return kernel(q4_1_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q4_1_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q4_1_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8)

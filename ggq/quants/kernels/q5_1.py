@@ -1,9 +1,8 @@
 """Q5_1 in SIMD: Q4_1 with the fifth bits of a block in one 32-bit word."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import bits_of_two, eight_pairs, nibbles_of_two
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4, f32x8
 
 _BYTES, _HIGH, _QUANTS = 24, 4, 8
@@ -25,28 +24,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, -mins
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q5_1_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(q5_1_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q5_1_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 0)
-
-    return kernel(q5_1_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q5_1_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q5_1_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8)

@@ -1,9 +1,8 @@
 """Q6_K in SIMD: 64 bytes hold low nibbles of two times 64 columns, 32 bytes the upper 2 bits."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import halves, masked, twice32
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import bitcast, convert, dot4, f32x16, i8x16, load, load_half, splat, u8x64, u32x16
 
 STRIDE = 210
@@ -32,28 +31,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q6_k_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x16)
-
-    return kernel(q6_k_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q6_k_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x16, _OFFSET)
-
-    return kernel(q6_k_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q6_k_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q6_k_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)

@@ -1,9 +1,8 @@
 """Q8_0 in SIMD: signed bytes; adding 128 makes the codes unsigned, 128 x scale is the minimum."""
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_halves
-from ggq.quants.kernels.tiles import many_tokens
 from ggq.simd import dot4_wide, f32x8, join, load, splat, u8x32, u8x64
 
 _BYTES, _QUANTS = 34, 2
@@ -26,28 +25,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def q8_0_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8)
-
-    return kernel(q8_0_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def q8_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4_wide, STRIDE, f32x8, _OFFSET)
-
-    return kernel(q8_0_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def q8_0_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(q8_0_rows)
+KERNELS = matmul(unpack, dot4_wide, STRIDE, f32x8, centre=_OFFSET)

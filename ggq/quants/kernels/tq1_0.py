@@ -2,9 +2,8 @@
 
 from numba import uint32
 
-from ggq.jit import kernel, njit
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
-from ggq.quants.kernels.tiles import many_tokens
+from ggq.jit import njit
+from ggq.quants.kernels.builders import matmul
 from ggq.simd import (
     bitcast,
     dot4,
@@ -60,28 +59,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales
 
 
-def few():
-    """Compile the kernel for a few tokens."""
-
-    def tq1_0_few(args, first, last):
-        few_tokens(args, first, last, unpack, dot4, STRIDE, f32x8)
-
-    return kernel(tq1_0_few)
-
-
-def many():
-    """Compile the kernel for many tokens."""
-
-    def tq1_0_many(args, first, last):
-        many_tokens(args, first, last, unpack, dot4, STRIDE, f32x8, 1)
-
-    return kernel(tq1_0_many)
-
-
-def rows():
-    """Compile the kernel that decodes rows."""
-
-    def tq1_0_rows(args, first, last):
-        decode_rows(args, first, last, unpack, STRIDE)
-
-    return kernel(tq1_0_rows)
+KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=1)

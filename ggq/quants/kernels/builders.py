@@ -1,0 +1,39 @@
+"""The three kernels of a block type, made from its ``unpack`` and compiled when first asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ggq.jit import kernel
+from ggq.quants.base import Kernels
+from ggq.quants.kernels.blocks import decode_rows, few_tokens
+from ggq.quants.kernels.tiles import many_tokens
+
+__all__ = ["matmul"]
+
+
+def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0) -> Kernels:
+    """Return the kernels of blocks that ``unpack`` (blocks.py) reads, ``stride`` bytes for 256.
+
+    ``dot``: the product of codes and activations; ``scales``: the vector type of the scales;
+    ``centre``: the code that means 0 where it is the same in all blocks (tiles.py).
+    """
+
+    def few():
+        def few_kernel(args, first, last):
+            few_tokens(args, first, last, unpack, dot, stride, scales)
+
+        return kernel(few_kernel)
+
+    def many():
+        def many_kernel(args, first, last):
+            many_tokens(args, first, last, unpack, dot, stride, scales, centre)
+
+        return kernel(many_kernel)
+
+    def rows():
+        def rows_kernel(args, first, last):
+            decode_rows(args, first, last, unpack, stride)
+
+        return kernel(rows_kernel)
+
+    return Kernels(few, many, rows, activations="q8")
