@@ -153,6 +153,11 @@ CASES = [
     Case("columns", "groups", lambda o: o.columns(o.embed("x"), 16, 16, group=32), X),
     Case("heads", "three", lambda o: o.heads(o.embed("x"), "w"), X | {"w": (3, 48, 32)}),
     Case("join", "two", lambda o: o.join(o.embed("x"), o.embed("b"), 2), X | {"b": (TOKENS, 64)}),
+    Case("shift", "row", lambda o: o.shift(o.embed("x"), "row"), X | {"row": (2, 96)}),
+    *(
+        Case("activate", kind, lambda o, kind=kind: o.activate(o.embed("x"), kind), X)
+        for kind in ("gelu", "gelu_tanh", "relu", "relu2")
+    ),
     Case("conv", "plain", lambda o: o.conv(o.embed("x"), "taps", 0), X | TAPS),
     Case("conv", "silu", lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu"), X | TAPS),
     _delta("grouped", 6, 2, 32, 16),
