@@ -7,9 +7,12 @@ kernel.
 
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +29,9 @@ _FORCED = {
     "neon": ("neoverse-n1", "+neon,+dotprod,+fullfp16"),
     "generic": ("x86-64", ""),
 }
+
+
+_KEPT_SECONDS = 30 * 24 * 3600  # how long an unused cache folder stays
 
 
 def _host_features() -> dict[str, bool]:
@@ -114,12 +120,23 @@ def _private_folder(path: Path) -> Path:
     return path
 
 
+def _forget_unused(parent: Path) -> None:
+    """Delete the folders of other versions and processors that no start has touched for a month."""
+    with suppress(OSError):
+        for folder in parent.iterdir():
+            if time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _configure_cache(target: str) -> Path:
     from importlib.metadata import version
 
     identity = (target, ISA, version("numba"), version("llvmlite"), _source_hash())
     key = hashlib.sha256("|".join(identity).encode()).hexdigest()[:24]
-    folder = _private_folder(user_cache_dir() / "jit" / key)
+    parent = user_cache_dir() / "jit"
+    if not (parent / key).exists():
+        _forget_unused(parent)
+    folder = _private_folder(parent / key)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     return folder
 

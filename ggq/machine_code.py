@@ -94,7 +94,8 @@ class Function:
     def compile(self) -> None:
         """Compile the function and keep it on disk if that can be done."""
         self._address = self.cfunc.address
-        with suppress(OSError):
+        # Another numba may hold its code elsewhere: then every process compiles, and all works.
+        with suppress(OSError, AttributeError):
             code = _Code.of(self.cfunc)
             _write(self._path, code)
             if not code.data:
