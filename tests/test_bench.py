@@ -7,8 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from ggq.cli import main  # noqa: F401  (the group must import without numba)
-from ggq.commands.bench import command
+from ggq.cli import cli
 from tests.ggufmaker import make_tiny_llama
 
 
@@ -20,7 +19,7 @@ def tiny(tmp_path_factory):
 
 
 def _run(*args):
-    done = CliRunner().invoke(command, args, catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["bench", *args], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -48,13 +47,13 @@ def test_depth_and_tables(tiny):
 
 
 def test_verbose_names_kernels(tiny):
-    done = CliRunner().invoke(command, [tiny, "-p", "2", "-n", "0", "-r", "1", "-v"])
+    done = CliRunner().invoke(cli, ["bench", tiny, "-p", "2", "-n", "0", "-r", "1", "-v"])
     assert "Q8_0 -> few and many tokens -> " in done.stderr
 
 
 def test_a_profile_tells_the_share_of_each_kind(tiny):
     options = [tiny, "-p", "0", "-n", "1", "-r", "1", "--profile", "-d", "0", "-d", "70"]
-    told = CliRunner().invoke(command, options, catch_exceptions=False).stderr.splitlines()
+    told = CliRunner().invoke(cli, ["bench", *options], catch_exceptions=False).stderr.splitlines()
     starts = [i for i, line in enumerate(told) if line.startswith("a token at ")]
     assert [told[i].split()[3] for i in starts] == ["0:", "70:"]
     kinds = {line[:18].strip() for line in told}

@@ -159,12 +159,12 @@ def test_random_vocabularies_never_crash(data):
 def test_tokenize_command(tmp_path):
     from click.testing import CliRunner
 
-    from ggq.commands.tokenize import command
+    from ggq.cli import cli
 
     path = str(ggufmaker.make_tiny_llama(tmp_path / "t.gguf", vocab="bpe"))
 
     def run(*arguments: str, **options) -> str:
-        result = CliRunner().invoke(command, [path, *arguments], **options)
+        result = CliRunner().invoke(cli, ["tokenize", path, *arguments], **options)
         assert result.exit_code == 0, result.output
         return result.output
 
@@ -178,9 +178,9 @@ def test_tokenize_command(tmp_path):
     assert "\x1b" not in "".join(lines)
     assert run(text, "--ids", "--parse-special").split()[-1] == "2"
     spm_path = str(ggufmaker.make_tiny_llama(tmp_path / "s.gguf"))
-    bos = CliRunner().invoke(command, [spm_path, "the", "--ids"]).output.split()
+    bos = CliRunner().invoke(cli, ["tokenize", spm_path, "the", "--ids"]).output.split()
     assert bos[0] == "1"
     assert (
-        CliRunner().invoke(command, [spm_path, "the", "--ids", "--no-bos"]).output.split()
+        CliRunner().invoke(cli, ["tokenize", spm_path, "the", "--ids", "--no-bos"]).output.split()
         == bos[1:]
     )

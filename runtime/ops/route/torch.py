@@ -30,7 +30,5 @@ def _grouped(choice, spec):
     groups = choice.unflatten(1, (spec.n_group, -1))
     best = groups.topk(min(2, groups.shape[-1]), dim=-1).values.sum(dim=-1)
     order = torch.sort(best, dim=-1, descending=True, stable=True).indices
-    banned = torch.ones_like(best, dtype=torch.bool).scatter(
-        1, order[:, : spec.n_group_used], False
-    )
-    return groups.masked_fill(banned[..., None], float("-inf")).flatten(1)
+    kept = best.new_zeros(best.shape).scatter(1, order[:, : spec.n_group_used], 1.0)
+    return groups.masked_fill(kept[..., None] == 0, float("-inf")).flatten(1)
