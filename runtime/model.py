@@ -101,8 +101,7 @@ class Model:
     @cached_property
     def engine(self) -> Any:
         """The engine of the model's device; compiled and allocated on first use."""
-        if self.vocab_only:
-            raise UsageError("the model was opened with vocab_only")
+        self._needs_weights()
         if self._device != CPU:
             sizes = {"n_ctx": self.n_ctx, "cache_type": self._cache_type}
             return self._device.engine(self._architecture, self.hparams, self.gguf, **sizes)
@@ -118,6 +117,10 @@ class Model:
             n_threads=self._threads or default_threads(),
             kind=self._cache_type,
         )
+
+    def _needs_weights(self) -> None:
+        if self.vocab_only:
+            raise UsageError("the model was opened with vocab_only")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -138,6 +141,7 @@ class Model:
 
     def session(self) -> Session:
         """Return a new, empty sequence; UsageError for an encoder, which writes no text."""
+        self._needs_weights()
         check_writes(self.hparams)
         return Session(self)
 
@@ -149,9 +153,10 @@ class Model:
         finally:
             sequence.free()
 
-    def embed(self, texts: Iterable[str]) -> np.ndarray:
-        """Return one normalized vector per text, float32 (n_texts, n_embd)."""
-        return np.stack([self.engine.embed(self.tokenize(t)) for t in texts])
+    def embed(self, texts: str | Iterable[str]) -> np.ndarray:
+        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
+        vectors = [self.engine.embed(self.tokenize(t)) for t in _strings(texts)]
+        return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
 
     def generate(
         self,
@@ -209,8 +214,8 @@ class Model:
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
 
 
-def _strings(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _context(asked: int | None, hp: HParams) -> int:

@@ -90,6 +90,15 @@ def test_a_killed_run_goes_on(service, tmp_path):
         asyncio.run(run_batch(service, source, out))
 
 
+@pytest.mark.parametrize("held", [b"my notes\n", b"my notes", b"GGUF\x03\0\n\n", b"{}\n"])
+def test_a_file_that_holds_other_things_is_left_alone(service, tmp_path, held):
+    source, out = write(tmp_path / "in.jsonl", [{"prompt": 5}]), tmp_path / "out.jsonl"
+    out.write_bytes(held)
+    with pytest.raises(UsageError, match="line 1 is no answer of a batch"):
+        asyncio.run(run_batch(service, source, out))
+    assert out.read_bytes() == held
+
+
 def test_command(path, tmp_path, capsys):
     source = write(tmp_path / "in.jsonl", [line(i) for i in range(3)] + [line(3, n=0)])
     out = tmp_path / "out.jsonl"

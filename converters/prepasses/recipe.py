@@ -128,6 +128,7 @@ def _step(given: Any, where: str) -> str:
 
 def run_passes(job: Any, passes: Sequence[Any]) -> None:
     """Run ``passes`` on a conversion; where all are ggq's own, write their recipe into the file."""
+    passes = [parse(one) if isinstance(one, str) else one for one in passes]
     for one in passes:
         one(job)
     if passes and all(isinstance(one, Prepass) for one in passes):

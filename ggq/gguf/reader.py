@@ -251,6 +251,8 @@ def _load(file: BinaryIO, size: int, use_mmap: bool) -> tuple[mmap.mmap | None, 
 
 
 def _check_unchanged(shard: Shard) -> None:
+    if shard.file.closed:
+        raise UsageError(f"{printable(shard.path)}: the file was closed")
     status = os.fstat(shard.file.fileno())
     if (status.st_size, status.st_mtime_ns) != (shard.size, shard.mtime_ns) or len(
         shard.data

@@ -29,6 +29,7 @@ _ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "/v1/completions": (CompletionBody, answer_completion),
     "/v1/embeddings": (EmbeddingBody, answer_embedding),
 }
+_START = b'{"id":"batch_req_'  # of every output line
 _AHEAD = 4  # requests per slot that are prepared or wait for an earlier one to be written
 
 
@@ -116,7 +117,10 @@ def _lines(source: Path) -> Iterator[bytes]:
 
 
 def _resume(source: Path, out: Path) -> tuple[int, int]:
-    """Cut half a line off ``out``; return how many lines are done, and how many of them failed."""
+    """Cut half a line off ``out``; return how many lines are done, and how many of them failed.
+
+    UsageError where ``out`` holds anything else than answers: it is left as it is.
+    """
     if not out.exists():
         next(_lines(source), None)  # says so if there is no input
         return 0, 0
@@ -124,12 +128,12 @@ def _resume(source: Path, out: Path) -> tuple[int, int]:
     inputs = _lines(source)
     with out.open("rb") as file:
         for raw in file:
-            try:
-                line = msgspec.json.decode(raw)
-            except msgspec.DecodeError:
-                line = None
-            if not raw.endswith(b"\n") or not isinstance(line, dict):
-                break
+            if not raw.endswith(b"\n") and (raw[: len(_START)] == _START[: len(raw)]):
+                break  # a killed run's last line
+            line = _output_line(raw)
+            if line is None:
+                message = f"{printable(out)}: line {done + 1} is no answer of a batch"
+                raise UsageError(f"{message}; name another file or delete it")
             if line.get("custom_id") != _custom_id(next(inputs, b"")):
                 message = f"{printable(out)}: line {done + 1} answers another input"
                 raise UsageError(f"{message}; name another file or delete it")
@@ -138,8 +142,18 @@ def _resume(source: Path, out: Path) -> tuple[int, int]:
     return done, failed
 
 
+def _output_line(raw: bytes) -> dict[str, Any] | None:
+    """Return an output line's object, None where it is none."""
+    try:
+        line = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    whole = isinstance(line, dict) and {"custom_id", "response", "error"} <= line.keys()
+    return line if whole and isinstance(line["response"] or {}, dict) else None
+
+
 def _is_failure(line: dict[str, Any]) -> bool:
-    return bool(line.get("error")) or line["response"]["status_code"] != 200
+    return bool(line["error"]) or (line["response"] or {}).get("status_code") != 200
 
 
 def _custom_id(raw: bytes) -> Any:
