@@ -102,3 +102,24 @@ def said(model, script, **options):
 def byte_tokens(model, text):
     first = model.tokenizer.ids["<0x00>"]
     return [first + b for b in text.encode()]
+
+
+def answered_like_alone(model, shared, own, parting, n_ctx, batch):
+    """Check ``parting`` prompts with the same first tokens, and more; return (prompts, scheduler).
+
+    Each answer is what the model gives for that prompt alone. The last prompt is the shared part.
+    """
+    n_tokens = model.tokenizer.n_vocab - 3
+    start = [3 + 7 * i % n_tokens for i in range(shared)]
+    prompts = [start + [3 + (11 * i + k) % n_tokens for i in range(own)] for k in range(parting)]
+    prompts += [prompts[0], prompts[0] + [5, 6, 7], start]
+    alone = ["".join(model.generate(p, max_tokens=8, temperature=0.0)) for p in prompts]
+    s = Scheduler(Spy(model.engine), model.tokenizer, n_slots=3, n_ctx=n_ctx, batch=batch)
+    answers = []
+    for i, prompt in enumerate(prompts):
+        answers.append(ask(s, prompt, max_tokens=8)[1])
+        for _ in range(i % 4):
+            s.turn()
+    drain(s)
+    assert [a.text[0] for a in answers] == alone
+    return prompts, s

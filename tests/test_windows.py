@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from schedules import Spy, ask, drain, free_all
+from schedules import answered_like_alone, ask, drain, free_all
 from tinymodels import TINY, make_tiny
 
 import ggq
@@ -21,7 +21,6 @@ from ggq.runtime.kvcache import (
     cache_bytes,
     recent_positions,
 )
-from ggq.runtime.scheduler import Scheduler
 from ggq.runtime.weights import Weights
 
 N_CTX, WINDOW = 2048, 24
@@ -151,19 +150,8 @@ def test_forks_see_what_the_first_sequence_saw(model, ids, truth):
 
 
 def test_scheduled_answers_are_those_of_each_alone(model):
-    n_vocab = model.tokenizer.n_vocab
-    shared = [3 + 7 * i % (n_vocab - 3) for i in range(290)]
-    prompts = [shared + [3 + (11 * i + k) % (n_vocab - 3) for i in range(180)] for k in range(4)]
-    prompts += [prompts[0], prompts[0] + [5, 6, 7], shared]
-    alone = ["".join(model.generate(p, max_tokens=8, temperature=0.0)) for p in prompts]
-    s = Scheduler(Spy(model.engine), model.tokenizer, n_slots=3, n_ctx=640, batch=48)
-    answers = []
-    for i, prompt in enumerate(prompts):
-        answers.append(ask(s, prompt, max_tokens=8)[1])
-        for _ in range(i % 4):
-            s.turn()
-    drain(s)
-    assert [a.text[0] for a in answers] == alone
+    prompts, s = answered_like_alone(model, shared=290, own=180, parting=4, n_ctx=640, batch=48)
+    shared = prompts[-1]
     # where others parted from the first prompt is kept for those to come
     ticket, again = ask(s, shared + [9] * 30, max_tokens=8)
     drain(s)
