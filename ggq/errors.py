@@ -4,7 +4,9 @@ Each message is one line that names the file, key, tensor or option at fault:
 the command line prints it as it is.
 """
 
-__all__ = ["FormatError", "GGQError", "ModelError", "UsageError", "printable"]
+from collections.abc import Iterable
+
+__all__ = ["FormatError", "GGQError", "ModelError", "UsageError", "known_names", "printable"]
 
 
 class GGQError(Exception):
@@ -32,3 +34,12 @@ def printable(name: object, limit: int = 120) -> str:
         text = str(name)[: limit + 1]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Return how to go on after an unknown ``name``: the known one it is near to, else all."""
+    import difflib  # rarely needed
+
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"

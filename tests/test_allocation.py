@@ -2,13 +2,15 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan
+from ggq.converters.convert import prepare
+from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan, room
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import open_gguf, spec
 
@@ -49,22 +51,68 @@ def test_a_mixture_that_is_no_worse_stays(rng):
     assert spent(found, allocate(found, nbytes, flat))[1] <= cost
 
 
-def test_too_small_a_target_is_refused(rng):
-    with pytest.raises(UsageError, match="the target leaves 10 bytes for tensors that need"):
-        allocate(problem(rng, 2), 10)
-
-
 def test_overrides_match_one_tensor_each():
     ((pattern, kind),) = overrides({"blk.1.attn_q.weight": "Q6_K"})
     assert (pattern, kind) == (r"^blk\.1\.attn_q\.weight$", "Q6_K")
 
 
-def test_files_keep_to_the_target_and_plans_repeat_it(tmp_path, capsys):
-    pytest.importorskip("torch")
-    source = make_hf(tmp_path / "hf", max_position_embeddings=128)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return make_hf(tmp_path_factory.mktemp("source") / "hf", max_position_embeddings=128)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
     words = np.random.default_rng(1).choice(["fox", "dog", "lazy", "quick", "box", "jug"], 4000)
-    text, plan = tmp_path / "text.txt", tmp_path / "plan.json"
-    text.write_text(" ".join(words))
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(" ".join(words))
+    return path
+
+
+@pytest.mark.parametrize("target", [["--target-size", "1k"], ["--target-bpw", "1"]])
+def test_too_small_a_target_is_refused_before_anything_is_read(target, source, tmp_path, capsys):
+    given = [*target, "--calibration", str(tmp_path / "is not there.txt")]
+    assert main(["convert", str(source), str(tmp_path / "a.gguf"), *given]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"bytes is too small for this model: the smallest takes \d+ bytes", error)
+
+
+def test_the_smallest_size_named_is_one_that_a_file_can_have(source, text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    with prepare(source, tmp_path / "a.gguf") as job:
+        with pytest.raises(UsageError, match="smallest takes") as refused:
+            room(job, 1000)
+        least = int(re.search(r"takes (\d+) bytes", str(refused.value))[1])
+        room(job, least)
+        with pytest.raises(UsageError):
+            room(job, least - 1)
+    out = tmp_path / "b.gguf"
+    given = ["--calibration", str(text), "--target-size", str(least), "-q"]
+    assert main(["convert", str(source), str(out), *given]) == 0, capsys.readouterr().err
+    assert least - 256 <= out.stat().st_size <= least
+
+
+def test_types_that_the_user_named_count_and_stay(source, text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    named = ["--tensor-type", "attn_v|ffn_down=F16", "--output-tensor-type", "Q8_0"]
+    with pytest.raises(UsageError) as refused, prepare(source, tmp_path / "a.gguf") as job:
+        room(job, 1000)
+    least = int(re.search(r"takes (\d+) bytes", str(refused.value))[1])
+    given = ["--calibration", str(text), *named, "-q"]
+    assert main(["convert", str(source), str(tmp_path), "--target-size", str(least), *given]) == 1
+    more = int(re.search(r"smallest takes (\d+) bytes", capsys.readouterr().err)[1])
+    out = tmp_path / "b.gguf"
+    assert main(["convert", str(source), str(out), "--target-size", str(more), *given]) == 0
+    assert out.stat().st_size <= more
+    with open_gguf(out) as file:
+        types = {n: spec.type_name(t.type_id) for n, t in file.tensors.items()}
+    assert {t for n, t in types.items() if "attn_v" in n or "ffn_down" in n} == {"F16"}
+    assert types.get("output.weight", types["token_embd.weight"]) == "Q8_0"
+
+
+def test_files_keep_to_the_target_and_plans_repeat_it(source, text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    plan = tmp_path / "plan.json"
     first, second = tmp_path / "a.gguf", tmp_path / "b.gguf"
     given = ["--calibration", str(text), "--target-bpw", "4.5", "--plan", str(plan), "-q"]
     assert main(["convert", str(source), str(first), *given]) == 0, capsys.readouterr().err

@@ -167,12 +167,26 @@ def test_overrides_in_their_order():
 
 def test_names_in_any_case_and_bad_ones_named():
     assert file_type("q4_k").name == file_type(" Q4_K_M").name == "Q4_K_M"
-    with pytest.raises(UsageError, match=r"Q4_K_X.*nearest is Q4_K_"):
+    with pytest.raises(UsageError, match=r"Q4_K_X: did you mean Q4_K_"):
         file_type("Q4_K_X")
-    with pytest.raises(UsageError, match="--tensor-type"):
-        plan_types([], LLAMA, "Q8_0", MixtureOptions(tensor_types=(("(", "Q8_0"),)))
-    with pytest.raises(UsageError, match="unknown tensor type Q9"):
-        plan_types([], LLAMA, "Q8_0", MixtureOptions(tensor_types=(("x", "Q9"),)))
+    with pytest.raises(UsageError, match=r"NOPE: one of F32, F16, .*, MXFP4_MOE$"):
+        file_type("NOPE")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "error"),
+    [
+        ("(", "Q8_0", r"pattern '\(': missing \)"),
+        (r"blk\.99\.", "Q8_0", r"pattern 'blk\\.99\\.' matches no tensor"),
+        ("ffn", "Q9", "unknown tensor type Q9: one of F32, "),
+        ("ffn", "Q8_K_", r"unknown tensor type Q8_K_: did you mean Q8_K\?"),
+    ],
+)
+def test_a_pattern_that_can_have_no_effect_is_named(pattern, kind, error):
+    with pytest.raises(UsageError, match=error):
+        plan_types(
+            llama_tensors(), LLAMA, "Q4_K_M", MixtureOptions(tensor_types=((pattern, kind),))
+        )
 
 
 @pytest.mark.parametrize(("wanted", "kept"), [("F16", True), ("Q4_K_M", True), ("F32", False)])

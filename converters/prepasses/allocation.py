@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ import numpy as np
 from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
 from ggq.errors import FormatError, UsageError, printable
 
-__all__ = ["Choice", "allocate", "costs", "overrides", "read_plan", "targeted", "write_plan"]
+__all__ = [
+    "Choice",
+    "allocate",
+    "costs",
+    "overrides",
+    "read_plan",
+    "room",
+    "targeted",
+    "write_plan",
+]
 
 # Types to choose from, by what divides the row length.
 CANDIDATES = {
@@ -53,10 +62,8 @@ class _Power:
 def costs(
     job: Any, calibration: Calibration, progress: Progress | None = None
 ) -> dict[str, list[Choice]]:
-    """Return the choices for every tensor that ``job`` would quantize, cheapest bytes first."""
-    from ggq import quants
-
-    wanted = {n: t for n, t in job.plan.types if hasattr(quants.get(t), "grid")}
+    """Return the choices for every tensor whose type is open, cheapest bytes first."""
+    wanted = _open(job)
     power = _measure(job, calibration)
     found = {}
     for done, name in enumerate(wanted):
@@ -66,6 +73,19 @@ def costs(
         if progress:
             progress(done + 1, len(wanted), name)
     return found
+
+
+def _open(job: Any) -> list[str]:
+    """Return the tensors that ``job`` would quantize and whose type the user did not name."""
+    from ggq import quants
+
+    return [
+        name
+        for name, kind in job.plan.types
+        if hasattr(quants.get(kind), "grid")
+        and name not in job.plan.asked
+        and _candidates(job.tensors[name].shape)
+    ]
 
 
 def _candidates(shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -134,14 +154,12 @@ def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
 def allocate(
     found: dict[str, list[Choice]], budget: int, plain: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the types of least total cost within ``budget`` bytes; UsageError if none fit.
+    """Return the types of least total cost within ``budget`` bytes, which `room` found enough.
 
     One price per byte decides for all tensors (Lagrange), what is left is spent on the best
     upgrades. ``plain``: a mixture to keep where it fits and costs no more.
     """
-    least = sum(c[0].nbytes for c in found.values())
-    if least > budget:
-        raise UsageError(f"the target leaves {budget} bytes for tensors that need {least}")
+    assert sum(c[0].nbytes for c in found.values()) <= budget, budget
     low, high = 0.0, 1.0
     while _total(_at_price(found, high)) > budget:
         high *= 4
@@ -188,18 +206,36 @@ def _spend(
         chosen = {**chosen, name: choice}
 
 
+def room(job: Any, file_bytes: int) -> int:
+    """Return the bytes that a file of ``file_bytes`` leaves for the tensors whose type is open.
+
+    Nothing is measured for it. UsageError naming the smallest file where that is larger.
+    """
+    planned, wanted = dict(job.plan.types), _open(job)
+    shapes = {name: job.tensors[name].shape for name in wanted}
+    size = sum(shard.nbytes for shard in job.writer().plan())
+    kinds = sorted({kind for shape in shapes.values() for kind in _candidates(shape)})
+    # The file lists its types in a key, which grows with them.
+    listed = _aligned(sum(len(f"{kind}:{len(wanted)} ") for kind in kinds))
+    fixed = size + listed - sum(_bytes(shape, planned[n]) for n, shape in shapes.items())
+    least = fixed + sum(min(_bytes(s, kind) for kind in _candidates(s)) for s in shapes.values())
+    if least > file_bytes:
+        bits = ceil(800 * least / job.n_elements) / 100
+        raise UsageError(
+            f"a file of {file_bytes} bytes is too small for this model: "
+            f"the smallest takes {least} bytes ({bits:.2f} bits a weight)"
+        )
+    return file_bytes - fixed
+
+
 def targeted(
     job: Any,
-    file_bytes: int,
+    budget: int,
     calibration: Calibration,
     progress: Progress | None = None,
 ) -> dict[str, str]:
-    """Return types with which the whole file of ``job`` has at most ``file_bytes``."""
-    found = costs(job, calibration, progress)
-    planned = dict(job.plan.types)
-    size = sum(shard.nbytes for shard in job.writer().plan())
-    spent = sum(_bytes(job.tensors[n].shape, planned[n]) for n in found)
-    return allocate(found, file_bytes - (size - spent), planned)
+    """Return types for the tensors whose type is open, ``budget`` bytes in all (see `room`)."""
+    return allocate(costs(job, calibration, progress), budget, dict(job.plan.types))
 
 
 def _bytes(shape: tuple[int, ...], type_name: str) -> int:

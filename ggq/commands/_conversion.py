@@ -162,9 +162,9 @@ def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> 
             prepare(source, out, kind, given["imatrix"], options) as job,
             progress_bar(given["quiet"]) as progress,
         ):
-            size = target or int(bits * job.n_elements / 8)
+            budget = allocation.room(job, target or int(bits * job.n_elements / 8))
             windows = calibrate(job, given["calibration"], 256, 8, spread=True, starts=True)
-            types = allocation.targeted(job, size, windows, progress)
+            types = allocation.targeted(job, budget, windows, progress)
         if given["plan_file"]:
             allocation.write_plan(given["plan_file"], types)
     else:

@@ -6,13 +6,12 @@ llama.cpp's src/llama-quant.cpp (llama_tensor_get_type); tested against upstream
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, known_names, printable
 from ggq.gguf.spec import TYPE_IDS, TYPES
 
 __all__ = [
@@ -172,12 +171,16 @@ class MixtureOptions:
 
 @dataclass
 class Plan:
-    """Types in file order, the shape fallbacks, and the tensors that need importance."""
+    """Types in file order, the shape fallbacks, the tensors that need importance.
+
+    ``asked``: the tensors whose type the user named.
+    """
 
     file_type: FileType
     types: list[tuple[str, str]] = field(default_factory=list)
     fallbacks: list[tuple[str, str, str]] = field(default_factory=list)  # name, wanted, used
     need_imatrix: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
 
 
 def file_type(name: str) -> FileType:
@@ -185,8 +188,7 @@ def file_type(name: str) -> FileType:
     key = str(name).strip().upper()
     found = FILE_TYPES.get(ALIASES.get(key, key))
     if found is None:
-        near = difflib.get_close_matches(key, FILE_TYPES, n=1, cutoff=0.0)
-        raise UsageError(f"unknown file type {printable(name)}; the nearest is {near[0]}")
+        raise UsageError(f"unknown file type {printable(name)}: {known_names(key, FILE_TYPES)}")
     return found
 
 
@@ -194,8 +196,7 @@ def tensor_type(name: str) -> str:
     """Return the block type called ``name`` in any case, as its proper name; UsageError."""
     key = str(name).strip().upper()
     if key not in TYPE_IDS:
-        near = difflib.get_close_matches(key, TYPE_IDS, n=1, cutoff=0.0)
-        raise UsageError(f"unknown tensor type {printable(name)}; the nearest is {near[0]}")
+        raise UsageError(f"unknown tensor type {printable(name)}: {known_names(key, TYPE_IDS)}")
     return key
 
 
@@ -223,7 +224,7 @@ def plan(
 ) -> Plan:
     """Return the types that llama.cpp's mixture ``wanted`` gives, with the user's overrides.
 
-    UsageError: unknown type, a regular expression that does not compile.
+    UsageError: unknown type, a regular expression that does not compile or matches no name.
     """
     ordered = sorted(tensors, key=lambda t: tensor_order(t.name))
     return _Planner(ordered, model, file_type(wanted), options).run()
@@ -252,7 +253,7 @@ class _Planner:
         )
         falcon = FALCON.get(target.name, {}) if model.arch == "falcon" else {}
         self.rules = {**target.rules, **falcon}
-        self.patterns = [(_regex(p), tensor_type(t)) for p, t in options.tensor_types]
+        self.patterns = [(_regex(p, names), tensor_type(t)) for p, t in options.tensor_types]
         self.output_type = options.output_tensor_type and tensor_type(options.output_tensor_type)
         self.embedding_type = options.token_embedding_type and tensor_type(
             options.token_embedding_type
@@ -269,14 +270,10 @@ class _Planner:
 
     def _type(self, tensor: PlanTensor) -> str:
         category = _category(tensor.name)
-        manual = next((t for p, t in self.patterns if p.search(tensor.name)), None)
-        named = manual is not None and tensor.name == EMBEDDINGS[1]
-        if self.embedding_type and category == "token_embd" and not named:
-            return self.embedding_type
-        if self.output_type and category == "output":
-            return self.output_type
-        if manual is not None and self.target.base not in UNQUANTIZED:
-            return self._fitting(tensor, manual)
+        asked = self._asked(tensor, category)
+        if asked is not None:
+            self.result.asked.add(tensor.name)
+            return asked
         if tensor.source_type == NATIVE and self.target.base not in SMALLER_THAN_NATIVE:
             return NATIVE
         if self.target.base in UNQUANTIZED:
@@ -285,9 +282,23 @@ class _Planner:
             return self._fitting(tensor, self.target.base)
         return self._fitting(tensor, self._mixed(tensor, category))
 
+    def _asked(self, tensor: PlanTensor, category: str) -> str | None:
+        """Return the type that the user named for a tensor, None where the mixture chooses."""
+        manual = next((t for p, t in self.patterns if p.search(tensor.name)), None)
+        named = manual is not None and tensor.name == EMBEDDINGS[1]
+        if self.embedding_type and category == "token_embd" and not named:
+            return self.embedding_type
+        if self.output_type and category == "output":
+            return self.output_type
+        if manual is not None and self.target.base not in UNQUANTIZED:
+            return self._fitting(tensor, manual)
+        return None
+
     def _mixed(self, tensor: PlanTensor, category: str) -> str:
         """Return what the mixture gives; counts v-class and ffn_down tensors as it goes."""
         if category == "output" or (self.tied and category == "token_embd"):
+            if self.output_type:
+                self.result.asked.add(tensor.name)
             return self.output_type or self._output(tensor)
         if self.target.name == "MXFP4_MOE":
             return "MXFP4" if len(tensor.shape) > 2 and tensor.shape[-3] > 1 else "Q8_0"
@@ -376,8 +387,13 @@ def _quantizable(tensor: PlanTensor) -> bool:
     return tensor.name not in KEPT_NAMES and not any(part in tensor.name for part in KEPT)
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
+def _regex(pattern: str, names: Iterable[str]) -> re.Pattern[str]:
+    """Compile a user's pattern; one that no tensor matches is a mistake."""
+    shown = f"tensor type pattern '{printable(pattern)}'"
     try:
-        return re.compile(pattern)
+        found = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--tensor-type {printable(pattern)}: {error}") from None
+        raise UsageError(f"{shown}: {error}") from None
+    if not any(map(found.search, names)):
+        raise UsageError(f"{shown} matches no tensor (ggq info lists the names of a file)")
+    return found
