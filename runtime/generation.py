@@ -164,12 +164,12 @@ def generate(
     """Yield the answer to ``prompt_ids`` piece by piece; the last piece has a finish reason.
 
     Tokens that the session already holds are not evaluated again. ``max_tokens`` None or negative
-    goes on until the context is full. Raises UsageError if the prompt is empty, has unknown ids
-    or does not fit the context: nothing is ever cut off silently.
+    goes on until the context is full. Raises UsageError if the prompt is empty, does not fit the
+    context or it or the bias has unknown ids: nothing is ever cut off silently.
     """
-    options = options or Options()
+    options, params = options or Options(), params or SamplingParams()
     prompt = [int(i) for i in prompt_ids]
-    _check_prompt(prompt, tokenizer, session)
+    check_prompt(prompt, params, tokenizer.n_vocab, session.n_ctx)
     sampler = Sampler(_biased(params, tokenizer, options), tokenizer, options.constraint)
     sampler.prime(prompt)
     options.stats.prompt_tokens, options.stats.seed = len(prompt), sampler.seed
@@ -253,14 +253,16 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return int(different[0]) if len(different) else size
 
 
-def _check_prompt(prompt: list[int], tokenizer: Any, session: Session) -> None:
-    if not prompt:
+def check_prompt(prompt: Sequence[int], params: SamplingParams, n_vocab: int, n_ctx: int) -> None:
+    """Raise UsageError if a prompt or a bias cannot be used, ContextError if it is too long."""
+    if not len(prompt):
         raise UsageError("the prompt is empty: it has no tokens")
-    if min(prompt) < 0 or max(prompt) >= tokenizer.n_vocab:
-        bad = next(i for i in prompt if not 0 <= i < tokenizer.n_vocab)
-        raise UsageError(f"token id {bad} is outside the vocabulary of {tokenizer.n_vocab}")
-    if len(prompt) > session.n_ctx:
-        raise ContextError(len(prompt), session.n_ctx)
+    for ids, label in ((prompt, ""), (params.logit_bias, "logit_bias: ")):
+        bad = next((i for i in ids if not 0 <= i < n_vocab), None)
+        if bad is not None:
+            raise UsageError(f"{label}token id {bad} is outside the vocabulary of {n_vocab}")
+    if len(prompt) > n_ctx:
+        raise ContextError(len(prompt), n_ctx)
 
 
 class ContextError(UsageError):
@@ -275,9 +277,8 @@ class ContextError(UsageError):
         self.n_prompt, self.n_ctx = n_prompt, n_ctx
 
 
-def _biased(params: SamplingParams | None, tokenizer: Any, options: Options) -> SamplingParams:
+def _biased(params: SamplingParams, tokenizer: Any, options: Options) -> SamplingParams:
     """Return the parameters, with the ends of a turn forbidden if they shall not end it."""
-    params = params or SamplingParams()
     if not options.ignore_eos:
         return params
     forbidden = dict.fromkeys(tokenizer.eog_ids, -np.inf)

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.errors import UsageError
-from ggq.runtime.generation import AnswerText, ContextError, Logprobs, Piece
+from ggq.runtime.generation import AnswerText, Logprobs, Piece, check_prompt
 from ggq.runtime.sampling import Sampler, SamplingParams
 from ggq.runtime.sampling.candidates import Candidates
 
@@ -42,14 +41,8 @@ class Request:
     client: str = ""
 
     def check(self, n_vocab: int, n_ctx: int) -> None:
-        """Raise UsageError if the prompt cannot be evaluated, ContextError if it is too long."""
-        if not len(self.ids):
-            raise UsageError("the prompt is empty: it has no tokens")
-        if min(self.ids) < 0 or max(self.ids) >= n_vocab:
-            bad = next(i for i in self.ids if not 0 <= i < n_vocab)
-            raise UsageError(f"token id {bad} is outside the vocabulary of {n_vocab}")
-        if len(self.ids) > n_ctx:
-            raise ContextError(len(self.ids), n_ctx)
+        """Raise UsageError if it cannot be answered, ContextError if the prompt is too long."""
+        check_prompt(self.ids, self.params, n_vocab, n_ctx)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,14 @@ def test_full_context_ends_by_length(extra):
     assert (text, reason) == ("a" * (extra + 1), "length")
 
 
+def test_a_bias_on_no_token_is_named():
+    session, beyond = ToySession([tokens("abcd")]), TOKENIZER.n_vocab
+    params = SamplingParams(logit_bias={0: 1.0, beyond: 1.0})
+    with pytest.raises(UsageError, match=f"logit_bias: token id {beyond} is outside"):
+        next(generate(session, TOKENIZER, PROMPT, params))
+    assert session.evaluated == []
+
+
 def test_prompt_over_context_names_both_numbers():
     session = ToySession([[]], n_ctx=19)
     with pytest.raises(UsageError, match=r"20 tokens.*context of 19") as caught:

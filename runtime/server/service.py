@@ -180,9 +180,6 @@ class Service:
         for key, value in bias.items():
             if not key.isascii() or not key.isdigit() or len(key) > 10:
                 raise UsageError(f"logit_bias: {key[:32]} is not a token id")
-            if int(key) >= self.tokenizer.n_vocab:
-                message = f"logit_bias: {key} is outside the vocabulary of {self.tokenizer.n_vocab}"
-                raise UsageError(message)
             out[int(key)] = float("-inf") if value == -100 else value
         return out
 
