@@ -20,8 +20,18 @@ from ggq.converters.encode import F16_MAX
 from ggq.errors import UsageError, printable
 from ggq.gguf import open_gguf, spec
 
-__all__ = ["OUTLIER", "Finding", "HeldBack", "findings", "held_back", "worst", "write_report"]
+__all__ = [
+    "OUTLIER",
+    "Finding",
+    "HeldBack",
+    "findings",
+    "held_back",
+    "report_path",
+    "worst",
+    "write_report",
+]
 
+SUFFIXES = (".html", ".json")
 SAMPLE_ROWS = 512
 HELD_WINDOWS = 8
 OUTLIER = 20.0  # a column this many times the median column's peak stands out
@@ -57,6 +67,16 @@ class HeldBack:
     calibrated: bool
     figures: dict[str, Any]
     power: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+
+
+def report_path(path: str | Path) -> Path:
+    """Return where a report may be written, checked before it is made; UsageError."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"report {printable(path)}: a name in {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"report {printable(path)}: {printable(path.parent)} is no folder")
+    return path
 
 
 def held_back(job: Any, path: str | Path, passes: Sequence[Any] = ()) -> HeldBack | None:
@@ -161,12 +181,12 @@ def write_report(
 ) -> None:
     """Write ``found``, the conversion's ``facts`` and the predictions, as .json or one HTML page.
 
-    UsageError where it cannot be written.
+    UsageError where it cannot be written (see `report_path`).
     """
     from ggq.converters.report_page import page
 
-    path = Path(path)
-    if path.suffix == ".json":
+    path = report_path(path)
+    if path.suffix.lower() == ".json":
         told: dict[str, Any] = {}
         if held is not None:
             told["held_back"] = {k: v for k, v in vars(held).items() if k != "power"}
@@ -178,4 +198,4 @@ def write_report(
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--report {printable(path)}: {error.strerror}") from None
+        raise UsageError(f"report {printable(path)}: {error.strerror}") from None

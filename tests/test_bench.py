@@ -36,6 +36,14 @@ def test_json_rows_have_llama_benchs_fields(tiny):
     assert rows[0]["share_of_read_bandwidth"] is None
 
 
+def test_the_type_is_the_one_that_the_file_names(tmp_path):
+    named = {"general.file_type": 15}
+    for metadata, want in ((named, "llama Q4_K_M"), (None, "llama Q8_0")):
+        path = make_tiny_llama(tmp_path / f"{want[-4:]}.gguf", type_id=8, metadata=metadata)
+        (row,) = json.loads(_run(str(path), "-p", "0", "-n", "1", "-r", "1", "-o", "json"))
+        assert row["model_type"] == want
+
+
 def test_depth_and_tables(tiny):
     table = _run(tiny, "-p", "0", "-n", "2", "-d", "5", "-r", "1").splitlines()
     assert len(table) == 3

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ggq.errors import UsageError
+from ggq.gguf import spec
 from ggq.quants.mixtures import (
     FILE_TYPES,
     MixtureOptions,
@@ -95,6 +96,13 @@ def llama_tensors(width=4096, n_layer=32, tied=False):
     names += ["token_embd.weight"] + ([] if tied else ["output.weight"])
     norms = [PlanTensor(f"blk.{i}.attn_norm.weight", (width,), "F32") for i in range(n_layer)]
     return norms + [PlanTensor(n, (64, width), "BF16") for n in names]
+
+
+def test_numbers_are_upstreams():
+    gguf = pytest.importorskip("gguf")
+    want = {t.name.removeprefix("MOSTLY_").removeprefix("ALL_"): int(t) for t in gguf.LlamaFileType}
+    assert {n: want[n] for n in FILE_TYPES} == {n: t.number for n, t in FILE_TYPES.items()}
+    assert {n: want.get(n, i) for n, i in spec.FILE_TYPE_IDS.items()} == spec.FILE_TYPE_IDS
 
 
 def test_file_order_is_block_then_name():

@@ -9,6 +9,7 @@ from hfmaker import make_hf
 from ggq.cli import main
 from ggq.converters.convert import Options, convert, prepare
 from ggq.converters.report import Finding, findings, worst, write_report
+from ggq.errors import UsageError
 from ggq.gguf import open_gguf
 
 
@@ -113,8 +114,11 @@ def test_the_page_shows_outliers_and_predictions(tmp_path):
     assert "torch is needed" in (tmp_path / "n.html").read_text()
 
 
-def test_a_report_that_cannot_be_written_is_named(tmp_path):
-    from ggq.errors import UsageError
-
-    with pytest.raises(UsageError, match="--report"):
-        write_report(tmp_path / "no" / "r.html", [], {})
+@pytest.mark.parametrize("name", ["r.txt", "r", "no/r.html"])
+def test_a_report_that_cannot_be_written_is_named_before_the_work(name, source, tmp_path, capsys):
+    path, out = tmp_path / name, tmp_path / "o.gguf"
+    with pytest.raises(UsageError, match="report "):
+        write_report(path, [], {})
+    assert main(["convert", str(source), str(out), "-t", "Q8_0", "--report", str(path)]) == 1
+    assert f"report {path}: " in capsys.readouterr().err
+    assert not out.exists()

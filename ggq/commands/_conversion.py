@@ -103,6 +103,10 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
     """Plan, and unless --dry-run convert; print the result on stdout, progress on stderr."""
     from ggq.converters.convert import prepare
 
+    if given["report"]:
+        from ggq.converters.report import report_path
+
+        report_path(given["report"])
     given["recipe"] = _recipe(given)
     kind = given["file_type"] or given["recipe"].type or "Q4_K_M"
     options = _planned(source, out, kind, given)

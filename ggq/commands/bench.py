@@ -111,7 +111,12 @@ def _row(model: Any, result: Any, threads: int, bandwidth: float | None) -> dict
 
 
 def _file_type(gguf: Any) -> str:
-    """Name the type that holds most of the weights."""
+    """Name the file's type as it says itself, else the type that holds most of the weights."""
+    from ggq.gguf import spec
+
+    named = spec.FILE_TYPES.get(gguf.get(spec.KEY_FILE_TYPE))
+    if named:
+        return named
     sizes: dict[str, int] = {}
     for tensor in gguf.tensors.values():
         sizes[tensor.type_name] = sizes.get(tensor.type_name, 0) + tensor.nbytes

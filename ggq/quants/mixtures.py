@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ggq.errors import UsageError, known_names, printable
-from ggq.gguf.spec import TYPE_IDS, TYPES
+from ggq.gguf.spec import FILE_TYPE_IDS, TYPE_IDS, TYPES
 
 __all__ = [
     "FILE_TYPES",
@@ -32,15 +32,19 @@ UNQUANTIZED = ("F32", "F16", "BF16")
 
 
 class FileType(NamedTuple):
-    """A file type: its name, ``general.file_type`` number, base block type and rules by category.
+    """A file type: its name, base block type and rules by category.
 
     A rule list holds (condition, block type) pairs; the first that holds wins; none: the base.
     """
 
     name: str
-    number: int
     base: str
     rules: Mapping[str, tuple[tuple[str, str], ...]] = {}
+
+    @property
+    def number(self) -> int:
+        """Return what ``general.file_type`` says."""
+        return FILE_TYPE_IDS[self.name]
 
 
 def _rules(**rules: str) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -51,28 +55,26 @@ def _rules(**rules: str) -> dict[str, tuple[tuple[str, str], ...]]:
 FILE_TYPES: dict[str, FileType] = {
     t.name: t
     for t in (
-        FileType("F32", 0, "F32"),
-        FileType("F16", 1, "F16"),
-        FileType("BF16", 32, "BF16"),
-        FileType("Q8_0", 7, "Q8_0"),
-        FileType("Q6_K", 18, "Q6_K"),
-        FileType("Q5_K_M", 17, "Q5_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
-        FileType("Q5_K_S", 16, "Q5_K"),
-        FileType("Q5_1", 9, "Q5_1"),
-        FileType("Q5_0", 8, "Q5_0", _rules(ffn_down="imatrix_first_8th:Q5_1")),
-        FileType("Q4_K_M", 15, "Q4_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
-        FileType("Q4_K_S", 14, "Q4_K", _rules(v="first_4:Q5_K", ffn_down="first_8th:Q5_K")),
-        FileType("Q4_1", 3, "Q4_1"),
-        FileType("Q4_0", 2, "Q4_0", _rules(ffn_down="imatrix_first_8th:Q4_1")),
+        FileType("F32", "F32"),
+        FileType("F16", "F16"),
+        FileType("BF16", "BF16"),
+        FileType("Q8_0", "Q8_0"),
+        FileType("Q6_K", "Q6_K"),
+        FileType("Q5_K_M", "Q5_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
+        FileType("Q5_K_S", "Q5_K"),
+        FileType("Q5_1", "Q5_1"),
+        FileType("Q5_0", "Q5_0", _rules(ffn_down="imatrix_first_8th:Q5_1")),
+        FileType("Q4_K_M", "Q4_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
+        FileType("Q4_K_S", "Q4_K", _rules(v="first_4:Q5_K", ffn_down="first_8th:Q5_K")),
+        FileType("Q4_1", "Q4_1"),
+        FileType("Q4_0", "Q4_0", _rules(ffn_down="imatrix_first_8th:Q4_1")),
         FileType(
             "Q3_K_L",
-            13,
             "Q3_K",
             _rules(v="always:Q5_K", ffn_down="always:Q5_K", attn_output="always:Q5_K"),
         ),
         FileType(
             "Q3_K_M",
-            12,
             "Q3_K",
             _rules(
                 v="first_2:Q5_K always:Q4_K",
@@ -80,19 +82,18 @@ FILE_TYPES: dict[str, FileType] = {
                 attn_output="always:Q4_K",
             ),
         ),
-        FileType("Q3_K_S", 11, "Q3_K"),
+        FileType("Q3_K_S", "Q3_K"),
         FileType(
             "Q2_K",
-            10,
             "Q2_K",
             _rules(v="gqa_4:Q4_K always:Q3_K", ffn_down="always:Q3_K", attn_output="always:Q3_K"),
         ),
-        FileType("Q2_K_S", 21, "Q2_K", _rules(v="gqa_4:Q4_K", ffn_down="first_8th:Q4_K")),
-        FileType("IQ4_NL", 25, "IQ4_NL", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
-        FileType("IQ4_XS", 30, "IQ4_XS", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
-        FileType("TQ1_0", 36, "TQ1_0", _rules(token_embd="always:Q4_K")),
-        FileType("TQ2_0", 37, "TQ2_0", _rules(token_embd="always:Q4_K")),
-        FileType("MXFP4_MOE", 38, "MXFP4"),
+        FileType("Q2_K_S", "Q2_K", _rules(v="gqa_4:Q4_K", ffn_down="first_8th:Q4_K")),
+        FileType("IQ4_NL", "IQ4_NL", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
+        FileType("IQ4_XS", "IQ4_XS", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
+        FileType("TQ1_0", "TQ1_0", _rules(token_embd="always:Q4_K")),
+        FileType("TQ2_0", "TQ2_0", _rules(token_embd="always:Q4_K")),
+        FileType("MXFP4_MOE", "MXFP4"),
     )
 }
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
