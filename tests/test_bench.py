@@ -37,9 +37,9 @@ def test_json_rows_have_llama_benchs_fields(tiny):
 
 
 def test_the_type_is_the_one_that_the_file_names(tmp_path):
-    named = {"general.file_type": 15}
-    for metadata, want in ((named, "llama Q4_K_M"), (None, "llama Q8_0")):
-        path = make_tiny_llama(tmp_path / f"{want[-4:]}.gguf", type_id=8, metadata=metadata)
+    for number, want in ((15, "llama Q4_K_M"), (None, "llama Q8_0"), (999, "llama Q8_0")):
+        metadata = {"general.file_type": number}
+        path = make_tiny_llama(tmp_path / f"{number}.gguf", type_id=8, metadata=metadata)
         (row,) = json.loads(_run(str(path), "-p", "0", "-n", "1", "-r", "1", "-o", "json"))
         assert row["model_type"] == want
 
