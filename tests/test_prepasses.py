@@ -8,8 +8,8 @@ from ggq import quants
 from ggq.cli import main
 from ggq.converters.convert import Options, convert, prepare
 from ggq.converters.prepasses.base import names, parse
-from ggq.converters.prepasses.descent import feed_columns
-from ggq.converters.prepasses.solver import Solver, damped, integer_range, layer_error, regress
+from ggq.converters.prepasses.hessian import Hessian, damped, layer_error
+from ggq.converters.prepasses.solver import Solver, integer_range, regress
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import open_gguf
 
@@ -39,16 +39,13 @@ def textbook(w, hessian, grid, order):
 
 def test_columns_are_the_textbook_loop(rng):
     kind = quants.get("Q4_K")
-    w, h = problem(rng, 20, 256)
-    h = damped(h, 0.05, "w")
-    grid = kind.grid(kind.fit(w, np.diag(h).astype(np.float32)))
-    order = np.argsort(-np.diag(h), kind="stable")
-    inverse = np.linalg.inv(h[np.ix_(order, order)])
-    upper = np.linalg.cholesky(inverse).T.astype(np.float32)
-    codes = np.zeros(w.shape, np.uint8)
-    scale, offset = (np.ascontiguousarray(a, np.float32) for a in (grid.scale, grid.offset))
-    feed_columns(w, order, upper, scale, offset, (grid.levels, np.zeros(0, np.float32)), codes)
-    want = textbook(w, h, grid, order)
+    w, h = problem(rng, 20, 512)  # several blocks of columns
+    hessian = Hessian(h, "w")
+    h = hessian.damped(0.05)
+    params, codes = kind.unpack(kind.quantize(w, np.diag(h).astype(np.float32)))
+    grid = kind.grid(params)
+    codes = Solver(kind, damp=0.05)._columns(w, params, hessian, codes)
+    want = textbook(w, h, grid, hessian.order)
     # A tie within float32 may fall the other way; the errors that follow then differ as well.
     assert (codes != want).mean() < 0.02
     ours, theirs = (layer_error(grid.values(c), w, h).sum() for c in (codes, want))
@@ -60,7 +57,7 @@ def test_columns_are_the_textbook_loop(rng):
 def test_no_row_is_worse_than_the_search(rng, name):
     kind = quants.get(name)
     w, h = problem(rng, 16, 256)
-    found = Solver(kind, sweeps=2).solve(w, h, "w")
+    found = Solver(kind, sweeps=2).solve(w, Hessian(h, "w"))
     np.testing.assert_array_equal(found.values, kind.dequantize(found.blocks))
     h = damped(h, 0.05, "w")
     plain = kind.dequantize(kind.quantize(w, (np.diag(h) / np.diag(h).mean()).astype(np.float32)))
@@ -71,7 +68,9 @@ def test_no_row_is_worse_than_the_search(rng, name):
 
 def test_more_sweeps_never_raise_the_error(rng):
     w, h = problem(rng, 16, 512)
-    errors = [Solver(quants.get("Q3_K"), sweeps=s).solve(w, h, "w").error for s in (0, 1, 4)]
+    errors = [
+        Solver(quants.get("Q3_K"), sweeps=s).solve(w, Hessian(h, "w")).error for s in (0, 1, 4)
+    ]
     assert errors[0] >= errors[1] >= errors[2]
 
 
@@ -87,7 +86,7 @@ def test_the_target_is_the_least_squares_map(rng):
     teacher = rng.normal(size=(400, 16))
     student = teacher + 0.1 * rng.normal(size=(400, 16))
     h, cross = student.T @ student / 400, teacher.T @ student / 400
-    found = regress(w, h, w @ (cross - h), "w", ridge=0.0)
+    found = regress(w, Hessian(h, "w"), w @ (cross - h), ridge=0.0)
     want = np.linalg.lstsq(student, teacher @ w.T, rcond=None)[0].T
     np.testing.assert_allclose(found, want, atol=1e-5)
 
@@ -102,7 +101,7 @@ def test_bad_moments_are_named():
 def test_a_singular_hessian_is_damped(rng):
     w = rng.normal(size=(8, 256)).astype(np.float32)
     x = rng.normal(size=(3, 256))
-    found = Solver(quants.get("Q4_K"), sweeps=1, damp=0.0).solve(w, x.T @ x, "w")
+    found = Solver(quants.get("Q4_K"), sweeps=1, damp=0.0).solve(w, Hessian(x.T @ x, "w"))
     assert np.isfinite(found.values).all() and found.error <= found.plain_error
 
 

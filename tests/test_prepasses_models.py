@@ -8,7 +8,7 @@ from tinymodels import TINY, make_tiny
 from ggq import quants
 from ggq.converters.convert import Options, convert, prepare
 from ggq.converters.prepasses.base import Packed, Replaced, parse
-from ggq.converters.prepasses.solver import damped, layer_error
+from ggq.converters.prepasses.hessian import damped, layer_error
 from ggq.errors import ModelError
 
 # What a label stands for: bias and ties, norms of heads, no own keys and values, matrices of

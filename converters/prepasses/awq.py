@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.prepasses.folds import Fold, FoldPass, whole
-from ggq.converters.prepasses.solver import damped, layer_error
+from ggq.converters.prepasses.hessian import layer_error
 
 __all__ = ["AWQ"]
 
@@ -34,7 +34,7 @@ class AWQ(FoldPass):
         from ggq.converters.prepasses.base import Replaced
         from ggq.converters.prepasses.streams import Moments
 
-        hessian = damped(Moments(x, fold.consumers[0]).student, 0.01, fold.consumers[0])
+        hessian = Moments(x, fold.consumers[0]).hessian.damped(0.01)
         magnitude = sum(part.abs().double().sum(0) for part in x.student).numpy()
         types = dict(job.plan.types)
         kinds = {n: quants.get(types[n]) for n in fold.consumers}

@@ -1,17 +1,22 @@
-"""Compiled loops of the solver: columns with error feedback, codes and scales by descent.
+"""Loops of the solver: columns with error feedback, codes and scales by descent.
 
 All minimize the rows of (q - v) H (q - v)' for values q = scale * code - offset per weight; the
-rows are independent. They know grids, not block types. Float32 throughout; callers share out the
-rows to threads (nothing holds the interpreter's lock) and recompute gradients between calls.
+rows are independent. They know grids, not block types. Float32 throughout. What goes weight by
+weight is compiled (callers share out the rows to threads, nothing holds the interpreter's lock);
+what goes group by group is matrix products.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from ggq.jit import njit, njit_cached
 
-__all__ = ["feed_columns", "move_codes", "move_halves", "move_integers"]
+__all__ = ["feed_block", "move_codes", "move_groups"]
 
-_ULP = np.float32(2**-12)  # relative steps below it are lost in half precision
+Choose = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+
+_COLUMNS = 256  # moved before the gradient of the others is brought up to date
 _ROWS = 8  # rows that share a column of H while it is in cache
 
 
@@ -34,34 +39,32 @@ def _value(code, table):
 
 
 @njit_cached
-def feed_columns(v, order, upper, scale, offset, values, codes):
-    """Round column after column in ``order``, each error spread over the columns that follow.
+def feed_block(v, upper, grid, values, codes, errors):
+    """Round a block of columns from left to right, each error spread over those that follow.
 
-    ``upper`` (n, n): the upper Cholesky factor of the inverse Hessian, rows and columns in
-    ``order``; ``v``, ``scale``, ``offset``: (rows, n) in natural order; ``values``: the
-    number of codes and the table of what they stand for, empty where themselves. Writes ``codes``.
+    ``v`` float32 (rows, width), is overwritten; ``upper`` (width, width): the block's part of the
+    upper Cholesky factor of the inverse Hessian; ``grid``: scale and offset, float32 (rows, width);
+    ``values``: the number of codes and the table of what they stand for, empty where themselves.
+    Writes ``codes`` and the ``errors`` to spread over the columns beyond.
     Source: GPTQ, arXiv 2210.17323, with scales fixed before (static groups).
     """
+    scale, offset = grid
     levels, table = values
-    rows, n = v.shape
+    rows, width = v.shape
     for first in range(0, rows, _ROWS):
         last = min(first + _ROWS, rows)
-        left = np.empty((last - first, n), np.float32)
-        for r in range(first, last):
-            for k in range(n):
-                left[r - first, k] = v[r, order[k]]
-        for k in range(n):
-            column = order[k]
+        for k in range(width):
             inverse = np.float32(1) / upper[k, k]
             for r in range(first, last):
-                s, o, x = scale[r, column], offset[r, column], left[r - first, k]
+                s, o, x = scale[r, k], offset[r, k], v[r, k]
                 code = np.float32(0)
                 if s != 0:
                     code = _nearest((x + o) / s, levels, table)
-                codes[r, column] = np.uint8(code)
+                codes[r, k] = np.uint8(code)
                 error = (x - (s * _value(code, table) - o)) * inverse
-                for j in range(k + 1, n):
-                    left[r - first, j] -= error * upper[k, j]
+                errors[r, k] = error
+                for j in range(k + 1, width):
+                    v[r, j] -= error * upper[k, j]
 
 
 @njit_cached
@@ -94,71 +97,27 @@ def move_codes(hessian, gradient, scale, values, codes, order):
     return moved
 
 
-@njit_cached
-def move_integers(hessian, gradient, direction, width, low, high, values):
-    """Move each small-integer parameter to its best value with all others as they are.
+def move_groups(
+    hessian: np.ndarray, gradient: np.ndarray, direction: np.ndarray, width: int, choose: Choose
+) -> None:
+    """Move along ``direction`` in each group of ``width`` columns, all others as they are.
 
-    ``direction`` (rows, n): change of the weights when the parameter of their group grows by one;
-    ``width``: weights of a group; ``values`` int32 (rows, n / width), held to low .. high.
+    ``choose(group, slope, curvature)`` returns the steps of all rows, float32 (rows,), given half
+    the slope and the curvature of the error along the direction. ``gradient`` (rows, n),
+    (q - v) H, is kept up to date.
     """
-    rows, n = gradient.shape
-    for r in range(rows):
-        g, along = gradient[r], direction[r]
-        for group in range(n // width):
-            first = group * width
-            slope, curvature = _along(hessian, g, along, first, width)
-            if curvature <= 0:
-                continue
-            old = np.float32(values[r, group])
-            wanted = np.rint(old - slope / curvature)
-            new = min(max(wanted, np.float32(low)), np.float32(high))
-            step = new - old
-            if step != 0 and step * (np.float32(2) * slope + step * curvature) < 0:
-                values[r, group] = np.int32(new)
-                _shift(hessian, g, along, first, width, step)
-
-
-@njit_cached
-def move_halves(hessian, gradient, direction, width, values):
-    """Scale each half-precision parameter by its best factor 1 + t with all others as they are.
-
-    ``direction`` (rows, n): the part of the weights that is proportional to the parameter. Writes
-    the new float32 ``values`` (rows, n / width), not yet rounded.
-    """
-    rows, n = gradient.shape
-    for r in range(rows):
-        g, along = gradient[r], direction[r]
-        for group in range(n // width):
-            first = group * width
-            slope, curvature = _along(hessian, g, along, first, width)
-            if curvature > 0 and abs(slope) > _ULP * curvature:
-                step = -slope / curvature
-                values[r, group] *= np.float32(1) + step
-                _shift(hessian, g, along, first, width, step)
-
-
-@njit
-def _along(hessian, g, along, first, width):
-    """Return half the slope and the curvature of the error along ``along`` within a group."""
-    bent = np.zeros(width, np.float32)
-    for k in range(width):
-        a = along[first + k]
-        if a != 0:
-            for j in range(width):
-                bent[j] += a * hessian[first + k, first + j]
-    slope = np.float32(0)
-    curvature = np.float32(0)
-    for k in range(width):
-        slope += along[first + k] * g[first + k]
-        curvature += along[first + k] * bent[k]
-    return slope, curvature
-
-
-@njit
-def _shift(hessian, g, along, first, width, step):
-    """Update the gradient for a step along ``along`` within a group."""
-    for k in range(first, first + width):
-        move = step * along[k]
-        if move != 0:
-            for j in range(len(g)):
-                g[j] += move * hessian[k, j]
+    n = gradient.shape[1]
+    wide = max(width, _COLUMNS // width * width)
+    for first in range(0, n, wide):
+        last = min(first + wide, n)
+        here = gradient[:, first:last].copy()
+        moves = np.zeros_like(here)
+        for a in range(first, last, width):
+            group, ahead = slice(a - first, a - first + width), slice(a - first + width, None)
+            along = direction[:, a : a + width]
+            bent = along @ hessian[a : a + width, a : a + width]
+            slope = np.einsum("ij,ij->i", along, here[:, group])
+            curvature = np.einsum("ij,ij->i", along, bent)
+            moves[:, group] = choose(a // width, slope, curvature)[:, None] * along
+            here[:, ahead] += moves[:, group] @ hessian[a : a + width, a + width : last]
+        gradient += moves @ hessian[first:last]

@@ -17,8 +17,8 @@ from typing import Any
 
 __all__ = ["Estimate", "estimate", "free_memory", "speed"]
 
-SWEEP, COLUMNS = 30, 4  # times rows * columns**2: one sweep of gptq's descent, its column loop
-INVERSES = 6  # times columns**3: the factors of a Hessian, in float64
+SWEEP, COLUMNS = 10, 14  # times rows * columns**2: one sweep of gptq's descent, all before
+INVERSES = 4  # times columns**3: the factors of a Hessian, in float64
 EFFICIENCY = 0.4  # of the measured speed, that a pass reaches: 28.7 s of gptq on 26M weights
 START = 4.0  # seconds until libraries and compiled searches are loaded
 TRIALS = 12  # encodings of a matrix while awq or smooth look for a scale
@@ -76,7 +76,7 @@ def _importance(one: Any, s: _Sizes) -> tuple[float, float]:
 def _gptq(one: Any, s: _Sizes) -> tuple[float, float]:
     work = (3 if s.tied else 2) * s.forward(s.blocks)
     work += sum(4.0 * n * n * s.tokens for n in s.inputs)
-    work += sum(float(INVERSES) * n**3 for _, n, _ in s.matrices)
+    work += sum(float(INVERSES) * n**3 for n in s.inputs)
     work += sum((COLUMNS + SWEEP * one.sweeps) * float(r) * n * n for r, n, _ in s.matrices)
     largest = max(r * n for r, n, _ in s.matrices)
     return work, 24.0 * s.tokens * s.widest + 36.0 * largest

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.prepasses.base import Packed, Prepass
+from ggq.converters.prepasses.hessian import Hessian
 from ggq.errors import ModelError, UsageError, printable
 
 __all__ = ["GPTQ"]
@@ -85,7 +86,7 @@ class _Run:
             n for n, t in planned.items() if n not in self.types and quants.get(t).block_size > 1
         }
         self.is_tied = "output.weight" not in job.tensors and options.head
-        self.head_moments: np.ndarray | None = None
+        self.head_moments: Any = None
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}
         self.importance: dict[str, np.ndarray] = {}  # of types without a grid to solve on
@@ -96,7 +97,7 @@ class _Run:
         from ggq.converters.prepasses.streams import Moments
 
         if not name.startswith("blk."):
-            self.head_moments = Moments(x, name).student
+            self.head_moments = Moments(x, name)
 
     def embedding(self, name: str) -> Any:
         """Solve the embedding for the head that shares it, or evenly; return the new table."""
@@ -107,7 +108,7 @@ class _Run:
             return None
         w = self.weights[name].dequantized()
         moments = self.head_moments
-        hessian = np.eye(w.shape[1]) if moments is None else moments
+        hessian = Hessian(np.eye(w.shape[1]), name) if moments is None else moments.hessian
         return torch.from_numpy(self._solve(name, w, hessian))
 
     def choose(self, name: str, x: Any, residual: Any, factor: float, rows: Any = None) -> Any:
@@ -128,7 +129,7 @@ class _Run:
         if x.moments is None:
             x.moments = Moments(x, name)
         target = self._target(name, w, x, x.moments, residual, factor)
-        return torch.from_numpy(self._solve(name, target, x.moments.student))
+        return torch.from_numpy(self._solve(name, target, x.moments.hessian))
 
     def _experts(self, name: str, w: np.ndarray, x: Any, rows: Any) -> np.ndarray:
         """Solve each expert or head on its own rows; one that few reach leans on the rows of all.
@@ -155,10 +156,9 @@ class _Run:
                 self.unreached.setdefault(name, []).append(e)
             elif shared:
                 share = n / (n + width)
-                moments.student = share * moments.student + (1 - share) * x.moments.student
-                moments.cross = share * moments.cross + (1 - share) * x.moments.cross
+                moments.lean_on(x.moments, share)
             target = self._target(name, one, own, moments, None, 1.0)
-            parts.append(self._blocks(name, target, moments.student))
+            parts.append(self._blocks(name, target, moments.hessian))
         blocks = np.concatenate([p.blocks for p in parts])
         self.store.save(name, blocks)
         self._keep(name, w.shape, blocks, parts)
@@ -189,21 +189,22 @@ class _Run:
         from ggq.converters.prepasses.solver import regress
 
         options = self.options
-        missing = options.strength * (w.astype(np.float64) @ (moments.cross - moments.student))
+        shift = moments.cross - moments.hessian.matrix
+        missing = w @ (options.strength * shift).astype(np.float32)
         if residual is not None and options.residual:
-            missing += options.residual * moments.against(x, residual, factor)
-        return regress(w, moments.student, missing, name, options.ridge)
+            missing += (options.residual * moments.against(x, residual, factor)).astype(np.float32)
+        return regress(w, moments.hessian, missing, options.ridge)
 
-    def _blocks(self, name: str, target: np.ndarray, hessian: np.ndarray) -> Any:
+    def _blocks(self, name: str, target: np.ndarray, hessian: Hessian) -> Any:
         from ggq import quants
         from ggq.converters.prepasses.solver import Solver
 
         options = self.options
         kind = quants.get(self.types[name])
         solver = Solver(kind, options.sweeps, options.damp, options.threads or None)
-        return solver.solve(target, hessian, name)
+        return solver.solve(target, hessian)
 
-    def _solve(self, name: str, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+    def _solve(self, name: str, target: np.ndarray, hessian: Hessian) -> np.ndarray:
         from ggq import quants
 
         kind = quants.get(self.types[name])

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ggq.converters.encode import default_threads
-from ggq.errors import ModelError
+from ggq.converters.prepasses.hessian import Hessian, layer_error
 
-__all__ = ["Solution", "Solver", "damped", "layer_error", "regress"]
+__all__ = ["Solution", "Solver", "integer_range", "regress"]
 
-
+_BLOCK = 128  # columns rounded before their errors reach the others
 ENOUGH = 0.002  # a sweep that lowers the error by less is the last
 
 
@@ -34,50 +34,14 @@ class Solution:
     error: float
 
 
-def layer_error(values: np.ndarray, target: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-    """Return (q - v) H (q - v)' of each row, float64 (rows,)."""
-    e = (values - target).astype(np.float32)
-    return np.einsum("ij,ij->i", e @ hessian.astype(np.float32), e, dtype=np.float64)
-
-
-def damped(hessian: np.ndarray, damp: float, name: str) -> np.ndarray:
-    """Return H + damp * mean(diag H) * I, float64; ModelError where H is not finite or empty."""
-    if not np.isfinite(hessian).all():
-        raise ModelError(f"the inputs of {name} are not finite")
-    mean = float(np.diag(hessian).mean())
-    if mean <= 0:
-        raise ModelError(f"the inputs of {name} are all zero: no calibration token reaches it")
-    return hessian + damp * mean * np.eye(len(hessian))
-
-
-def regress(
-    w: np.ndarray, hessian: np.ndarray, cross: np.ndarray, name: str, ridge: float
-) -> np.ndarray:
-    """Return the float32 target W + D (H + ridge)^-1, D = ``cross`` (rows, n).
+def regress(w: np.ndarray, hessian: Hessian, missing: np.ndarray, ridge: float) -> np.ndarray:
+    """Return the float32 target W + D (H + ridge)^-1, D = ``missing`` (rows, n).
 
     D is the correlation of the outputs that are missing with the inputs. Method: least squares
     from the student's inputs to the teacher's outputs, held to W by the ridge (Qronos, arXiv
     2505.11695, has the same target).
     """
-    step = np.linalg.solve(damped(hessian, ridge, name), cross.T).T
-    return (w + step).astype(np.float32)
-
-
-def inverse_factor(hessian: np.ndarray, name: str) -> np.ndarray:
-    """Return the upper Cholesky factor U of H^-1 = U' U, float32; damping grows until it exists."""
-    for extra in (0.0, 0.01, 0.1, 1.0):
-        factor = _factor(damped(hessian, extra, name))
-        if factor is not None:
-            return factor
-    raise ModelError(f"the second moments of {name}'s inputs are not positive definite")
-
-
-def _factor(hessian: np.ndarray) -> np.ndarray | None:
-    try:
-        inverse = np.linalg.inv(hessian)
-        return np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
-    except np.linalg.LinAlgError:
-        return None
+    return (w + hessian.solve(missing, ridge)).astype(np.float32)
 
 
 @cache
@@ -100,6 +64,20 @@ def _plain(kind: Any, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]
     return kind.unpack(kind.quantize(x))
 
 
+@dataclass
+class _State:
+    """Scales and codes of a matrix, and the gradient (q - v) H and error of each row for them."""
+
+    params: dict[str, np.ndarray]
+    codes: np.ndarray
+    gradient: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def error(self) -> float:
+        return float(self.errors.sum())
+
+
 class Solver:
     """Solves problems of one block type: ``sweeps`` 0 leaves it at the column loop."""
 
@@ -107,20 +85,18 @@ class Solver:
         self.kind, self.sweeps, self.damp = kind, sweeps, damp
         self.threads = threads or default_threads()
 
-    def solve(self, target: np.ndarray, hessian: np.ndarray, name: str) -> Solution:
+    def solve(self, target: np.ndarray, hessian: Hessian) -> Solution:
         """Return the best blocks found; no row is worse than the plain search's."""
         kind = self.kind
         target = np.ascontiguousarray(target, np.float32)
-        h64 = damped(hessian, self.damp, name)
-        h = (h64 / np.diag(h64).mean()).astype(np.float32)
-        importance = np.diag(h).astype(np.float32)
-        plain = kind.quantize(target, importance)
+        h = hessian.damped(self.damp)
+        h = (h / np.diag(h).mean()).astype(np.float32)
+        plain = kind.quantize(target, np.diag(h).copy())
         params, codes = kind.unpack(plain)
         plain_values = kind.decode(params, codes)
         before = layer_error(plain_values, target, h)
-        order = np.argsort(-importance, kind="stable")
-        codes = self._columns(target, params, h64[np.ix_(order, order)], order, codes, name)
-        params, codes = self._descend(target, params, codes, h, order)
+        codes = self._columns(target, params, hessian, codes)
+        params, codes = self._descend(target, params, codes, h, hessian.order)
         blocks = kind.pack(params, codes)
         values = kind.decode(params, codes)
         after = layer_error(values, target, h)
@@ -129,106 +105,115 @@ class Solver:
         error = float(np.where(worse, before, after).sum())
         return Solution(blocks, values, float(before.sum()), error)
 
-    def _columns(self, target, params, ordered, order, codes, name):
+    def _columns(self, target, params, hessian, codes):
         """Return the codes of the column loop, scales fixed by ``params``."""
-        from ggq.converters.prepasses.descent import feed_columns
+        from ggq.converters.prepasses.descent import feed_block
 
-        upper = inverse_factor(ordered, name)
+        order, upper = hessian.order, hessian.factor(self.damp).astype(np.float32)
         grid = self.kind.grid(params)
-        scale, offset, table = _weights(grid)
-        codes = codes.copy()
+        values = grid.levels, _table(grid)
+        codes, left = codes.copy(), target[:, order]
+        for first in range(0, len(order), _BLOCK):
+            last = first + _BLOCK
+            columns = order[first:last]
+            here, own = left[:, first:last].copy(), upper[first:last, first:last].copy()
+            scale, offset = (_columns_of(a, columns) for a in (grid.scale, grid.offset))
+            chosen, errors = np.empty(here.shape, np.uint8), np.empty_like(here)
 
-        def work(a: int, b: int) -> None:
-            part = target[a:b], order, upper, scale[a:b], offset[a:b]
-            feed_columns(*part, (grid.levels, table), codes[a:b])
+            def work(
+                a: int, b: int, here=here, own=own, grid=(scale, offset), out=(chosen, errors)
+            ):
+                part = tuple(g[a:b] for g in grid)
+                feed_block(here[a:b], own, part, values, *(o[a:b] for o in out))
 
-        self._each(work, len(target))
+            self._each(work, len(target))
+            codes[:, columns] = chosen
+            left[:, last:] -= errors @ upper[first:last, last:]
         return codes
 
     def _descend(self, target, params, codes, h, order):
         """Alternate scales and codes; each step lowers the error or leaves it."""
-        codes = self._move_codes(target, params, codes, h, order)
-        error = np.inf
+        state = self._move_codes(self._state(target, params, codes, h), target, h, order)
         for _ in range(self.sweeps):
+            before = state.error
             scales = [n for n in params if n != "codes"]  # a search by tables keeps its own
             for name in sorted(scales, key=lambda n: params[n].dtype.kind == "f"):
-                if params[name].dtype.kind == "f":
-                    params = self._move_halves(target, params, codes, h, name)
-                else:
-                    params = self._move_integers(target, params, codes, h, name)
-            codes = self._move_codes(target, params, codes, h, order)
-            before, error = error, layer_error(self.kind.decode(params, codes), target, h).sum()
-            if error > (1 - ENOUGH) * before:
+                state = self._move_scales(state, target, h, name)
+            state = self._move_codes(state, target, h, order)
+            if state.error > (1 - ENOUGH) * before:
                 break
-        return params, codes
+        return state.params, state.codes
 
-    def _move_codes(self, target, params, codes, h, order):
+    def _state(self, target, params, codes, h) -> _State:
+        residual = self.kind.grid(params).values(codes) - target
+        gradient = residual @ h
+        return _State(params, codes, gradient, np.einsum("ij,ij->i", residual, gradient))
+
+    def _move_codes(self, state, target, h, order) -> _State:
         from ggq.converters.prepasses.descent import move_codes
 
-        grid = self.kind.grid(params)
-        scale, _, table = _weights(grid)
-        codes = codes.copy()
-        gradient = (grid.values(codes) - target) @ h
+        grid = self.kind.grid(state.params)
+        scale = np.ascontiguousarray(grid.scale, np.float32)
+        values, codes, gradient = (grid.levels, _table(grid)), state.codes.copy(), state.gradient
 
         def work(a: int, b: int) -> None:
             for _ in range(4):
-                part = gradient[a:b], scale[a:b], (grid.levels, table), codes[a:b], order
-                if not move_codes(h, *part):
+                if not move_codes(h, gradient[a:b], scale[a:b], values, codes[a:b], order):
                     break
 
-        self._each(work, len(target))
-        return codes
+        self._each(work, len(codes))
+        return self._state(target, state.params, codes, h)
 
-    def _move_integers(self, target, params, codes, h, name):
-        from ggq.converters.prepasses.descent import move_integers
+    def _move_scales(self, state, target, h, name) -> _State:
+        """Return ``state`` with the parameter ``name`` of each group moved in turn."""
+        from ggq.converters.prepasses.descent import move_groups
 
-        low, high = integer_range(self.kind, name)
-        old = params[name].astype(np.int32)
-        sign = np.where(old < high, 1, -1)
-        moved = self.kind.grid({**params, name: (old + sign).astype(params[name].dtype)})
-        here = self.kind.grid(params)
-        width = target.shape[1] // int(np.prod(old.shape[1:]))
-        signs = np.repeat(sign.reshape(len(old), -1), width, axis=1).astype(np.float32)
-        direction = (moved.values(codes) - here.values(codes)) * signs
-        gradient = (here.values(codes) - target) @ h
-        values = np.ascontiguousarray(old.reshape(len(old), -1))
-        self._each(
-            lambda a, b: move_integers(
-                h, gradient[a:b], direction[a:b], width, low, high, values[a:b]
-            ),
-            len(target),
-        )
-        trial = {**params, name: values.reshape(old.shape).astype(params[name].dtype)}
+        old = state.params[name]
+        is_float = old.dtype.kind == "f"
+        values = np.array(old.reshape(len(old), -1), np.float32)
+        low, high = (-np.inf, np.inf) if is_float else integer_range(self.kind, name)
+        here = self.kind.grid(state.params)
+        direction = self._direction(state, here, name, high)
+
+        def choose(group: int, slope: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+            """Return the rounded way to the lowest point, 0 where that does not go down."""
+            unit = values[:, group] if is_float else np.float32(1)  # what a step of 1 adds
+            with np.errstate(all="ignore"):
+                new = values[:, group] - unit * (slope / curvature)
+                new = new.astype(old.dtype).astype(np.float32) if is_float else np.rint(new)
+                new = np.clip(new, low, high)
+                step = (new - values[:, group]) / unit
+                better = (curvature > 0) & (step * (2 * slope + step * curvature) < 0)
+            step = np.where(better, step, np.float32(0))
+            values[:, group] = np.where(better, new, values[:, group])
+            return step
+
+        move_groups(h, state.gradient, direction, target.shape[1] // values.shape[1], choose)
+        moved = {**state.params, name: values.reshape(old.shape).astype(old.dtype)}
         if hasattr(here, "table"):  # an exponent's steps are not of one size
-            return self._keep_better(target, params, trial, codes, h)
-        return trial
+            return self._keep_better(state, self._state(target, moved, state.codes, h), target, h)
+        return replace(state, params=moved)
 
-    def _move_halves(self, target, params, codes, h, name):
-        from ggq.converters.prepasses.descent import move_halves
+    def _direction(self, state, here, name, high) -> np.ndarray:
+        """Return the change of the weights when ``name`` grows by one, or by its own size."""
+        old, codes = state.params[name], state.codes
+        if old.dtype.kind == "f":
+            without = self.kind.grid({**state.params, name: np.zeros_like(old)})
+            return here.values(codes) - without.values(codes)
+        sign = np.where(old < high, 1, -1)
+        moved = self.kind.grid({**state.params, name: (old + sign).astype(old.dtype)})
+        width = codes.shape[1] // int(np.prod(old.shape[1:]))
+        signs = np.repeat(sign.reshape(len(old), -1), width, axis=1).astype(np.float32)
+        return (moved.values(codes) - here.values(codes)) * signs
 
-        here = self.kind.grid(params).values(codes)
-        without = self.kind.grid({**params, name: np.zeros_like(params[name])}).values(codes)
-        gradient, direction = (here - target) @ h, here - without
-        old = params[name]
-        values = np.ascontiguousarray(old.reshape(len(old), -1).astype(np.float32))
-        width = target.shape[1] // values.shape[1]
-        self._each(
-            lambda a, b: move_halves(h, gradient[a:b], direction[a:b], width, values[a:b]),
-            len(target),
-        )
-        rounded = values.reshape(old.shape).astype(old.dtype)
-        trial = {**params, name: rounded}
-        return self._keep_better(target, params, trial, codes, h)
-
-    def _keep_better(self, target, params, trial, codes, h):
-        """Return ``trial`` where it lowers the row's error: half precision may undo a step."""
-        before = layer_error(self.kind.grid(params).values(codes), target, h)
-        after = layer_error(self.kind.grid(trial).values(codes), target, h)
-        better = after < before
-        return {
-            n: np.where(better.reshape(-1, *[1] * (p.ndim - 1)), trial[n], p)
-            for n, p in params.items()
+    def _keep_better(self, state, trial, target, h) -> _State:
+        """Return ``trial`` where it lowers the row's error, ``state`` elsewhere."""
+        better = trial.errors < state.errors
+        params = {
+            n: np.where(better.reshape(-1, *[1] * (p.ndim - 1)), trial.params[n], p)
+            for n, p in state.params.items()
         }
+        return self._state(target, params, state.codes, h)
 
     def _each(self, work: Callable[[int, int], Any], rows: int) -> None:
         """Run ``work(first, last)`` over all rows on the threads."""
@@ -237,10 +222,10 @@ class Solver:
             list(pool.map(lambda a: work(a, min(a + step, rows)), range(0, rows, step)))
 
 
-def _weights(grid: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return scale, offset and table (empty: codes stand for themselves), contiguous float32."""
-    return (
-        np.ascontiguousarray(grid.scale, np.float32),
-        np.ascontiguousarray(grid.offset, np.float32),
-        np.ascontiguousarray(getattr(grid, "table", ()), np.float32),
-    )
+def _table(grid: Any) -> np.ndarray:
+    """Return what the codes stand for, float32; empty where for themselves."""
+    return np.ascontiguousarray(getattr(grid, "table", ()), np.float32)
+
+
+def _columns_of(per_weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(per_weight[:, columns], np.float32)

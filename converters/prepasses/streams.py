@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ggq.converters.prepasses.hessian import Hessian
 from ggq.errors import ModelError, printable
 from ggq.runtime.backends.torch import TorchOps
 
@@ -31,7 +32,7 @@ class Pair:
 class Moments:
     """Second moments of a linear's inputs, float64, means over tokens.
 
-    ``student`` (n, n) is E[x_s x_s'], ``cross`` (n, n) E[x_t x_s'], the teacher's with the
+    ``hessian`` (n, n) is E[x_s x_s'], ``cross`` (n, n) E[x_t x_s'], the teacher's with the
     student's. ModelError where an input is not finite.
     """
 
@@ -42,10 +43,16 @@ class Moments:
         for t, s in zip(x.teacher, x.student, strict=True):
             student += (s.T @ s).double()
             cross += (t.T @ s).double()
-        self.student = student.numpy() / self.n_tokens
+        self.hessian = Hessian(student.numpy() / self.n_tokens, name)
         self.cross = cross.numpy() / self.n_tokens
-        if not (np.isfinite(self.student).all() and np.isfinite(self.cross).all()):
+        if not (np.isfinite(self.hessian.matrix).all() and np.isfinite(self.cross).all()):
             raise ModelError(f"the inputs of {printable(name)} are not finite")
+
+    def lean_on(self, other: Moments, share: float) -> None:
+        """Keep only ``share`` of these moments and take the rest from ``other``."""
+        mixed = share * self.hessian.matrix + (1 - share) * other.hessian.matrix
+        self.hessian = Hessian(mixed, self.hessian.name)
+        self.cross = share * self.cross + (1 - share) * other.cross
 
     def against(self, x: Pair, residual: Pair, factor: float) -> np.ndarray:
         """Return E[(r_t - r_s) x_s'] / factor, float64 (width of r, n)."""
