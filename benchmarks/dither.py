@@ -1,4 +1,4 @@
-"""Makes a teacher with full-precision weights of a quantized GGUF: each weight anywhere in its cell.
+"""Makes a teacher with full-precision weights from a quantized GGUF: each weight within its cell.
 
     python benchmarks/dither.py model.Q4_1.gguf teacher.f32.gguf
 

@@ -1,12 +1,13 @@
 """Compares quantized files with llama.cpp as the neutral engine: KLD of each against the F32 file.
 
   python benchmarks/quality.py SOURCE --types Q4_K_M,Q2_K --calibration CAL.txt --text A.txt \
-      --text B.txt --llama-bin DIR --work DIR [--recipe best=gptq:tokens=32768]
+      --text B.txt --llama-bin DIR --work DIR [--recipe best=best] [--recipe size=size+best]
 
 The baseline is llama-imatrix and llama-quantize --imatrix on the same calibration text, ours is
-``ggq convert --prepass``. Windows, BOS and scored halves are llama-perplexity's; the error of a
-ratio counts windows, not positions. Files and scores in the work folder are used again unless
-older than what they come from. Needs llama-cpp-python.
+``ggq convert`` with a preset or with passes joined by "+"; "size" chooses the types for a file as
+large as the baseline's. Seconds are those of whole commands. Windows, BOS and scored halves are
+llama-perplexity's; the error of a ratio counts windows, not positions. Files and scores in the
+work folder are used again unless older than what they come from. Needs llama-cpp-python.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
 from math import ceil, sqrt
@@ -22,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ggq.converters.convert import Options, convert
-from ggq.converters.prepasses.base import parse
+from ggq.converters.calibration import BUILT_IN
+from ggq.converters.convert import convert
+from ggq.converters.prepasses.presets import QUALITY
 from ggq.gguf import open_gguf, spec
 from ggq.jit import njit_cached
 from ggq.runtime.evaluation import windows
@@ -205,18 +208,25 @@ def baseline(args, base: Path, kind: str) -> tuple[Path, float]:
 
 
 def _run(command: list) -> None:
-    subprocess.run([str(c) for c in command], check=True, capture_output=True)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr}")
 
 
 def ours(args, name: str, recipe: str, kind: str) -> tuple[Path, float]:
-    """Convert with the passes ``recipe`` joins by "+"; return the file and the seconds it took."""
+    """Convert as ``recipe`` says; return the file and the seconds that the command took."""
     out = args.work / f"{Path(args.source).name}.{name}-{kind}.gguf"
     if out.exists() and not args.again:
         return out, 0.0
     start = time.perf_counter()
-    passes = [parse(p, calibration=args.calibration) for p in recipe.split("+") if p]
-    options = Options(force=True, threads=args.threads)
-    convert(args.source, out, type=kind, prepasses=passes, options=options)
+    command = [sys.executable, "-m", "ggq", "convert", args.source, out, "--type", kind, "--force"]
+    command += ["--calibration", args.calibration, "--threads", args.threads]
+    for part in filter(None, recipe.split("+")):
+        if part == "size":
+            command += ["--target-size", baseline(args, base_file(args), kind)[0].stat().st_size]
+        else:
+            command += ["--quality" if part in QUALITY else "--prepass", part]
+    _run(command)
     return out, time.perf_counter() - start
 
 
@@ -225,7 +235,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("source", help="HF folder")
     parser.add_argument("--types", default="Q4_K_M")
-    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--calibration", default=BUILT_IN, help="default: what comes with ggq")
     parser.add_argument("--text", action="append", required=True, type=Path, help="repeatable")
     parser.add_argument("--llama-bin", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
@@ -243,12 +253,12 @@ def main() -> None:
     parser.add_argument(
         "--recipe",
         action="append",
-        metavar="NAME=PASS[+PASS]",
-        help="ours; repeatable; without passes a file NAME that is in the work folder",
+        metavar="NAME=PART[+PART]",
+        help="ours: a preset, passes, size; repeatable; without parts a file NAME that is there",
     )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    recipes = [r.partition("=")[::2] for r in args.recipe or ["best=gptq:tokens=32768"]]
+    recipes = [r.partition("=")[::2] for r in args.recipe or ["best=best"]]
     results = report(args, base_file(args), args.types.split(","), recipes)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
