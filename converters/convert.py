@@ -18,6 +18,7 @@ from typing import Any
 
 import ggq
 from ggq import models
+from ggq.arguments import checked
 from ggq.converters import general
 from ggq.converters.checkpoint import Checkpoint, fetch
 from ggq.converters.encode import Job, encode_all
@@ -134,11 +135,12 @@ class Conversion:
         return Job(tensor, type_name, via)
 
 
+@checked
 def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     type: str = "Q4_K_M",
-    prepasses: Sequence[Any] = (),
+    prepasses: Sequence[str | Callable[..., Any]] = (),
     imatrix: Imatrix | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     options: Options = Options(),
@@ -156,6 +158,7 @@ def convert(
         return job.run(progress)
 
 
+@checked
 def prepare(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,

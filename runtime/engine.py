@@ -91,7 +91,10 @@ class Engine:
 
     def evaluate(self, sequence: Sequence, ids: Any, every: bool = False) -> np.ndarray:
         """Append ids in steps of ``batch``; return the last token's logits, or ``every`` one's."""
-        ids = np.asarray(ids, np.int64)
+        try:
+            ids = np.asarray(ids, np.int64)
+        except OverflowError:
+            raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}") from None
         if not self.embeds:
             check_writes(self.hp)
         if not len(ids):

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.errors import ModelError, UsageError
+from ggq.arguments import checked
+from ggq.errors import ModelError, UsageError, printable
 
 __all__ = [
     "PERCENTILES",
@@ -88,6 +89,8 @@ def windows(
 ) -> Iterator[np.ndarray]:
     """Yield int64 windows of ``n_ctx`` ids, the first replaced by ``bos``; UsageError if none."""
     ids = np.asarray(ids, np.int64)
+    if limit is not None and limit < 1:
+        raise UsageError(f"{limit} windows: nothing to score")
     if n_ctx < 4:
         raise UsageError(f"windows of {n_ctx} tokens are too short to score")
     count = len(ids) // n_ctx
@@ -217,6 +220,7 @@ def scored_logits(model: Any, ids: np.ndarray) -> np.ndarray:
         sequence.free()
 
 
+@checked
 def evaluate(model: Any, text: str | Path, against: Any = None, **options: Any) -> Evaluation:
     """Return the perplexity of ``model`` on ``text``; its distance from ``against`` where given.
 
@@ -226,6 +230,7 @@ def evaluate(model: Any, text: str | Path, against: Any = None, **options: Any) 
     return evaluate_all([model], text, against, **options)[0]
 
 
+@checked
 def evaluate_all(
     models: Sequence[Any],
     text: str | Path,
@@ -284,6 +289,8 @@ def read_text(path: Path) -> str:
 def _opened(model: Any, n_ctx: int, threads: int | None, stack: ExitStack) -> Any:
     """Return an open model; one opened here caches keys and values in float32."""
     if not isinstance(model, (str, Path)):
+        if not hasattr(model, "engine"):
+            raise UsageError(f"neither a file nor an open model: {printable(repr(model))}")
         return model
     from ggq.runtime.model import load
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence as Rows
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.runtime.memory import free_memory
 
 __all__ = [
     "CACHE_TYPES",
@@ -133,14 +134,22 @@ class KVCache:
             shape = self.n_pages, heads, PAGE * _columns(kind, width)
             return np.zeros(shape, CACHE_TYPES[kind])
 
-        self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
-        self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
+        try:
+            self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
+            self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
+        except (MemoryError, ValueError):  # ValueError: more than addresses
+            raise UsageError(self._too_large()) from None
         ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
         self.state_floats = ends[-1]
         # per layer, of both its states: bytes from a sequence's start, and what plans know it by
         self.state_offsets = [(4 * a, 4 * b) for a, b in zip(ends[::2], ends[1::2], strict=False)]
         self.state_names = [(object(), object()) for _ in states]
         self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
+
+    def _too_large(self) -> str:
+        free = free_memory()
+        here = "" if free is None else f", {free / 1e9:.1f} GB are free"
+        return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
 
     def new_state(self) -> np.ndarray:
         """Return a sequence's state of the recurrent layers before its first token."""

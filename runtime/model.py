@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ggq import models
+from ggq.arguments import checked
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.base import HParams
@@ -30,6 +31,7 @@ class Session:
         self._sequence = model.engine.sequence()
         self.ids: list[int] = []
 
+    @checked
     def evaluate(self, ids: Sequence[int]) -> np.ndarray:
         """Append token ids; return the logits after the last one, float32 (n_vocab,).
 
@@ -41,6 +43,7 @@ class Session:
             self.ids.extend(int(i) for i in ids)
             del self.ids[self._sequence.length :]
 
+    @checked
     def truncate(self, n: int) -> None:
         """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
         del self.ids[self._sequence.truncate(n) :]
@@ -129,12 +132,14 @@ class Model:
 
         return tokenizer_from_gguf(self.gguf)
 
+    @checked
     def tokenize(
         self, text: str, add_special: bool = True, parse_special: bool = False
     ) -> list[int]:
         """Return the token ids of a text."""
         return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
 
+    @checked
     def detokenize(self, ids: Iterable[int]) -> str:
         """Return the text of token ids."""
         return self.tokenizer.decode(list(ids))
@@ -145,6 +150,7 @@ class Model:
         check_writes(self.hparams)
         return Session(self)
 
+    @checked
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Return the logits after each token of a fresh sequence, float32 (len(ids), n_vocab)."""
         sequence = self.engine.sequence()
@@ -153,17 +159,19 @@ class Model:
         finally:
             sequence.free()
 
+    @checked
     def embed(self, texts: str | Iterable[str]) -> np.ndarray:
         """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
         vectors = [self.engine.embed(self.tokenize(t)) for t in _strings(texts)]
         return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
 
+    @checked
     def generate(
         self,
         prompt: str | Sequence[int],
         *,
-        max_tokens: int = 128,
-        stop: str | Sequence[str] = (),
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] | None = (),
         **sampling: Any,
     ) -> Iterator[str]:
         """Yield the continuation of a prompt in pieces of text."""
@@ -181,19 +189,21 @@ class Model:
         finally:
             session.close()
 
+    @checked
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
-        max_tokens: int = 512,
-        stop: str | Sequence[str] = (),
-        tools: Sequence[Any] | None = None,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] | None = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
         **sampling: Any,
     ) -> Iterator[str]:
         """Yield the assistant's answer to a conversation in pieces of text."""
         ids = self.chat_ids(messages, tools=tools)
         yield from self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
 
+    @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
         from ggq.runtime.conversation import encode_segments
@@ -207,6 +217,7 @@ class Model:
 
         return ChatTemplate.from_gguf(self.gguf)
 
+    @checked
     def sampling(self, flags: Mapping[str, Any]) -> Any:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
         from ggq.runtime.sampling import SamplingParams
@@ -227,8 +238,9 @@ def _context(asked: int | None, hp: HParams) -> int:
     return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
 
 
+@checked
 def load(
-    path: str | Path | GGUFFile,
+    path: str | os.PathLike[str] | GGUFFile,
     *,
     n_ctx: int | None = None,
     threads: int | None = None,
@@ -260,5 +272,9 @@ def load(
             device=place,
             vocab_only=vocab_only,
         )
-    except KeyError as error:  # an architecture whose table asks for what validation let pass
-        raise ModelError(f"the file has no {error.args[0]}") from None
+    except BaseException as error:
+        if gguf is not path:
+            gguf.close()
+        if isinstance(error, KeyError):  # an architecture asks for what validation let pass
+            raise ModelError(f"the file has no {error.args[0]}") from None
+        raise

@@ -1,10 +1,18 @@
 """The Python interface used wrongly: one GGQError, and sensible answers at the edges."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ggufmaker import make_tiny_llama
 
 import ggq
+from ggq.arguments import checked
+from ggq.runtime.memory import free_memory
+
+IDS = [5, 6]
+HUGE = 10**30
 
 
 @pytest.fixture(scope="module")
@@ -34,5 +42,142 @@ def test_one_text_is_one_vector_and_none_is_none(path):
 
 
 def test_passes_may_be_named(path, tmp_path):
-    with pytest.raises(ggq.GGQError, match="nope"):
-        ggq.convert(path, tmp_path / "out.gguf", type="Q8_0", prepasses=["nope"])
+    for name in ("nope", "base"):  # base.py holds what passes share
+        with pytest.raises(ggq.GGQError, match=f"{name}: unknown; one of awq, distill, gptq"):
+            ggq.convert(path, tmp_path / "out.gguf", type="Q8_0", prepasses=[name])
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    with ggq.load(path, n_ctx=64, threads=1) as model:
+        yield model
+
+
+WRONG = {  # of each method: argument -> values that it cannot take
+    "load": {
+        "path": [None, 5, b"x", ["x"]],
+        "n_ctx": ["a", 1.5, True, [64]],
+        "threads": ["a", 1.5],
+        "device": [None, 5],
+        "device_weights": [None],
+        "cache_type": [None, 5, ("f16",), ("f16", "f32", "f16"), ("f16", 3)],
+    },
+    "tokenize": {"text": [None, 5, b"the", ["the"]]},
+    "detokenize": {"ids": [None, 5, "the", ["a"], [1.5], [None], [[1]], np.array([1.5])]},
+    "logits": {"ids": [None, 5, "the", ["a"], [1.5], np.array([[1, 2]])]},
+    "embed": {"texts": [None, 5, [5], b"x"]},
+    "generate": {
+        "prompt": [None, 5, b"the", ["a"], {"a": 1}],
+        "max_tokens": ["5", 1.5, [5]],
+        "stop": [5, [5], b"x", [None]],
+        "temperature": ["hot", True, 10**400],
+        "seed": [1.5, "x"],
+        "logit_bias": [5, [1], {"a": 1}, {1: "x"}, {1: None}, {999: 1}],
+        "dry_breakers": [5, "x", [5]],
+        "sequence": [5],
+        "misspelt": [1],
+    },
+    "chat": {
+        "messages": [None, 5, "hi", [5], {"role": "user", "content": "x"}, [("user", "x")]],
+        "tools": [5, "x", [5], {}],
+    },
+    "convert": {
+        "source": [None, 5, b"x"],
+        "out": [5, b"x"],
+        "type": [None, 5],
+        "prepasses": [None, 5, "gptq", [5]],
+        "imatrix": [5],
+        "progress": [5],
+        "options": [None, {}],
+    },
+    "evaluate": {
+        "text": [None, 5, b"x"],
+        "n_ctx": ["a", 1.5],
+        "chunks": ["a", 1.5],
+        "threads": ["a"],
+        "progress": [5],
+    },
+}
+GIVEN = {
+    "tokenize": {"text": "the"},
+    "generate": {"prompt": "the"},
+    "chat": {"messages": [{"role": "user", "content": "x"}]},
+}
+CASES = [(f, name, value) for f, of in WRONG.items() for name, vs in of.items() for value in vs]
+
+
+@pytest.mark.parametrize(("function", "name", "value"), CASES)
+def test_an_argument_of_the_wrong_type_is_named(function, name, value, path, model, tmp_path):
+    own = {
+        "load": {"path": path},
+        "convert": {"source": path, "out": tmp_path / "o.gguf"},
+        "evaluate": {"model": path, "text": "the"},
+    }
+    given = {**own.get(function, {}), **GIVEN.get(function, {}), name: value}
+    call = getattr(ggq, function) if function in own else getattr(model, function)
+    with pytest.raises(ggq.GGQError, match=name) as refused:
+        list(call(**given))
+    assert len(str(refused.value)) < 250 and "\n" not in str(refused.value)
+
+
+def test_what_stands_for_nothing_and_numpys_numbers_are_taken(model):
+    options = {"max_tokens": np.int64(2), "seed": np.int64(1), "temperature": np.float32(0)}
+    want = list(model.generate("the", **options))
+    ids = np.array(model.tokenize("the"))
+    assert list(model.generate(ids, stop=None, logit_bias=None, **options)) == want
+    assert model.detokenize(iter(model.tokenize("the"))) == "the"
+    assert np.array_equal(model.embed(iter(["the"])), model.embed("the"))
+    for beyond in ([HUGE], [-1], [999]):
+        with pytest.raises(ggq.GGQError, match="token id"):
+            model.logits(beyond)
+
+
+@pytest.mark.parametrize("n_ctx", [10**12, HUGE])
+def test_a_context_that_no_memory_holds_is_told_in_bytes(path, n_ctx):
+    here = "" if free_memory() is None else ", .* GB are free"
+    with (
+        ggq.load(path, n_ctx=n_ctx, threads=1) as model,
+        pytest.raises(ggq.GGQError, match=f"{n_ctx} tokens takes .* GB of memory{here}"),
+    ):
+        model.logits(IDS)
+
+
+def test_what_is_no_model_is_not_evaluated():
+    for model in (None, 5):
+        with pytest.raises(ggq.GGQError, match="neither a file nor an open model"):
+            ggq.evaluate(model, "the")
+
+
+def test_no_windows_are_nothing_to_score(path, model):
+    with pytest.raises(ggq.GGQError, match="0 windows: nothing to score"):
+        ggq.evaluate(model, "the " * 200, n_ctx=32, chunks=0)
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "bad", "words"),
+    [
+        (int, [5, np.int32(5)], [5.0, "5", True, None, np.array([5])], "a whole number"),
+        (float, [5, 5.5, np.float32(5)], ["5", True, None, np.array([5.0])], "a number"),
+        (bool, [True, 0, "yes"], [], ""),
+        (str | None, ["x", None], [5, b"x"], "text or None"),
+        (Path | str, ["x", Path("x")], [5, b"x"], "a path or text"),
+        (Sequence[int], [[5], (5,), {5}, range(3), iter([5])], [5, "5", {5: 5}], "whole numbers"),
+        (Iterable[str], [["x"], []], ["x", ["x", 5]], "a list of texts"),
+        (Mapping[int, float], [{}, {1: 2}], [[], 5], "a dictionary"),
+        (tuple[str, str], [("a", "b"), ["a", "b"]], [("a",), "ab", 5], "a pair of texts"),
+        (Callable[[int], int] | None, [abs, None], [5], "a function or None"),
+        (Sequence[str | int], [["x", 5]], [[None]], "a list of texts or whole numbers"),
+        (np.ndarray, [np.zeros(3)], [[1]], "ndarray"),
+    ],
+)
+def test_annotations_are_what_is_taken(hint, good, bad, words):
+    @checked
+    def function(value):
+        return value
+
+    function.__wrapped__.__annotations__["value"] = hint
+    for value in good:
+        function(value)
+    for value in bad:
+        with pytest.raises(ggq.GGQError, match=f"value: expected .*{words}"):
+            function(value)

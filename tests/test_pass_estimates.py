@@ -8,6 +8,7 @@ from ggq.converters.convert import Options, prepare
 from ggq.converters.prepasses import estimates
 from ggq.converters.prepasses.base import parse
 from ggq.converters.prepasses.estimates import Estimate, estimate
+from ggq.runtime import memory
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_durations_read_well():
 
 def test_command_tells_before_it_starts(source, tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(estimates, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     text = ["--calibration", str(source.parent / "text.txt")]
     given = ["-t", "Q4_0", "--prepass", "imatrix:tokens=512,n_ctx=64", *text]
     assert main(["convert", str(source), str(tmp_path / "a.gguf"), *given]) == 0

@@ -99,15 +99,11 @@ def require_torch(name: str) -> Any:
 
 
 def names() -> list[str]:
-    """Return the names of all passes."""
-    found = [m.name for m in iter_modules([str(Path(__file__).parent)])]
-    return sorted(n for n in found if "PREPASS" in _source(n))
-
-
-def _source(name: str) -> str:
-    return (
-        Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8").partition("PREPASS =")[1]
-    )
+    """Return the names of all passes: the files here that set PREPASS."""
+    folder = Path(__file__).parent
+    found = [m.name for m in iter_modules([str(folder)])]
+    sources = {n: (folder / f"{n}.py").read_text(encoding="utf-8") for n in found}
+    return sorted(n for n, source in sources.items() if "\nPREPASS = " in source)
 
 
 def parse(text: str, **given: Any) -> Prepass:

@@ -15,7 +15,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
-__all__ = ["Estimate", "estimate", "free_memory", "speed"]
+__all__ = ["Estimate", "estimate", "speed"]
 
 SWEEP, COLUMNS = 10, 14  # times rows * columns**2: one sweep of gptq's descent, all before
 INVERSES = 4  # times columns**3: the factors of a Hessian, in float64
@@ -209,12 +209,3 @@ def _fastest(work: Callable[[], Any], times: int = 5) -> float:
         work()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory that are free, None where the system does not tell."""
-    with suppress(OSError, ValueError, IndexError):
-        with open("/proc/meminfo", encoding="ascii") as file:
-            found = dict(line.split(":", 1) for line in file)
-        return int(found["MemAvailable"].split()[0]) * 1024
-    return None

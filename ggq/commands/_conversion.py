@@ -193,7 +193,8 @@ def _foretell(job: Any, given: dict[str, Any]) -> None:
     passes = given["recipe"].passes(given["calibration"])
     if not passes or given["quiet"]:
         return
-    from ggq.converters.prepasses.estimates import estimate, free_memory
+    from ggq.converters.prepasses.estimates import estimate
+    from ggq.runtime.memory import free_memory
 
     found = estimate(job, passes, given["threads"])
     if found is None:

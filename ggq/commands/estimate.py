@@ -33,13 +33,14 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
     SOURCE is a Hugging Face folder, a repository id or a GGUF file.
     """  # fmt: skip
     from ggq.commands import _sizes
+    from ggq.runtime.memory import free_memory
 
     hp, found = _sizes.sizes(source)
     path = Path(source)
     if path.is_file():
         found.insert(0, _sizes.present(path)[1])
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
-    free = int(memory * 1e9) if memory else _sizes.free_memory()
+    free = int(memory * 1e9) if memory else free_memory()
     caches = _sizes.cache_sizes(hp)
     rows = [_row(size, caches, rate, free) for size in found]
     if as_json:

@@ -59,10 +59,11 @@ def command(
     from ggq.gguf.units import format_size
     from ggq.runtime.engine import kv_layers, kv_windows
     from ggq.runtime.kvcache import cache_bytes
+    from ggq.runtime.memory import free_memory
 
     hp, found = _sizes.sizes(source)
     known = {size.type: size for size in found}
-    free = int(memory * 1e9) if memory else _sizes.free_memory()
+    free = int(memory * 1e9) if memory else free_memory()
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
     n_ctx = min(ctx, hp.n_ctx_train)
     cache = cache_bytes(kv_layers(hp), n_ctx, windows=kv_windows(hp))

@@ -6,8 +6,9 @@ nothing about how a parameter acts.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
@@ -74,9 +75,6 @@ class SamplingParams:
         for spec in dataclasses.fields(self):
             value = _checked(spec, getattr(self, spec.name), spec.name, UsageError)
             object.__setattr__(self, spec.name, value)
-        for token, bias in self.logit_bias.items():
-            if not isinstance(token, int) or token < 0 or math.isnan(bias) or bias == math.inf:
-                raise UsageError(f"logit_bias: {token!r}: {bias!r} is not a token id and a number")
 
     @classmethod
     def resolve(
@@ -116,18 +114,38 @@ def choose(flags: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, t
 
 def _checked(spec: dataclasses.Field, value: Any, label: str, error: type[GGQError]) -> Any:
     """Return ``value`` in its parameter's type, or raise ``error`` naming ``label``."""
-    if spec.name == "sequence":
-        return _letters(value, label, error)
+    if spec.name in _CHECKS:
+        return _CHECKS[spec.name](value, label, error)
     if "low" not in spec.metadata or (value is None and spec.default is None):
         return value
     integral = spec.type in (int, "int", int | None, "int | None")
     low, high = spec.metadata["low"], spec.metadata["high"]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise error(f"{label}: expected a number, not {printable(repr(value))}")
     if not low <= value <= high or (integral and value != int(value)):
         kind = "a whole number" if integral else "a number"
-        raise error(f"{label}: {value} is not {kind} from {low:g} to {high:g}")
+        raise error(f"{label}: {printable(value, 40)} is not {kind} from {low:g} to {high:g}")
     return int(value) if integral else float(value)
+
+
+def _biases(value: Any, label: str, error: type[GGQError]) -> Mapping[int, float]:
+    if not isinstance(value, Mapping):
+        raise error(f"{label}: expected token ids and numbers, not {printable(repr(value))}")
+    for token, bias in value.items():
+        known = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0
+        if not known or math.isnan(bias) or bias == math.inf:
+            shown = printable(f"{token!r}: {bias!r}")
+            raise error(f"{label}: {shown} is not a token id and a number")
+    return value
+
+
+def _texts(value: Any, label: str, error: type[GGQError]) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise error(f"{label}: expected a list of texts, not {printable(repr(value))}")
+    texts = tuple(value)
+    if not all(isinstance(text, str) for text in texts):
+        raise error(f"{label}: expected a list of texts, not {printable(repr(value))}")
+    return texts
 
 
 def _letters(value: Any, label: str, error: type[GGQError]) -> str:
@@ -145,3 +163,6 @@ def _letters(value: Any, label: str, error: type[GGQError]) -> str:
     if len(set(letters)) != len(letters):
         raise error(f"{label}: a sampler is named twice in {printable(value)!r}")
     return letters
+
+
+_CHECKS = {"sequence": _letters, "logit_bias": _biases, "dry_breakers": _texts}
