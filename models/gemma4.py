@@ -100,7 +100,9 @@ LAYER_INPUT_ROWS = (
 def _base_rows() -> tuple[Tensor, ...]:
     rows = changed_rows(DECODER_TENSORS, *POST_NORMS, *QK_NORMS, without=("output.weight",))
     own = tuple(BLOCK + name for name in OWN)
-    return tuple(replace(r, optional=True) if r.gguf in own else r for r in rows)
+    rows = tuple(replace(r, optional=True) if r.gguf in own else r for r in rows)
+    normed = f"{BLOCK}attn_v.weight"  # values are normed: a scale of their rows is lost
+    return tuple(replace(r, absorbs=None) if r.absorbs == normed else r for r in rows)
 
 
 def _layers(config: Mapping[str, Any]) -> list[bool]:

@@ -105,6 +105,24 @@ def test_folds_leave_the_logits_as_they_are(model, text, name):
     np.testing.assert_allclose(after, before, atol=5e-5 * np.abs(before).max())
 
 
+def test_every_fold_of_the_table_is_exact(model, text, rng):
+    """Any scale may move to the producer that the table names: the model computes the same."""
+    from ggq.converters.calibration import hparams_of
+    from ggq.converters.prepasses.folds import apply, find_folds
+
+    with prepared(model) as job:
+        ids = ids_of(job, text)[:2]
+        before = logits(job, ids)
+        folds = find_folds(job, *hparams_of(job))
+        for fold in folds:
+            columns = job.tensors[fold.consumers[0]].shape[-1]
+            fold.scale = fold.tied(rng.lognormal(0, 0.5, columns))
+        apply(job, folds)
+        after = logits(job, ids)
+    assert folds
+    np.testing.assert_allclose(after, before, atol=5e-5 * np.abs(before).max())
+
+
 @pytest.mark.parametrize("width", [96, 576])
 @pytest.mark.parametrize("name", ["imatrix", "awq:grid=4", "smooth:grid=2", "gptq:sweeps=0"])
 def test_alone_no_pass_raises_the_error_of_rounding(tmp_path, text, width, name):
