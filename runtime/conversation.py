@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ggq.errors import UsageError, printable
+from ggq.gguf import leftovers
 from ggq.runtime.generation import Options, Piece, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template import ChatTemplate, Segment, encode_segments
@@ -177,11 +179,14 @@ class Conversation:
         if path.exists():
             _read(path)
         data = {"format": _FORMAT, "messages": self.messages}
-        partial = path.with_name(path.name + ".part")
+        leftovers.clear(path)
+        partial = leftovers.temporary(path)
         try:
             partial.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
             os.replace(partial, path)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             raise UsageError(f"{printable(path)}: {error.strerror}") from None
 
     def load(self, path: str | os.PathLike[str]) -> None:

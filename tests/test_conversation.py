@@ -1,5 +1,6 @@
 """Conversations on a model that speaks by script: what is evaluated, kept, saved."""
 
+import errno
 import json
 
 import pytest
@@ -128,6 +129,22 @@ def test_save_and_load(tmp_path):
         chat.save(precious)
     assert precious.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chat.json", "notes.txt"]
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    chat, _ = conversation("A")
+    path = tmp_path / "chat.json"
+    (tmp_path / ".chat.json.12345678.part").write_text("of a process that was killed")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match="json: No space left"):
+        patched.setattr("os.replace", full)
+        chat.save(path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match=r"chat\.json"):
+        chat.save(tmp_path / "no" / "chat.json")
 
 
 @pytest.mark.parametrize(
