@@ -86,19 +86,24 @@ def measure(
     n_gen: int,
     depths: tuple[int, ...] = (0,),
     repeats: int = 5,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Iterator[Result]:
-    """Yield a row for the prompt and one for decoding at each depth."""
+    """Yield a row for the prompt and one for decoding at each depth.
+
+    ``progress`` is told (repetitions done, in all, the row) between two of them.
+    """
     ids = np.random.default_rng(0).integers(0, model.hparams.n_vocab, max(n_prompt, 1))
-    for depth in depths:
-        for result in (Result(n_prompt, 0, depth), Result(0, n_gen, depth)):
-            if result.n_prompt or result.n_gen:
-                progress(result.test)
-                _repeat(model.engine, result, ids, repeats)
-                yield result
+    rows = [r for d in depths for r in (Result(n_prompt, 0, d), Result(0, n_gen, d))]
+    rows = [row for row in rows if row.n_prompt or row.n_gen]
+    for number, row in enumerate(rows):
+        for done in _repeat(model.engine, row, ids, repeats):
+            if progress:
+                progress(number * repeats + done, len(rows) * repeats, row.test)
+        yield row
 
 
-def _repeat(engine: Any, result: Result, ids: np.ndarray, repeats: int) -> None:
+def _repeat(engine: Any, result: Result, ids: np.ndarray, repeats: int) -> Iterator[int]:
+    """Fill in the row's samples; yield their number after each."""
     filler = np.random.default_rng(1).integers(0, engine.hp.n_vocab, max(result.n_depth, 1))
     for number in range(repeats + 1):  # the first one warms up and is not counted
         sequence = engine.sequence()
@@ -115,6 +120,7 @@ def _repeat(engine: Any, result: Result, ids: np.ndarray, repeats: int) -> None:
             sequence.free()
         if number:
             result.samples_ns.append(elapsed)
+        yield number
 
 
 def profile(model: Model, depth: int = 0, steps: int = 16) -> dict[str, float]:

@@ -6,13 +6,14 @@ Options only; the work is ``ggq.runtime.server.batch``.
 from __future__ import annotations
 
 import asyncio
-import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ggq.commands._progress import Progress, progress_bar
 from ggq.errors import GGQError, UsageError
 
 _NEEDED = ("starlette", "msgspec")
@@ -32,7 +33,10 @@ _NEEDED = ("starlette", "msgspec")
 @click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's.")
 @click.option("-t", "--threads", type=int, help="Threads; default: the physical cores.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
-def command(source: Path, out: Path, model: str | None, parallel: int, **options: Any) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def command(
+    source: Path, out: Path, model: str | None, parallel: int, quiet: bool, **options: Any
+) -> None:
     """Answer each line of SOURCE into OUT, in the same order.
 
     A line is {"custom_id": ..., "url": "/v1/chat/completions", "body": {...}}. If OUT holds
@@ -47,35 +51,31 @@ def command(source: Path, out: Path, model: str | None, parallel: int, **options
     from ggq.runtime.server.settings import Settings
     from ggq.runtime.server.start import make_scheduler
 
-    path = _model_path(model)
+    path, total = _model_path(model), _count(source)
     with load(path, n_ctx=options["ctx"], threads=options["threads"]) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])
         service = Service(opened, scheduler.start(), settings)
         try:
-            failed = asyncio.run(run_batch(service, source, out, _Progress(source)))
+            with progress_bar(quiet) as progress:
+                told = partial(_tell, progress, total)
+                failed = asyncio.run(run_batch(service, source, out, told))
         finally:
             scheduler.close()
+    if not quiet:
+        click.echo(f"{total}/{total} lines", err=True)
     if failed:
         raise GGQError(f"{failed} lines could not be answered: see the errors in {out}")
 
 
-class _Progress:
-    """Lines done: a bar on a terminal, else a line now and then."""
+def _tell(progress: Progress | None, total: int, done: int) -> None:
+    if progress:
+        progress(done, total, f"{done} of {total} lines")
 
-    def __init__(self, source: Path) -> None:
-        try:
-            with source.open("rb") as file:
-                self._total = sum(1 for line in file if line.strip())
-        except OSError as error:
-            raise UsageError(f"{source}: {error.strerror}") from None
-        self._shown = -1
 
-    def __call__(self, done: int) -> None:
-        percent = 100 * done // max(self._total, 1)
-        if sys.stderr.isatty():
-            bar = "#" * (percent * 30 // 100)
-            click.echo(f"\r[{bar:30}] {done}/{self._total}", err=True, nl=done == self._total)
-        elif percent // 10 != self._shown:
-            self._shown = percent // 10
-            click.echo(f"{done}/{self._total} lines", err=True)
+def _count(source: Path) -> int:
+    try:
+        with source.open("rb") as file:
+            return sum(1 for line in file if line.strip())
+    except OSError as error:
+        raise UsageError(f"{source}: {error.strerror}") from None

@@ -11,6 +11,7 @@ import click
 
 from ggq.commands._cache import cache_type, cached
 from ggq.commands._devices import device_options, weights
+from ggq.commands._progress import progress_bar
 from ggq.hub import resolve_model
 
 
@@ -26,6 +27,7 @@ from ggq.hub import resolve_model
 @click.option("-o", "--output", type=click.Choice(["md", "csv", "json", "jsonl"]), default="md")
 @click.option("--profile", is_flag=True, help="Show what a decoded token's time goes to.")
 @click.option("-v", "--verbose", is_flag=True, help="Show which kernel serves which block type.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(model: str, **given: Any) -> None:
     """Time MODEL as llama-bench does: a prompt (pp) and decoding (tg), mean and deviation.
 
@@ -52,15 +54,17 @@ def command(model: str, **given: Any) -> None:
                     f"{name} -> few and many tokens -> {isa} ({size / 1e6:.0f} MB)", err=True
                 )
         bandwidth = roofline.read_bandwidth(threads) if on_cpu else None
-        results = benchmark.measure(
-            opened,
-            n_prompt=shape[0],
-            n_gen=shape[1],
-            depths=shape[2],
-            repeats=given["repetitions"],
-        )
         kinds = {k: given[f"cache_{k}"] or given["cache_type"] for k in ("type_k", "type_v")}
-        rows = [_row(opened, result, threads, bandwidth) | kinds for result in results]
+        with progress_bar(given["quiet"], live=False) as progress:
+            results = benchmark.measure(
+                opened,
+                n_prompt=shape[0],
+                n_gen=shape[1],
+                depths=shape[2],
+                repeats=given["repetitions"],
+                progress=progress,
+            )
+            rows = [_row(opened, result, threads, bandwidth) | kinds for result in results]
         if given["profile"] and on_cpu:
             for depth in given["n_depth"]:
                 _tell_profile(benchmark.profile(opened, depth), depth)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_type, cached
-from ggq.commands._conversion import progress_bar
+from ggq.commands._progress import progress_bar
 from ggq.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ggq.commands import _conversion
+from ggq.commands._progress import progress_bar
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(model: str, out_dir: Path, dtype: str | None, force: bool, quiet: bo
     from ggq.hub import resolve_model
 
     warnings: list[str] = []
-    with _conversion.progress_bar(quiet) as progress:
+    with progress_bar(quiet) as progress:
         folder = export(resolve_model(model), out_dir, dtype, force, progress, warnings.append)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -1,0 +1,88 @@
+"""How far long work is, on stderr: a bar on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ggq.errors import printable
+
+__all__ = ["Progress", "progress_bar"]
+
+Progress = Callable[[int, int, str], None]
+EVERY = 10.0  # seconds between two lines at least: short work is silent
+
+
+@contextmanager
+def progress_bar(quiet: bool, live: bool = True) -> Iterator[Progress | None]:
+    """Yield what is told (done, total, name); None where ``quiet``.
+
+    ``live`` False: a bar moves only when it is told something, for work that is timed.
+    """
+    if quiet or sys.stderr is None:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar(live) as bar:
+            yield _Bar(bar, live)
+    else:
+        yield _Lines()
+
+
+def _bar(live: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=live)
+
+
+class _Bar:
+    def __init__(self, bar: Any, live: bool) -> None:
+        self._bar, self._task, self._live = bar, bar.add_task("", total=None), live
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        facts = {"completed": done, "total": total, "description": printable(name, 40)}
+        self._bar.update(self._task, **facts, refresh=not self._live)
+
+
+class _Lines:
+    """A line with the share that is done and the time that is left, at most one a percent."""
+
+    def __init__(self) -> None:
+        self._told, self._percent = time.monotonic(), 0
+        self._since: tuple[float, int] | None = None  # when there was how much done at first
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        now, percent = time.monotonic(), 100 * done // max(total, 1)
+        if self._since is None or percent < self._percent:  # other work
+            self._since, self._percent = (now, done), percent
+            return
+        if now - self._told < EVERY or percent == self._percent:
+            return
+        self._told, self._percent = now, percent
+        started, first = self._since
+        left = (now - started) * (total - done) / max(done - first, 1)
+        text = f"{percent:3} %, {_duration(left)} left"
+        click.echo(f"{text}: {printable(name, 60)}" if name else text, err=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
