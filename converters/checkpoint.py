@@ -16,7 +16,7 @@ from ggq import models
 from ggq.converters import formats
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import FormatError, UsageError, printable
+from ggq.errors import FormatError, UsageError, printable, reason
 from ggq.models.keys import POOLING
 
 __all__ = ["Checkpoint", "fetch", "read_json"]
@@ -41,10 +41,10 @@ def read_json(path: Path, required: bool = False) -> dict[str, Any]:
         if path.stat().st_size > MAX_JSON:
             raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{printable(path)}: is not JSON: {printable(error)}") from None
+    except OSError as error:
+        raise FormatError(f"{printable(path)}: cannot read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{printable(path)}: is not JSON: {reason(error)}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{printable(path)}: is not a JSON object")
     return value
@@ -142,8 +142,7 @@ def _downloaded(repo_id: str, download: Callable[[], str]) -> Path:
     try:
         return Path(download())
     except Exception as error:  # the hub raises its own, requests' and OS errors alike
-        line = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise UsageError(f"{printable(repo_id)}: download failed: {line}") from None
+        raise UsageError(f"{printable(repo_id)}: download failed: {reason(error)}") from None
 
 
 def _all_text(values: Iterable[object]) -> bool:

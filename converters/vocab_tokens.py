@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ggq.converters.vocab_files import Added, TokenizerFiles, looks_special
-from ggq.errors import FormatError, ModelError, printable
+from ggq.errors import FormatError, ModelError, printable, reason
 from ggq.runtime.tokenizers.base import (
     BYTE,
     CONTROL,
@@ -191,5 +191,5 @@ def load_sentencepiece(files: TokenizerFiles) -> Any:
     try:
         processor.LoadFromSerializedProto(path.read_bytes())
     except (RuntimeError, OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read: {printable(error)}") from None
+        raise FormatError(f"{path}: cannot be read: {reason(error)}") from None
     return processor

@@ -18,7 +18,7 @@ import click
 import ggq
 import ggq.commands
 from ggq import machine_code
-from ggq.errors import GGQError, printable
+from ggq.errors import GGQError, printable, reason
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _ERROR_LIMIT = 2000  # characters of one message; names inside are already cut by errors.printable
@@ -113,8 +113,9 @@ def _run(args: list[str] | None) -> int:
     except GGQError as error:
         return _fail(str(error))
     except OSError as error:
-        told = error.filename is not None and error.strerror
-        return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}" if told else str(error))
+        named = isinstance(error.filename, (str, bytes, os.PathLike))
+        where = f"{os.fsdecode(error.filename)}: " if named else ""
+        return _fail(f"{where}{reason(error)}")
     except MemoryError as error:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
 

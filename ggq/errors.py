@@ -6,7 +6,15 @@ the command line prints it as it is.
 
 from collections.abc import Iterable
 
-__all__ = ["FormatError", "GGQError", "ModelError", "UsageError", "known_names", "printable"]
+__all__ = [
+    "FormatError",
+    "GGQError",
+    "ModelError",
+    "UsageError",
+    "known_names",
+    "printable",
+    "reason",
+]
 
 
 class GGQError(Exception):
@@ -34,6 +42,13 @@ def printable(name: object, limit: int = 120) -> str:
         text = str(name)[: limit + 1]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def reason(error: object) -> str:
+    """Return the first line of an error's own words: the system's without number and file name."""
+    told = getattr(error, "strerror", None) or str(error)
+    lines = str(told).strip().splitlines()
+    return printable(lines[0] if lines else type(error).__name__, 300)
 
 
 def known_names(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ggq.errors import GGQError, UsageError, printable
+from ggq.errors import GGQError, UsageError, printable, reason
 
 _PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q8_0")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -78,7 +78,7 @@ def fetch(repo: str, quant: str | None, report: Callable[[str], None]) -> Path:
     except GGQError:
         raise
     except Exception as error:  # the hub's many errors, and those of the network below it
-        raise GGQError(f"{repo}: {type(error).__name__}: {printable(error, 300)}") from None
+        raise GGQError(f"{repo}: {type(error).__name__}: {reason(error)}") from None
     return paths[0]
 
 

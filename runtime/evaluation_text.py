@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, printable, reason
 
 __all__ = ["answers", "draw", "report", "side_by_side"]
 
@@ -135,4 +135,4 @@ def draw(results: Sequence[Any], path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--plot {printable(path)}: {printable(error)}") from None
+        raise UsageError(f"--plot {printable(path)}: {reason(error)}") from None

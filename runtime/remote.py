@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, printable, reason
 from ggq.runtime.conversation import Conversation
 from ggq.runtime.generation import Options, Piece, Stats
 from ggq.runtime.sampling import SamplingParams
@@ -71,8 +71,8 @@ class RemoteConversation(Conversation):
         except urllib.error.HTTPError as error:
             raise UsageError(_message(error.read(1 << 16), error.code)) from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UsageError(f"{printable(self._url)}: {printable(reason, 300)}") from None
+            cause = getattr(error, "reason", error)
+            raise UsageError(f"{printable(self._url)}: {reason(cause)}") from None
 
     def _pieces(self, reply: Any, stats: Stats, started: float) -> Generator[Piece, None, None]:
         texts: list[str] = []
@@ -123,7 +123,7 @@ def _events(reply: Any) -> Iterator[dict[str, Any]]:
                 raise UsageError(_message(data, 500))
             yield chunk
     except (OSError, ValueError) as error:
-        raise UsageError(f"the server broke off: {printable(error, 300)}") from None
+        raise UsageError(f"the server broke off: {reason(error)}") from None
 
 
 def _message(body: bytes, status: int) -> str:

@@ -30,6 +30,11 @@ COMMANDS = {
             return 7
     """,
     "explodes": 'raise RuntimeError("imported although not asked for")',
+    "full_disk": """
+        @click.command()
+        def command():
+            raise OSError(28, "No space left on device")
+    """,
     "no_memory": """
         @click.command()
         def command():
@@ -72,8 +77,12 @@ def test_errors_are_one_clean_line(commands, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "ggq: error: bad key 'a\\x1b[31m'\n"
-    assert cli.main(["no-memory"]) == 1
-    assert capsys.readouterr().err == "ggq: error: out of memory\n"
+    for command, words in (
+        ("no-memory", "out of memory"),
+        ("full-disk", "No space left on device"),
+    ):
+        assert cli.main([command]) == 1
+        assert capsys.readouterr().err == f"ggq: error: {words}\n"
 
 
 @pytest.mark.parametrize(

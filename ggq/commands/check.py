@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ggq import models
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, printable, reason
 
 
 @click.command()
@@ -91,5 +91,4 @@ def _fetched_config(source: str) -> Path:
     try:
         return Path(hf_hub_download(source, "config.json"))
     except Exception as error:  # the hub raises its own, requests' and OS errors alike
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{printable(source)}: no config.json: {printable(line)}") from None
+        raise UsageError(f"{printable(source)}: no config.json: {reason(error)}") from None

@@ -15,7 +15,7 @@ import click
 
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, printable, reason
 
 _NEEDED = ("starlette", "uvicorn", "msgspec", "prometheus_client")
 _OPTIONS = (
@@ -105,7 +105,7 @@ def _keys(options: dict[str, Any]) -> tuple[str, ...]:
         try:
             lines = options["api_key_file"].read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{printable(options['api_key_file'])}: {error}") from None
+            raise UsageError(f"{printable(options['api_key_file'])}: {reason(error)}") from None
         keys += [line.strip() for line in lines if line.strip()]
     if not all(keys):
         raise UsageError("--api-key: is empty")

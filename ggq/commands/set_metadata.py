@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ggq.errors import GGQError, UsageError, printable
+from ggq.errors import GGQError, UsageError, printable, reason
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec, validate_model
 from ggq.gguf.copy import copy_tensors
 from ggq.gguf.cursor import Cursor
@@ -90,7 +90,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{printable(path)}: {error}") from None
+        raise UsageError(f"{printable(path)}: {reason(error)}") from None
 
 
 def _type_for(f: GGUFFile, key: str, named: str | None, text: str) -> tuple[int, bool]:
