@@ -70,9 +70,9 @@ def measure(kind, oracle, weights, budget):
 
 def main():
     """Print the table and write the figures as JSON if asked."""
-    from make_encoder_hashes import Ggml
+    from make_encoder_hashes import Ggml, written
 
-    from ggq import quants
+    from ggq.quants.ternary import TernaryType
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--types", default="")
@@ -82,18 +82,18 @@ def main():
     oracle, results = Ggml(), []
     wanted = options.types.upper().split(",") if options.types else None
     importance = np.random.default_rng(2).random(COLUMNS, np.float32) + np.float32(0.01)
-    print("type   importance   ggq M/s  ggml M/s   ratio  2 threads  first call  same bytes")
-    for kind in quants.all():
-        if not isinstance(kind, quants.BlockType) or (wanted and kind.name not in wanted):
+    print("type    importance   ggq M/s  ggml M/s   ratio  2 threads  first call  same bytes")
+    for kind in written():
+        if kind.name not in wanted if wanted else isinstance(kind, TernaryType):
             continue
-        for weights in (None, importance):
+        for weights in [importance] if kind.needs_importance else [None, importance]:
             first = seconds(
                 lambda k=kind, w=weights: k.quantize(np.zeros((1, COLUMNS), np.float32), w)
             )
             r = measure(kind, oracle, weights, options.seconds) | {"first_call_s": first}
             results.append(r)
             print(
-                f"{kind.name:6} {'with' if r['importance'] else 'without':10} {r['ggq']:9.1f} "
+                f"{kind.name:7} {'with' if r['importance'] else 'without':10} {r['ggq']:9.1f} "
                 f"{r['ggml']:9.1f} {r['ratio']:7.2f} {r['two_threads']:10.2f} "
                 f"{first:10.2f}s  {'yes' if r['same_bytes'] else 'NO'}",
                 flush=True,

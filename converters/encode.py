@@ -60,7 +60,7 @@ def encode_all(
     Errors name the tensor: NaN or Inf, beyond F16, an importance that does not fit.
     """
     threads = threads or default_threads()
-    _check_types(jobs)
+    _check_types(jobs, imatrix)
     pending: deque[tuple[Slab, Future]] = deque()
 
     def drain() -> None:
@@ -81,13 +81,19 @@ def encode_all(
             raise
 
 
-def _check_types(jobs: list[Job]) -> None:
-    """Refuse a type that cannot be written before any work: each encodes one block of zeros."""
+def _check_types(jobs: list[Job], imatrix: Imatrix | None) -> None:
+    """Refuse types that cannot be written before any work: each encodes one block of zeros."""
     from ggq import quants
 
-    for name in sorted({j.type_name for j in jobs if j.type_name != j.tensor.type_name}):
+    measured = imatrix.values if imatrix else {}
+    new = [j for j in jobs if j.type_name != j.tensor.type_name]
+    for job in new:
+        if quants.get(job.type_name).needs_importance and job.tensor.name not in measured:
+            what = f"{printable(job.tensor.name)} cannot be written in {job.type_name}"
+            raise UsageError(f"{what} without importance (--imatrix)")
+    for name in sorted({j.type_name for j in new}):
         kind = quants.get(name)
-        kind.quantize(np.zeros((1, kind.block_size), np.float32))
+        kind.quantize(np.zeros((1, kind.block_size), np.float32), np.ones(kind.block_size, "f4"))
 
 
 def _slabs(job: Job) -> Iterator[Slab]:

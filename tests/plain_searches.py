@@ -50,12 +50,15 @@ def descent_search(x, nmax):
         return f32(0), np.zeros(len(x), np.uint8)
     inverse, w = f32(-nmax) / extreme, x * x
     levels = [_nearest(inverse * v, -nmax, nmax - 1) for v in x]
-    moments = _descend(x, w, levels, -nmax, nmax - 1)
+    moments = _descend(x, w, levels, -nmax, nmax - 1, *_moments(x, w, levels))
     return _ratio(*moments), (np.array(levels, np.int64) + nmax).astype(np.uint8)
 
 
 def positive_search(x, w, nmax):
-    """Return (scale, codes) for x >= 0: the best of nine inverse scales, then moves of one code."""
+    """Return (scale, codes): the best of nine inverse scales, then moves of one code.
+
+    Negative ``x`` asks for negative codes, which a byte keeps 256 higher.
+    """
     top = x.max()
     if top < TINY:
         return f32(0), np.zeros(len(x), np.uint8)
@@ -64,30 +67,36 @@ def positive_search(x, w, nmax):
         tried = (f32(0.1) * f32(step) + f32(nmax)) / top
         error = f32(0)
         for v, weight in zip(x, w, strict=True):
-            difference = v - f32(1) / tried * _nearest(tried * v, 0, nmax)
+            level = _nearest(tried * v, -256, nmax)
+            difference = v - f32(1) / tried * (level if step else level % f32(256))
             error = error + weight * difference * difference
         if best is None or error < best:
             best, inverse = error, tried
-    levels = [_nearest(inverse * v, 0, nmax) for v in x]
-    moments = _descend(x, w, levels, 0, nmax)
+    levels = [_nearest(inverse * v, -256, nmax) for v in x]
+    moments = _moments(x, w, levels)
+    levels = [level % f32(256) for level in levels]
+    moments = _descend(x, w, levels, None, nmax, *moments)
     return _ratio(*moments), np.array(levels, np.int64).astype(np.uint8)
 
 
-def _descend(x, w, levels, low, high):
-    """Give each weight the level that the others' scale asks for, in at most 5 rounds."""
-    products, squares = _moments(x, w, levels)
+def _descend(x, w, levels, low, high, products, squares):
+    """Give each weight the level that the others' scale asks for, in at most 5 rounds.
+
+    ``low`` None: as ggml does for levels kept in bytes.
+    """
     for _ in range(5):
         changed = False
         for i, (v, weight) in enumerate(zip(x, w, strict=True)):
             others = products - weight * v * levels[i]
             rest = squares - weight * levels[i] * levels[i]
-            if others <= 0 or (low == 0 and rest <= 0):
+            if others <= 0 or (low is None and rest <= 0):
                 continue
-            new = _nearest(v * rest / others, low, high)
+            new = _nearest(v * rest / others, -256 if low is None else low, high)
             with_new, rest_new = others + weight * v * new, rest + weight * new * new
             gains = with_new * with_new * squares > products * products * rest_new
-            if new != levels[i] and rest_new > 0 and gains:
-                levels[i], products, squares, changed = new, with_new, rest_new, True
+            if new != levels[i] and (rest_new > 0 or low is None) and gains:
+                levels[i] = new % f32(256) if low is None else new
+                products, squares, changed = with_new, rest_new, True
         if not changed:
             break
     return products, squares

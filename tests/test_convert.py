@@ -196,11 +196,23 @@ def test_overrides_reach_the_file(tmp_path):
 
 def test_a_type_that_is_only_read_is_refused_before_any_work(tmp_path):
     folder = make_hf(tmp_path / "hf", **small(hidden_size=256, num_attention_heads=4))
-    mixture = MixtureOptions(tensor_types=(("ffn_up", "IQ2_XXS"),))
-    matrix = Imatrix({f"blk.{i}.ffn_up.weight": np.ones(256, np.float32) for i in range(2)})
-    with pytest.raises(UsageError, match="IQ2_XXS: ggq reads this type but does not write it"):
-        convert(folder, tmp_path / "x.gguf", imatrix=matrix, options=Options(mixture=mixture))
+    options = Options(mixture=MixtureOptions(tensor_types=(("ffn_up", "NVFP4"),)))
+    with pytest.raises(UsageError, match="NVFP4: ggq reads this type but does not write it"):
+        convert(folder, tmp_path / "x.gguf", options=options)
     assert not list(tmp_path.glob("*.gguf"))
+
+
+def test_an_embedding_whose_type_needs_importance_is_refused_by_name(tmp_path):
+    """llama-quantize asks no importance for it and aborts in the encoder."""
+    folder = make_hf(tmp_path / "hf", **small(hidden_size=256, num_attention_heads=4))
+    options = Options(mixture=MixtureOptions(token_embedding_type="IQ2_XXS"))
+    with pytest.raises(UsageError, match=r"token_embd\.weight cannot be written in IQ2_XXS without"):
+        convert(folder, tmp_path / "x.gguf", options=options)
+    assert not list(tmp_path.glob("*.gguf"))
+    matrix = Imatrix({"token_embd.weight": np.ones(256, np.float32)})
+    (path,) = convert(folder, tmp_path / "x.gguf", imatrix=matrix, options=options)
+    with open_gguf(path) as file:
+        assert spec.type_name(file.tensors["token_embd.weight"].type_id) == "IQ2_XXS"
 
 
 KILLED = """

@@ -85,10 +85,13 @@ def test_descent_search(rng):
             assert np.array_equal(codes[16 * g : 16 * g + 16, i], expected), (i, g)
 
 
-@pytest.mark.parametrize("n, nmax", [(8, 63), (16, 15)])
-def test_positive_search(rng, n, nmax):
+@pytest.mark.parametrize("n, nmax", [(8, 63), (16, 15), (32, 4)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_positive_search(rng, n, nmax, signed):
     x, w = groups(rng, n)
     x = np.abs(x)
+    if signed:  # as where a lattice type flips the sign of what counts least
+        x[:, :: n // 4] *= np.float32(-0.5)
     out, codes = outputs(n)
     (at_x, _x), (at_w, _w) = lanes(x), lanes(w)
     _positive(at_x, at_w, n, nmax, out.ctypes.data, codes.ctypes.data)

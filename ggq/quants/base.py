@@ -51,6 +51,7 @@ class QuantType(ABC):
     ggml_id: int
     block_size: int
     block_bytes: int
+    needs_importance = False  # whether there is no encoder without
 
     def row_bytes(self, n: int) -> int:
         """Return the bytes of a row of ``n`` weights."""
@@ -81,6 +82,18 @@ class QuantType(ABC):
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+class ValuesType(QuantType):
+    """A type whose blocks are read at once: its codes name several weights each."""
+
+    @abstractmethod
+    def values(self, blocks: np.ndarray) -> np.ndarray:
+        """Return the float32 values in any shape whose order is that of the rows."""
+
+    def dequantize(self, blocks: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return self.values(blocks).reshape(len(blocks), -1)
 
 
 class BlockType(QuantType):

@@ -2,17 +2,30 @@
 
 import numpy as np
 
-from ggq.quants.lattices import four_bit_scales, half, lattice, signs
+from ggq.quants.lattices import (
+    LatticeType,
+    Search,
+    four_bit_scales,
+    half,
+    high_bits,
+    lattice,
+    low_bytes,
+    nibbles,
+    signs,
+)
 from ggq.quants.packing import look_up, split_planes, view_blocks
-from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_S(ReadOnlyType):
+class IQ2_S(LatticeType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_S", 22, 256, 82
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", 32), ("signs", "u1", 32), ("qh", "u1", 8), ("scales", "u1", 8)]
+    )
+
+    search = Search(
+        *("IQ2_S", 16, 9, 0.1, 1e-8), even=False, mean=2, factor=0.9875, plain=0.25, wiped=False
     )
 
     def values(self, blocks):
@@ -22,6 +35,14 @@ class IQ2_S(ReadOnlyType):
         scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
         vectors = look_up(lattice("IQ2_S"), fields["qs"] | high)
         return scale[..., None] * vectors * signs(fields["signs"])
+
+    def fields(self, found):
+        return {
+            "qs": low_bytes(found.codes),
+            "qh": high_bits(found.codes, 2),
+            "signs": found.signs,
+            "scales": nibbles(found.scales),
+        }
 
 
 TYPE = IQ2_S()

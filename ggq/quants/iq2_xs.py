@@ -2,16 +2,26 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, four_bit_scales, half, lattice, signs
+from ggq.quants.lattices import (
+    EVEN_SIGNS,
+    LatticeType,
+    Search,
+    four_bit_scales,
+    half,
+    lattice,
+    nibbles,
+    signs,
+)
 from ggq.quants.packing import look_up, view_blocks
-from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_XS(ReadOnlyType):
+class IQ2_XS(LatticeType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XS", 17, 256, 74
     layout = np.dtype([("d", "<f2"), ("qs", "<u2", 32), ("scales", "u1", 8)])
+
+    search = Search("IQ2_XS", 16, 9, 0.1, 1e-15, even=True, mean=1, factor=1)
 
     def values(self, blocks):
         fields = view_blocks(blocks, self.layout)
@@ -20,6 +30,10 @@ class IQ2_XS(ReadOnlyType):
         scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
         vectors = look_up(lattice("IQ2_XS"), codes)
         return scale[..., None] * vectors * signs(look_up(EVEN_SIGNS, stored))
+
+    def fields(self, found):
+        stored = (found.signs & np.uint8(127)).astype(np.uint16)
+        return {"qs": found.codes | stored << np.uint16(9), "scales": nibbles(found.scales)}
 
 
 TYPE = IQ2_XS()

@@ -2,16 +2,19 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, half, lattice, signs
+from ggq.quants.lattices import EVEN_SIGNS, LatticeType, Search, half, lattice, sign_words, signs
 from ggq.quants.packing import look_up, view_blocks
-from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ2_XXS(ReadOnlyType):
+class IQ2_XXS(LatticeType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XXS", 16, 256, 66
     layout = np.dtype([("d", "<f2"), ("qs", [("codes", "u1", 4), ("word", "<u4")], 8)])
+
+    search = Search(
+        *("IQ2_XXS", 32, 6, 0.1, 1e-15), even=True, mean=1, factor=1, refine=2, fitted=True
+    )
 
     def values(self, blocks):
         fields = view_blocks(blocks, self.layout)
@@ -21,6 +24,12 @@ class IQ2_XXS(ReadOnlyType):
         stored = (word[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
         vectors = scale[..., None, None] * look_up(lattice("IQ2_XXS"), codes)
         return vectors * signs(look_up(EVEN_SIGNS, stored))
+
+    def fields(self, found):
+        qs = np.empty((*found.d.shape, 8), self.layout["qs"].base)
+        qs["codes"] = found.codes.reshape(*qs.shape, 4)
+        qs["word"] = sign_words(found)
+        return {"qs": qs}
 
 
 TYPE = IQ2_XXS()

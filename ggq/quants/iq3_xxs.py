@@ -2,16 +2,26 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, half, lattice, signs
+from ggq.quants.lattices import (
+    EVEN_SIGNS,
+    LatticeType,
+    Search,
+    half,
+    lattice,
+    low_bytes,
+    sign_words,
+    signs,
+)
 from ggq.quants.packing import look_up, view_blocks
-from ggq.quants.readonly import ReadOnlyType
 
 
-class IQ3_XXS(ReadOnlyType):
+class IQ3_XXS(LatticeType):
     """w = d * (0.5 + sc) / 2 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ3_XXS", 18, 256, 98
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("words", "<u4", 8)])
+
+    search = Search("IQ3_XXS", 32, 15, 0.2, 1e-8, even=True, mean=2, factor=1.0125, plain=0)
 
     def values(self, blocks):
         fields = view_blocks(blocks, self.layout)
@@ -21,6 +31,9 @@ class IQ3_XXS(ReadOnlyType):
         stored = (word[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
         vectors = look_up(lattice("IQ3_XXS"), fields["qs"]).reshape(*stored.shape, 8)
         return scale[..., None, None] * vectors * signs(look_up(EVEN_SIGNS, stored))
+
+    def fields(self, found):
+        return {"qs": low_bytes(found.codes), "words": sign_words(found)}
 
 
 TYPE = IQ3_XXS()

@@ -5,13 +5,16 @@ bitmap of that choice, compressed. The choices are ggml's (ggml-common.h). Findi
 is another matter.
 """
 
+from abc import abstractmethod
 from base64 import b85decode
+from dataclasses import dataclass
 from functools import cache
 from zlib import decompress
 
 import numpy as np
 
-from ggq.quants.packing import split_planes
+from ggq.quants.base import ValuesType
+from ggq.quants.packing import join_blocks, join_planes, split_planes
 
 TERNARY, HALVES = (8, 25, 43), (-1, 0, 1)
 
@@ -119,3 +122,93 @@ def four_bit_scales(packed: np.ndarray) -> np.ndarray:
 def half(fields: np.ndarray) -> np.ndarray:
     """Return the half-precision scale of blocks as float32 (rows, blocks, 1)."""
     return fields["d"].astype(np.float32)[..., None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the encoder's search goes; ggml differs from type to type.
+
+    A group of ``group`` weights tries inverse scales from -``tries`` to ``tries`` times ``step``
+    around the one that puts the largest magnitude at the top level, or, where ``fitted``, the scale
+    of a search without the lattice. Groups below ``limit`` are zero. ``even``: a vector's number of
+    minus signs is even. ``mean``: times the mean square, in the weights. ``refine``: which vectors
+    are searched again for the best scale: those beside the lattice (0), all if one is (1), all (2).
+    ``plain``: without importance the weights are x^2 plus this times the mean; None: not possible.
+    ``wiped``: blocks without scale lose codes and signs. ``factor`` is put on the block's scale.
+    """
+
+    lattice: str
+    group: int
+    tries: int
+    step: float
+    limit: float
+    even: bool
+    mean: float
+    factor: float
+    plain: float | None = None
+    refine: int = 0
+    fitted: bool = False
+    wiped: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, by block of 256 weights.
+
+    ``d`` float32 (rows, blocks); ``codes`` uint16 (..., vectors); ``signs`` uint8 (..., 32), the
+    lowest bit first; ``scales`` uint8 (..., groups), 0 .. 15.
+    """
+
+    d: np.ndarray
+    codes: np.ndarray
+    signs: np.ndarray
+    scales: np.ndarray
+
+
+class LatticeType(ValuesType):
+    """A type whose codes name vectors of magnitudes, with signs apart and 4-bit scales."""
+
+    layout: np.dtype
+    search: Search
+
+    @property
+    def needs_importance(self) -> bool:
+        """Return whether ggml's encoder refuses to work without importance."""
+        return self.search.plain is None
+
+    @abstractmethod
+    def fields(self, found: Found) -> dict[str, np.ndarray]:
+        """Return the fields of blocks other than ``d``."""
+
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+        """Return the blocks that ggml's quantize_chunk would write, byte for byte.
+
+        ``importance`` is float32 (n,) for all rows or (rows, n); UsageError: it is needed.
+        """
+        from ggq.quants.encoders.lattice import search
+
+        found = search(self, self.search, x, importance)
+        with np.errstate(over="ignore"):
+            return join_blocks(self.layout, d=found.d, **self.fields(found))
+
+
+def low_bytes(codes: np.ndarray) -> np.ndarray:
+    """Return the lowest eight bits of codes."""
+    return codes.astype(np.uint8)
+
+
+def high_bits(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return what stands above eight bits in codes, ``bits`` bits each, lowest first."""
+    return join_planes((codes >> np.uint16(8)).astype(np.uint8), 1, bits)
+
+
+def nibbles(scales: np.ndarray) -> np.ndarray:
+    """Return bytes of two scales each; inverse of `four_bit_scales`."""
+    return join_planes(scales, 1, 4)
+
+
+def sign_words(found: Found) -> np.ndarray:
+    """Return uint32 (..., 8): seven signs of each of four vectors, then the scale in 4 bits."""
+    sevens = (found.signs & np.uint8(127)).reshape(*found.d.shape, 8, 4).astype(np.uint32)
+    words = np.bitwise_or.reduce(sevens << np.arange(0, 28, 7, dtype=np.uint32), axis=-1)
+    return words | found.scales.astype(np.uint32) << np.uint32(28)

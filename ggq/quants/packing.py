@@ -26,7 +26,7 @@ def join_blocks(layout: np.dtype, **fields: np.ndarray) -> np.ndarray:
     blocks = np.empty(fields["d"].shape[:2], layout)
     for name, values in fields.items():
         blocks[name] = values
-    return blocks.view(np.uint8).reshape(len(blocks), -1)
+    return blocks.view(np.uint8).reshape(len(blocks), blocks.shape[1] * layout.itemsize)
 
 
 def split_planes(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
@@ -42,11 +42,12 @@ def split_planes(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
 
 def join_planes(codes: np.ndarray, width: int, bits: int) -> np.ndarray:
     """Return bytes (rows, blocks, m) from codes below ``1 << bits``; inverse of `split_planes`."""
-    runs = codes.reshape(*codes.shape[:-1], -1, 8 // bits, width)
+    n_runs = codes.shape[-1] * bits // (8 * width)
+    runs = codes.reshape(*codes.shape[:-1], n_runs, 8 // bits, width)
     packed = runs[..., 0, :]
     for plane in range(1, 8 // bits):
         packed = packed | (runs[..., plane, :] << np.uint8(bits * plane))
-    return packed.reshape(*codes.shape[:-1], -1)
+    return packed.reshape(*codes.shape[:-1], n_runs * width)
 
 
 def split_scales_and_mins(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

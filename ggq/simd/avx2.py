@@ -49,4 +49,15 @@ def lookup16(builder, table, index):
     return concatenate(builder, parts)
 
 
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "dot4", "lanes_of", "lookup16"]
+def lookup8(builder, table, index):
+    """Emit vpermps on the table's first half, 8 indices at a time."""
+    kind = ir.VectorType(ir.FloatType(), 8)
+    half = lanes_of(builder, table, 0, 8)
+    parts = [
+        call(builder, "llvm.x86.avx2.permps", kind, [half, part])
+        for part in pieces(builder, index, 8)
+    ]
+    return concatenate(builder, parts)
+
+
+__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "dot4", "lanes_of", "lookup8", "lookup16"]

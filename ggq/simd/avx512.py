@@ -40,4 +40,9 @@ def lookup16(builder, table, index):
     return concatenate(builder, parts)
 
 
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "dot4", "lanes_of", "lookup16"]
+def lookup8(builder, table, index):
+    """Emit vpermps; it looks at four bits, and the table repeats after three."""
+    return call(builder, "llvm.x86.avx512.permvar.sf.512", table.type, [table, index])
+
+
+__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "dot4", "lanes_of", "lookup8", "lookup16"]

@@ -2,7 +2,7 @@
 
 from llvmlite import ir
 
-from ggq.simd.lowering import I16, I32, by_pieces, select_lookup16, splat
+from ggq.simd.lowering import I16, I32, by_pieces, select_lookup8, select_lookup16, splat
 
 HAS_HALF = False
 DOT_INSTRUCTION = None
@@ -32,4 +32,5 @@ def dot4(builder, acc, unsigned, signed, wide):
     return by_pieces(builder, lambda a, u, s: _widen(builder, a, u, s), 4, acc, unsigned, signed)
 
 
+lookup8 = select_lookup8
 lookup16 = select_lookup16

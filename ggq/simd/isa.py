@@ -15,6 +15,7 @@ _set = import_module(f"ggq.simd.{_FILES.get(jit.ISA, jit.ISA)}")
 
 DOT_INSTRUCTION = _set.DOT_INSTRUCTION  # None: a set without one
 dot4 = _set.dot4
+lookup8 = _set.lookup8
 lookup16 = _set.lookup16
 
 

@@ -193,6 +193,28 @@ def lookup16(typingctx, table, index):
 
 
 @intrinsic
+def lookup8(typingctx, table, index):
+    """Return ``table[index % 8]`` per lane: an f32x16 whose halves are alike, indices u32x16."""
+
+    def codegen(context, builder, sig, args):
+        return isa.lookup8(builder, *args)
+
+    return table(table, index), codegen
+
+
+@intrinsic
+def first_lane(typingctx, mask):
+    """Return the number of the first lane of an i1x16 that holds, 16 if none does."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
+        count = builder.cttz(bits, ir.Constant(ir.IntType(1), 0))
+        return builder.zext(count, ir.IntType(64))
+
+    return types.int64(mask), codegen
+
+
+@intrinsic
 def mask64(typingctx, bits):
     """Return an i1 vector of 64 lanes from the bits of a 64-bit integer, lowest first."""
     result = Vector("i1", 64)

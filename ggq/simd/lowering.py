@@ -60,6 +60,23 @@ def splat(kind, value):
     return ir.Constant(kind, [value] * kind.count)
 
 
+def select_lookup8(builder, table, index):
+    """Emit a lookup in the first 8 floats of ``table`` as a tree of selects."""
+    kind = index.type
+    level = [
+        builder.shuffle_vector(
+            table, table, ir.Constant(ir.VectorType(I32, kind.count), [i] * kind.count)
+        )
+        for i in range(8)
+    ]
+    for bit in range(3):
+        mask = builder.icmp_unsigned(
+            "!=", builder.and_(index, splat(kind, 1 << bit)), splat(kind, 0)
+        )
+        level = [builder.select(mask, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
+    return level[0]
+
+
 def select_lookup16(builder, table, index):
     """Emit a 16-entry byte lookup without a table instruction: a tree of four selects per bit."""
     kind = index.type

@@ -2,7 +2,7 @@
 
 from llvmlite import ir
 
-from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces, splat
+from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces, select_lookup8, splat
 
 HAS_HALF = True
 DOT_INSTRUCTION = "sdot"
@@ -24,6 +24,9 @@ def dot4(builder, acc, unsigned, signed, wide):
     """Emit acc + sums of four u8 x i8 products; codes up to 127 are the same as signed bytes."""
     form = _wide if wide else _sdot
     return by_pieces(builder, lambda a, u, s: form(builder, a, u, s), 4, acc, unsigned, signed)
+
+
+lookup8 = select_lookup8
 
 
 def lookup16(builder, table, index):

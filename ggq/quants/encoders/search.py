@@ -309,9 +309,10 @@ def _error(x, w, n, trial, scale, low, absolute):
 
 @njit
 def positive_search(x, w, n, nmax, codes):
-    """Return the scale d that fits x = d * code, both >= 0, under weights (make_qp_quants).
+    """Return the scale d that fits x = d * code, 0 <= code <= nmax, under weights (make_qp_quants).
 
-    Picks one of nine inverse scales by squared error, then moves one code at a time.
+    Picks one of nine inverse scales by squared error, then moves one code at a time. ggml keeps
+    codes in bytes: negative ones, which only negative ``x`` asks for, come back 256 higher.
     """
     zero = zeros(f32x16)
     top = np.float32(nmax)
@@ -319,19 +320,19 @@ def positive_search(x, w, n, nmax, codes):
     for i in range(n):
         peak_value = larger(peak_value, at(x, i))
     inverse = full(top) / peak_value
-    best = _positive_error(x, w, n, inverse, 255)  # ggml does not clamp the first try
+    best = _positive_error(x, w, n, inverse, nmax, True)
     for step in range(-4, 5):
         if step != 0:
             other = full(np.float32(0.1) * np.float32(step) + top) / peak_value
-            error = _positive_error(x, w, n, other, nmax)
+            error = _positive_error(x, w, n, other, nmax, False)
             better = error < best
             best, inverse = select(better, error, best), select(better, other, inverse)
-    current = stack(1024)
+    current = stack(2048)
     products, squares = zero, zero
     for i in range(n):
         v, weight = at(x, i), at(w, i)
-        l = nearest_clamped(inverse * v, 0, nmax)  # noqa: E741
-        put(current, i, l)
+        l = _at_most(inverse * v, nmax)  # noqa: E741
+        put(current, i, _as_byte(l))
         products = products + weight * v * l
         squares = squares + weight * l * l
     products, squares = _positive_descent(x, w, n, nmax, current, products, squares)
@@ -342,12 +343,26 @@ def positive_search(x, w, n, nmax, codes):
 
 
 @njit
-def _positive_error(x, w, n, inverse, nmax):
+def _at_most(value, nmax):
+    """Return nearest_int, but no more than ``nmax``, as float32."""
+    return convert(smaller(splat(nmax, i32x16), nearest_int(value)), f32x16)
+
+
+@njit
+def _as_byte(level):
+    """Return what is left of an integral float32 in an unsigned byte."""
+    return convert(convert(level, i32x16) & splat(255, i32x16), f32x16)
+
+
+@njit
+def _positive_error(x, w, n, inverse, nmax, first):
+    """Return the squared error of an inverse scale; ggml keeps the codes of the first in bytes."""
     total = zeros(f32x16)
     scale = full(np.float32(1)) / inverse
     for i in range(n):
         v = at(x, i)
-        difference = v - scale * nearest_clamped(inverse * v, 0, nmax)
+        l = _at_most(inverse * v, nmax)  # noqa: E741
+        difference = v - scale * (_as_byte(l) if first else l)
         total = total + at(w, i) * difference * difference
     return total
 
@@ -361,13 +376,13 @@ def _positive_descent(x, w, n, nmax, current, products, squares):
             v, weight, l = at(x, i), at(w, i), at(current, i)  # noqa: E741
             others = products - weight * v * l
             rest = squares - weight * l * l
-            new = nearest_clamped(v * rest / others, 0, nmax)
+            new = _at_most(v * rest / others, nmax)
             with_new = others + weight * v * new
             rest_new = rest + weight * new * new
             better = (others > zero) & (rest > zero) & (new != l)
             gain = with_new * with_new * squares > products * products * rest_new
             better = better & gain
-            put(current, i, select(better, new, l))
+            put(current, i, select(better, _as_byte(new), l))
             products = select(better, with_new, products)
             squares = select(better, rest_new, squares)
             changed = changed | better

@@ -35,18 +35,33 @@ def run(kernel, kind, x, importance, *settings) -> np.ndarray:
     The kernel gets the addresses of x, importance (0: none) and blocks, the bytes from one row of
     importance to the next (0: one for all), rows, n, and ``settings``.
     """
-    x = np.ascontiguousarray(x, np.float32)
+    x, importance = contiguous(x, importance)
     rows, n = x.shape
     blocks = np.empty((rows, kind.row_bytes(n)), np.uint8)
-    address = stride = 0
-    if importance is not None:
-        importance = np.ascontiguousarray(importance, np.float32)
-        if importance.shape not in ((n,), (rows, n)):
-            raise UsageError(f"importance of shape {importance.shape} for rows of shape {x.shape}")
-        address, stride = importance.ctypes.data, (importance.ndim - 1) * 4 * n
     if blocks.size:
+        address, stride = place(importance)
         kernel(x.ctypes.data, address, blocks.ctypes.data, stride, rows, n, *settings)
     return blocks
+
+
+def contiguous(x, importance):
+    """Return float32 rows and importance, None or of shape (n,) or (rows, n), as kernels read them.
+
+    UsageError: importance of another shape.
+    """
+    x = np.ascontiguousarray(x, np.float32)
+    if importance is not None:
+        importance = np.ascontiguousarray(importance, np.float32)
+        if importance.shape not in (x.shape[1:], x.shape):
+            raise UsageError(f"importance of shape {importance.shape} for rows of shape {x.shape}")
+    return x, importance
+
+
+def place(importance) -> tuple[int, int]:
+    """Return the address of importance, 0 for None, and the bytes from one row to the next."""
+    if importance is None:
+        return 0, 0
+    return importance.ctypes.data, importance.strides[0] if importance.ndim > 1 else 0
 
 
 @njit
