@@ -206,7 +206,9 @@ def test_an_embedding_whose_type_needs_importance_is_refused_by_name(tmp_path):
     """llama-quantize asks no importance for it and aborts in the encoder."""
     folder = make_hf(tmp_path / "hf", **small(hidden_size=256, num_attention_heads=4))
     options = Options(mixture=MixtureOptions(token_embedding_type="IQ2_XXS"))
-    with pytest.raises(UsageError, match=r"token_embd\.weight cannot be written in IQ2_XXS without"):
+    with pytest.raises(
+        UsageError, match=r"token_embd\.weight cannot be written in IQ2_XXS without"
+    ):
         convert(folder, tmp_path / "x.gguf", options=options)
     assert not list(tmp_path.glob("*.gguf"))
     matrix = Imatrix({"token_embd.weight": np.ones(256, np.float32)})
