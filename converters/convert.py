@@ -31,7 +31,7 @@ from ggq.converters.sources import (
     in_own_blocks,
     own_blocks,
 )
-from ggq.errors import ModelError, UsageError, printable
+from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 from ggq.models.extras import extra_warnings
 from ggq.quants.mixtures import (
@@ -168,7 +168,7 @@ def prepare(
 ) -> Conversion:
     """Open ``source`` and plan its conversion: keys, types, exact sizes; reads no weights."""
     if options.via not in (None, "f16"):
-        raise UsageError(f"--via {printable(options.via)}: only f16 is known")
+        raise UsageError(f"{option('--via')} {printable(options.via)}: only f16 is known")
     path = Path(source)
     if not path.exists():
         path = fetch(str(source))
@@ -244,7 +244,7 @@ def _quantized_twice(tensors: dict[str, SourceTensor], made: Plan, method: str) 
     keeping = (t for n, _ in chosen for t in own_blocks(tensors[n]) if t in FILE_TYPES)
     best = next(keeping, None)
     what = f"the weights are quantized already ({method}), {made.file_type.name} does it once more"
-    return [f"{what}; --type {best} keeps their codes"] if best else []
+    return [f"{what}; {option('--type')} {best} keeps their codes"] if best else []
 
 
 def _kept_type(tensor: SourceTensor, options: Options) -> str:
@@ -294,7 +294,8 @@ def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:
         old = tensors[name].type_name
         if old != new and old not in UNQUANTIZED:
             what = f"tensor {printable(name)} is already {old}; converting it again to {new}"
-            raise UsageError(f"{what} loses quality, --allow-requantize does it anyway")
+            allow = option("--allow-requantize", "allow_requantize=True")
+            raise UsageError(f"{what} loses quality, {allow} does it anyway")
 
 
 def _facts(file: GGUFFile) -> Any:
@@ -371,7 +372,8 @@ def _check_importance(job: Conversion) -> None:
     lacking = [n for n in job.plan.need_imatrix if n not in have]
     if lacking:
         raise UsageError(
-            f"{job.plan.file_type.name} needs an importance matrix (--imatrix) for {lacking[0]}"
+            f"{job.plan.file_type.name} needs an importance matrix "
+            f"({option('--imatrix')}) for {lacking[0]}"
         )
     for name, kind in job.plan.types:
         if job.imatrix and kind not in UNQUANTIZED:

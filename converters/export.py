@@ -21,7 +21,7 @@ from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
 from ggq.converters.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
 from ggq.converters.transforms import TRANSFORMS, llama3_factors
-from ggq.errors import ModelError, UsageError, printable
+from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture, HParams, Tensor
 
@@ -175,7 +175,7 @@ def _short(value: Any) -> Any:
 def _dtype(file: GGUFFile, wanted: str | None) -> str:
     if wanted is not None:
         if wanted.lower() not in DTYPES:
-            raise UsageError(f"--dtype {printable(wanted)}: one of {', '.join(DTYPES)}")
+            raise UsageError(f"{option('--dtype')} {printable(wanted)}: one of {', '.join(DTYPES)}")
         return DTYPES[wanted.lower()]
     kinds = {spec.type_name(t.type_id) for t in file.tensors.values() if len(t.shape) > 1}
     return kinds.pop() if len(kinds) == 1 and kinds <= set(DTYPES.values()) else "F16"
@@ -264,7 +264,8 @@ def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
 
     if kind == "F16" and np.abs(x).max() > F16_MAX:
         raise UsageError(
-            f"tensor {printable(name)} is beyond F16's {F16_MAX:g}; --dtype f32 holds it"
+            f"tensor {printable(name)} is beyond F16's {F16_MAX:g}; "
+            f"{option('--dtype')} f32 holds it"
         )
     return quants.get(kind).quantize(np.ascontiguousarray(x, np.float32)).tobytes()
 
@@ -282,7 +283,8 @@ class _Folder:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{printable(path)}: is a file")
         if path.is_dir() and any(path.iterdir()) and not force:
-            raise UsageError(f"{printable(path)}: is not empty; --force writes into it")
+            force_it = option("--force", "force=True")
+            raise UsageError(f"{printable(path)}: is not empty; {force_it} writes into it")
         if not path.absolute().parent.is_dir():
             raise UsageError(f"{printable(path.absolute().parent)}: no such folder")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggq.errors import FormatError, UsageError, printable
+from ggq.errors import FormatError, UsageError, exists_error, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 
 __all__ = ["Imatrix", "read_imatrix", "write_imatrix"]
@@ -168,7 +168,7 @@ def write_imatrix(
 
 def _write_dat(path, sums, counts, dataset, chunks, force) -> None:
     if path.exists() and not force:
-        raise UsageError(f"{printable(path)}: exists; --force overwrites it")
+        raise exists_error(path)
     out = bytearray(struct.pack("<i", len(sums)))
     for name in sorted(sums):
         n = np.asarray(counts[name], np.float32).reshape(-1, 1)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ggq.errors import ModelError, printable
+from ggq.errors import ModelError, option, printable
 from ggq.runtime.tokenizers.pre_tokenizers import (
     BLOOM,
     CONTRACTIONS,
@@ -151,5 +151,5 @@ def _unknown(found: tuple[str, ...]) -> ModelError:
     near = difflib.get_close_matches("".join(found), known, n=1, cutoff=0.0)
     return ModelError(
         f"tokenizer.json: unknown pre-tokenizer {printable(text, 400)}; the nearest known is "
-        f"'{_usual(known[near[0]], None)}': name one with --pre"
+        f"'{_usual(known[near[0]], None)}': name one with {option('--pre')}"
     )

@@ -18,7 +18,7 @@ import click
 import ggq
 import ggq.commands
 from ggq import machine_code
-from ggq.errors import GGQError, printable, reason
+from ggq.errors import GGQError, naming_flags, printable, reason
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _ERROR_LIMIT = 2000  # characters of one message; names inside are already cut by errors.printable
@@ -77,8 +77,10 @@ class LazyGroup(click.Group):
     epilog="Every option can also come from the environment, e.g. GGQ_CHAT_THREADS=4.",
 )
 @click.version_option(ggq.__version__, prog_name="ggq", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Convert models to GGUF and run them on the CPU."""
+    ctx.with_resource(naming_flags())
 
 
 def main(args: list[str] | None = None) -> int:

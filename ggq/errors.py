@@ -4,14 +4,18 @@ Each message is one line that names the file, key, tensor or option at fault:
 the command line prints it as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "FormatError",
     "GGQError",
     "ModelError",
     "UsageError",
+    "exists_error",
     "known_names",
+    "naming_flags",
+    "option",
     "printable",
     "reason",
 ]
@@ -42,6 +46,34 @@ def printable(name: object, limit: int = 120) -> str:
         text = str(name)[: limit + 1]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+_flags = False  # whether the command line runs, in whatever thread
+
+
+@contextmanager
+def naming_flags() -> Iterator[None]:
+    """Have messages name options as the command line does, until the context ends."""
+    global _flags
+    before, _flags = _flags, True
+    try:
+        yield
+    finally:
+        _flags = before
+
+
+def option(flag: str, argument: str | None = None) -> str:
+    """Return an option as who reads the message gives it: ``--n-ctx``, or from Python ``n_ctx``.
+
+    ``argument``: what Python calls it, where that is not the flag's own name.
+    """
+    return flag if _flags else argument or flag.lstrip("-").replace("-", "_")
+
+
+def exists_error(path: object) -> UsageError:
+    """Return the refusal to write over a file unasked."""
+    overwrite = option("--force", "force=True")
+    return UsageError(f"{printable(path)}: exists; {overwrite} overwrites it")
 
 
 def reason(error: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ggq.errors import UsageError, printable, reason
+from ggq.errors import UsageError, option, printable, reason
 
 __all__ = ["answers", "draw", "report", "side_by_side"]
 
@@ -103,7 +103,7 @@ def draw(results: Sequence[Any], path: str | Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("--plot: to draw, pip install 'ggq[plot]'") from None
+        raise UsageError(f"{option('--plot')}: to draw, pip install 'ggq[plot]'") from None
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     ordered = sorted(results, key=lambda r: r.nbytes)
@@ -135,4 +135,4 @@ def draw(results: Sequence[Any], path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--plot {printable(path)}: {reason(error)}") from None
+        raise UsageError(f"{option('--plot')} {printable(path)}: {reason(error)}") from None

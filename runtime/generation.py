@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ggq.errors import UsageError
+from ggq.errors import UsageError, option
 from ggq.runtime.sampling import Sampler, SamplingParams
 from ggq.runtime.sampling.candidates import softmax
 
@@ -272,7 +272,7 @@ class ContextError(UsageError):
         """Take the prompt's tokens and the context's."""
         super().__init__(
             f"the prompt has {n_prompt} tokens, more than the context of {n_ctx}:"
-            " shorten it or raise the context size (--ctx)"
+            f" shorten it or raise the context size ({option('--ctx', 'n_ctx')})"
         )
         self.n_prompt, self.n_ctx = n_prompt, n_ctx
 

@@ -7,6 +7,7 @@ import urllib.error
 import pytest
 from ggufmaker import make_tiny_llama
 
+import ggq
 from ggq.cli import main
 from ggq.errors import known_names, reason
 
@@ -30,6 +31,24 @@ def test_reasons_are_words(error, words):
 def test_names_that_are_near_or_all_of_them():
     assert known_names("Q4KM", ["Q8_0", "Q4_K_M"]) == "did you mean Q4_K_M?"
     assert known_names("NOPE", ["Q8_0", "Q4_K_M"]) == "one of Q8_0, Q4_K_M"
+
+
+def test_options_are_named_as_the_user_gives_them(tmp_path, capsys):
+    path, out = make_tiny_llama(tmp_path / "t.gguf"), tmp_path / "o.gguf"
+    out.write_text("precious")
+    for _ in range(2):  # the one does not change how the other speaks
+        assert main(["convert", str(path), str(out), "-t", "Q8_0"]) == 1
+        assert "exists; --force overwrites it" in capsys.readouterr().err
+        with pytest.raises(ggq.GGQError, match="exists; force=True overwrites it"):
+            ggq.convert(path, out, type="Q8_0")
+    assert out.read_text() == "precious"
+    with (
+        ggq.load(path, n_ctx=4, threads=1) as model,
+        pytest.raises(ggq.GGQError, match=r"\(n_ctx\)"),
+    ):
+        list(model.generate(range(5)))
+    assert main(["run", str(path), "-c", "4", "--raw", "a long text, too long"]) == 1
+    assert "(--ctx)" in capsys.readouterr().err
 
 
 def _commands(folder):

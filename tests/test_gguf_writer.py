@@ -158,7 +158,7 @@ def test_misuse_is_refused(tmp_path):
 def test_refuses_to_overwrite(tmp_path):
     path = tmp_path / "t.gguf"
     path.write_bytes(b"precious")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="exists; force=True"):
         GGUFWriter(path)
     write_all(path, force=True)
     with open_gguf(path) as f:
@@ -171,7 +171,7 @@ def test_refuses_to_overwrite(tmp_path):
 
 def test_a_name_taken_meanwhile_is_not_overwritten(tmp_path):
     path = tmp_path / "t.gguf"
-    with pytest.raises(UsageError, match="--force"), GGUFWriter(path) as w:
+    with pytest.raises(UsageError, match="exists; force=True"), GGUFWriter(path) as w:
         w.add("a", 1)
         w.begin()
         path.write_bytes(b"precious")

@@ -95,7 +95,7 @@ def require_torch(name: str) -> Any:
     try:
         return import_module("torch")
     except ImportError:
-        raise UsageError(f"--prepass {name}: to calibrate, pip install 'ggq[torch]'") from None
+        raise UsageError(f"pre-pass {name}: to calibrate, pip install 'ggq[torch]'") from None
 
 
 def names() -> list[str]:
@@ -110,7 +110,7 @@ def parse(text: str, **given: Any) -> Prepass:
     """Return the pass that ``NAME[:key=value,...]`` describes; ``given``: its defaults."""
     name, _, options = text.partition(":")
     if name not in names():
-        raise UsageError(f"--prepass {printable(name)}: unknown; one of {', '.join(names())}")
+        raise UsageError(f"pre-pass {printable(name)}: unknown; one of {', '.join(names())}")
     kind = import_module(f"ggq.converters.prepasses.{name}").PREPASS
     known = {f.name: f for f in fields(kind)}
     values = dict(given)
@@ -118,7 +118,7 @@ def parse(text: str, **given: Any) -> Prepass:
         key, equals, value = part.partition("=")
         if key not in known or not equals:
             raise UsageError(
-                f"--prepass {printable(text)}: {printable(key)} is not one of {', '.join(known)}"
+                f"pre-pass {printable(text)}: {printable(key)} is not one of {', '.join(known)}"
             )
         values[key] = _value(text, key, value, type(known[key].default))
     return kind(**values)
@@ -131,5 +131,5 @@ def _value(text: str, key: str, value: str, kind: type) -> Any:
         return kind(value) if kind in (int, float) else value
     except ValueError:
         raise UsageError(
-            f"--prepass {printable(text)}: {key} must be a number, not {printable(value)}"
+            f"pre-pass {printable(text)}: {key} must be a number, not {printable(value)}"
         ) from None

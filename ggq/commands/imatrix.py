@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ggq.commands._progress import progress_bar
-from ggq.errors import UsageError, printable
+from ggq.errors import exists_error, printable
 
 
 @click.command()
@@ -39,7 +39,7 @@ def command(source: str, **given: Any) -> None:
 
     out = given["out"]
     if out.exists() and not given["force"]:
-        raise UsageError(f"{printable(out)}: exists; --force overwrites it")
+        raise exists_error(out)
     options = Options(allow_requantize=True, force=True)
     with (
         prepare(source, out, "F32", options=options) as job,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ggq.errors import FormatError, UsageError, printable
+from ggq.errors import FormatError, UsageError, exists_error, printable
 from ggq.gguf import leftovers, spec
 from ggq.gguf.encode import TensorSpec, copy_value, declare_tensor, encode_header, encode_value
 from ggq.gguf.layout import ShardPlan, plan_shards
@@ -234,7 +234,7 @@ def _reported(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise UsageError(f"{printable(path)}: exists; --force overwrites it") from None
+        raise exists_error(path) from None
     except OSError as error:
         raise UsageError(f"{printable(path)}: cannot write: {error.strerror}") from None
 
@@ -243,7 +243,7 @@ def _refuse_overwrite(path: Path, force: bool) -> None:
     if path.is_dir():
         raise UsageError(f"{printable(path)}: is a folder")
     if not force and os.path.lexists(path):
-        raise UsageError(f"{printable(path)}: exists; --force overwrites it")
+        raise exists_error(path)
 
 
 def _check_space(path: Path, needed: int) -> None:
