@@ -4,7 +4,8 @@
       --text B.txt --llama-bin DIR --work DIR [--tokens 8192] [--positions 20000]
 
 Everything but the step is the same: types, bytes, calibration tokens, scored positions. The
-engine, the baseline and the error of a ratio are those of quality.py.
+engine, the baseline and the error of a ratio are those of quality.py; a step earns its place
+where the file without it has more than 1 times the KLD of `best`, whatever the error says.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from quality import arguments, base_file, baseline, facts, measure, ours, ratio
 
-PLAIN_GPTQ = "gptq:strength=0,residual=0,sweeps=0"
+BEST = "+ residual target (`best`)"
 # What a row of the table says, and the passes it runs; "+" joins passes.
 STEPS = (
     ("no calibration", ""),
     ("imatrix, the head's too", "imatrix"),
     ("awq", "awq"),
     ("smooth", "smooth"),
-    ("gptq: column loop, importance-fitted scales", PLAIN_GPTQ),
-    ("+ asymmetric target", "gptq:residual=0,sweeps=0"),
-    ("+ residual target", "gptq:sweeps=0"),
-    ("+ one sweep of scales and codes", "gptq:sweeps=1"),
-    ("+ up to six sweeps (`best`)", "gptq"),
+    ("gptq: column loop, importance-fitted scales", "gptq:strength=0,residual=0"),
+    ("+ asymmetric target", "gptq:residual=0"),
+    (BEST, "gptq"),
+    ("`best` and six sweeps of scales and codes", "gptq:sweeps=6"),
     ("`best` without asymmetric target", "gptq:strength=0"),
-    ("`best` without residual target", "gptq:residual=0"),
     ("`best` with both at full strength", "gptq:strength=1,residual=1"),
-    ("`best` with damping 1 %", "gptq:damp=0.01"),
+    ("`best` with damping 5 %", "gptq:damp=0.05"),
+    ("`best` with damping 40 %", "gptq:damp=0.4"),
     ("`best` but embedding and head", "gptq:head=no"),
     ("awq, then `best`", "awq+gptq"),
+    ("smooth, then `best`", "smooth+gptq"),
+    ("`best`, then distill", "gptq+distill"),
 )
 
 
@@ -66,24 +68,29 @@ def table(args: argparse.Namespace, kind: str) -> list[dict]:
         rows = measure(args, base, files, text)
         for line in found:
             mine = rows[line["step"]]
-            value, error = ratio(mine, rows[first])
-            line["texts"][text.stem] = {"ratio": value, "error": error, **facts(mine)}
+            found_here = {"against_baseline": ratio(mine, rows[first]), **facts(mine)}
+            if BEST in rows:
+                found_here["against_best"] = ratio(mine, rows[BEST])
+            line["texts"][text.stem] = found_here
     return found
 
 
 def as_markdown(found: list[dict]) -> str:
     """Return the table."""
     texts = list(found[0]["texts"])
-    head = " | ".join(f"{t}: KLD | ratio | other top" for t in texts)
-    lines = [f"| step | {head} | s |", "|---" * (3 * len(texts) + 2) + "|"]
+    head = " | ".join(f"{t}: KLD | of the baseline's | of `best`'s | other top" for t in texts)
+    lines = [f"| step | {head} | s |", "|---" * (4 * len(texts) + 2) + "|"]
     for line in found:
-        cells = " | ".join(
-            f"{c['kld']:.4f} | {c['ratio']:.3f} +- {c['error']:.3f} | {c['other_top']:.2f} %"
-            for c in line["texts"].values()
-        )
+        cells = " | ".join(_cells(c) for c in line["texts"].values())
         spent = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
         lines.append(f"| {line['step']} | {cells} | {spent} |")
     return "\n".join(lines)
+
+
+def _cells(facts: dict) -> str:
+    value, error = facts["against_baseline"]
+    best = "{:.3f} +- {:.3f}".format(*facts["against_best"]) if "against_best" in facts else ""
+    return f"{facts['kld']:.4f} | {value:.3f} +- {error:.3f} | {best} | {facts['other_top']:.2f} %"
 
 
 def main() -> None:

@@ -25,15 +25,16 @@ MIN_TOKENS = 1024
 class GPTQ(Prepass):
     """``strength`` of the teacher's outputs as target (0: plain GPTQ), ``residual`` of its stream.
 
-    ``damp`` and ``ridge`` are shares of the mean input power; ``sweeps`` of scales and codes follow
-    the column loop; ``head`` treats the embedding or output matrix, too.
+    ``damp`` and ``ridge`` are shares of the mean input power; ``head`` treats the embedding or
+    output matrix, too. ``sweeps`` of scales and codes may follow the column loop: they lower the
+    error on the calibration text, not on others (docs/quality.md).
     """
 
     strength: float = 0.7
     residual: float = 0.7
-    damp: float = 0.05
+    damp: float = 0.2
     ridge: float = 0.05
-    sweeps: int = 6
+    sweeps: int = 0
     head: bool = True
     threads: int = 0
 

@@ -81,7 +81,7 @@ class _State:
 class Solver:
     """Solves problems of one block type: ``sweeps`` 0 leaves it at the column loop."""
 
-    def __init__(self, kind: Any, sweeps: int = 6, damp: float = 0.05, threads: int | None = None):
+    def __init__(self, kind: Any, sweeps: int = 0, damp: float = 0.2, threads: int | None = None):
         self.kind, self.sweeps, self.damp = kind, sweeps, damp
         self.threads = threads or default_threads()
 
