@@ -1,4 +1,4 @@
-"""A Hugging Face folder opened lazily: config, shards, tensors by name; downloads a repository id.
+"""A Hugging Face folder opened lazily: config, shards, tensors by name.
 
 It checks every name and size before use and never runs code from the folder; what the tensors mean
 is the architecture's business.
@@ -7,28 +7,24 @@ is the architecture's business.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ggq import models
 from ggq.converters import formats
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import FormatError, UsageError, printable, reason
+from ggq.errors import FormatError, printable, reason
 from ggq.models.keys import POOLING
 
-__all__ = ["Checkpoint", "fetch", "read_json"]
+__all__ = ["Checkpoint", "read_json"]
 
 MAX_JSON = 100_000_000
-REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 POOLINGS = {  # llama.cpp's number: sentence-transformers' names, new and old
     1: ("mean", "pooling_mode_mean_tokens"),
     2: ("cls", "pooling_mode_cls_token"),
     3: ("lasttoken", "pooling_mode_lasttoken"),
 }
-WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "README.md")
 
 
 def read_json(path: Path, required: bool = False) -> dict[str, Any]:
@@ -117,32 +113,6 @@ def _pooling(folder: Path) -> dict[str, int]:
                 return {POOLING: number}
         raise FormatError(f"{printable(path)}: only mean, cls and lasttoken pooling are supported")
     return {}
-
-
-def fetch(repo_id: str, progress: Any = None) -> Path:
-    """Download what a conversion needs of a repository; return the folder. Needs ``ggq[hub]``.
-
-    config.json comes first: a model that cannot be converted is refused before its weights.
-    """
-    if not REPO_ID.fullmatch(repo_id):
-        raise UsageError(f"{printable(repo_id)}: no such file or folder, nor a repository id")
-    try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-    except ImportError:
-        raise UsageError(f"{printable(repo_id)}: to download, pip install 'ggq[hub]'") from None
-    config = read_json(_downloaded(repo_id, lambda: hf_hub_download(repo_id, "config.json")))
-    models.for_hf(config).hparams(config)
-    formats.quantization(config)
-    wanted = list(WANTED)
-    return _downloaded(repo_id, lambda: snapshot_download(repo_id, allow_patterns=wanted))
-
-
-def _downloaded(repo_id: str, download: Callable[[], str]) -> Path:
-    """Return the path that ``download`` gives; UsageError with its reason in one line."""
-    try:
-        return Path(download())
-    except Exception as error:  # the hub raises its own, requests' and OS errors alike
-        raise UsageError(f"{printable(repo_id)}: download failed: {reason(error)}") from None
 
 
 def _all_text(values: Iterable[object]) -> bool:

@@ -20,10 +20,11 @@ import ggq
 from ggq import models
 from ggq.arguments import checked
 from ggq.converters import general
-from ggq.converters.checkpoint import Checkpoint, fetch
+from ggq.converters.checkpoint import Checkpoint
 from ggq.converters.encode import Job, encode_all
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.names import NameParts, file_name, model_id
+from ggq.converters.repository import fetch, outline
 from ggq.converters.sources import (
     SourceTensor,
     gguf_tensors,
@@ -63,6 +64,7 @@ class Options:
     split_max_bytes: int | None = None
     pre: str | None = None  # the pre-tokenizer, where its own is not recognised
     check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
+    outline: bool = False  # of a repository the headers do: nothing will be written
 
 
 @dataclass
@@ -108,6 +110,8 @@ class Conversion:
 
     def run(self, progress: Progress | None = None) -> list[Path]:
         """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
+        if self.options.outline:
+            raise UsageError("an outline has no weights to write")
         total, done = self.n_elements, 0
 
         def advance(name: str, elements: int) -> None:
@@ -169,14 +173,15 @@ def prepare(
     """Open ``source`` and plan its conversion: keys, types, exact sizes; reads no weights."""
     if options.via not in (None, "f16"):
         raise UsageError(f"{option('--via')} {printable(options.via)}: only f16 is known")
-    path = Path(source)
-    if not path.exists():
-        path = fetch(str(source))
     if imatrix is not None and not isinstance(imatrix, Imatrix):
         imatrix = read_imatrix(imatrix)
     options = replace(options, mixture=replace(options.mixture, imatrix=imatrix is not None))
-    build = _from_folder if path.is_dir() else _from_gguf
+    path = Path(source)
     with contextlib.ExitStack() as stack:
+        if not path.exists():
+            name = str(source)
+            path = stack.enter_context(outline(name)) if options.outline else fetch(name)
+        build = _from_folder if path.is_dir() else _from_gguf
         job = build(path, file_type(type).name, options, stack)
         job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)

@@ -9,16 +9,52 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ggq.errors import GGQError, UsageError, printable, reason
 
 _PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q8_0")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _SIDECARS = ("mmproj", "mtp-", "imatrix")
+
+
+def package() -> Any:
+    """Return huggingface_hub, its messages left to us; UsageError where it is not installed."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UsageError("models of the hub need the extra: pip install 'ggq[hub]'") from None
+    from huggingface_hub.utils import logging
+
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+    return huggingface_hub
+
+
+def told_offline() -> bool:
+    """Tell whether the hub is not to be asked, by its environment variable."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def offline() -> bool:
+    """Tell whether there is no hub to ask: told so, or its name has no address here.
+
+    Its package finds out by asking again and again, for half a minute.
+    """
+    from huggingface_hub.constants import ENDPOINT
+
+    if told_offline() or getproxies():  # names may be the proxy's business
+        return told_offline()
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
 
 
 def cache_dir() -> Path:
@@ -60,14 +96,11 @@ def find(repo: str, quant: str | None) -> Path:
 
 def fetch(repo: str, quant: str | None, report: Callable[[str], None]) -> Path:
     """Download a model's files into the hub's cache, resuming; return the one to open."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if told_offline():
         return find(repo, quant)
+    hub = package()
     try:
-        from huggingface_hub import HfApi
-    except ImportError:
-        raise UsageError("models of the hub need the extra: pip install 'ggq[hub]'") from None
-    try:
-        info = HfApi().model_info(repo, files_metadata=True)
+        info = hub.HfApi().model_info(repo, files_metadata=True)
         files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
         chosen = choose(files, quant, repo)
         paths = []

@@ -7,7 +7,8 @@ import pytest
 from hfmaker import LLAMA, make_hf, save, stored
 
 from ggq.converters import checkpoint
-from ggq.converters.checkpoint import Checkpoint, fetch, read_json
+from ggq.converters.checkpoint import Checkpoint, read_json
+from ggq.converters.repository import fetch
 from ggq.converters.safetensors import MAX_HEADER, SafetensorsFile, write_header
 from ggq.errors import FormatError, ModelError, UsageError
 
@@ -162,7 +163,7 @@ def test_repository_ids_are_checked_before_the_network():
 def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, change, message):
     hub = pytest.importorskip("huggingface_hub")
     folder = make_hf(tmp_path, tokenizer=None)
-    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(folder / name))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **_: str(folder / name))
     monkeypatch.setattr(hub, "snapshot_download", lambda repo, **_: str(folder))
     assert fetch("someone/some-model") == folder
     config = json.loads((folder / "config.json").read_text()) | change
@@ -175,7 +176,7 @@ def test_what_cannot_be_converted_is_not_downloaded(tmp_path, monkeypatch, chang
 def test_a_download_that_fails_is_one_line(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
 
-    def fail(repo, name):
+    def fail(repo, name, **_):
         raise OSError("no network\nmore")
 
     monkeypatch.setattr(hub, "hf_hub_download", fail)

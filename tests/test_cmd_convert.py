@@ -34,6 +34,8 @@ def test_commands_convert_and_quantize(tmp_path, monkeypatch):
     again = run("convert", folder, made, "-t", "Q8_0")
     assert again.exit_code != 0 and "--force" in str(again.exception)
     assert run("convert", folder, made, "-t", "Q8_0", "--force").exit_code == 0
+    told = json.loads(run("convert", folder, "told.gguf", "-t", "Q8_0", "--json").stdout)
+    assert told["files"] == ["told.gguf"] and told["bytes"] == Path("told.gguf").stat().st_size
     asked = ["quantize", made, tmp_path / "q4.gguf", "Q4_0", "--allow-requantize"]
     asked += ["--tensor-type", "ffn_down=Q5_1", "--output-tensor-type", "q8_0", "-j", "1"]
     assert run(*asked).exit_code == 0

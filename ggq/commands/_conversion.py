@@ -123,12 +123,13 @@ def _show(job: Any, given: dict[str, Any]) -> None:
     told = len(job.warnings)  # passes may add to them
     with progress_bar(given["quiet"]) as progress:
         _prepasses(job, given, progress)
+        facts = _facts(job) if given["as_json"] else {}  # before the file is there
         paths = job.run(progress)
     _warn(job.warnings[told:])
     if given["report"]:
         _report(job, paths[0], given)
     if given["as_json"]:
-        click.echo(json.dumps({"files": [str(p) for p in paths], **_facts(job)}))
+        click.echo(json.dumps({"files": [str(p) for p in paths], **facts}))
         return
     for path in paths:
         click.echo(printable(path, 4096))
@@ -161,8 +162,9 @@ def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> 
     from ggq.converters.prepasses import allocation
 
     if target or bits:
+        weighed = replace(options, outline=False)  # the choice asks for the weights
         with (
-            prepare(source, out, kind, given["imatrix"], options) as job,
+            prepare(source, out, kind, given["imatrix"], weighed) as job,
             progress_bar(given["quiet"]) as progress,
         ):
             budget = allocation.room(job, target or int(bits * job.n_elements / 8))
@@ -239,6 +241,7 @@ def _options(given: dict[str, Any]) -> Any:
         split_max_bytes=parse_size(given["split_max_size"]),
         pre=given["pre"],
         check_tokenizer=not given["dry_run"],
+        outline=given["dry_run"],
     )
 
 

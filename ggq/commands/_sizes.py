@@ -30,7 +30,7 @@ def sizes(source: str) -> tuple[Any, list[Size]]:
     from ggq.converters.convert import Options, prepare
     from ggq.quants.mixtures import FILE_TYPES, MixtureOptions
 
-    options = Options(allow_requantize=True, force=True, check_tokenizer=False)
+    options = Options(allow_requantize=True, force=True, check_tokenizer=False, outline=True)
     with prepare(source, type="F16", options=options) as job:
         found = [_size(job, name, MixtureOptions(imatrix=True)) for name in FILE_TYPES]
         hp = present(Path(source))[0] if job.copy_from is not None else job.hparams

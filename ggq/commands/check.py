@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from ggq import models
-from ggq.errors import UsageError, printable, reason
 
 
 @click.command()
@@ -51,12 +50,13 @@ def _bare(metadata, prefix: str) -> dict:
 def _hf_lines(source: str) -> Iterator[str]:
     from ggq.converters import formats
     from ggq.converters.checkpoint import Checkpoint, read_json
+    from ggq.converters.repository import config_file
     from ggq.converters.sources import hf_tensors
 
     path = Path(source)
     file = path / "config.json" if path.is_dir() else path
     if not path.exists():
-        file = _fetched_config(source)
+        file = config_file(source)
     config = read_json(file, required=True)
     arch = models.for_hf(config)
     hp = arch.hparams(config)
@@ -76,19 +76,3 @@ def _summary(arch: models.Architecture, hp, what: str) -> str:
     experts = f", {hp.n_expert_used} of {hp.n_expert} experts" if hp.n_expert else ""
     sizes = f"{hp.n_layer} layers of {hp.n_embd}{experts}, context {hp.n_ctx_train}"
     return f"{arch.name}: supported, {what}; {sizes}"
-
-
-def _fetched_config(source: str) -> Path:
-    """Return config.json of a repository id; UsageError where it is none or cannot be had."""
-    from ggq.converters.checkpoint import REPO_ID
-
-    if not REPO_ID.fullmatch(source):
-        raise UsageError(f"{printable(source)}: no such file or folder, nor a repository id")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise UsageError(f"{printable(source)}: to download, pip install 'ggq[hub]'") from None
-    try:
-        return Path(hf_hub_download(source, "config.json"))
-    except Exception as error:  # the hub raises its own, requests' and OS errors alike
-        raise UsageError(f"{printable(source)}: no config.json: {reason(error)}") from None

@@ -1,0 +1,137 @@
+"""A repository id as a source, against a hub on this machine: dry runs fetch no weights."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from hfmaker import make_hf
+
+from ggq.converters.convert import Options, convert
+from ggq.errors import UsageError
+
+pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
+
+COMMIT = "c" * 40
+
+
+class Handler(BaseHTTPRequestHandler):
+    """What huggingface_hub asks of the hub: what a repository has, and its files in ranges."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        state = self.server.state
+        path = self.path.partition("?")[0]
+        file = re.fullmatch(r"/org/Tiny-1B/resolve/[^/]+/(.+)", path)
+        if path.startswith("/api/models/org/Tiny-1B"):
+            files = list(state.folder.iterdir())
+            facts = {"id": "org/Tiny-1B", "sha": COMMIT}
+            facts["siblings"] = [{"rfilename": p.name} for p in files]
+            if "/tree/" in path:
+                entry = {"type": "file", "oid": "d" * 40}
+                facts = [{**entry, "path": p.name, "size": p.stat().st_size} for p in files]
+            self.answer(200, json.dumps(facts).encode(), {"content-type": "application/json"})
+        elif file and (state.folder / file[1]).is_file():
+            body = (state.folder / file[1]).read_bytes()
+            about = {"etag": f'"{hashlib.sha1(body).hexdigest()}"', "x-repo-commit": COMMIT}
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+            if asked:
+                body = body[int(asked[1]) : int(asked[2]) + 1]
+            if self.command == "GET":
+                state.sent[file[1]] = state.sent.get(file[1], 0) + len(body)
+            self.answer(206 if asked else 200, body, about)
+        else:
+            self.answer(404, b"", {"x-error-code": "EntryNotFound"})
+
+    def answer(self, status, body, headers):
+        self.send_response(status)
+        for name, value in {**headers, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@pytest.fixture(params=[1, 2], ids=["one file", "shards"])
+def hub(request, tmp_path):
+    """Yield what was sent, and a function that runs ggq with this hub."""
+    folder = make_hf(tmp_path / "repo", shards=request.param, hidden_size=512)
+    (folder / "consolidated.safetensors").write_bytes(b"a copy for other programs")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = server.state = SimpleNamespace(folder=folder, sent={})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    known = ("HF_HUB_OFFLINE", "HF_HOME")
+    env = {k: v for k, v in os.environ.items() if k not in known and "proxy" not in k.lower()}
+    env |= {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_CACHE": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+    def run(*args, **more):
+        return subprocess.run(
+            [sys.executable, "-m", "ggq", *args],
+            env={**env, **more},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    yield state, run
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_dry_run_plans_what_the_conversion_writes_without_the_weights(hub):
+    state, run = hub
+    arguments = ["convert", "org/Tiny-1B", "--type", "Q4_K_M", "--json"]
+    planned = run(*arguments, "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    weights = [p.name for p in state.folder.glob("model*.safetensors")]
+    size = sum((state.folder / name).stat().st_size for name in weights)
+    assert 0 < sum(state.sent.get(name, 0) for name in weights) <= 100_001 * len(weights) < size
+    made = run(*arguments)
+    assert made.returncode == 0, made.stderr
+    want, found = json.loads(planned.stdout), json.loads(made.stdout)
+    assert found["shards"] == want["shards"] and found["tensors"] == want["tensors"]
+    assert want["shards"][0]["path"].startswith("Tiny-")
+    assert state.sent.get("consolidated.safetensors") is None
+
+
+def test_check_and_offline_are_one_line(hub):
+    state, run = hub
+    missing = run("check", "org/other")
+    assert missing.returncode == 1 and missing.stderr.count("\n") == 1
+    unreachable = {"HF_ENDPOINT": "http://no-such-host.invalid"}
+    for more in (unreachable, {"HF_HUB_OFFLINE": "1"}):
+        alone = run("check", "org/Tiny-1B", **more)
+        assert alone.stderr == (
+            "ggq: error: org/Tiny-1B: is not in the cache, "
+            "and the hub is out of reach or HF_HUB_OFFLINE is set\n"
+        )
+    assert run("check", "org/Tiny-1B").stdout.startswith("llama: supported")
+    assert run("check", "org/Tiny-1B", **unreachable).stdout.startswith("llama: supported")
+    assert set(state.sent) == {"config.json"}
+
+
+def test_an_outline_is_never_written(tmp_path):
+    folder = make_hf(tmp_path / "hf")
+    with pytest.raises(UsageError, match="outline"):
+        convert(folder, tmp_path / "o.gguf", options=Options(outline=True))
+    assert not (tmp_path / "o.gguf").exists()
