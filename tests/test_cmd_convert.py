@@ -11,10 +11,8 @@ from click.testing import CliRunner
 from hfmaker import make_hf
 
 from ggq.cli import cli
-from ggq.commands._conversion import parse_size
 from ggq.converters.convert import convert
 from ggq.converters.names import name_parts, size_label
-from ggq.errors import UsageError
 from ggq.gguf import open_gguf, spec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
@@ -68,16 +66,12 @@ def test_dry_run_tells_the_exact_size_and_loads_no_compiler(tmp_path):
     assert f"{path.stat().st_size} bytes" in text and "fall back" in text
 
 
-def test_sizes_as_people_write_them():
-    assert [parse_size(t) for t in ("2G", "500M", "1 GiB", "7", None)] == [
-        2 * 10**9,
-        500 * 10**6,
-        2**30,
-        7,
-        None,
-    ]
-    with pytest.raises(UsageError, match="not a size"):
-        parse_size("lots")
+@pytest.mark.parametrize("option", ["--target-size", "--split-max-size"])
+def test_sizes_that_are_none_are_named(tmp_path, option):
+    folder = make_hf(tmp_path / "hf", **SMALL)
+    for size in ("lots", "0"):
+        wrong = run("convert", folder, tmp_path / "x.gguf", option, size)
+        assert f"'{size}'" in str(wrong.exception)
 
 
 def test_a_folder_of_the_hub_cache_is_called_by_its_repository(tmp_path):

@@ -235,7 +235,7 @@ def test_sizes_as_text():
         "98.4 MB",
         "3.2 GB",
     ]
-    for bad in ("", "G", "-1G", "1X", "1iB"):
+    for bad in ("", "G", "-1G", "1X", "1iB", "0", "0.1"):
         with pytest.raises(UsageError):
             parse_size(bad)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from math import prod
@@ -14,8 +13,8 @@ import click
 
 from ggq.commands._progress import progress_bar
 from ggq.errors import UsageError, printable
+from ggq.gguf.units import parse_size
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 OPTIONS = (
     click.option("-t", "--type", "file_type", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
     click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix to use."),
@@ -150,7 +149,7 @@ def _report(job: Any, path: Path, given: dict[str, Any]) -> None:
 def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> Any:
     """Return the options, with a type for each tensor where a target or a plan asks for it."""
     options = _options(given)
-    target, bits = parse_size(given["target_size"]), given["target_bpw"]
+    target, bits = _size(given["target_size"]), given["target_bpw"]
     if not (target or bits or given["plan_file"]):
         return options
     if target and bits:
@@ -238,22 +237,15 @@ def _options(given: dict[str, Any]) -> Any:
         allow_requantize=given["allow_requantize"],
         force=given["force"] or given["dry_run"],
         threads=given["threads"],
-        split_max_bytes=parse_size(given["split_max_size"]),
+        split_max_bytes=_size(given["split_max_size"]),
         pre=given["pre"],
         check_tokenizer=not given["dry_run"],
         outline=given["dry_run"],
     )
 
 
-def parse_size(text: str | None) -> int | None:
-    """Return bytes for "2G", "500M", "1GiB"; None for None; UsageError."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip().lower())
-    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
-    if size < 1:
-        raise UsageError(f"{printable(text)}: not a size such as 2G or 500M")
-    return size
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text)
 
 
 def _facts(job: Any) -> dict[str, Any]:

@@ -17,7 +17,10 @@ def parse_size(text: str) -> int:
     if match is None or (match[3] and not match[2]):
         raise UsageError(f"'{printable(text)}' is no size; write 500M, 4.5G or 2GiB")
     unit = match[2].upper()
-    return int(float(match[1]) * (_BINARY if match[3] else _UNITS)[unit])
+    size = int(float(match[1]) * (_BINARY if match[3] else _UNITS)[unit])
+    if size < 1:
+        raise UsageError(f"'{printable(text)}': a size is one byte at least")
+    return size
 
 
 def format_size(n_bytes: float) -> str:
