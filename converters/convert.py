@@ -112,6 +112,7 @@ class Conversion:
         """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
         if self.options.outline:
             raise UsageError("an outline has no weights to write")
+        _need_importance(self)  # a pre-pass may have measured it, or made blocks without
         total, done = self.n_elements, 0
 
         def advance(name: str, elements: int) -> None:
@@ -372,14 +373,16 @@ def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None)
 
 
 def _check_importance(job: Conversion) -> None:
-    """Refuse a plan whose types are garbage without importance, or a matrix that does not fit."""
-    have = job.imatrix.values if job.imatrix else {}
-    lacking = [n for n in job.plan.need_imatrix if n not in have]
-    if lacking:
-        raise UsageError(
-            f"{job.plan.file_type.name} needs an importance matrix "
-            f"({option('--imatrix')}) for {lacking[0]}"
-        )
+    """Refuse a matrix that does not fit the tensors."""
     for name, kind in job.plan.types:
         if job.imatrix and kind not in UNQUANTIZED:
             job.imatrix.slice_for(name, job.tensors[name].shape, 0)
+
+
+def _need_importance(job: Conversion) -> None:
+    """Refuse types that are garbage without importance where none was given or measured."""
+    planned, have = dict(job.plan.types), job.imatrix.values if job.imatrix else {}
+    for name in job.plan.need_imatrix:
+        if name not in have and job.tensors[name].type_name != planned[name]:
+            what = f"{job.plan.file_type.name} needs an importance matrix"
+            raise UsageError(f"{what} ({option('--imatrix')}) for {name}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from ggq.converters.imatrix import Imatrix
 from ggq.converters.sources import SourceTensor
-from ggq.errors import FormatError, UsageError, printable
+from ggq.errors import FormatError, UsageError, option, printable
 
 __all__ = ["F16_MAX", "Job", "default_threads", "encode_all"]
 
@@ -90,7 +90,7 @@ def _check_types(jobs: list[Job], imatrix: Imatrix | None) -> None:
     for job in new:
         if quants.get(job.type_name).needs_importance and job.tensor.name not in measured:
             what = f"{printable(job.tensor.name)} cannot be written in {job.type_name}"
-            raise UsageError(f"{what} without importance (--imatrix)")
+            raise UsageError(f"{what} without importance ({option('--imatrix')})")
     for name in sorted({j.type_name for j in new}):
         kind = quants.get(name)
         kind.quantize(np.zeros((1, kind.block_size), np.float32), np.ones(kind.block_size, "f4"))

@@ -57,12 +57,13 @@ def golden(request, tmp_path_factory):
 def test_every_tensor_has_llama_cpps_bytes(golden, tmp_path, file_type, importance):
     want, folder, imatrix = golden
     if file_type in NEED_IMATRIX and not importance:
-        column = want["labels"].index(file_type + "+imatrix")
-        if not any(t.split()[column] == "Q2_K" for t in want["types"].values()):
-            prepare(folder, tmp_path / "x.gguf", file_type).close()  # all rows fall back
-            return
-        with pytest.raises(UsageError, match=f"{file_type} needs an importance matrix"):
-            prepare(folder, tmp_path / "x.gguf", file_type)
+        with prepare(folder, tmp_path / "x.gguf", file_type) as job:
+            needed = job.plan.need_imatrix
+        assert needed or want is GOLDEN["odd"]  # where all rows fall back
+        if needed:
+            with pytest.raises(UsageError, match=f"{file_type} needs an importance matrix"):
+                convert(folder, tmp_path / "x.gguf", file_type)
+            assert not (tmp_path / "x.gguf").exists()
         return
     (path,) = convert(
         folder, tmp_path / "x.gguf", file_type, imatrix=imatrix if importance else None

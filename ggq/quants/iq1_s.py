@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from ggq.quants.lattices import half, lattice
+from ggq.quants.lattices import ShiftedType, half, lattice, low_bytes
 from ggq.quants.packing import look_up, view_blocks
-from ggq.quants.readonly import ReadOnlyType
 
 SHIFT = np.float32(0.125)  # IQ1S_DELTA
 
 
-class IQ1_S(ReadOnlyType):
+class IQ1_S(ShiftedType):
     """w = d * (2 sc + 1) * (vector +- 1/8)."""
 
     name, ggml_id, block_size, block_bytes = "IQ1_S", 19, 256, 50
+    group, limit, factor, needs_importance = 32, 1e-12, 1.125, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
 
     def values(self, blocks):
@@ -23,6 +23,13 @@ class IQ1_S(ReadOnlyType):
         high = (qh[..., None] >> np.arange(0, 12, 3, dtype=np.uint16)) & np.uint16(7)
         codes = fields["qs"].reshape(high.shape) | (high << np.uint16(8))
         return scale[..., None, None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None, None])
+
+    def fields(self, found):
+        high = (found.codes >> np.uint16(8)).reshape(*found.d.shape, 8, 4)
+        parts = [high[..., i] << np.uint16(3 * i) for i in range(4)]
+        parts.append(found.scales.astype(np.uint16) << np.uint16(12))
+        parts.append(found.signs[..., ::4].astype(np.uint16) << np.uint16(15))
+        return {"d": found.d, "qs": low_bytes(found.codes), "qh": np.bitwise_or.reduce(parts)}
 
 
 TYPE = IQ1_S()

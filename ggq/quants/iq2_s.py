@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import (
-    LatticeType,
+    MagnitudesType,
     Search,
     four_bit_scales,
     half,
@@ -16,7 +16,7 @@ from ggq.quants.lattices import (
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
-class IQ2_S(LatticeType):
+class IQ2_S(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_S", 22, 256, 82
@@ -38,6 +38,7 @@ class IQ2_S(LatticeType):
 
     def fields(self, found):
         return {
+            "d": found.d,
             "qs": low_bytes(found.codes),
             "qh": high_bits(found.codes, 2),
             "signs": found.signs,

@@ -4,7 +4,7 @@ import numpy as np
 
 from ggq.quants.lattices import (
     EVEN_SIGNS,
-    LatticeType,
+    MagnitudesType,
     Search,
     four_bit_scales,
     half,
@@ -15,7 +15,7 @@ from ggq.quants.lattices import (
 from ggq.quants.packing import look_up, view_blocks
 
 
-class IQ2_XS(LatticeType):
+class IQ2_XS(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XS", 17, 256, 74
@@ -33,7 +33,11 @@ class IQ2_XS(LatticeType):
 
     def fields(self, found):
         stored = (found.signs & np.uint8(127)).astype(np.uint16)
-        return {"qs": found.codes | stored << np.uint16(9), "scales": nibbles(found.scales)}
+        return {
+            "d": found.d,
+            "qs": found.codes | stored << np.uint16(9),
+            "scales": nibbles(found.scales),
+        }
 
 
 TYPE = IQ2_XS()

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, LatticeType, Search, half, lattice, sign_words, signs
+from ggq.quants.lattices import EVEN_SIGNS, MagnitudesType, Search, half, lattice, sign_words, signs
 from ggq.quants.packing import look_up, view_blocks
 
 
-class IQ2_XXS(LatticeType):
+class IQ2_XXS(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XXS", 16, 256, 66
@@ -29,7 +29,7 @@ class IQ2_XXS(LatticeType):
         qs = np.empty((*found.d.shape, 8), self.layout["qs"].base)
         qs["codes"] = found.codes.reshape(*qs.shape, 4)
         qs["word"] = sign_words(found)
-        return {"qs": qs}
+        return {"d": found.d, "qs": qs}
 
 
 TYPE = IQ2_XXS()

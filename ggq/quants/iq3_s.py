@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattices import (
-    LatticeType,
+    MagnitudesType,
     Search,
     four_bit_scales,
     half,
@@ -16,7 +16,7 @@ from ggq.quants.lattices import (
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
-class IQ3_S(LatticeType):
+class IQ3_S(MagnitudesType):
     """w = d * (1 + 2 sc) * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ3_S", 21, 256, 110
@@ -39,6 +39,7 @@ class IQ3_S(LatticeType):
 
     def fields(self, found):
         return {
+            "d": found.d,
             "qs": low_bytes(found.codes),
             "qh": high_bits(found.codes, 1),
             "signs": found.signs,

@@ -4,7 +4,7 @@ import numpy as np
 
 from ggq.quants.lattices import (
     EVEN_SIGNS,
-    LatticeType,
+    MagnitudesType,
     Search,
     half,
     lattice,
@@ -15,7 +15,7 @@ from ggq.quants.lattices import (
 from ggq.quants.packing import look_up, view_blocks
 
 
-class IQ3_XXS(LatticeType):
+class IQ3_XXS(MagnitudesType):
     """w = d * (0.5 + sc) / 2 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ3_XXS", 18, 256, 98
@@ -33,7 +33,7 @@ class IQ3_XXS(LatticeType):
         return scale[..., None, None] * vectors * signs(look_up(EVEN_SIGNS, stored))
 
     def fields(self, found):
-        return {"qs": low_bytes(found.codes), "words": sign_words(found)}
+        return {"d": found.d, "qs": low_bytes(found.codes), "words": sign_words(found)}
 
 
 TYPE = IQ3_XXS()

@@ -166,9 +166,30 @@ class Found:
 
 
 class LatticeType(ValuesType):
-    """A type whose codes name vectors of magnitudes, with signs apart and 4-bit scales."""
+    """A type whose codes name vectors of a lattice."""
 
     layout: np.dtype
+
+    @abstractmethod
+    def find(self, x: np.ndarray, importance: np.ndarray | None) -> Found:
+        """Return what ggml's search finds for float32 rows; UsageError: importance is needed."""
+
+    @abstractmethod
+    def fields(self, found: Found) -> dict[str, np.ndarray]:
+        """Return the fields of blocks that hold what was found."""
+
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+        """Return the blocks that ggml's quantize_chunk would write, byte for byte.
+
+        ``importance`` is float32 (n,) for all rows or (rows, n); UsageError: it is needed.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return join_blocks(self.layout, **self.fields(self.find(x, importance)))
+
+
+class MagnitudesType(LatticeType):
+    """A type whose vectors hold magnitudes; signs lie apart, scales have 4 bits."""
+
     search: Search
 
     @property
@@ -176,20 +197,26 @@ class LatticeType(ValuesType):
         """Return whether ggml's encoder refuses to work without importance."""
         return self.search.plain is None
 
-    @abstractmethod
-    def fields(self, found: Found) -> dict[str, np.ndarray]:
-        """Return the fields of blocks other than ``d``."""
-
-    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
-        """Return the blocks that ggml's quantize_chunk would write, byte for byte.
-
-        ``importance`` is float32 (n,) for all rows or (rows, n); UsageError: it is needed.
-        """
+    def find(self, x, importance):
         from ggq.quants.encoders.lattice import search
 
-        found = search(self, self.search, x, importance)
-        with np.errstate(over="ignore"):
-            return join_blocks(self.layout, d=found.d, **self.fields(found))
+        return search(self, self.search, x, importance)
+
+
+class ShiftedType(LatticeType):
+    """A type whose vectors hold -1, 0 and 1, shifted by an eighth up or down (`Found.signs`).
+
+    Groups of ``group`` weights below ``limit`` are zero; ``factor`` is put on the block's scale.
+    """
+
+    group: int
+    limit: float
+    factor: float
+
+    def find(self, x, importance):
+        from ggq.quants.encoders.shifted import search
+
+        return search(self, x, importance)
 
 
 def low_bytes(codes: np.ndarray) -> np.ndarray:

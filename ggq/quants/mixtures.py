@@ -7,12 +7,14 @@ llama.cpp's src/llama-quant.cpp (llama_tensor_get_type); tested against upstream
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ggq.errors import UsageError, known_names, printable
-from ggq.gguf.spec import FILE_TYPE_IDS, TYPE_IDS, TYPES
+from ggq.gguf.spec import TYPE_IDS, TYPES
+from ggq.quants.file_types import ALIASES, FALCON, FILE_TYPES, FileType
 
 __all__ = [
     "FILE_TYPES",
@@ -31,82 +33,12 @@ __all__ = [
 UNQUANTIZED = ("F32", "F16", "BF16")
 
 
-class FileType(NamedTuple):
-    """A file type: its name, base block type and rules by category.
-
-    A rule list holds (condition, block type) pairs; the first that holds wins; none: the base.
-    """
-
-    name: str
-    base: str
-    rules: Mapping[str, tuple[tuple[str, str], ...]] = {}
-
-    @property
-    def number(self) -> int:
-        """Return what ``general.file_type`` says."""
-        return FILE_TYPE_IDS[self.name]
-
-
-def _rules(**rules: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Read "condition:TYPE condition:TYPE" per category."""
-    return {k: tuple(tuple(r.split(":")) for r in v.split()) for k, v in rules.items()}
-
-
-FILE_TYPES: dict[str, FileType] = {
-    t.name: t
-    for t in (
-        FileType("F32", "F32"),
-        FileType("F16", "F16"),
-        FileType("BF16", "BF16"),
-        FileType("Q8_0", "Q8_0"),
-        FileType("Q6_K", "Q6_K"),
-        FileType("Q5_K_M", "Q5_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
-        FileType("Q5_K_S", "Q5_K"),
-        FileType("Q5_1", "Q5_1"),
-        FileType("Q5_0", "Q5_0", _rules(ffn_down="imatrix_first_8th:Q5_1")),
-        FileType("Q4_K_M", "Q4_K", _rules(v="more_bits:Q6_K", ffn_down="more_bits:Q6_K")),
-        FileType("Q4_K_S", "Q4_K", _rules(v="first_4:Q5_K", ffn_down="first_8th:Q5_K")),
-        FileType("Q4_1", "Q4_1"),
-        FileType("Q4_0", "Q4_0", _rules(ffn_down="imatrix_first_8th:Q4_1")),
-        FileType(
-            "Q3_K_L",
-            "Q3_K",
-            _rules(v="always:Q5_K", ffn_down="always:Q5_K", attn_output="always:Q5_K"),
-        ),
-        FileType(
-            "Q3_K_M",
-            "Q3_K",
-            _rules(
-                v="first_2:Q5_K always:Q4_K",
-                ffn_down="first_16th:Q5_K always:Q4_K",
-                attn_output="always:Q4_K",
-            ),
-        ),
-        FileType("Q3_K_S", "Q3_K"),
-        FileType(
-            "Q2_K",
-            "Q2_K",
-            _rules(v="gqa_4:Q4_K always:Q3_K", ffn_down="always:Q3_K", attn_output="always:Q3_K"),
-        ),
-        FileType("Q2_K_S", "Q2_K", _rules(v="gqa_4:Q4_K", ffn_down="first_8th:Q4_K")),
-        FileType("IQ4_NL", "IQ4_NL", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
-        FileType("IQ4_XS", "IQ4_XS", _rules(v="gqa_4:Q5_K", ffn_down="plain_first_8th:Q5_K")),
-        FileType("TQ1_0", "TQ1_0", _rules(token_embd="always:Q4_K")),
-        FileType("TQ2_0", "TQ2_0", _rules(token_embd="always:Q4_K")),
-        FileType("MXFP4_MOE", "MXFP4"),
-    )
-}
-ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
+# All of their rules stand in the table: no exception for eight experts or 70B.
+TWO_BITS = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M")
 EIGHT_EXPERTS = {"v": "Q8_0", "attn_k": "Q8_0"}
 # Their attn_output becomes Q5_K where there are eight experts.
 EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS")
-FALCON = {
-    "Q2_K": _rules(attn_output=""),
-    "Q3_K_M": _rules(ffn_down="first_16th:Q5_K more_bits:Q4_K", attn_output=""),
-    "Q3_K_L": _rules(ffn_down="always:Q4_K", attn_output="always:Q4_K"),
-    "Q4_K_M": _rules(ffn_down="first_16th:Q6_K more_bits:Q5_K"),
-    "Q4_K_S": _rules(ffn_down=""),
-}
+EIGHT_EXPERTS_OUTPUT += ("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
 LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
 TINY_TYPES = ("IQ1", "IQ2", "IQ3", "TQ1", "TQ2")
 FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
@@ -128,6 +60,7 @@ KEPT = (
 )
 KEPT_NAMES = ("position_embd.weight", "token_types.weight")
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+LAYERED = ("ffn_down", "ffn_gate", "ffn_up")  # their rules go by layer
 CATEGORIES = (  # substring -> category; the first hit wins
     ("attn_qkv.weight", "v"),
     ("attn_kv_b.weight", "v"),
@@ -172,16 +105,19 @@ class MixtureOptions:
 
 @dataclass
 class Plan:
-    """Types in file order, the shape fallbacks, the tensors that need importance.
-
-    ``asked``: the tensors whose type the user named.
-    """
+    """Types in file order, the shape fallbacks; ``asked``: tensors whose type the user named."""
 
     file_type: FileType
     types: list[tuple[str, str]] = field(default_factory=list)
     fallbacks: list[tuple[str, str, str]] = field(default_factory=list)  # name, wanted, used
-    need_imatrix: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
+
+    @property
+    def need_imatrix(self) -> list[str]:
+        """Return the tensors that are garbage in the types planned for them without importance."""
+        needing = {*NEED_IMATRIX, "Q2_K"} if self.file_type.name == "Q2_K_S" else {*NEED_IMATRIX}
+        spared = (*EMBEDDINGS, "output.weight")
+        return [n for n, kind in self.types if kind in needing and n not in spared]
 
 
 def file_type(name: str) -> FileType:
@@ -246,7 +182,7 @@ class _Planner:
         names = {t.name for t in tensors}
         self.tied = "output.weight" not in names
         self.n_v = sum(_category(t.name) == "v" for t in tensors)
-        self.i_v = self.i_down = 0
+        self.seen: Counter[str] = Counter()  # tensors met so far, by category
         heads, heads_kv = _first(model.n_head), _first(model.n_head_kv)
         self.gqa = heads // heads_kv if heads_kv else 0
         self.is_70b = LAYERS_70B.get(model.arch) == model.n_layer and (
@@ -265,8 +201,6 @@ class _Planner:
         for tensor in self.tensors:
             chosen = self._type(tensor) if _quantizable(tensor) else tensor.source_type
             self.result.types.append((tensor.name, chosen))
-            if chosen != tensor.source_type and self._needs_imatrix(tensor.name, chosen):
-                self.result.need_imatrix.append(tensor.name)
         return self.result
 
     def _type(self, tensor: PlanTensor) -> str:
@@ -303,16 +237,17 @@ class _Planner:
             return self.output_type or self._output(tensor)
         if self.target.name == "MXFP4_MOE":
             return "MXFP4" if len(tensor.shape) > 2 and tensor.shape[-3] > 1 else "Q8_0"
+        i, self.seen[category] = self.seen[category], self.seen[category] + 1
+        if self.target.name in TWO_BITS:
+            return self._ruled(category, i, self.model.n_layer)
         if category == "v":
-            chosen = self._ruled(category, self.i_v, self.n_v)
-            self.i_v += 1
+            chosen = self._ruled(category, i, self.n_v)
             if self.is_70b and chosen in ("Q3_K", "Q4_K"):
                 chosen = "Q5_K"
             return EIGHT_EXPERTS["v"] if self.model.n_expert == 8 else chosen
-        if category == "ffn_down":
-            i = tensor_order(tensor.name)[0] if self.model.n_expert > 1 else self.i_down
-            self.i_down += 1
-            return self._ruled(category, i, self.model.n_layer)
+        if category in LAYERED:
+            layer = tensor_order(tensor.name)[0] if self.model.n_expert > 1 else i
+            return self._ruled(category, layer, self.model.n_layer)
         if self.model.n_expert == 8 and category in EIGHT_EXPERTS:
             return EIGHT_EXPERTS[category]
         if category == "attn_output" and self.model.n_expert == 8 and self.model.arch != "falcon":
@@ -324,7 +259,7 @@ class _Planner:
         odd = tensor.shape[-1] % _block(base) != 0
         if odd or self.model.arch == "falcon" or base in ("Q8_0", "MXFP4"):
             return "Q8_0"
-        return "Q6_K"
+        return next((t for _, t in self.rules.get("output", ())), "Q6_K")
 
     def _ruled(self, category: str, i: int, n: int) -> str:
         for condition, chosen in self.rules.get(category, ()):
@@ -333,17 +268,21 @@ class _Planner:
         return self.target.base
 
     def _holds(self, condition: str, i: int, n: int) -> bool:
-        match condition:
-            case "always":
-                return True
-            case "gqa_4":
-                return self.gqa >= 4
-            case "more_bits":
-                return more_bits(i, n)
-            case "imatrix_first_8th":
-                return self.options.imatrix and i < n // 8
-            case "plain_first_8th":
-                return not self.options.imatrix and i < n // 8
+        plain, experts = not self.options.imatrix, self.model.n_expert
+        known = {
+            "always": True,
+            "gqa_4": self.gqa >= 4,
+            "four_experts": experts >= 4,
+            "eight_experts": experts == 8,
+            "plain": plain,
+            "more_bits": more_bits(i, n),
+            "eight_experts_more_bits": experts == 8 and more_bits(i, n),
+            "middle": n // 8 <= i < 7 * n // 8,
+            "imatrix_first_8th": not plain and i < n // 8,
+            "plain_first_8th": plain and i < n // 8,
+        }
+        if condition in known:
+            return known[condition]
         kind, _, count = condition.partition("_")
         assert kind == "first", condition
         return i < (n // int(count[:-2]) if count.endswith("th") else int(count))
@@ -357,11 +296,6 @@ class _Planner:
         used = used if width % _block(used) == 0 else "F16"
         self.result.fallbacks.append((tensor.name, chosen, used))
         return used
-
-    def _needs_imatrix(self, name: str, chosen: str) -> bool:
-        if name in EMBEDDINGS or name == "output.weight":
-            return False
-        return chosen in NEED_IMATRIX or (chosen == "Q2_K" and self.target.name == "Q2_K_S")
 
 
 def _block(name: str) -> int:

@@ -23,7 +23,7 @@ def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def join_blocks(layout: np.dtype, **fields: np.ndarray) -> np.ndarray:
     """Return rows of bytes from fields of shape (rows, blocks, ...)."""
-    blocks = np.empty(fields["d"].shape[:2], layout)
+    blocks = np.empty(next(iter(fields.values())).shape[:2], layout)
     for name, values in fields.items():
         blocks[name] = values
     return blocks.view(np.uint8).reshape(len(blocks), blocks.shape[1] * layout.itemsize)
