@@ -18,7 +18,7 @@ from typing import Any
 
 import ggq
 from ggq import models
-from ggq.arguments import checked
+from ggq.arguments import check_fields, checked
 from ggq.converters import general
 from ggq.converters.checkpoint import Checkpoint
 from ggq.converters.encode import Job, encode_all
@@ -65,6 +65,9 @@ class Options:
     pre: str | None = None  # the pre-tokenizer, where its own is not recognised
     check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
     outline: bool = False  # of a repository the headers do: nothing will be written
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ggq.errors import UsageError, printable
 
-__all__ = ["checked"]
+__all__ = ["check_fields", "checked"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WORDS = {
@@ -48,6 +49,19 @@ def checked(function: _Function) -> _Function:
         return function(*args, **kwargs)
 
     return check  # type: ignore[return-value]
+
+
+def check_fields(instance: Any) -> None:
+    """Hold a dataclass's values to its annotations, as `checked` does; for ``__post_init__``."""
+    hints = _hints(type(instance))
+    for one in fields(instance):
+        if one.init:
+            _taken(one.name, hints[one.name], getattr(instance, one.name))
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _taken(name: str, hint: Any, value: Any) -> Any:

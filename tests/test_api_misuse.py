@@ -9,6 +9,8 @@ from ggufmaker import make_tiny_llama
 
 import ggq
 from ggq.arguments import checked
+from ggq.converters.convert import Options
+from ggq.converters.prepasses.base import parse
 from ggq.runtime.memory import free_memory
 
 IDS = [5, 6]
@@ -130,6 +132,16 @@ def test_what_stands_for_nothing_and_numpys_numbers_are_taken(model):
     for beyond in ([HUGE], [-1], [999]):
         with pytest.raises(ggq.GGQError, match="token id"):
             model.logits(beyond)
+
+
+def test_options_and_passes_are_held_to_their_types():
+    with pytest.raises(ggq.GGQError, match="threads: expected a whole number or None, not 'a'"):
+        Options(threads="a")
+    for wrong in ({"damp": "x"}, {"tokens": "x"}, {"tokens": -1}, {"progress": 5}):
+        with pytest.raises(ggq.GGQError, match=next(iter(wrong))):
+            ggq.prepass.GPTQ(**wrong)
+    with pytest.raises(ggq.GGQError, match="windows of 0: none to calibrate"):
+        parse("gptq:n_ctx=0")
 
 
 @pytest.mark.parametrize("n_ctx", [10**12, HUGE])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ggq.arguments import check_fields
 from ggq.errors import UsageError, printable
 
 __all__ = ["Packed", "Prepass", "Replaced", "names", "parse", "require_torch"]
@@ -31,10 +32,16 @@ class Prepass:
     of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all).
     """
 
-    calibration: str | None = None
+    calibration: str | Path | None = None
     tokens: int = 32768
     n_ctx: int = 512
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types and windows of nothing; UsageError."""
+        check_fields(self)
+        if self.n_ctx < 4 or self.tokens < 0:
+            raise UsageError(f"{self.tokens} tokens in windows of {self.n_ctx}: none to calibrate")
 
     def __call__(self, job: Any) -> None:
         raise NotImplementedError
