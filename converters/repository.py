@@ -72,8 +72,8 @@ def _check(repo_id: str) -> None:
 
 def _snapshot(repo_id: str, patterns: tuple[str, ...]) -> Path:
     hub = hf_hub.package()
-    wanted = {"allow_patterns": list(patterns), "ignore_patterns": list(UNWANTED)}
-    wanted["local_files_only"] = hf_hub.offline()
+    wanted: dict[str, Any] = {"local_files_only": hf_hub.offline()}
+    wanted |= {"allow_patterns": list(patterns), "ignore_patterns": list(UNWANTED)}
     return _asked(repo_id, lambda: Path(hub.snapshot_download(repo_id, **wanted)))
 
 

@@ -19,7 +19,7 @@ from ggq.errors import UsageError, printable
 __all__ = ["check_fields", "checked"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_WORDS = {
+_WORDS: dict[Any, str] = {
     **{int: "a whole number", float: "a number", bool: "True or False", str: "text"},
     **{NoneType: "None", Path: "a path", os.PathLike: "a path", Mapping: "a dictionary"},
     Callable: "a function",
@@ -53,14 +53,15 @@ def checked(function: _Function) -> _Function:
 
 def check_fields(instance: Any) -> None:
     """Hold a dataclass's values to its annotations, as `checked` does; for ``__post_init__``."""
-    hints = _hints(type(instance))
+    kind: Any = type(instance)
+    hints = _hints(kind)
     for one in fields(instance):
         if one.init:
             _taken(one.name, hints[one.name], getattr(instance, one.name))
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -130,7 +131,7 @@ def _word(hint: Any) -> str:
         return f"a list of {_words(item, plural=True)}"
     if kind is tuple:
         return f"a pair of {_words(get_args(hint)[0], plural=True)}"
-    return _WORDS.get(kind) or getattr(kind, "__name__", str(kind))
+    return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _plural(words: str) -> str:
