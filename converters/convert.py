@@ -100,6 +100,16 @@ class Conversion:
         """Weights in all tensors."""
         return sum(prod(t.shape) for t in self.tensors.values())
 
+    @property
+    def lacking_importance(self) -> list[str]:
+        """Return the tensors that would be garbage: of types that need importance, without it."""
+        planned, have = dict(self.plan.types), self.imatrix.values if self.imatrix else {}
+        return [
+            name
+            for name in self.plan.need_imatrix
+            if name not in have and self.tensors[name].type_name != planned[name]
+        ]
+
     def writer(self) -> GGUFWriter:
         """Return a writer with all keys and tensors declared; nothing is on disk yet."""
         writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
@@ -115,7 +125,9 @@ class Conversion:
         """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
         if self.options.outline:
             raise UsageError("an outline has no weights to write")
-        _need_importance(self)  # a pre-pass may have measured it, or made blocks without
+        if lacking := self.lacking_importance:  # a pre-pass may have measured it
+            what = f"{self.plan.file_type.name} needs an importance matrix"
+            raise UsageError(f"{what} ({option('--imatrix')}) for {lacking[0]}")
         total, done = self.n_elements, 0
 
         def advance(name: str, elements: int) -> None:
@@ -380,12 +392,3 @@ def _check_importance(job: Conversion) -> None:
     for name, kind in job.plan.types:
         if job.imatrix and kind not in UNQUANTIZED:
             job.imatrix.slice_for(name, job.tensors[name].shape, 0)
-
-
-def _need_importance(job: Conversion) -> None:
-    """Refuse types that are garbage without importance where none was given or measured."""
-    planned, have = dict(job.plan.types), job.imatrix.values if job.imatrix else {}
-    for name in job.plan.need_imatrix:
-        if name not in have and job.tensors[name].type_name != planned[name]:
-            what = f"{job.plan.file_type.name} needs an importance matrix"
-            raise UsageError(f"{what} ({option('--imatrix')}) for {name}")

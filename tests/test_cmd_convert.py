@@ -66,6 +66,17 @@ def test_dry_run_tells_the_exact_size_and_loads_no_compiler(tmp_path):
     assert f"{path.stat().st_size} bytes" in text and "fall back" in text
 
 
+def test_types_that_need_importance_say_so_before_and_when_it_counts(tmp_path):
+    shape = {"hidden_size": 256, "intermediate_size": 256, "num_attention_heads": 4}
+    folder, out = make_hf(tmp_path / "hf", **shape), tmp_path / "x.gguf"
+    asked = ("convert", folder, out, "-t", "IQ2_M")
+    planned = run(*asked, "--dry-run")
+    assert planned.exit_code == 0 and "warning: IQ2_M needs importance: --imatrix" in planned.stderr
+    assert "importance" not in run(*asked, "--dry-run", "--quality", "good").stderr
+    assert "IQ2_M needs an importance matrix" in str(run(*asked).exception)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("option", ["--target-size", "--split-max-size"])
 def test_sizes_that_are_none_are_named(tmp_path, option):
     folder = make_hf(tmp_path / "hf", **SMALL)

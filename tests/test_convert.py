@@ -218,6 +218,25 @@ def test_an_embedding_whose_type_needs_importance_is_refused_by_name(tmp_path):
         assert spec.type_name(file.tensors["token_embd.weight"].type_id) == "IQ2_XXS"
 
 
+def test_importance_may_come_from_a_pre_pass(tmp_path):
+    folder = make_hf(tmp_path / "hf", **small(hidden_size=256, num_attention_heads=4))
+    out, name = tmp_path / "x.gguf", "blk.0.attn_q.weight"
+
+    def measure(job):
+        needed = set(job.lacking_importance)
+        assert name in needed
+        job.imatrix = Imatrix({n: np.ones(256, np.float32) for n in needed - left_out})
+
+    left_out = {name}
+    with pytest.raises(UsageError, match=rf"IQ2_XS needs an importance matrix .* for {name}"):
+        convert(folder, out, "IQ2_XS", prepasses=[measure])
+    assert not out.exists()
+    left_out = set()
+    (path,) = convert(folder, out, "IQ2_XS", prepasses=[measure])
+    with open_gguf(path) as file:
+        assert spec.type_name(file.tensors[name].type_id) == "IQ2_XS"
+
+
 KILLED = """
 import os, sys, threading, time
 from ggq.converters.convert import convert

@@ -148,6 +148,29 @@ def test_q2_k_s_names_the_tensors_that_need_importance():
     assert plan(llama_tensors(), LLAMA, "Q2_K").need_imatrix == []
 
 
+def test_types_around_two_bits_have_rules_of_their_own():
+    mixtral = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=32, n_expert=8)
+    got = dict(plan_types(llama_tensors(), mixtral, "IQ2_XXS"))
+    assert {got[f"blk.9.{n}.weight"] for n in ("attn_v", "attn_k")} == {"Q4_K"}
+    assert got["blk.9.attn_output.weight"] == got["output.weight"] == "Q5_K"
+    assert got["token_embd.weight"] == got["blk.3.ffn_down.weight"] == "Q2_K"
+    assert got["blk.4.ffn_down.weight"] == got["blk.9.attn_q.weight"] == "IQ2_XXS"
+    made = plan(llama_tensors(), LLAMA, "IQ2_M")
+    got = dict(made.types)
+    assert (got["blk.9.attn_output.weight"], got["blk.9.ffn_up.weight"]) == ("IQ3_S", "IQ2_S")
+    assert "blk.9.ffn_up.weight" in made.need_imatrix
+    assert "blk.9.attn_output.weight" not in made.need_imatrix
+
+
+def test_importance_changes_what_iq3_xxs_mixes():
+    for imatrix, down, first in ((False, "Q3_K", "Q4_K"), (True, "IQ3_XXS", "IQ3_XXS")):
+        llama = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=32, n_expert=0)
+        options = MixtureOptions(imatrix=imatrix)
+        got = dict(plan_types(llama_tensors(), llama, "IQ3_XXS", options))
+        assert (got["blk.3.ffn_down.weight"], got["blk.4.ffn_down.weight"]) == (first, down)
+        assert got["blk.9.attn_v.weight"] == ("IQ3_XXS" if imatrix else "IQ3_S")
+
+
 def test_eight_experts_and_70b_rules():
     mixtral = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=8, n_expert=8)
     got = dict(plan_types(llama_tensors(), mixtral, "Q4_K_M"))

@@ -116,6 +116,8 @@ def _show(job: Any, given: dict[str, Any]) -> None:
     if given["dry_run"]:
         click.echo(json.dumps(_facts(job)) if given["as_json"] else _plan_text(job))
         _warnings(job)
+        if job.lacking_importance and not given["recipe"].passes(given["calibration"]):
+            _warn([f"{job.plan.file_type.name} needs importance: --imatrix, or --quality good"])
         return
     _notes(job)
     _foretell(job, given)
