@@ -7,10 +7,10 @@ the scales to 4 bits. Source: ggml, quantize_row_iq2_xxs_impl and its like.
 from functools import cache
 
 import numpy as np
-from numba import float32, int32, int64, uint16
+from numba import float32, int32, int64
 
-from ggq.errors import UsageError
 from ggq.jit import njit, njit_cached
+from ggq.quants.encoders.found import N, fill, put_found, round_scales
 from ggq.quants.encoders.neighbours import nearest, neighbours
 from ggq.quants.encoders.search import (
     at,
@@ -22,7 +22,7 @@ from ggq.quants.encoders.search import (
     put,
     sum_of_squares,
 )
-from ggq.quants.encoders.slabs import LANES, contiguous, gather, place, point_lanes
+from ggq.quants.encoders.slabs import LANES, gather, point_lanes
 from ggq.quants.lattices import Found, Search
 from ggq.simd import (
     any_lane,
@@ -39,31 +39,17 @@ from ggq.simd import (
     zeros,
 )
 
-N = 256
 TOP = 31  # 2 * 15 + 1: the largest scale code as ggml counts
 
 
 def search(kind, how: Search, x, importance) -> Found:
     """Return the fields that ggml would store for float32 rows ``x``."""
-    x, importance = contiguous(x, importance)
-    if importance is None and kind.needs_importance:
-        raise UsageError(f"{kind.name} cannot be written without importance")
-    found, elements = neighbours(how.lattice), 4 if how.lattice.startswith("IQ3") else 8
-    shape = len(x), kind.row_bytes(x.shape[1]) // kind.block_bytes
-    fields = Found(
-        np.empty(shape, np.float32),
-        np.empty((*shape, N // elements), np.uint16),
-        np.empty((*shape, N // 8), np.uint8),
-        np.empty((*shape, N // how.group), np.uint8),
-    )
-    if x.size:
-        targets = (getattr(fields, k).ctypes.data for k in ("d", "codes", "signs", "scales"))
-        _kernel(elements)(
-            *(x.ctypes.data, *place(importance), *x.shape, *targets, *found.addresses),
-            *(how.group, how.tries, how.refine, how.even, how.fitted, how.wiped),
-            *map(np.float32, (how.step, how.limit, how.mean, how.plain or 0, how.factor)),
-        )
-    return fields
+    elements = 4 if how.lattice.startswith("IQ3") else 8
+    settings = (how.group, how.tries, how.refine, how.even, how.fitted, how.wiped)
+    numbers = (how.step, how.limit, how.mean, how.plain or 0, how.factor)
+    settings += tuple(map(np.float32, numbers))
+    counts = N // elements, N // how.group
+    return fill(_kernel(elements), kind, x, importance, neighbours(how.lattice), *counts, settings)
 
 
 @njit
@@ -246,16 +232,6 @@ def _group(x, w, roots, n, signs, words, settings, lists, runs, elements):
 
 
 @njit
-def _round_scales(groups, n, largest):
-    """Replace scales by their codes 0 .. 15 as integers; the largest one becomes 15."""
-    inverse = full(np.float32(1)) / (largest / full(np.float32(TOP)))
-    half, one = full(np.float32(0.5)), full(np.float32(1))
-    for i in range(n):
-        level = nearest_int(half * (inverse * at(groups, i) - one))
-        store(groups + 64 * i, clamp(level, zeros(i32x16), splat(15, i32x16)))
-
-
-@njit
 def _wipe(wiped, values, n):
     """Make ``n`` integer vectors zero where ``wiped`` holds."""
     for i in range(n):
@@ -273,7 +249,7 @@ def _kernel(elements):
     ):  # fmt: skip
         sources, weighers = stack(128), stack(128)
         values, weights, roots = stack(16384), stack(2048), stack(2048)
-        words, bits, found = stack(4096), stack(2048), stack(1024)
+        words, bits, found, units = stack(4096), stack(2048), stack(1024), stack(64)
         settings = (tries, refine, even, fitted, step, limit)
         per_row, last, groups = n // N, rows * (n // N) - 1, N // group
         for block in range(0, last + 1, LANES):
@@ -294,24 +270,16 @@ def _kernel(elements):
                 )  # fmt: skip
                 put(found, g, scale)
                 largest = larger(largest, scale)
-            _round_scales(found, groups, largest)
+            unit = largest / full(np.float32(TOP))
+            round_scales(found, groups, unit, 15)
             if wiped:
                 nothing = largest == zeros(f32x16)
                 _wipe(nothing, words, N // elements)
                 _wipe(nothing, bits, N // 8)
-            put(roots, 0, largest / full(np.float32(TOP)) * full(factor))
-            for lane in range(LANES):
-                at_block = min(block + lane, last)
-                store(d + 4 * at_block, load(roots + 4 * lane, float32))
-                for i in range(N // elements):
-                    word = load(words + 64 * i + 4 * lane, int32)
-                    target = codes + 2 * (N // elements * at_block + i)
-                    store(target, load(code_of + 2 * int64(word), uint16))
-                for i in range(N // 8):
-                    byte = np.uint8(load(bits + 64 * i + 4 * lane, int32))
-                    store(signs + N // 8 * at_block + i, byte)
-                for i in range(groups):
-                    level = np.uint8(load(found + 64 * i + 4 * lane, int32))
-                    store(scales + groups * at_block + i, level)
+            store(units, unit * full(factor))
+            put_found(
+                block, last, (d, codes, signs, scales), code_of,
+                units, words, N // elements, bits, found, groups,
+            )  # fmt: skip
 
     return encode

@@ -8,22 +8,20 @@ and quantize_row_iq1_m_impl.
 from functools import cache
 
 import numpy as np
-from numba import float32, int32, int64, uint16
+from numba import float32, int32, int64
 
-from ggq.errors import UsageError
 from ggq.jit import njit, njit_cached
+from ggq.quants.encoders.found import N, fill, put_found, round_scales
 from ggq.quants.encoders.neighbours import nearest, neighbours
 from ggq.quants.encoders.search import (
     at,
-    clamp,
     full,
     larger,
-    nearest_int,
     peak,
     put,
     sum_of_squares,
 )
-from ggq.quants.encoders.slabs import LANES, contiguous, gather, place, point_lanes
+from ggq.quants.encoders.slabs import LANES, gather, point_lanes
 from ggq.quants.lattices import Found
 from ggq.simd import (
     any_lane,
@@ -40,7 +38,6 @@ from ggq.simd import (
     zeros,
 )
 
-N = 256
 TOP = 15  # 2 * 7 + 1: the largest scale code as ggml counts
 _FLOAT_MAX = np.float32(3.4028234663852886e38)
 _PLUS, _MINUS = np.float32([-0.875, 0.125, 1.125]), np.float32([-1.125, -0.125, 0.875])
@@ -50,24 +47,10 @@ _minus = vector_constant(f32x16, [*map(float, _MINUS), 0.0] * 4)
 
 def search(kind, x, importance) -> Found:
     """Return the fields that ggml would store; signs: whether a vector's shift is negative."""
-    x, importance = contiguous(x, importance)
-    if importance is None and kind.needs_importance:
-        raise UsageError(f"{kind.name} cannot be written without importance")
-    shape = len(x), kind.row_bytes(x.shape[1]) // kind.block_bytes
-    found = Found(
-        np.empty(shape, np.float32),
-        np.empty((*shape, N // 8), np.uint16),
-        np.empty((*shape, N // 8), np.uint8),
-        np.empty((*shape, N // kind.group), np.uint8),
-    )
-    if x.size:
-        targets = (getattr(found, k).ctypes.data for k in ("d", "codes", "signs", "scales"))
-        _kernel(kind.group)(
-            *(x.ctypes.data, *place(importance), *x.shape, *targets),
-            *neighbours("IQ1_S").addresses,
-            *(np.float32(kind.limit), np.float32(kind.factor)),
-        )
-    return found
+    settings = np.float32(kind.limit), np.float32(kind.factor)
+    counts = N // 8, N // kind.group
+    kernel = _kernel(kind.group)
+    return fill(kernel, kind, x, importance, neighbours("IQ1_S"), *counts, settings)
 
 
 @njit
@@ -263,16 +246,6 @@ def _on_lattice(x, w, n, scale, words, minus, lists, runs):
 
 
 @njit
-def _round_scales(groups, n, largest):
-    """Replace scales by their codes 0 .. 7 as integers; the largest one becomes 7."""
-    inverse = full(np.float32(1)) / (largest / full(np.float32(TOP)))
-    half, one = full(np.float32(0.5)), full(np.float32(1))
-    for i in range(n):
-        level = nearest_int(half * (inverse * at(groups, i) - one))
-        store(groups + 64 * i, clamp(level, zeros(i32x16), splat(7, i32x16)))
-
-
-@njit
 def _fitted(x, w, words, minus, levels, group, d):
     """Return the block's scale that fits all weights best, ``d`` where none does."""
     products, squares = zeros(f32x16), zeros(f32x16)
@@ -323,8 +296,8 @@ def _kernel(group):
                 )  # fmt: skip
                 put(found, g, scale)
                 largest = larger(largest, scale)
-            _round_scales(found, N // group, largest)
             unit = largest / full(np.float32(TOP))
+            round_scales(found, N // group, unit, 7)
             if group == 16:
                 unit = _fitted(values, weights, words, minus, found, group, unit)
             nothing = largest == zeros(f32x16)
@@ -332,17 +305,9 @@ def _kernel(group):
             for i in range(N // 8):
                 bit = load(minus + 64 * i, i32x16)
                 store(minus + 64 * i, select(nothing, zeros(i32x16), bit))
-            for lane in range(LANES):
-                at_block = min(block + lane, last)
-                store(d + 4 * at_block, load(units + 4 * lane, float32))
-                for i in range(N // 8):
-                    word = load(words + 64 * i + 4 * lane, int32)
-                    code = load(code_of + 2 * int64(word), uint16)
-                    store(codes + 2 * (N // 8 * at_block + i), code)
-                    bit = np.uint8(load(minus + 64 * i + 4 * lane, int32))
-                    store(signs + N // 8 * at_block + i, bit)
-                for i in range(N // group):
-                    level = np.uint8(load(found + 64 * i + 4 * lane, int32))
-                    store(scales + N // group * at_block + i, level)
+            put_found(
+                block, last, (d, codes, signs, scales), code_of,
+                units, words, N // 8, minus, found, N // group,
+            )  # fmt: skip
 
     return encode
