@@ -37,8 +37,10 @@ UNQUANTIZED = ("F32", "F16", "BF16")
 TWO_BITS = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M")
 EIGHT_EXPERTS = {"v": "Q8_0", "attn_k": "Q8_0"}
 # Their attn_output becomes Q5_K where there are eight experts.
-EIGHT_EXPERTS_OUTPUT = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS")
-EIGHT_EXPERTS_OUTPUT += ("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
+EIGHT_EXPERTS_OUTPUT = (
+    *("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS"),
+    *("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M"),
+)
 LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
 TINY_TYPES = ("IQ1", "IQ2", "IQ3", "TQ1", "TQ2")
 FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
