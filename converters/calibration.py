@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.errors import FormatError, ModelError, UsageError, printable
+from ggq.errors import FormatError, GGQError, ModelError, UsageError, printable
 from ggq.gguf import spec
 from ggq.runtime.evaluation import read_text, windows
 from ggq.runtime.weights import Tensor
@@ -143,14 +143,20 @@ def _chat_ids(text: str, path: Path, metadata: Mapping[str, Any], tokenizer: Any
     known = {**metadata, "tokenizer.ggml.tokens": _Texts(tokenizer.tokens)}
     template = ChatTemplate.from_gguf(_Metadata(known))
     ids: list[int] = []
-    for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # strings may hold other line separators
+        if not line.strip():
+            continue
         try:
             messages = json.loads(line)["messages"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise FormatError(
                 f"{printable(path)}: line {number} is no JSON object with messages"
             ) from None
-        for segment in template.render(messages, add_generation_prompt=False):
+        try:
+            segments = template.render(messages, add_generation_prompt=False)
+        except GGQError as error:
+            raise FormatError(f"{printable(path)}: line {number}: {error}") from None
+        for segment in segments:
             ids += tokenizer.encode(
                 segment.text, add_special=False, parse_special=segment.parse_special
             )

@@ -127,7 +127,8 @@ class Conversion:
             raise UsageError("an outline has no weights to write")
         if lacking := self.lacking_importance:  # a pre-pass may have measured it
             what = f"{self.plan.file_type.name} needs an importance matrix"
-            raise UsageError(f"{what} ({option('--imatrix')}) for {lacking[0]}")
+            where = f"{printable(lacking[0])} in {dict(self.plan.types)[lacking[0]]}"
+            raise UsageError(f"{what} ({option('--imatrix')}) for {where}")
         total, done = self.n_elements, 0
 
         def advance(name: str, elements: int) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ggq.errors import FormatError, UsageError, exists_error, printable
+from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 
-__all__ = ["Imatrix", "read_imatrix", "write_imatrix"]
+__all__ = ["Imatrix", "check_out", "read_imatrix", "write_imatrix"]
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 KEY_DATASETS, KEY_CHUNKS = "imatrix.datasets", "imatrix.chunk_count"
@@ -166,9 +166,13 @@ def write_imatrix(
             writer.write(name, values.view(np.uint8))
 
 
+def check_out(path: Path, force: bool = False) -> None:
+    """Refuse a name that `write_imatrix` could not write, before any work; UsageError."""
+    GGUFWriter(path, force).check()
+
+
 def _write_dat(path, sums, counts, dataset, chunks, force) -> None:
-    if path.exists() and not force:
-        raise exists_error(path)
+    check_out(path, force)
     out = bytearray(struct.pack("<i", len(sums)))
     for name in sorted(sums):
         n = np.asarray(counts[name], np.float32).reshape(-1, 1)

@@ -255,6 +255,9 @@ def evaluate_all(
         ids = first.tokenizer.encode(words, add_special=True, parse_special=False)
         size = min([n_ctx, *(n for m in tested for n in (m.n_ctx, m.hparams.n_ctx_train) if n)])
         bos = first.tokenizer.bos_id if first.tokenizer.add_bos else None
+        if isinstance(text, Path) and len(ids) < size:
+            what = f"too short to score: {len(ids)} tokens, one window needs {size}"
+            raise UsageError(f"{printable(text)}: {what}")
         sequences = list(windows(ids, size, bos, chunks))
         run = [partial(scored_logits, m) for m in tested]
         rows = score(sequences, run, partial(scored_logits, base) if base else None, progress)

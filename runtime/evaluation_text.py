@@ -8,7 +8,7 @@ from typing import Any
 
 from ggq.errors import UsageError, option, printable, reason
 
-__all__ = ["answers", "draw", "report", "side_by_side"]
+__all__ = ["answers", "check_plot", "draw", "report", "side_by_side"]
 
 
 def report(result: Any) -> str:
@@ -95,15 +95,30 @@ def _lines(text: str) -> str:
     return "\n".join(printable(line, 4000) for line in text.strip().splitlines()) or "(nothing)"
 
 
+def check_plot(path: str | Path) -> None:
+    """Refuse what `draw` could not write, before any work; UsageError.
+
+    Reasons: matplotlib is not installed, no folder, a suffix that it does not write.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise UsageError(f"{option('--plot')}: to draw, pip install 'ggq[plot]'") from None
+    where, kinds = f"{option('--plot')} {printable(path)}", FigureCanvasBase.filetypes
+    if Path(path).suffix.lower().removeprefix(".") not in kinds:
+        raise UsageError(f"{where}: a name in {', '.join(f'.{kind}' for kind in sorted(kinds))}")
+    if not Path(path).parent.is_dir():
+        raise UsageError(f"{where}: {printable(Path(path).parent)} is no folder")
+
+
 def draw(results: Sequence[Any], path: str | Path) -> None:
     """Draw the mean KLD of evaluations against their files' sizes, with two standard errors.
 
-    UsageError where matplotlib is not installed or the file's suffix is none it writes.
+    UsageError where it cannot be written (see `check_plot`).
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(f"{option('--plot')}: to draw, pip install 'ggq[plot]'") from None
+    check_plot(path)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     ordered = sorted(results, key=lambda r: r.nbytes)

@@ -140,7 +140,7 @@ def test_options_and_passes_are_held_to_their_types():
     for wrong in ({"damp": "x"}, {"tokens": "x"}, {"tokens": -1}, {"progress": 5}):
         with pytest.raises(ggq.GGQError, match=next(iter(wrong))):
             ggq.prepass.GPTQ(**wrong)
-    with pytest.raises(ggq.GGQError, match="windows of 0: none to calibrate"):
+    with pytest.raises(ggq.GGQError, match="n_ctx: expected windows of at least 4 tokens"):
         parse("gptq:n_ctx=0")
 
 

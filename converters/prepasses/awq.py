@@ -7,7 +7,8 @@ from a grid that holds 0, judged with the real block search of the types that we
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class AWQ(FoldPass):
 
     Clipping changes what the weights are, for passes that follow as well: not before gptq.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"grid": (1, inf)}
 
     grid: int = 10
     clip: bool = False

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from ggq.errors import UsageError, printable
 __all__ = ["Packed", "Prepass", "Replaced", "names", "parse", "require_torch"]
 
 Progress = Callable[[int, int, str], None]
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 
 
 @dataclass
@@ -29,8 +34,13 @@ class Prepass:
     """Base of the passes: what all of them take.
 
     ``calibration``: text or jsonl file, None for the text that comes with ggq; ``tokens``: how many
-    of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all).
+    of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all). ``RANGES``: the least and
+    the most that a number may be, by its field's name; where none is given it is not negative.
+    ``REFINES``: the codes of an earlier pass are kept, not chosen anew.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {}
+    REFINES: ClassVar[bool] = False
 
     calibration: str | Path | None = None
     tokens: int = 32768
@@ -38,10 +48,18 @@ class Prepass:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values of other types and windows of nothing; UsageError."""
+        """Refuse values of other types or out of range and windows of nothing; UsageError."""
         check_fields(self)
-        if self.n_ctx < 4 or self.tokens < 0:
-            raise UsageError(f"{self.tokens} tokens in windows of {self.n_ctx}: none to calibrate")
+        for name in (f.name for f in fields(self) if f.init):
+            value = getattr(self, name)
+            least, most = self.RANGES.get(name, (0, inf))
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            if not (least <= value <= most and abs(value) < inf):
+                span = f"at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
+                raise UsageError(f"{name}: expected a number {span}, not {value}")
+        if self.n_ctx < 4:
+            raise UsageError(f"n_ctx: expected windows of at least 4 tokens, not {self.n_ctx}")
 
     def __call__(self, job: Any) -> None:
         raise NotImplementedError
@@ -119,7 +137,7 @@ def parse(text: str, **given: Any) -> Prepass:
     if name not in names():
         raise UsageError(f"pre-pass {printable(name)}: unknown; one of {', '.join(names())}")
     kind = import_module(f"ggq.converters.prepasses.{name}").PREPASS
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name: f for f in fields(kind) if f.init and f.name != "progress"}
     values = dict(given)
     for part in filter(None, options.split(",")):
         key, equals, value = part.partition("=")
@@ -128,15 +146,19 @@ def parse(text: str, **given: Any) -> Prepass:
                 f"pre-pass {printable(text)}: {printable(key)} is not one of {', '.join(known)}"
             )
         values[key] = _value(text, key, value, type(known[key].default))
-    return kind(**values)
+    try:
+        return kind(**values)
+    except UsageError as error:
+        raise UsageError(f"pre-pass {printable(text)}: {error}") from None
 
 
 def _value(text: str, key: str, value: str, kind: type) -> Any:
-    if kind is bool:
-        return value.lower() in ("1", "true", "yes", "on")
     try:
+        if kind is bool:
+            return _FLAGS[value.lower()]
         return kind(value) if kind in (int, float) else value
-    except ValueError:
+    except (KeyError, ValueError):
+        words = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
         raise UsageError(
-            f"pre-pass {printable(text)}: {key} must be a number, not {printable(value)}"
+            f"pre-pass {printable(text)}: {key} must be {words}, not {printable(value)}"
         ) from None

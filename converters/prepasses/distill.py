@@ -8,7 +8,8 @@ keeps a step only where windows that it does not train on say that it helped.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, ClassVar
 
 from ggq.converters.prepasses.base import Prepass, require_torch
 from ggq.errors import UsageError
@@ -28,6 +29,9 @@ class Distill(Prepass):
     well, from amid their cells, so that ``reach`` must exceed 0.5 to change any. One window of
     ``held``, eight at least, judges. ``memory``: GB that training end to end may take.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"batch": (1, inf), "held": (1, inf)}
+    REFINES: ClassVar[bool] = True
 
     steps: int = 32
     final: int = 16

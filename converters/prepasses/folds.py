@@ -99,11 +99,29 @@ def whole(tensor: Any) -> np.ndarray:
 
 def apply(job: Any, folds: list[Fold]) -> None:
     """Replace the tensors of ``job`` by folded ones; the model's logits stay as they are."""
+    job.tensors = {**job.tensors, **_folded(job.tensors, folds)}
+
+
+def _apply_to_original(job: Any, before: dict[str, Any], folds: list[Fold]) -> None:
+    """Fold what the file is compared with, too: the same model in the shape that is written."""
+    names = {n for fold in folds if fold.scale is not None for n in _touched(job.tensors, fold)}
+    same = {n for n in names if before[n] is job.original[n]}
+    apart = {} if same == names else _folded(job.original, folds)
+    job.original = {**job.original, **apart, **{n: job.tensors[n] for n in same}}
+
+
+def _touched(tensors: Any, fold: Fold) -> list[str]:
+    bias = fold.producer.removesuffix("weight") + "bias"
+    return [*fold.consumers, fold.producer, *([bias] if bias in tensors else [])]
+
+
+def _folded(tensors: Any, folds: list[Fold]) -> dict[str, Replaced]:
+    """Return those of ``tensors`` that folds change, changed."""
     values: dict[str, np.ndarray] = {}
 
     def read(name: str) -> np.ndarray:
         if name not in values:
-            tensor = job.tensors[name]
+            tensor = tensors[name]
             values[name] = np.array(whole(tensor), np.float32).reshape(tensor.shape)
         return values[name]
 
@@ -116,13 +134,9 @@ def apply(job: Any, folds: list[Fold]) -> None:
         rows = fold.rows().astype(np.float32)
         made = read(fold.producer)
         made /= rows if made.ndim == 1 else rows[:, None]
-        bias = fold.producer.removesuffix("weight") + "bias"
-        if bias in job.tensors:
+        for bias in _touched(tensors, fold)[len(fold.consumers) + 1 :]:
             read(bias)[...] /= rows
-    replaced = {
-        n: Replaced(n, job.tensors[n].shape, v.reshape(-1, v.shape[-1])) for n, v in values.items()
-    }
-    job.tensors = {**job.tensors, **replaced}
+    return {n: Replaced(n, tensors[n].shape, v.reshape(-1, v.shape[-1])) for n, v in values.items()}
 
 
 def _apply_checked(job: Any, hp: Any, folds: list[Fold], ids: np.ndarray) -> None:
@@ -204,5 +218,7 @@ class FoldPass(Prepass):
                 teacher_only=True,
             )
             ops.run(architecture, hp)
+        before = job.tensors
         _apply_checked(job, hp, folds, calibration.windows[:1, :CHECKED])
+        _apply_to_original(job, before, folds)
         self.note(job, type(self).__name__.lower(), calibration.dataset)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ggq.converters.general import Item
 from ggq.converters.prepasses.base import Prepass
+from ggq.errors import printable
 from ggq.gguf import spec
 
 __all__ = ["Importance"]
@@ -24,6 +25,10 @@ class Importance(Prepass):
 
         calibration = self.windows(job)
         sums = collect(job, calibration, self.head, progress=self.progress)
+        if job.imatrix and job.imatrix.path:  # the file's keys would tell of a matrix not used
+            job.items = [i for i in job.items if not i.key.startswith("quantize.imatrix.")]
+            given = f"importance matrix {printable(job.imatrix.path)}"
+            job.warnings.append(f"the {given} is not used: pass imatrix measures its own")
         job.imatrix = sums.imatrix(calibration.dataset, len(calibration.windows))
         job.items += [
             Item("quantize.imatrix.dataset", calibration.dataset, spec.STR),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.prepasses.base import Prepass, parse
+from ggq.converters.prepasses.base import Packed, Prepass, parse
+from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
 
 __all__ = ["KEY", "Recipe", "read_recipe", "run_passes"]
@@ -35,8 +36,6 @@ class Recipe:
 
     def passes(self, calibration: Any = None, progress: Any = None) -> list[Prepass]:
         """Return the passes; ``calibration`` stands for the recipe's own text."""
-        from ggq.converters.prepasses.presets import passes
-
         text = calibration if calibration is not None else self.calibration
         if self.sha256 is not None and _sha256(text) != self.sha256:
             raise UsageError(
@@ -98,6 +97,9 @@ def _recipe(found: Any, where: str, folder: Path) -> Recipe:
     for key in KNOWN[:-1]:
         if not isinstance(found.get(key), (str, type(None))):
             raise FormatError(f"{where}: {key} must be text, not {printable(found[key], 40)}")
+    if found.get("quality") is not None and found["quality"] not in QUALITY:
+        told = printable(found["quality"], 40)
+        raise FormatError(f"{where}: quality {told}: one of {', '.join(QUALITY)}")
     given = found.get("passes") or []
     if not isinstance(given, list):
         raise FormatError(f"{where}: passes must be a list")
@@ -126,16 +128,33 @@ def _step(given: Any, where: str) -> str:
     return text
 
 
-def run_passes(job: Any, passes: Sequence[Any]) -> None:
-    """Run ``passes`` on a conversion; where all are ggq's own, write their recipe into the file."""
-    passes = [parse(one) if isinstance(one, str) else one for one in passes]
-    for one in passes:
+def run_passes(job: Any, given: Sequence[Any]) -> None:
+    """Run ``given`` passes on a conversion; where all are ggq's own, write their recipe, too.
+
+    UsageError before the first where the file could not be written.
+    """
+    made = [parse(one) if isinstance(one, str) else one for one in given]
+    job.writer().check()
+    for one in made:
+        before = dict(job.tensors)
         one(job)
-    if passes and all(isinstance(one, Prepass) for one in passes):
+        _note_undone(job, before, one)
+    if made and all(isinstance(one, Prepass) for one in made):
         from ggq.converters.general import Item
         from ggq.gguf import spec
 
-        job.items.append(Item(KEY, json.dumps(_told(job, passes)), spec.STR))
+        job.items.append(Item(KEY, json.dumps(_told(job, made)), spec.STR))
+
+
+def _note_undone(job: Any, before: Mapping[str, Any], one: Any) -> None:
+    """Warn where ``one`` put other values in the place of blocks that an earlier pass finished."""
+    undone = [n for n, t in before.items() if isinstance(t, Packed) and job.tensors[n] is not t]
+    undone = [n for n in undone if before[n].shape[1:]]  # trained norms are no blocks
+    if undone and not getattr(one, "REFINES", False):
+        name = printable(_name(one) if isinstance(one, Prepass) else repr(one))
+        what = f"{len(undone)} tensors that an earlier pass had finished, such as {undone[0]}"
+        told = f"{name} changes {printable(what)}; the pass whose codes are to stay comes last"
+        job.warnings.append(told)
 
 
 def _told(job: Any, passes: Sequence[Prepass]) -> dict[str, Any]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+import ggq
+from ggq.errors import UsageError, printable, reason
 
 __all__ = ["Store"]
 
@@ -22,9 +26,9 @@ class Store:
 
     def __init__(self, job: Any, *facts: Any):
         shapes = sorted((n, tuple(t.shape), t.type_name) for n, t in job.tensors.items())
-        sample = min(job.tensors)  # tells two trainings of one architecture apart
-        values = np.ascontiguousarray(job.tensors[sample].read(0, 1), np.float32)
-        key = hashlib.sha256(repr((shapes, job.plan.types, facts)).encode() + values.tobytes())
+        key = hashlib.sha256(repr((ggq.__version__, shapes, job.plan.types, facts)).encode())
+        for name in sorted(job.tensors):  # tells two trainings of one architecture apart
+            key.update(_sample(job.tensors[name]))
         out = Path(job.out)
         self.folder = out.with_name(f"{out.name}.unfinished-{key.hexdigest()[:12]}")
 
@@ -38,15 +42,26 @@ class Store:
 
     def save(self, name: str, blocks: np.ndarray) -> None:
         """Keep the blocks of a tensor; whole or not at all."""
-        self.folder.mkdir(exist_ok=True)
         path = self.folder / f"{_file(name)}.npy"
-        with open(path.with_suffix(".new"), "wb") as file:
-            np.save(file, blocks)
-        path.with_suffix(".new").replace(path)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with open(path.with_suffix(".new"), "wb") as file:
+                np.save(file, blocks)
+            path.with_suffix(".new").replace(path)
+        except OSError as error:
+            where = printable(self.folder)
+            raise UsageError(f"{where}: cannot keep finished blocks: {reason(error)}") from None
 
     def remove(self) -> None:
         """Forget everything: the conversion is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sample(tensor: Any) -> bytes:
+    """Return the bytes of a few rows, float32: a merged adapter changes every one of its matrix."""
+    n_rows = prod(tensor.shape[:-1])
+    rows = sorted({0, n_rows // 2, n_rows - 1})
+    return b"".join(np.ascontiguousarray(tensor.read(r, r + 1), np.float32).tobytes() for r in rows)
 
 
 def _file(name: str) -> str:

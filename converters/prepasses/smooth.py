@@ -8,7 +8,8 @@ blocks as the CPU kernels take them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ ROWS = 512  # inputs that judge
 @dataclass
 class Smooth(FoldPass):
     """``strength``: the most that may move; ``grid``: strengths tried between it and 0."""
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0, 1), "grid": (1, inf)}
 
     strength: float = 0.5
     grid: int = 4

@@ -106,9 +106,14 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
 
         report_path(given["report"])
     given["recipe"] = _recipe(given)
+    calibrated = given["recipe"].passes(given["calibration"])  # what is wrong ends it here
+    if given["calibration"] and not (calibrated or given["target_size"] or given["target_bpw"]):
+        _warn(["--calibration is not used: neither a pass nor a target asks for it"])
     kind = given["file_type"] or given["recipe"].type or "Q4_K_M"
     options = _planned(source, out, kind, given)
     with prepare(source, out, kind, given["imatrix"], options) as job:
+        if given["plan_file"]:
+            _check_plan(job, given["plan_file"])
         _show(job, given)
 
 
@@ -156,6 +161,10 @@ def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> 
         return options
     if target and bits:
         raise UsageError("--target-size and --target-bpw: give one of them")
+    if bits and bits != bits:  # click's range lets it through
+        raise UsageError("--target-bpw nan: expected a number")
+    if given["plan_file"] and not given["plan_file"].parent.is_dir():
+        raise UsageError(f"--plan {printable(given['plan_file'])}: no such folder")
     from dataclasses import replace
 
     from ggq.converters.calibration import calibrate
@@ -177,6 +186,17 @@ def _planned(source: str, out: str | None, kind: str, given: dict[str, Any]) -> 
         types = allocation.read_plan(given["plan_file"])
     pairs = (*options.mixture.tensor_types, *allocation.overrides(types))
     return replace(options, mixture=replace(options.mixture, tensor_types=pairs))
+
+
+def _check_plan(job: Any, path: Path) -> None:
+    """Name what a plan asks for and the file will not have: types of tensors that keep theirs."""
+    from ggq.converters.prepasses.allocation import read_plan
+
+    types, told = dict(job.plan.types), {name for name, _, _ in job.plan.fallbacks}
+    for name, wanted in read_plan(path).items():
+        if types[name] != wanted.upper() and name not in told:
+            what = f"{printable(name)} stays {types[name]}, {printable(wanted)} is not for it"
+            job.warnings.append(f"{printable(path)}: {what}")
 
 
 def _recipe(given: dict[str, Any]) -> Any:

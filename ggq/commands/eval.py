@@ -28,7 +28,9 @@ from ggq.errors import UsageError
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), help="KLD against size, as PNG.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="Answer these lines, too.")
-@click.option("-n", "--max-tokens", default=64, help="Tokens of each answer.")
+@click.option(
+    "-n", "--max-tokens", default=64, type=click.IntRange(1), help="Tokens of each answer."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(models: tuple[str, ...], **given: Any) -> None:
     """Score MODEL... (files or names, ggq list) on a text with llama-perplexity's protocol.
@@ -43,8 +45,10 @@ def command(models: tuple[str, ...], **given: Any) -> None:
     if given["plot"] and not (given["against"] and given["text"]):
         raise UsageError("--plot draws the distance from a base: give --against and --text")
     from ggq.hub import resolve_model
-    from ggq.runtime.evaluation_text import draw, report
+    from ggq.runtime.evaluation_text import check_plot, draw, report
 
+    if given["plot"]:
+        check_plot(given["plot"])
     models = tuple(str(resolve_model(model)) for model in models)
     with _base(given["against"], given["quiet"]) as base:
         results = _scored(models, base, given) if given["text"] is not None else []

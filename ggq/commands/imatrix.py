@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ggq.commands._progress import progress_bar
-from ggq.errors import exists_error, printable
+from ggq.errors import printable
 
 
 @click.command()
@@ -34,12 +34,11 @@ def command(source: str, **given: Any) -> None:
     matrices per column, over llama.cpp's windows."""
     from ggq.converters.calibration import calibrate
     from ggq.converters.convert import Options, prepare
-    from ggq.converters.imatrix import write_imatrix
+    from ggq.converters.imatrix import check_out, write_imatrix
     from ggq.converters.importance import collect
 
     out = given["out"]
-    if out.exists() and not given["force"]:
-        raise exists_error(out)
+    check_out(out, given["force"])
     options = Options(allow_requantize=True, force=True)
     with (
         prepare(source, out, "F32", options=options) as job,

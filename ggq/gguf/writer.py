@@ -90,13 +90,23 @@ class GGUFWriter:
         """Return the files that would be written, each with its exact size; touches nothing."""
         return plan_shards(self.path, self._keys, list(self._tensors.values()), *self._limits)
 
-    def begin(self) -> None:
-        """Create the temporary files and write their headers; declarations end here."""
-        self._expect("declaring")
+    def check(self) -> list[ShardPlan]:
+        """Return `plan`; UsageError where the files could not be written: taken, no room, no right.
+
+        Called before long work whose result they are to hold.
+        """
         plans = self.plan()
         for plan in plans:
             _refuse_overwrite(plan.path, self.force)
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise UsageError(f"{printable(self.path.parent)}: files cannot be made in this folder")
         _check_space(self.path, sum(plan.nbytes for plan in plans))
+        return plans
+
+    def begin(self) -> None:
+        """Create the temporary files and write their headers; declarations end here."""
+        self._expect("declaring")
+        plans = self.check()
         self._state = "writing"
         try:
             for plan in plans:

@@ -1,0 +1,189 @@
+"""Passes given nonsense, in odd orders, with nowhere to write to: one true line, before work."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hfmaker import TEXT, make_hf
+
+from ggq.cli import main
+from ggq.converters.convert import convert, prepare
+from ggq.converters.imatrix import read_imatrix
+from ggq.converters.prepasses.base import Packed, Replaced, parse
+from ggq.converters.prepasses.resume import Store
+from ggq.errors import FormatError, UsageError
+from ggq.gguf import open_gguf
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("misuse")
+    (folder / "text.txt").write_text(TEXT * 40, encoding="utf-8")
+    return make_hf(folder / "hf", hidden_size=64, intermediate_size=128)
+
+
+@pytest.fixture(scope="module")
+def text(source):
+    return str(source.parent / "text.txt")
+
+
+def failed(capsys, *given):
+    """Run a command that must fail; return its last line."""
+    assert main([str(part) for part in given]) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gptq:damp=nan", "damp: expected a number at least 0, not nan"),
+        ("gptq:ridge=-1", "ridge: expected a number at least 0, not -1"),
+        ("gptq:strength=inf", "strength: expected a number at least 0, not inf"),
+        ("gptq:threads=-3", "threads: expected"),
+        ("gptq:head=banana", "head must be true or false, not banana"),
+        ("gptq:tokens=1e4", "tokens must be a whole number"),
+        ("gptq:progress=1", "progress is not one of calibration, tokens"),
+        ("awq:chosen=3", "chosen is not one of"),
+        ("awq:grid=0", "grid: expected a number at least 1, not 0"),
+        ("smooth:strength=50", "strength: expected a number from 0 to 1, not 50"),
+        ("distill:batch=0", "batch: expected a number at least 1, not 0"),
+    ],
+)
+def test_options_out_of_range_are_named(given, message):
+    with pytest.raises(UsageError, match=f"pre-pass {given}: {message}"):
+        parse(given)
+
+
+def test_what_cannot_be_written_is_refused_before_the_passes(source, tmp_path, capsys):
+    started = []
+    (tmp_path / "there.gguf").write_bytes(b"")
+    for name, message in (("there.gguf", "exists"), ("none/x.gguf", "none: no such folder")):
+        with pytest.raises(UsageError, match=message):
+            convert(source, tmp_path / name, prepasses=[started.append])
+    assert not started
+    assert "none: no such folder" in failed(
+        capsys, "imatrix", source, "-o", tmp_path / "none/x.dat", "--chunks", 1
+    )
+
+
+def test_a_folder_that_takes_no_files_is_named(source, tmp_path, monkeypatch):
+    from ggq.gguf import writer
+
+    monkeypatch.setattr(writer.os, "access", lambda *given: False)  # root may write everywhere
+    with pytest.raises(UsageError, match="files cannot be made in this folder"):
+        convert(source, tmp_path / "x.gguf", prepasses=[lambda job: pytest.fail("started")])
+
+
+def test_an_earlier_pass_undone_is_told(source, tmp_path):
+    warnings = []
+
+    def pack(job):
+        tensor = job.tensors["output.weight"]
+        blocks = np.zeros((tensor.shape[0], 2 * 34), np.uint8)
+        job.tensors["output.weight"] = Packed("output.weight", tensor.shape, "Q8_0", blocks)
+
+    def spoil(job):
+        tensor = job.tensors["output.weight"]
+        values = tensor.read(0, tensor.shape[0])
+        job.tensors["output.weight"] = Replaced("output.weight", tensor.shape, values)
+        warnings.append(job.warnings)
+
+    convert(source, tmp_path / "x.gguf", type="Q8_0", prepasses=[pack, spoil])
+    (told,) = [w for w in warnings[0] if "an earlier pass had finished" in w]
+    assert "1 tensors" in told and "output.weight" in told
+
+
+def test_a_matrix_measured_anew_leaves_no_keys_of_the_file(source, text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    given = ["--text", text, "-o", str(tmp_path / "i.gguf"), "--chunks", "2", "-q"]
+    assert main(["imatrix", str(source), *given]) == 0
+    passes = [parse("imatrix:tokens=1024", calibration=text)]
+    imatrix = read_imatrix(tmp_path / "i.gguf")
+    with prepare(source, tmp_path / "x.gguf", "Q4_0", imatrix) as job:
+        passes[0](job)
+        assert any("i.gguf is not used: pass imatrix" in w for w in job.warnings)
+        job.run()
+    with open_gguf(tmp_path / "x.gguf") as file:
+        assert "quantize.imatrix.file" not in file.metadata
+        assert file.get("quantize.imatrix.chunks_count", type=int) == 2
+
+
+def test_chats_that_are_none_are_named_by_file_and_line(source, tmp_path):
+    from ggq.converters.calibration import calibrate
+
+    good = {"messages": [{"role": "user", "content": "one line \u2028 to Python two"}]}
+    lines = [json.dumps(good, ensure_ascii=False), "", '{"messages": "hi"}']
+    (tmp_path / "c.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with (
+        prepare(source, tmp_path / "x.gguf") as job,
+        pytest.raises(FormatError, match=r"c\.jsonl: line 3: messages: expected a list"),
+    ):
+        calibrate(job, tmp_path / "c.jsonl")
+
+
+def test_blocks_of_another_training_are_not_taken(tmp_path):
+    """Two models that differ in one matrix only, as a merged adapter leaves them."""
+
+    def store(changed):
+        tensors = {}
+        for name in ("blk.0.attn_k.weight", "blk.0.attn_q.weight"):
+            values = np.full((8, 32), 1 + (name in changed), np.float32)
+            tensors[name] = Replaced(name, values.shape, values)
+        plan = SimpleNamespace(types=[])
+        return Store(SimpleNamespace(tensors=tensors, plan=plan, out=tmp_path / "x.gguf")).folder
+
+    assert store([]) == store([]) != store(["blk.0.attn_q.weight"])
+
+
+def test_blocks_that_find_no_room_end_in_one_line(tmp_path):
+    tensors = {"w": Replaced("w", (1, 32), np.zeros((1, 32), np.float32))}
+    plan = SimpleNamespace(types=[])
+    out = tmp_path / "none" / "x.gguf"
+    store = Store(SimpleNamespace(tensors=tensors, plan=plan, out=out))
+    with pytest.raises(UsageError, match="cannot keep finished blocks: No such file"):
+        store.save("w", np.zeros((1, 34), np.uint8))
+
+
+def test_a_report_compares_folded_tensors_with_folded_ones(source, text, tmp_path):
+    """Folding moves scales between tensors: that is no error of theirs."""
+    pytest.importorskip("torch")
+    passes = [parse("awq:tokens=1024,grid=3", calibration=text)]
+    with prepare(source, tmp_path / "x.gguf", "Q8_0") as job:
+        given = dict(job.original)
+        passes[0](job)
+        moved = [n for n, t in job.tensors.items() if t is not given[n]]
+        assert moved
+        for name in moved:
+            assert job.original[name] is job.tensors[name]
+
+
+def test_plans_and_calibrations_that_do_nothing_are_told(source, tmp_path, capsys):
+    plan = {"tensors": {"blk.0.attn_norm.weight": "Q4_0", "output.weight": "q8_0"}}
+    (tmp_path / "p.json").write_text(json.dumps(plan))
+    out = str(tmp_path / "x.gguf")
+    given = ["--plan", str(tmp_path / "p.json"), "--calibration", "none.txt", "--type", "Q5_0"]
+    assert main(["convert", str(source), out, *given]) == 0
+    told = capsys.readouterr().err
+    assert "p.json: blk.0.attn_norm.weight stays F32, Q4_0 is not for it" in told
+    assert "output.weight stays" not in told
+    assert "--calibration is not used" in told
+
+
+def test_targets_that_are_no_numbers_and_plans_without_a_folder(source, tmp_path, capsys):
+    command = ["convert", source, tmp_path / "x.gguf"]
+    assert failed(capsys, *command, "--target-bpw", "nan").endswith("expected a number")
+    plan = tmp_path / "none" / "p.json"
+    assert "no such folder" in failed(capsys, *command, "--target-bpw", "6", "--plan", plan)
+
+
+def test_eval_names_the_text_and_checks_the_plot_first(source, text, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (path,) = convert(source, tmp_path / "x.gguf", type="F16")
+    (tmp_path / "short.txt").write_text("hello")
+    told = failed(capsys, "eval", path, "--text", tmp_path / "short.txt", "-q")
+    assert "short.txt: too short to score" in told
+    base = ["--text", tmp_path / "none.txt", "--against", "none.gguf"]  # never looked for
+    for name, message in (("p.xyz", "p.xyz: a name in ."), ("none/p.png", "none is no folder")):
+        assert message in failed(capsys, "eval", path, *base, "--plot", tmp_path / name)
+    assert main(["eval", str(path), "--prompts", text, "-n", "-3"]) == 2
