@@ -40,6 +40,8 @@ class Sums:
             self.squares[name] = np.zeros((n_expert, len(squares)))
             self.counts[name] = np.zeros(n_expert)
         self.squares[name][expert] += squares
+        if self.squares[name][expert].max() > np.finfo(np.float32).max:
+            raise ModelError(f"the inputs of {printable(name)} are too large: squares beyond F32")
         self.counts[name][expert] += n_rows
 
     def imatrix(self, dataset: str = "", chunks: int = 0) -> Imatrix:

@@ -187,3 +187,22 @@ def test_eval_names_the_text_and_checks_the_plot_first(source, text, tmp_path, c
     for name, message in (("p.xyz", "p.xyz: a name in ."), ("none/p.png", "none is no folder")):
         assert message in failed(capsys, "eval", path, *base, "--plot", tmp_path / name)
     assert main(["eval", str(path), "--prompts", text, "-n", "-3"]) == 2
+
+
+def test_inputs_that_are_not_finite_or_too_large_are_named(source, text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    from hfmaker import LLAMA, save, shapes_of, weights
+
+    folder, sizes = tmp_path / "hf", {"hidden_size": 64, "intermediate_size": 128}
+    make_hf(folder, **sizes)
+    rng = np.random.RandomState(1)
+    tensors = {n: weights(rng, s) for n, s in shapes_of({**LLAMA, **sizes, "vocab_size": 384})}
+    up = tensors["model.layers.0.mlp.up_proj.weight"]
+    command = ["--calibration", text, "--target-bpw", 6, "-q"]
+    for factor, message in ((np.nan, "are not finite"), (1e25, "are too large")):
+        save(folder, tensors | {"model.layers.0.mlp.up_proj.weight": up * np.float32(factor)})
+        told = failed(capsys, "imatrix", folder, "--text", text, "-o", tmp_path / "i.dat")
+        assert f"the inputs of blk.0.ffn_down.weight {message}" in told
+        if message == "are not finite":
+            told = failed(capsys, "convert", folder, tmp_path / "x.gguf", *command)
+            assert f"the inputs of blk.0.ffn_down.weight {message}" in told

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
-from ggq.errors import FormatError, UsageError, printable
+from ggq.errors import FormatError, ModelError, UsageError, printable
 
 __all__ = [
     "Choice",
@@ -125,6 +125,9 @@ def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
 
     def add(name: str, side: int, values: torch.Tensor) -> None:
         square = values.detach().double().square().sum(0).numpy()
+        if not np.isfinite(square).all():
+            what = ("inputs", "gradients")[side]
+            raise ModelError(f"the {what} of {printable(name)} are not finite")
         pair = sums.setdefault(name, [np.zeros(0), np.zeros(0)])
         pair[side] = pair[side] + square if pair[side].size == square.size else square
 
