@@ -6,6 +6,7 @@ Written as JSON or as one page (report_page.py), by the file's suffix. It knows 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -78,6 +79,8 @@ def report_path(path: str | Path) -> Path:
         raise UsageError(f"report {printable(path)}: a name in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise UsageError(f"report {printable(path)}: {printable(path.parent)} is no folder")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"report {printable(path)}: cannot be written")
     return path
 
 

@@ -75,6 +75,31 @@ def test_a_folder_that_takes_no_files_is_named(source, tmp_path, monkeypatch):
         convert(source, tmp_path / "x.gguf", prepasses=[lambda job: pytest.fail("started")])
 
 
+def test_a_report_that_cannot_be_written_is_named_before_the_work(tmp_path, monkeypatch):
+    from ggq.converters import report
+
+    (tmp_path / "a.html").mkdir()
+    with pytest.raises(UsageError, match=r"a\.html: cannot be written"):
+        report.report_path(tmp_path / "a.html")
+    assert report.report_path(tmp_path / "b.html")
+    monkeypatch.setattr(report.os, "access", lambda *given: False)
+    with pytest.raises(UsageError, match=r"b\.html: cannot be written"):
+        report.report_path(tmp_path / "b.html")
+
+
+def test_a_class_stands_for_its_pass(source, tmp_path):
+    import ggq
+
+    class Seen:
+        def __call__(self, job):
+            job.warnings.append("seen")
+            raise UsageError(str(job.warnings[-1]))
+
+    assert dir(ggq.prepass) == sorted(ggq.prepass.__all__)
+    with pytest.raises(UsageError, match="seen"):
+        convert(source, tmp_path / "x.gguf", prepasses=[Seen])
+
+
 def test_an_earlier_pass_undone_is_told(source, tmp_path):
     warnings = []
 

@@ -1,4 +1,4 @@
-"""Passes that alter a conversion before its blocks are made: ``ggq.prepass.GPTQ(damp=0.05)``."""
+"""Passes that alter a conversion before its blocks are made: ``ggq.prepass.GPTQ(damp=0.1)``."""
 
 from importlib import import_module
 from typing import Any
@@ -12,6 +12,10 @@ _CLASSES = {
 }
 _MODULES = ("qat",)
 __all__ = ["AWQ", "GPTQ", "Distill", "Importance", "Smooth", "qat"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

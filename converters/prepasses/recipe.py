@@ -134,6 +134,7 @@ def run_passes(job: Any, given: Sequence[Any]) -> None:
     UsageError before the first where the file could not be written.
     """
     made = [parse(one) if isinstance(one, str) else one for one in given]
+    made = [one() if isinstance(one, type) else one for one in made]  # GPTQ for GPTQ()
     job.writer().check()
     for one in made:
         before = dict(job.tensors)
