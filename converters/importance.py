@@ -64,7 +64,7 @@ def collect(
 ) -> Sums:
     """Run every window through ``job``'s model in float32 or better; return the sums.
 
-    ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
+    Experts that no token reaches are told in the job's warnings. ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
     ``backend``: "torch", "reference" or None for what is installed.
     """
     architecture, hp = hparams_of(job)
@@ -84,6 +84,13 @@ def collect(
         ops.step(lambda o: architecture.forward(o, hp), ids)
         if progress:
             progress(done + 1, len(calibration.windows), "importance")
+    if missed := [(n, e) for n, c in sums.counts.items() for e in np.flatnonzero(c == 0)]:
+        name, expert = missed[0]
+        what = (
+            f"no token of {printable(calibration.dataset)} reaches {len(missed)} experts, such as"
+        )
+        weigh = f"number {expert} of {printable(name)}: all their columns weigh the same"
+        job.warnings.append(f"{what} {weigh}")
     return sums
 
 

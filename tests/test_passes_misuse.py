@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hfmaker import TEXT, make_hf
+from hfmaker import LLAMA, TEXT, make_hf, save, shapes_of, weights
 
 from ggq.cli import main
 from ggq.converters.convert import convert, prepare
@@ -216,8 +216,6 @@ def test_eval_names_the_text_and_checks_the_plot_first(source, text, tmp_path, c
 
 def test_inputs_that_are_not_finite_or_too_large_are_named(source, text, tmp_path, capsys):
     pytest.importorskip("torch")
-    from hfmaker import LLAMA, save, shapes_of, weights
-
     folder, sizes = tmp_path / "hf", {"hidden_size": 64, "intermediate_size": 128}
     make_hf(folder, **sizes)
     rng = np.random.RandomState(1)
@@ -231,3 +229,21 @@ def test_inputs_that_are_not_finite_or_too_large_are_named(source, text, tmp_pat
         if message == "are not finite":
             told = failed(capsys, "convert", folder, tmp_path / "x.gguf", *command)
             assert f"the inputs of blk.0.ffn_down.weight {message}" in told
+
+
+def test_experts_that_no_token_reaches_are_told(text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    from safetensors.numpy import load_file
+    from test_prepasses import make_experts
+
+    folder = make_experts(tmp_path / "moe")
+    config = json.loads((folder / "config.json").read_text()) | {"num_experts_per_tok": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors, name = load_file(folder / "model.safetensors"), "block_sparse_moe.gate.weight"
+    gate = tensors[f"model.layers.0.{name}"]
+    gate[3] = (gate[0] + gate[1]) / 2  # never above both
+    save(folder, tensors)
+    given = ["--text", text, "-o", str(tmp_path / "i.gguf"), "--chunks", "2", "-q"]
+    assert main(["imatrix", str(folder), *given]) == 0
+    told = capsys.readouterr().err
+    assert "reaches 3 experts, such as number 3 of blk.0.ffn_" in told

@@ -45,7 +45,10 @@ def command(source: str, **given: Any) -> None:
         progress_bar(given["quiet"]) as progress,
     ):
         calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
+        told = len(job.warnings)
         sums = collect(job, calibration, given["process_output"], given["backend"], progress)
+    for warning in job.warnings[told:]:
+        click.echo(f"warning: {warning}", err=True)
     chunks = calibration.windows.shape
     write_imatrix(out, sums.squares, sums.counts, calibration.dataset, chunks, given["force"])
     click.echo(printable(out, 4096))
