@@ -64,7 +64,8 @@ def collect(
 ) -> Sums:
     """Run every window through ``job``'s model in float32 or better; return the sums.
 
-    Experts that no token reaches are told in the job's warnings. ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
+    ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
+    Experts that no token reaches are told in the job's warnings.
     ``backend``: "torch", "reference" or None for what is installed.
     """
     architecture, hp = hparams_of(job)
@@ -87,10 +88,10 @@ def collect(
     if missed := [(n, e) for n, c in sums.counts.items() for e in np.flatnonzero(c == 0)]:
         name, expert = missed[0]
         what = (
-            f"no token of {printable(calibration.dataset)} reaches {len(missed)} experts, such as"
+            f"no token of {printable(calibration.dataset)} reaches {len(missed)} experts' matrices"
         )
-        weigh = f"number {expert} of {printable(name)}: all their columns weigh the same"
-        job.warnings.append(f"{what} {weigh}")
+        such = f"such as number {expert} of {printable(name)}: all their columns weigh the same"
+        job.warnings.append(f"{what}, {such}")
     return sums
 
 

@@ -115,8 +115,11 @@ def test_an_earlier_pass_undone_is_told(source, tmp_path):
         warnings.append(job.warnings)
 
     convert(source, tmp_path / "x.gguf", type="Q8_0", prepasses=[pack, spoil])
-    (told,) = [w for w in warnings[0] if "an earlier pass had finished" in w]
+    (told,) = [w for w in warnings[0] if "codes an earlier pass or the source" in w]
     assert "1 tensors" in told and "output.weight" in told
+    warnings.clear()  # blocks of the source are finished, too
+    convert(tmp_path / "x.gguf", tmp_path / "y.gguf", type="Q8_0", prepasses=[spoil])
+    assert any("spoil" in w and "the source had chosen" in w for w in warnings[0])
 
 
 def test_a_matrix_measured_anew_leaves_no_keys_of_the_file(source, text, tmp_path, capsys):
@@ -246,4 +249,4 @@ def test_experts_that_no_token_reaches_are_told(text, tmp_path, capsys):
     given = ["--text", text, "-o", str(tmp_path / "i.gguf"), "--chunks", "2", "-q"]
     assert main(["imatrix", str(folder), *given]) == 0
     told = capsys.readouterr().err
-    assert "reaches 3 experts, such as number 3 of blk.0.ffn_" in told
+    assert "reaches 3 experts' matrices, such as number 3 of blk.0.ffn_" in told

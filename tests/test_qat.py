@@ -88,8 +88,25 @@ def test_what_cannot_be_exported_is_said(tmp_path):
     with pytest.raises(UsageError, match=r"call qat\.prepare first"):
         qat.export(model, tmp_path / "x")
     qat.prepare(model, "Q8_0")
-    with pytest.raises(UsageError, match="is not empty"):
+    with pytest.raises(UsageError, match="is no empty folder"):
         qat.export(model, folder)
+
+
+def test_what_cannot_be_prepared_is_said(tmp_path):
+    from ggq.converters.prepasses import qat
+
+    make_hf(tmp_path / "hf", hidden_size=64, intermediate_size=128)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    with pytest.raises(UsageError, match="every: expected a number at least 1, not 0"):
+        qat.prepare(model, "Q4_0", every=0)
+    with pytest.raises(UsageError, match="expected one of transformers"):
+        qat.prepare(torch.nn.Linear(4, 4), "Q4_0")
+    qat.prepare(model, "Q4_0")
+    with pytest.raises(UsageError, match="is prepared once"):
+        qat.prepare(model, "Q4_0")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is no empty folder"):
+        qat.export(model, tmp_path / "file")
 
 
 def test_a_checkpoint_of_broken_blocks_is_refused(tmp_path, capsys):

@@ -65,6 +65,12 @@ def prepare(model: Any, type: str = "Q4_K_M", every: int = 1, imatrix: Any = Non
     """
     from ggq import quants
 
+    if not hasattr(model, "config") or not hasattr(model, "named_modules"):
+        raise UsageError(f"model: expected one of transformers, not {printable(repr(model), 60)}")
+    if every < 1:
+        raise UsageError(f"every: expected a number at least 1, not {every}")
+    if fake_quants(model):
+        raise UsageError("the model has fake-quantized weights already: it is prepared once")
     found = {}
     modules = dict(model.named_modules())
     importance = imatrix.values if imatrix is not None else {}
@@ -148,8 +154,8 @@ def export(model: Any, folder: str | Path, tokenizer: Any = None) -> Path:
     fakes = fake_quants(model)
     if not fakes:
         raise UsageError("the model has no fake-quantized weights: call qat.prepare first")
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{printable(folder)}: is not empty")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{printable(folder)}: is no empty folder")
     tied = model.config.tie_word_embeddings
     tensors, types = {}, {}
     for name, parameter in model.named_parameters():

@@ -148,13 +148,21 @@ def run_passes(job: Any, given: Sequence[Any]) -> None:
 
 
 def _note_undone(job: Any, before: Mapping[str, Any], one: Any) -> None:
-    """Warn where ``one`` put other values in the place of blocks that an earlier pass finished."""
-    undone = [n for n, t in before.items() if isinstance(t, Packed) and job.tensors[n] is not t]
-    undone = [n for n in undone if before[n].shape[1:]]  # trained norms are no blocks
+    """Warn where ``one`` put other values in the place of blocks that were finished before."""
+    from ggq import quants
+
+    planned = dict(job.plan.types)
+    undone = [
+        n
+        for n, t in before.items()
+        if job.tensors[n] is not t and len(t.shape) > 1  # trained norms are no blocks
+        if isinstance(t, Packed) or t.type_name == planned.get(n)
+        if quants.get(t.type_name).block_size > 1
+    ]
     if undone and not getattr(one, "REFINES", False):
-        name = printable(_name(one) if isinstance(one, Prepass) else repr(one))
-        what = f"{len(undone)} tensors that an earlier pass had finished, such as {undone[0]}"
-        told = f"{name} changes {printable(what)}; the pass whose codes are to stay comes last"
+        name = _name(one) if isinstance(one, Prepass) else repr(one)
+        what = f"{len(undone)} tensors whose codes an earlier pass or the source had chosen"
+        told = f"{printable(name)} changes {what}, such as {printable(undone[0])}"
         job.warnings.append(told)
 
 
