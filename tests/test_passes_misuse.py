@@ -135,6 +135,7 @@ def test_a_matrix_measured_anew_leaves_no_keys_of_the_file(source, text, tmp_pat
     with open_gguf(tmp_path / "x.gguf") as file:
         assert "quantize.imatrix.file" not in file.metadata
         assert file.get("quantize.imatrix.chunks_count", type=int) == 2
+        assert "tokens=1024" in file.get("ggq.prepass.imatrix", type=str)
 
 
 def test_chats_that_are_none_are_named_by_file_and_line(source, tmp_path):
@@ -250,3 +251,15 @@ def test_experts_that_no_token_reaches_are_told(text, tmp_path, capsys):
     assert main(["imatrix", str(folder), *given]) == 0
     told = capsys.readouterr().err
     assert "reaches 3 experts' matrices, such as number 3 of blk.0.ffn_" in told
+
+
+def test_every_small_type_has_a_better_one_to_suggest():
+    from ggq import quants
+    from ggq.converters.report import BETTER
+
+    lattices = [q for q in quants.all() if q.name.startswith("IQ")]
+    assert len(lattices) == 9 and all(q.name in BETTER for q in lattices)
+    for name, better in BETTER.items():
+        small, large = quants.get(name), quants.get(better)
+        assert large.bits_per_weight > small.bits_per_weight
+        assert small.block_size % large.block_size == 0  # the same rows can have it

@@ -35,6 +35,7 @@ class Importance(Prepass):
             Item("quantize.imatrix.entries_count", len(job.imatrix.values), spec.U32),
             Item("quantize.imatrix.chunks_count", len(calibration.windows), spec.U32),
         ]
+        self.note(job, "imatrix", calibration.dataset)
 
 
 PREPASS = Importance
