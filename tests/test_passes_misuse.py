@@ -39,7 +39,7 @@ def failed(capsys, *given):
     [
         ("gptq:damp=nan", "damp: expected a number at least 0, not nan"),
         ("gptq:ridge=-1", "ridge: expected a number at least 0, not -1"),
-        ("gptq:strength=inf", "strength: expected a number at least 0, not inf"),
+        ("gptq:strength=inf", "strength: expected a number from 0 to 1, not inf"),
         ("gptq:threads=-3", "threads: expected"),
         ("gptq:head=banana", "head must be true or false, not banana"),
         ("gptq:tokens=1e4", "tokens must be a whole number"),

@@ -15,6 +15,7 @@ from ggq.gguf import open_gguf
 
 TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 TABLES = ["IQ4_NL", "IQ4_XS", "MXFP4"]
+LATTICES = ["IQ1_M", "IQ2_XXS", "IQ2_S", "IQ3_XXS"]  # codes of several weights at once
 
 
 def problem(rng, rows, n):
@@ -64,6 +65,19 @@ def test_no_row_is_worse_than_the_search(rng, name):
     before, after = layer_error(plain, w, h), layer_error(found.values, w, h)
     assert (after <= before * (1 + 1e-5)).all()
     assert after.sum() < 0.9 * before.sum()
+
+
+@pytest.mark.parametrize("name", LATTICES)
+def test_later_blocks_make_up_for_earlier_ones(rng, name):
+    kind = quants.get(name)
+    w, h = problem(rng, 16, 512)
+    found = Solver(kind).solve(w, Hessian(h, "w"))
+    np.testing.assert_array_equal(found.values, kind.dequantize(found.blocks))
+    h = damped(h, 0.2, "w")
+    plain = kind.dequantize(kind.quantize(w, (np.diag(h) / np.diag(h).mean()).astype(np.float32)))
+    before, after = layer_error(plain, w, h), layer_error(found.values, w, h)
+    assert (after <= before * (1 + 1e-5)).all()
+    assert after.sum() < 0.97 * before.sum()
 
 
 def test_more_sweeps_never_raise_the_error(rng):

@@ -191,12 +191,27 @@ def test_experts_that_nothing_reaches_are_named(text, tmp_path):
     assert "blk.0.ffn_gate_exps.weight" in warning
 
 
-def test_types_without_a_grid_get_importance(tmp_path, text):
+def test_types_without_a_grid_are_solved_block_by_block(tmp_path, text):
     pytest.importorskip("torch")
     folder = make_hf(tmp_path / "hf", num_hidden_layers=1)
-    with prepared(folder, "TQ1_0") as job:
-        parse("gptq:tokens=1024,sweeps=0,n_ctx=128", calibration=str(text))(job)
-        assert job.imatrix.values["blk.0.attn_q.weight"].shape == (256,)
+    for kind, needs in (("TQ1_0", False), ("IQ2_XXS", True)):
+        with prepared(folder, kind) as job:
+            assert bool(job.lacking_importance) == needs
+            parse("gptq:tokens=1024,n_ctx=128", calibration=str(text))(job)
+            assert isinstance(job.tensors["blk.0.attn_q.weight"], Packed)
+            job.run()
+
+
+def test_what_a_dead_norm_feeds_is_rounded_plainly(tmp_path, text):
+    pytest.importorskip("torch")
+    folder = make_hf(tmp_path / "hf", num_hidden_layers=1)
+    with prepared(folder) as job:
+        norm = job.tensors["blk.0.ffn_norm.weight"]
+        job.tensors[norm.name] = Replaced(norm.name, norm.shape, np.zeros((1, 256), np.float32))
+        parse("gptq:tokens=1024,n_ctx=128", calibration=str(text))(job)
+        (warning,) = [w for w in job.warnings if "does not reach" in w]
+        assert "3 tensors, such as blk.0.ffn_" in warning
+        assert isinstance(job.tensors["blk.0.attn_q.weight"], Packed)
         job.run()
 
 

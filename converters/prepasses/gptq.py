@@ -8,13 +8,13 @@ blocks is `solver.py`'s and the types'.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ggq.converters.prepasses.base import Packed, Prepass
 from ggq.converters.prepasses.hessian import Hessian
-from ggq.errors import ModelError, UsageError, printable
+from ggq.errors import UsageError, printable
 
 __all__ = ["GPTQ"]
 
@@ -29,6 +29,8 @@ class GPTQ(Prepass):
     output matrix, too. ``sweeps`` of scales and codes may follow the column loop: they lower the
     error on the calibration text, not on others (docs/quality.md).
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0, 1), "residual": (0, 1)}
 
     strength: float = 0.7
     residual: float = 0.7
@@ -81,16 +83,15 @@ class _Run:
 
         self.options, self.weights = options, weights
         self.dataset = calibration.dataset
-        planned = {n: t for n, t in job.plan.types if len(job.tensors[n].shape) in (2, 3)}
-        self.types = {n: t for n, t in planned.items() if hasattr(quants.get(t), "grid")}
-        self.without_grid = {
-            n for n, t in planned.items() if n not in self.types and quants.get(t).block_size > 1
+        self.types = {
+            n: t
+            for n, t in job.plan.types
+            if len(job.tensors[n].shape) in (2, 3) and quants.get(t).block_size > 1
         }
         self.is_tied = "output.weight" not in job.tensors and options.head
         self.head_moments: Any = None
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}
-        self.importance: dict[str, np.ndarray] = {}  # of types without a grid to solve on
         self.unreached: dict[str, list[int]] = {}  # experts that no token was sent to
 
     def survey(self, name: str, x: Any, *_: Any) -> None:
@@ -118,8 +119,6 @@ class _Run:
 
         from ggq.converters.prepasses.streams import Moments
 
-        if name in self.without_grid and rows is None:
-            self.importance[name] = _powers(x, name)
         if name not in self.types or name in self.packed:
             return None
         if name == "output.weight" and not self.options.head:
@@ -129,6 +128,8 @@ class _Run:
             return torch.from_numpy(self._experts(name, w, x, rows))
         if x.moments is None:
             x.moments = Moments(x, name)
+        if not x.moments.hessian.matrix.any():  # a dead norm: nothing to solve for, `tell` says so
+            return None
         target = self._target(name, w, x, x.moments, residual, factor)
         return torch.from_numpy(self._solve(name, target, x.moments.hessian))
 
@@ -166,9 +167,7 @@ class _Run:
         return np.stack([p.values for p in parts])
 
     def tell(self, job: Any) -> None:
-        """Add to the warnings what calibration did not reach; hand on importance."""
-        from ggq.converters.imatrix import Imatrix
-
+        """Add to the warnings what calibration did not reach."""
         missed = [n for n in self.types if n not in self.packed and n in job.tensors]
         if not self.options.head:
             missed = [n for n in missed if n.startswith("blk.")]
@@ -177,13 +176,13 @@ class _Run:
                 f"gptq: the calibration does not reach {len(missed)} tensors, such as {missed[0]}"
             )
             job.warnings.append(f"{what}; they are rounded without it")
-        for name, experts in self.unreached.items():
+        if self.unreached:
+            name, experts = next(iter(self.unreached.items()))
             listed = ", ".join(map(str, experts[:8])) + (", ..." if len(experts) > 8 else "")
-            what = f"gptq: no calibration token reaches experts {listed} of {printable(name)}"
+            others = len(self.unreached) - 1
+            more = f" and some of {others} more tensors" if others else ""
+            what = f"gptq: no calibration token reaches experts {listed} of {printable(name)}{more}"
             job.warnings.append(f"{what}; they are solved for the inputs of all experts")
-        if self.importance:
-            given = job.imatrix.values if job.imatrix else {}
-            job.imatrix = Imatrix({**self.importance, **given}, dataset=self.dataset)
 
     def _target(self, name, w, x, moments, residual, factor) -> np.ndarray:
         """Return the weights that would bring the student's outputs to the teacher's."""
@@ -223,15 +222,6 @@ class _Run:
         self.errors[name] = sum(p.plain_error for p in parts), sum(p.error for p in parts)
         if self.options.progress:
             self.options.progress(len(self.packed), len(self.types), name)
-
-
-def _powers(x: Any, name: str) -> np.ndarray:
-    """Return the mean squares of the teacher's inputs, float32; ModelError if not finite."""
-    n = max(1, sum(len(part) for part in x.teacher))
-    found = sum(part.double().square().sum(0) for part in x.teacher).numpy() / n
-    if not np.isfinite(found).all():
-        raise ModelError(f"the inputs of {printable(name)} are not finite")
-    return found.astype(np.float32)
 
 
 PREPASS = GPTQ

@@ -43,9 +43,12 @@ class Hessian:
         """
         if damp not in self._factors:
             order = self.order
-            ordered = self.damped(damp)[np.ix_(order, order)]
-            self._factors[damp] = self._factor(ordered)
+            self._factors[damp] = self._factor(self.damped(damp)[np.ix_(order, order)])
         return self._factors[damp]
+
+    def natural_factor(self, damp: float) -> np.ndarray:
+        """Return what `factor` does with the columns as they are; not kept."""
+        return self._factor(self.damped(damp))
 
     def _factor(self, ordered: np.ndarray) -> np.ndarray:
         for extra in (0.0, 0.01, 0.1, 1.0):

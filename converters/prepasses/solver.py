@@ -2,7 +2,7 @@
 
 A problem is a target V (rows, n) and the second moment H (n, n) of the inputs; the error of a
 result Q is the sum over rows of (q - v) H (q - v)'. Everything about blocks is asked of the
-`BlockType`: fit, grid, pack, decode. It knows no model.
+type: quantize and dequantize, and where it has a grid unpack, grid and pack. It knows no model.
 """
 
 from __future__ import annotations
@@ -92,18 +92,41 @@ class Solver:
         h = hessian.damped(self.damp)
         h = (h / np.diag(h).mean()).astype(np.float32)
         plain = kind.quantize(target, np.diag(h).copy())
-        params, codes = kind.unpack(plain)
-        plain_values = kind.decode(params, codes)
+        plain_values = kind.dequantize(plain)
         before = layer_error(plain_values, target, h)
-        codes = self._columns(target, params, hessian, codes)
-        params, codes = self._descend(target, params, codes, h, hessian.order)
-        blocks = kind.pack(params, codes)
-        values = kind.decode(params, codes)
+        if hasattr(kind, "grid"):
+            blocks = self._weight_by_weight(target, hessian, h, *kind.unpack(plain))
+        else:
+            blocks = self._block_by_block(target, hessian)
+        values = kind.dequantize(blocks)
         after = layer_error(values, target, h)
         worse = ~(after <= before)
         blocks[worse], values[worse] = plain[worse], plain_values[worse]
         error = float(np.where(worse, before, after).sum())
         return Solution(blocks, values, float(before.sum()), error)
+
+    def _block_by_block(self, target, hessian) -> np.ndarray:
+        """Return blocks by the type's own search, each block's errors spread over those behind it.
+
+        For types whose codes name several weights at once. The search weighs a weight by what its
+        error costs once the blocks behind have made up for it: the diagonal of (U_bb' U_bb)^-1.
+        """
+        upper, size = hessian.natural_factor(self.damp), self.kind.block_size
+        left, blocks = target.copy(), []
+        for first in range(0, left.shape[1], size):
+            last = first + size
+            own = np.linalg.inv(upper[first:last, first:last])
+            cost = np.square(own).sum(1)
+            here = np.ascontiguousarray(left[:, first:last])
+            blocks.append(self.kind.quantize(here, (cost / cost.mean()).astype(np.float32)))
+            errors = (here - self.kind.dequantize(blocks[-1])) @ own.astype(np.float32)
+            left[:, last:] -= errors @ upper[first:last, last:].astype(np.float32)
+        return np.concatenate(blocks, axis=1)
+
+    def _weight_by_weight(self, target, hessian, h, params, codes) -> np.ndarray:
+        """Return blocks on the grid that ``params`` span, errors spread from weight to weight."""
+        codes = self._columns(target, params, hessian, codes)
+        return self.kind.pack(*self._descend(target, params, codes, h, hessian.order))
 
     def _columns(self, target, params, hessian, codes):
         """Return the codes of the column loop, scales fixed by ``params``."""
