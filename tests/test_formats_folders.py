@@ -133,7 +133,7 @@ def test_the_type_that_keeps_the_codes_is_told(tmp_path):
         quantized, *_ = make_pair(tmp_path / name, *FOLDERS[name])
         with prepare(quantized, tmp_path / "x.gguf", "IQ4_NL", options=PURE) as job:
             notes = [w for w in job.warnings if "quantized already" in w]
-        told = [n.rpartition("--type ")[2] for n in notes]
+        told = [n.rpartition("type ")[2] for n in notes]
         assert told == [f"{kind} keeps their codes"] * bool(kind)
         with prepare(quantized, tmp_path / "x.gguf", "F16") as job:
             assert not [w for w in job.warnings if "quantized already" in w]
