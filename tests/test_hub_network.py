@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import re
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from local_hub import HubHandler, serving
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 
@@ -19,16 +17,8 @@ NAME, COMMIT = "M-Q4_K_M.gguf", "a" * 40
 CONTENT = b"GGUF" + bytes(range(256)) * 100_000  # huggingface_hub keeps what it has per 10 MB
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(HubHandler):
     """What huggingface_hub asks of the hub: a model's files, and a file in ranges."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
 
     def do_GET(self):
         state = self.server.state
@@ -51,14 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"", {"x-error-code": "RepoNotFound"})
 
-    def answer(self, status, body, headers):
+    def send_body(self, body, headers):
         state = self.server.state
-        self.send_response(status)
-        for name, value in {**headers, "content-length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
         if "etag" not in headers or not state.cuts:
             self.wfile.write(body)
             return
@@ -69,33 +53,22 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def fake_hub(tmp_path):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = server.state = SimpleNamespace(content=CONTENT, cuts=[], seen=[], tokens=set())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    known = ("HF_HUB_OFFLINE", "HF_HOME")
-    env = {k: v for k, v in os.environ.items() if k not in known and "proxy" not in k.lower()}
-    env |= {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HUB_CACHE": str(tmp_path / "hf"),
-        "HF_TOKEN": "hf_secret",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "GGQ_CACHE": str(tmp_path / "ggq"),
-    }
+    state = SimpleNamespace(content=CONTENT, cuts=[], seen=[], tokens=set())
 
-    def pull(**more):
-        return subprocess.run(
-            [sys.executable, "-m", "ggq", "pull", "org/M:Q4_K_M"],
-            env={**env, **more},
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
+    with serving(Handler, state, tmp_path / "hf") as hub:
+        env = hub | {"HF_TOKEN": "hf_secret", "GGQ_CACHE": str(tmp_path / "ggq")}
 
-    yield state, pull
-    server.shutdown()
-    server.server_close()
+        def pull(**more):
+            return subprocess.run(
+                [sys.executable, "-m", "ggq", "pull", "org/M:Q4_K_M"],
+                env={**env, **more},
+                capture_output=True,
+                text=True,
+                timeout=50,
+                check=False,
+            )
+
+        yield state, pull
 
 
 def downloads(state):

@@ -54,30 +54,21 @@ def test_columns_are_the_textbook_loop(rng):
     assert ours < 0.9 * layer_error(grid.values(grid.nearest(w)), w, h).sum()
 
 
-@pytest.mark.parametrize("name", TYPES + TABLES)
-def test_no_row_is_worse_than_the_search(rng, name):
+@pytest.mark.parametrize(
+    ("name", "n", "share"),
+    [(name, 256, 0.9) for name in TYPES + TABLES] + [(name, 512, 0.97) for name in LATTICES],
+)
+def test_no_row_is_worse_than_the_search(rng, name, n, share):
+    """Of codes of several weights, only the blocks behind make up for an error."""
     kind = quants.get(name)
-    w, h = problem(rng, 16, 256)
+    w, h = problem(rng, 16, n)
     found = Solver(kind, sweeps=2).solve(w, Hessian(h, "w"))
     np.testing.assert_array_equal(found.values, kind.dequantize(found.blocks))
     h = damped(h, 0.2, "w")
     plain = kind.dequantize(kind.quantize(w, (np.diag(h) / np.diag(h).mean()).astype(np.float32)))
     before, after = layer_error(plain, w, h), layer_error(found.values, w, h)
     assert (after <= before * (1 + 1e-5)).all()
-    assert after.sum() < 0.9 * before.sum()
-
-
-@pytest.mark.parametrize("name", LATTICES)
-def test_later_blocks_make_up_for_earlier_ones(rng, name):
-    kind = quants.get(name)
-    w, h = problem(rng, 16, 512)
-    found = Solver(kind).solve(w, Hessian(h, "w"))
-    np.testing.assert_array_equal(found.values, kind.dequantize(found.blocks))
-    h = damped(h, 0.2, "w")
-    plain = kind.dequantize(kind.quantize(w, (np.diag(h) / np.diag(h).mean()).astype(np.float32)))
-    before, after = layer_error(plain, w, h), layer_error(found.values, w, h)
-    assert (after <= before * (1 + 1e-5)).all()
-    assert after.sum() < 0.97 * before.sum()
+    assert after.sum() < share * before.sum()
 
 
 def test_more_sweeps_never_raise_the_error(rng):
@@ -275,7 +266,7 @@ def test_presets_are_passes(monkeypatch):
     monkeypatch.setattr(presets, "find_spec", lambda name: None)
     (made,) = presets.passes("good", [])
     assert type(made).__name__ == "Importance"
-    with pytest.raises(UsageError, match="--quality better: one of fast, good, best"):
+    with pytest.raises(UsageError, match="quality better: one of fast, good, best"):
         presets.passes("better", [])
 
 

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 from hfmaker import make_hf
+from local_hub import HubHandler, serving
 
 from ggq.converters.convert import Options, convert
 from ggq.errors import UsageError
@@ -21,16 +19,8 @@ pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 COMMIT = "c" * 40
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(HubHandler):
     """What huggingface_hub asks of the hub: what a repository has, and its files in ranges."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
 
     def do_GET(self):
         state = self.server.state
@@ -56,46 +46,28 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"", {"x-error-code": "EntryNotFound"})
 
-    def answer(self, status, body, headers):
-        self.send_response(status)
-        for name, value in {**headers, "content-length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
 
 @pytest.fixture(params=[1, 2], ids=["one file", "shards"])
 def hub(request, tmp_path):
     """Yield what was sent, and a function that runs ggq with this hub."""
     folder = make_hf(tmp_path / "repo", shards=request.param, hidden_size=512)
     (folder / "consolidated.safetensors").write_bytes(b"a copy for other programs")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = server.state = SimpleNamespace(folder=folder, sent={})
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    known = ("HF_HUB_OFFLINE", "HF_HOME")
-    env = {k: v for k, v in os.environ.items() if k not in known and "proxy" not in k.lower()}
-    env |= {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HUB_CACHE": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    state = SimpleNamespace(folder=folder, sent={})
 
-    def run(*args, **more):
-        return subprocess.run(
-            [sys.executable, "-m", "ggq", *args],
-            env={**env, **more},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
+    with serving(Handler, state, tmp_path / "hf") as env:
 
-    yield state, run
-    server.shutdown()
-    server.server_close()
+        def run(*args, **more):
+            return subprocess.run(
+                [sys.executable, "-m", "ggq", *args],
+                env={**env, **more},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=50,
+                check=False,
+            )
+
+        yield state, run
 
 
 def test_a_dry_run_plans_what_the_conversion_writes_without_the_weights(hub):

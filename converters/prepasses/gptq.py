@@ -82,7 +82,6 @@ class _Run:
         self.store = Store(job, facts, calibration.windows.tobytes())
 
         self.options, self.weights = options, weights
-        self.dataset = calibration.dataset
         self.types = {
             n: t
             for n, t in job.plan.types

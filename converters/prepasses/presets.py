@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ggq.converters.prepasses.base import Prepass, Progress, parse
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, option, printable
 
 __all__ = ["QUALITY", "passes"]
 
@@ -28,7 +28,7 @@ def passes(
 ) -> list[Prepass]:
     """Return the passes of a preset, then those asked for by name, in order."""
     if quality is not None and quality not in QUALITY:
-        raise UsageError(f"--quality {printable(quality)}: one of {', '.join(QUALITY)}")
+        raise UsageError(f"{option('--quality')} {printable(quality)}: one of {', '.join(QUALITY)}")
     given: dict[str, Any] = {"calibration": calibration, "progress": progress}
     recipes = QUALITY if find_spec("torch") else QUALITY | WITHOUT_TORCH
     texts = [*recipes[quality or "fast"], *prepasses]
