@@ -25,7 +25,7 @@ from vs_llama_cpp import LlamaCpp
 import ggq
 from ggq.gguf import spec
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.weights import Weights
 
 WINDOW, ANSWER, N_PROMPTS = 512, 32, 20
 PROMPTS = Path(__file__).parent / "prompts.txt"

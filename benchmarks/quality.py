@@ -29,7 +29,7 @@ from ggq.converters.convert import convert
 from ggq.converters.prepasses.presets import QUALITY
 from ggq.gguf import open_gguf, spec
 from ggq.jit import njit_cached
-from ggq.runtime.evaluation import windows
+from ggq.runtime.measure.evaluation import windows
 
 
 class Peer:
@@ -98,7 +98,7 @@ NLL, BASE_NLL, KLD, DELTA_P, SAME_TOP = range(5)
 
 @njit_cached
 def compare(logits, base, targets, out):
-    """Write (rows, 5): what `ggq.runtime.evaluation.compare_rows` returns, in one pass a row."""
+    """Write (rows, 5): what `evaluation.compare_rows` returns, in one pass a row."""
     for r in range(len(targets)):
         ours, theirs = logits[r], base[r]
         top, top_base = np.float64(ours[np.argmax(ours)]), np.float64(theirs[np.argmax(theirs)])

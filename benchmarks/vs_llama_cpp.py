@@ -202,7 +202,7 @@ def memory(given: argparse.Namespace) -> Row:
 def limits(given: argparse.Namespace) -> Row:
     """What plain reads and dot instructions reach: beside decoding's and prefill's rates."""
     from ggq.gguf import open_gguf
-    from ggq.runtime.roofline import dot_peak, read_bandwidth
+    from ggq.runtime.measure.roofline import dot_peak, read_bandwidth
 
     with open_gguf(given.model) as file:
         shard = file.shards[0].data

@@ -15,8 +15,8 @@ import numpy as np
 
 from ggq.errors import FormatError, GGQError, ModelError, UsageError, printable
 from ggq.gguf import spec
-from ggq.runtime.evaluation import read_text, windows
-from ggq.runtime.weights import Tensor
+from ggq.runtime.engine.weights import Tensor
+from ggq.runtime.measure.evaluation import read_text, windows
 
 __all__ = ["Calibration", "SourceWeights", "calibrate", "metadata_of", "sample"]
 
@@ -136,7 +136,7 @@ def sample(found: np.ndarray, n: int) -> np.ndarray:
 
 def _chat_ids(text: str, path: Path, metadata: Mapping[str, Any], tokenizer: Any) -> list[int]:
     """Return the ids of chats, one JSON object with ``messages`` a line, under the template."""
-    from ggq.runtime.template import ChatTemplate
+    from ggq.runtime.template.template import ChatTemplate
 
     if "tokenizer.chat_template" not in metadata:
         raise UsageError(f"{printable(path)}: the model has no chat template for these chats")

@@ -211,7 +211,7 @@ def prepare(
 def _from_folder(
     folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
-    from ggq.converters.vocab import read_vocab
+    from ggq.converters.vocab.vocab import read_vocab
 
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)

@@ -162,7 +162,7 @@ def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(file: GGUFFile, folder: Path) -> list[str]:
-    from ggq.converters.vocab import write_vocab
+    from ggq.converters.vocab.vocab import write_vocab
 
     return write_vocab(file, folder)
 

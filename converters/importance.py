@@ -101,7 +101,7 @@ def _wants_torch(backend: str | None) -> bool:
 
 def _back_end(backend: str | None, weights: Any) -> Any:
     if _wants_torch(backend):
-        from ggq.runtime.backends.torch import TorchOps
+        from ggq.runtime.backends.torch.backend import TorchOps
 
         return TorchOps(weights)
     from ggq.runtime.backends.reference import ReferenceOps

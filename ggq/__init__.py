@@ -12,7 +12,7 @@ _PUBLIC = {
     "load": "ggq.runtime.model",
     "Model": "ggq.runtime.model",
     "convert": "ggq.converters.convert",
-    "evaluate": "ggq.runtime.evaluation",
+    "evaluate": "ggq.runtime.measure.evaluation",
     "GGQError": "ggq.errors",
 }
 __all__ = ["GGQError", "Model", "__version__", "convert", "evaluate", "load", "prepass"]

@@ -16,7 +16,7 @@ from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.base import HParams
 from ggq.models.extras import extra_warnings
 from ggq.models.hparams import check_writes
-from ggq.runtime.devices import CPU, Device, resolve
+from ggq.runtime.engine.devices import CPU, Device, resolve
 
 __all__ = ["Model", "Session", "load"]
 
@@ -108,9 +108,9 @@ class Model:
         if self._device != CPU:
             sizes = {"n_ctx": self.n_ctx, "cache_type": self._cache_type}
             return self._device.engine(self._architecture, self.hparams, self.gguf, **sizes)
-        from ggq.runtime.engine import Engine
-        from ggq.runtime.threads import default_threads
-        from ggq.runtime.weights import Weights
+        from ggq.runtime.backends.numba.threads import default_threads
+        from ggq.runtime.engine.engine import Engine
+        from ggq.runtime.engine.weights import Weights
 
         return Engine(
             self._architecture,
@@ -175,7 +175,7 @@ class Model:
         **sampling: Any,
     ) -> Iterator[str]:
         """Yield the continuation of a prompt in pieces of text."""
-        from ggq.runtime.generation import generate
+        from ggq.runtime.generation.generation import generate
 
         ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         session = self.session()
@@ -206,14 +206,14 @@ class Model:
     @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
-        from ggq.runtime.conversation import encode_segments
+        from ggq.runtime.generation.conversation import encode_segments
 
         return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
 
     @cached_property
     def template(self) -> Any:
         """The chat template."""
-        from ggq.runtime.template import ChatTemplate
+        from ggq.runtime.template.template import ChatTemplate
 
         return ChatTemplate.from_gguf(self.gguf)
 

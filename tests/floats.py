@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq import quants
-from ggq.runtime.weights import Tensor
+from ggq.runtime.engine.weights import Tensor
 
 
 def float_weights(arrays):

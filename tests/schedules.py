@@ -5,10 +5,10 @@ Not a test itself.
 
 import numpy as np
 
-from ggq.runtime.kvcache import PAGE, KVCache, Sequence
-from ggq.runtime.requests import Request
+from ggq.runtime.batching.requests import Request
+from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.cache.kvcache import PAGE, KVCache, Sequence
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.scheduler import Scheduler
 
 GREEDY = SamplingParams(temperature=0.0)
 

@@ -11,7 +11,7 @@ import time
 from schedules import Scripted
 from starlette.testclient import TestClient
 
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.settings import Settings
 

@@ -11,7 +11,7 @@ import ggq
 from ggq.arguments import checked
 from ggq.converters.convert import Options
 from ggq.converters.prepasses.base import parse
-from ggq.runtime.memory import free_memory
+from ggq.runtime.cache.memory import free_memory
 
 IDS = [5, 6]
 HUGE = 10**30

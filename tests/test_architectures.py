@@ -24,7 +24,7 @@ from ggq.converters.sources import hf_tensors
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.weights import Weights
 
 TOLERANCE = 1e-3
 MAX_KL = 0.02  # of the median token: with random weights some routers are nearly tied
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
 
 
 def by_numba(path, ids, n_ctx, kind="f32"):
-    from ggq.runtime.engine import Engine
+    from ggq.runtime.engine.engine import Engine
 
     with open_gguf(path) as file:
         arch = models.get(file.metadata["general.architecture"])
@@ -71,7 +71,7 @@ def test_back_ends_agree_with_transformers(tiny, made):
         hp = models.get(tiny.arch).hparams(file).for_context(tiny.n_ctx)
         weights = Weights(file)
         assert distance(reference.logits(weights, hp, ids), want) <= TOLERANCE
-        from ggq.runtime.backends import torch
+        from ggq.runtime.backends.torch import backend as torch
 
         assert distance(torch.logits(weights, hp, ids), want) <= TOLERANCE
     assert distance(by_numba(path, ids, tiny.n_ctx), want) <= TOLERANCE

@@ -13,7 +13,7 @@ from ggq.converters.convert import convert
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.weights import Weights
 
 TOLERANCE = 1e-4
 TOKENS = 40  # beyond the original context of the scaled configurations
@@ -22,7 +22,7 @@ TOKENS = 40  # beyond the original context of the scaled configurations
 @pytest.fixture
 def torch_back_end():
     pytest.importorskip("torch")
-    from ggq.runtime.backends import torch
+    from ggq.runtime.backends.torch import backend as torch
 
     return torch
 

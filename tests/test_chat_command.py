@@ -11,10 +11,10 @@ from toy_model import HELLO, ToyModel, tokens
 
 from ggq import cli, hub
 from ggq.commands import _chatting
-from ggq.runtime import chat as chat_module
 from ggq.runtime import model as model_module
-from ggq.runtime.chat import Chat, Printer, Settings, visible
-from ggq.runtime.conversation import Conversation
+from ggq.runtime.chat import terminal as chat_module
+from ggq.runtime.chat.terminal import Chat, Printer, Settings, visible
+from ggq.runtime.generation.conversation import Conversation
 
 
 class Terminal(io.StringIO):

@@ -7,10 +7,10 @@ import pytest
 from toy_model import CHATML, END, HELLO, START, ToySession, ToyTokenizer, tokens
 
 from ggq.errors import UsageError
-from ggq.runtime.conversation import Conversation
-from ggq.runtime.generation import Options
+from ggq.runtime.generation.conversation import Conversation
+from ggq.runtime.generation.generation import Options
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.template import ChatTemplate
+from ggq.runtime.template.template import ChatTemplate
 
 GREEDY = SamplingParams(temperature=0)
 

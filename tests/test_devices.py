@@ -11,13 +11,14 @@ from schedules import ask, drain
 import ggq
 from ggq import cli, quants
 from ggq.errors import UsageError
-from ggq.runtime import devices, model
-from ggq.runtime.devices import Device
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime import model
+from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.engine import devices
+from ggq.runtime.engine.devices import Device
 
 torch = pytest.importorskip("torch")
 
-from ggq.runtime.backends import torch_devices  # noqa: E402
+from ggq.runtime.backends.torch import devices as torch_devices  # noqa: E402
 
 
 @pytest.fixture

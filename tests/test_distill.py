@@ -82,7 +82,7 @@ def source(tmp_path_factory):
 def test_the_pieces_are_the_forward(source):
     from ggq.converters.calibration import SourceWeights, hparams_of
     from ggq.converters.prepasses.tape import Tape
-    from ggq.runtime.backends.torch import TorchOps, logits
+    from ggq.runtime.backends.torch.backend import TorchOps, logits
 
     ids = np.random.default_rng(0).integers(0, 300, (3, 16))
     with prepare(source, source.parent / "x.gguf", "F32", options=Options(force=True)) as job:
@@ -112,7 +112,7 @@ SMALL = "tokens=2048,n_ctx=64,batch=8,held=4"
 
 @pytest.mark.parametrize("kind", ["Q2_K", "Q4_0"])
 def test_training_brings_the_file_nearer_to_the_original(source, tmp_path, kind):
-    from ggq.runtime.evaluation import evaluate
+    from ggq.runtime.measure.evaluation import evaluate
 
     base = convert(source, tmp_path / "base.gguf", type="F32")[0]
     plain = convert(source, tmp_path / "plain.gguf", type=kind)[0]

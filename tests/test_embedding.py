@@ -7,7 +7,7 @@ from ggufmaker import make_tiny_llama
 import ggq
 from ggq.errors import UsageError
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.weights import Weights
 
 
 @pytest.mark.parametrize("tied", [False, True])

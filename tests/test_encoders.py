@@ -21,7 +21,7 @@ from ggq.converters.sources import hf_tensors
 from ggq.errors import FormatError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.weights import Weights
 
 TYPES = ("Q8_0", "Q4_0", "F16")
 
@@ -48,7 +48,7 @@ def unit(vector):
 
 @pytest.mark.parametrize("arch", ENCODERS)
 def test_back_ends_agree_with_transformers(arch, made):
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     folder, path, hidden = made(arch)
     tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
@@ -73,8 +73,8 @@ def test_back_ends_agree_with_transformers(arch, made):
 def test_a_torch_device_agrees(arch, made):
     import torch
 
-    from ggq.runtime.backends.torch_engine import TorchEngine
-    from ggq.runtime.backends.torch_weights import DeviceWeights
+    from ggq.runtime.backends.torch.engine import TorchEngine
+    from ggq.runtime.backends.torch.weights import DeviceWeights
 
     _, path, hidden = made(arch)
     with ggq.load(path) as model:

@@ -10,8 +10,8 @@ import pytest
 import ggq
 from ggq.errors import UsageError
 from ggq.runtime.backends.reference import logits
-from ggq.runtime.engine import BATCH, Part
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.engine import BATCH, Part
+from ggq.runtime.engine.weights import Weights
 from tests.ggufmaker import make_tiny_llama
 
 IDS = np.random.default_rng(5).integers(3, 200, 70)

@@ -31,7 +31,7 @@ def test_sizes_are_those_of_converted_files(path, tmp_path, capsys, kind):
     assert rows[kind]["file_bytes"] == pytest.approx(size, abs=600)
     assert rows["as it is"]["file_bytes"] == path.stat().st_size
     with ggq.load(out, n_ctx=2048, threads=1) as model:
-        from ggq.runtime.benchmark import weight_bytes_per_token
+        from ggq.runtime.measure.benchmark import weight_bytes_per_token
 
         cache = model.engine.cache.nbytes
         speed = 10e9 / weight_bytes_per_token(model)

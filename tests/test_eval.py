@@ -9,7 +9,7 @@ from hfmaker import make_hf
 from ggq.cli import main
 from ggq.converters.convert import convert
 from ggq.errors import UsageError
-from ggq.runtime.evaluation import compare_rows, evaluate, summary, windows
+from ggq.runtime.measure.evaluation import compare_rows, evaluate, summary, windows
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then once more. " * 60
 
@@ -72,8 +72,8 @@ def test_perplexity_is_that_of_the_reference(files):
     from ggq.gguf import open_gguf
     from ggq.models import get
     from ggq.runtime.backends.reference import logits
+    from ggq.runtime.engine.weights import Weights
     from ggq.runtime.tokenizers import tokenizer_from_gguf
-    from ggq.runtime.weights import Weights
 
     path = files[1]["F32"]
     result = evaluate(path, TEXT, n_ctx=512, chunks=2)
@@ -123,7 +123,7 @@ def test_command_says_what_is_missing(files, capsys):
 
 def test_models_share_one_run_of_the_base(files, monkeypatch):
     """Several files, the figures of each alone; logits of the scored half only."""
-    from ggq.runtime import evaluation
+    from ggq.runtime.measure import evaluation
 
     paths, seen = files[1], []
     scored = evaluation.scored_logits
@@ -141,7 +141,7 @@ def test_models_share_one_run_of_the_base(files, monkeypatch):
 
 
 def test_scored_logits_are_those_of_the_whole_window(files):
-    from ggq.runtime.evaluation import scored_logits
+    from ggq.runtime.measure.evaluation import scored_logits
     from ggq.runtime.model import load
 
     ids = np.random.default_rng(0).integers(0, 300, 64)
@@ -192,7 +192,7 @@ def test_command_shows_answers_side_by_side(files, tmp_path, capsys):
 
 
 def test_hostile_answers_stay_in_their_column():
-    from ggq.runtime.evaluation_text import side_by_side
+    from ggq.runtime.measure.evaluation_text import side_by_side
 
     told = side_by_side(["a", "b"], ["[red]p"], [["x[/]\x1b[31m\nline"], [""]], 60)
     assert "\x1b" not in told and "[red]p" in told and "x[/]" in told and "(nothing)" in told

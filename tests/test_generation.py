@@ -7,7 +7,7 @@ import pytest
 from toy_model import END, HELLO, START, ToySession, ToyTokenizer, tokens
 
 from ggq.errors import UsageError
-from ggq.runtime.generation import Options, StopStrings, common_prefix, generate
+from ggq.runtime.generation.generation import Options, StopStrings, common_prefix, generate
 from ggq.runtime.sampling import SamplingParams
 
 TOKENIZER = ToyTokenizer()

@@ -122,7 +122,7 @@ def rng_bytes(rng: random.Random, data: np.ndarray) -> np.ndarray:
 def load_all(path: Path) -> None:
     """Go through everything that a chat does before the first token."""
     from ggq import models
-    from ggq.runtime.template import ChatTemplate
+    from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers import tokenizer_from_gguf
 
     with open_gguf(path) as f:

@@ -10,9 +10,9 @@ import pytest
 from ggufmaker import make_tiny_llama
 
 import ggq
-from ggq.runtime.engine import BATCH
-from ggq.runtime.executor import Executor
-from ggq.runtime.generation import Options, generate
+from ggq.runtime.backends.numba.executor import Executor
+from ggq.runtime.engine.engine import BATCH
+from ggq.runtime.generation.generation import Options, generate
 from ggq.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)

@@ -17,9 +17,9 @@ from floats import distance, float_weights
 
 from ggq.models.base import Attention, Delta, Rope, Routing
 from ggq.runtime.backends.base import op_names
+from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.engine import Engine
-from ggq.runtime.plan import OUTPUTS
+from ggq.runtime.engine.engine import Engine
 
 TOKENS, HEADS, KV_HEADS, HEAD = 23, 6, 2, 32
 FIRST = 9  # tokens of the first step
@@ -198,7 +198,7 @@ def in_two_steps(ops, forward):
 
 def on_torch(weights, forward, width):
     pytest.importorskip("torch")
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     return in_two_steps(TorchOps(weights), forward)
 
@@ -305,7 +305,7 @@ def test_reference_rope_is_a_complex_rotation(kind, rng):
 def test_gather_keeps_the_last_row_when_asked(rng):
     weights = random_weights(CASES[-1], rng)
     pytest.importorskip("torch")
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     for ops in (ReferenceOps(weights), TorchOps(weights)):
         ops.last_only = True

@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from servers import listening
 
 import ggq
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

@@ -8,7 +8,7 @@ from ggq.converters.convert import Options, prepare
 from ggq.converters.prepasses import estimates
 from ggq.converters.prepasses.base import parse
 from ggq.converters.prepasses.estimates import Estimate, estimate
-from ggq.runtime import memory
+from ggq.runtime.cache import memory
 
 
 @pytest.fixture(scope="module")

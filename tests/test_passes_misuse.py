@@ -76,7 +76,7 @@ def test_a_folder_that_takes_no_files_is_named(source, tmp_path, monkeypatch):
 
 
 def test_a_report_that_cannot_be_written_is_named_before_the_work(tmp_path, monkeypatch):
-    from ggq.converters import report
+    from ggq.converters.report.report import report
 
     (tmp_path / "a.html").mkdir()
     with pytest.raises(UsageError, match=r"a\.html: cannot be written"):
@@ -255,7 +255,7 @@ def test_experts_that_no_token_reaches_are_told(text, tmp_path, capsys):
 
 def test_every_small_type_has_a_better_one_to_suggest():
     from ggq import quants
-    from ggq.converters.report import BETTER
+    from ggq.converters.report.report import BETTER
 
     lattices = [q for q in quants.all() if q.name.startswith("IQ")]
     assert len(lattices) == 9 and all(q.name in BETTER for q in lattices)

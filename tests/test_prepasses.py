@@ -122,7 +122,7 @@ def source(tmp_path_factory):
 def test_gptq_writes_blocks_that_predict_better(source, tmp_path):
     """Of the same types and size, nearer to the original than rounding to nearest."""
     pytest.importorskip("torch")
-    from ggq.runtime.evaluation import evaluate
+    from ggq.runtime.measure.evaluation import evaluate
 
     text = source.parent / "text.txt"
     passes = [parse("gptq:tokens=4096,sweeps=1,n_ctx=128", calibration=str(text))]
@@ -141,7 +141,7 @@ def test_the_stream_is_the_forward(source):
     torch = pytest.importorskip("torch")
     from ggq.converters.calibration import SourceWeights, hparams_of
     from ggq.converters.prepasses.streams import StreamOps
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     windows = np.random.default_rng(0).integers(0, 300, (5, 16))
     seen, want = {}, {}
@@ -168,7 +168,7 @@ def test_the_stream_is_the_forward(source):
 def folded(source, text):
     """Return the pass after it ran on a model of grouped heads, the logits before and after."""
     from ggq.converters.calibration import SourceWeights, hparams_of
-    from ggq.runtime.backends.torch import logits
+    from ggq.runtime.backends.torch.backend import logits
 
     ids = np.random.default_rng(1).integers(0, 300, 40)
     made = parse(text, calibration=str(source.parent / "text.txt"))
@@ -322,7 +322,7 @@ def make_experts(folder):
 
 def test_experts_are_solved_on_what_reaches_them(source, tmp_path):
     pytest.importorskip("torch")
-    from ggq.runtime.evaluation import evaluate
+    from ggq.runtime.measure.evaluation import evaluate
 
     folder, text = make_experts(tmp_path / "moe"), source.parent / "text.txt"
     passes = [parse("gptq:tokens=3072,sweeps=1,n_ctx=128", calibration=str(text))]

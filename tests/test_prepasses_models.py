@@ -39,14 +39,14 @@ def prepared(folder, kind="Q4_K_S"):
 
 def logits(job, ids):
     from ggq.converters.calibration import SourceWeights, hparams_of
-    from ggq.runtime.backends.torch import logits
+    from ggq.runtime.backends.torch.backend import logits
 
     return logits(SourceWeights(job.tensors), hparams_of(job)[1], ids)
 
 
 def divergence(want, found):
     """Return the mean KL divergence of logits (..., n_vocab)."""
-    from ggq.runtime.evaluation import log_softmax
+    from ggq.runtime.measure.evaluation import log_softmax
 
     a, b = (log_softmax(x.reshape(-1, x.shape[-1])) for x in (want, found))
     return (np.exp(a) * (a - b)).sum(-1).mean()
@@ -166,7 +166,7 @@ def scale_of(tensor, original):
 def inputs(job, text, seen):
     """Fill ``seen``: tensor name -> second moments of its inputs."""
     from ggq.converters.calibration import SourceWeights, calibrate, hparams_of
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     def listen(name, x):
         if name.startswith("blk."):

@@ -57,8 +57,8 @@ def test_the_exported_file_predicts_as_the_trained_model(tmp_path, kind, tied):
     from ggq.converters.prepasses import qat
     from ggq.gguf import open_gguf, spec
     from ggq.models import get
-    from ggq.runtime.backends.torch import logits
-    from ggq.runtime.weights import Weights
+    from ggq.runtime.backends.torch.backend import logits
+    from ggq.runtime.engine.weights import Weights
 
     folder = make_hf(tmp_path / "hf", tie_word_embeddings=tied)
     model, types, losses = trained(folder, kind)

@@ -11,8 +11,8 @@ from servers import listening
 import ggq
 from ggq import cli
 from ggq.errors import UsageError
-from ggq.runtime.generation import Options
-from ggq.runtime.remote import RemoteConversation
+from ggq.runtime.chat.remote import RemoteConversation
+from ggq.runtime.generation.generation import Options
 from ggq.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)

@@ -8,7 +8,7 @@ from hfmaker import make_hf
 
 from ggq.cli import main
 from ggq.converters.convert import Options, convert, prepare
-from ggq.converters.report import Finding, findings, worst, write_report
+from ggq.converters.report.report import Finding, findings, worst, write_report
 from ggq.errors import UsageError
 from ggq.gguf import open_gguf
 
@@ -75,8 +75,8 @@ def test_predictions_are_those_of_evaluate(source, tmp_path):
     """The original in torch, the file in ggq's runtime, on windows that no pass saw."""
     pytest.importorskip("torch")
     from ggq.converters.prepasses.base import parse
-    from ggq.converters.report import held_back
-    from ggq.runtime.evaluation import evaluate
+    from ggq.converters.report.report import held_back
+    from ggq.runtime.measure.evaluation import evaluate
 
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog, and then once more. " * 60)
@@ -95,8 +95,8 @@ def test_predictions_are_those_of_evaluate(source, tmp_path):
 
 
 def test_the_page_shows_outliers_and_predictions(tmp_path):
-    from ggq.converters.report import HeldBack
-    from ggq.runtime.evaluation import compare_rows, summary
+    from ggq.converters.report.report import HeldBack
+    from ggq.runtime.measure.evaluation import compare_rows, summary
 
     rng = np.random.default_rng(0)
     rows = compare_rows(*rng.normal(size=(2, 40, 9)), rng.integers(0, 9, 40))

@@ -12,12 +12,12 @@ from schedules import GREEDY, Spy, ask, drain, free_all
 
 import ggq
 from ggq.errors import UsageError
-from ggq.runtime.generation import ContextError
-from ggq.runtime.kvcache import PAGE
-from ggq.runtime.prefixes import FairQueue
-from ggq.runtime.requests import Request
+from ggq.runtime.batching.prefixes import FairQueue
+from ggq.runtime.batching.requests import Request
+from ggq.runtime.batching.scheduler import QueueFullError, Scheduler
+from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.scheduler import QueueFullError, Scheduler
 
 N_CTX = 256
 

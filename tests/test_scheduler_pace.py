@@ -2,7 +2,7 @@
 
 import pytest
 
-from ggq.runtime.pacing import Pace
+from ggq.runtime.batching.pacing import Pace
 
 ALONE = {1: 0.004, 4: 0.010}  # seconds of steps without prompts
 TOKEN, POSITION = 0.0006, 0.0003 / 1000  # seconds of a prompt token, and more for each position

@@ -10,7 +10,7 @@ from schedules import Scripted, ask, byte_tokens, drain, said
 
 import ggq
 from ggq.errors import ModelError
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 
 
 @pytest.fixture(scope="module")

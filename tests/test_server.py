@@ -335,7 +335,7 @@ def test_limits(model):
 
 
 def test_full_queue(model):
-    from ggq.runtime.scheduler import Scheduler
+    from ggq.runtime.batching.scheduler import Scheduler
 
     scheduler = Scheduler(model.engine, model.tokenizer, n_slots=1, max_waiting=0)
     with serving(model, scheduler) as client:

@@ -23,7 +23,7 @@ from servers import HI, WEATHER, listening
 
 import ggq
 from ggq.hub import DEFAULT_MODEL, KNOWN
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 
 SCHEMA = {
     "type": "object",

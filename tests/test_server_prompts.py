@@ -12,7 +12,7 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompter, tool_names
 from ggq.runtime.server.schema import ChatBody, decode
-from ggq.runtime.template import ChatTemplate
+from ggq.runtime.template.template import ChatTemplate
 
 TOKENS = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}
 TEMPLATES = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ggq.runtime.kvcache import CHECKPOINTS, PAGE, KVCache, Sequence
+from ggq.runtime.cache.kvcache import CHECKPOINTS, PAGE, KVCache, Sequence
 
 STATES = [(0, 0), (3, 5)]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ggq.errors import FormatError, UsageError
-from ggq.runtime.template import ChatTemplate, Segment, encode_segments
-from ggq.runtime.template_text import FOREIGN, OWN, Text, mask_of
+from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
+from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 TOOLS = [

@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from ggq.errors import FormatError, GGQError, UsageError
-from ggq.runtime.template import ChatTemplate
-from ggq.runtime.template_sandbox import BASE_SIZE
+from ggq.runtime.template.sandbox import BASE_SIZE
+from ggq.runtime.template.template import ChatTemplate
 
 USER = {"role": "user", "content": "hi"}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ggq.runtime.template_text import FOREIGN, OWN, Text, format_text, join, join_checked, mask_of
+from ggq.runtime.template.text import FOREIGN, OWN, Text, format_text, join, join_checked, mask_of
 
 ALPHABET = "AAB aab\n"
 

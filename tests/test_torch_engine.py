@@ -16,17 +16,18 @@ import ggq
 from ggq import quants
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
-from ggq.runtime.devices import Device
-from ggq.runtime.inputs import Part
+from ggq.runtime.backends.numba.inputs import Part
+from ggq.runtime.engine.devices import Device
+from ggq.runtime.engine.weights import Weights
 from ggq.runtime.model import Model
-from ggq.runtime.weights import Weights
 
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from ggq.runtime.backends import torch_ops, torch_weights  # noqa: E402
-from ggq.runtime.backends.torch_arrays import TorchArray, upload  # noqa: E402
-from ggq.runtime.backends.torch_weights import DeviceWeights  # noqa: E402
+from ggq.runtime.backends.torch import ops as torch_ops  # noqa: E402
+from ggq.runtime.backends.torch import weights as torch_weights  # noqa: E402
+from ggq.runtime.backends.torch.arrays import TorchArray, upload  # noqa: E402
+from ggq.runtime.backends.torch.weights import DeviceWeights  # noqa: E402
 
 HALF = 5e-3  # the logits' share that float16 rounding may move
 ROUNDED = 8e-2  # and what numba's activations of 8 bits may, too

@@ -11,8 +11,7 @@ from tinymodels import TINY, make_tiny
 
 import ggq
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.engine import BATCH, kv_layers, kv_windows
-from ggq.runtime.kvcache import (
+from ggq.runtime.cache.kvcache import (
     ENDS,
     PAGE,
     STEP,
@@ -21,7 +20,8 @@ from ggq.runtime.kvcache import (
     cache_bytes,
     recent_positions,
 )
-from ggq.runtime.weights import Weights
+from ggq.runtime.engine.engine import BATCH, kv_layers, kv_windows
+from ggq.runtime.engine.weights import Weights
 
 N_CTX, WINDOW = 2048, 24
 LABELS = {"gemma3": 24, "gemma4 e": 24, "gpt-oss": 24, "mistral": 24, "phi3": 40}
@@ -234,7 +234,7 @@ def test_sizes_are_known_before(model):
 
 def test_pages_on_a_device_grow_with_the_sequences():
     torch = pytest.importorskip("torch")
-    from ggq.runtime.backends.torch_ops import DeviceCache
+    from ggq.runtime.backends.torch.ops import DeviceCache
 
     layers, windows = [(1, 2, 2), (1, 2, 2)], (None, WINDOW)
     cache = DeviceCache(layers, 160 * PAGE, "f32", (), windows, torch.device("cpu"))

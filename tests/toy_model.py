@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.template import ChatTemplate
+from ggq.runtime.template.template import ChatTemplate
 from ggq.runtime.tokenizers.base import TokenStream
 
 CONTROLS = ["<|im_start|>", "<|im_end|>", "<s>"]

@@ -117,7 +117,7 @@ def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
     """Run windows forward and back, labels drawn from the model's own predictions."""
     import torch
 
-    from ggq.runtime.backends.torch import TorchOps
+    from ggq.runtime.backends.torch.backend import TorchOps
     from ggq.runtime.ops.embed import torch as embed
     from ggq.runtime.ops.linear import torch as linear
 

@@ -19,7 +19,7 @@ from ggq.converters.prepasses.latent import Latent, LatentVector
 from ggq.converters.prepasses.resume import Store
 from ggq.converters.prepasses.tape import Piece, Tape
 from ggq.errors import ModelError
-from ggq.runtime.backends.torch import TorchOps
+from ggq.runtime.backends.torch.backend import TorchOps
 
 __all__ = ["Distillation"]
 

@@ -165,7 +165,7 @@ def _apply_checked(job: Any, hp: Any, folds: list[Fold], ids: np.ndarray) -> Non
 
 def _logits(job: Any, hp: Any, ids: np.ndarray) -> np.ndarray:
     from ggq.converters.calibration import SourceWeights
-    from ggq.runtime.backends.torch import logits
+    from ggq.runtime.backends.torch.backend import logits
 
     return logits(SourceWeights(job.tensors), hp, ids)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ggq.converters.prepasses.solver import integer_range
-from ggq.runtime.backends.torch_arrays import TorchArray
+from ggq.runtime.backends.torch.arrays import TorchArray
 
 __all__ = ["Latent", "LatentVector", "rounded"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ggq.converters.calibration import SourceWeights, hparams_of
-from ggq.runtime.backends.torch import TorchOps
+from ggq.runtime.backends.torch.backend import TorchOps
 from ggq.runtime.ops.linear import torch as linear
 
 __all__ = ["original_rows"]

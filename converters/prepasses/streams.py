@@ -16,7 +16,7 @@ import torch
 
 from ggq.converters.prepasses.hessian import Hessian
 from ggq.errors import ModelError, printable
-from ggq.runtime.backends.torch import TorchOps
+from ggq.runtime.backends.torch.backend import TorchOps
 
 __all__ = ["Moments", "Pair", "StreamOps"]
 

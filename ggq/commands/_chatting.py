@@ -44,7 +44,7 @@ def chat_options(function: Callable) -> Callable:
 def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> None:
     """Open the model; answer the prompt, or stdin where that is no terminal, else talk."""
     from ggq.models.hparams import check_writes
-    from ggq.runtime.chat import Printer, Settings
+    from ggq.runtime.chat.terminal import Printer, Settings
     from ggq.runtime.model import load
 
     settings = Settings(sampling_flags(options), {}, options["max_tokens"], options["stop"])
@@ -73,8 +73,8 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
 def _converse(
     model: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
 ) -> None:
-    from ggq.runtime.conversation import Conversation
-    from ggq.runtime.template import ChatTemplate
+    from ggq.runtime.generation.conversation import Conversation
+    from ggq.runtime.template.template import ChatTemplate
 
     name = options["template"]
     template = ChatTemplate.from_gguf(model.gguf, name) if name else model.template
@@ -87,7 +87,7 @@ def _converse(
 def _converse_remotely(
     settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
 ) -> None:
-    from ggq.runtime.remote import RemoteConversation
+    from ggq.runtime.chat.remote import RemoteConversation
 
     if options["raw"]:
         raise click.UsageError("--raw needs the model here, not on a server")
@@ -103,7 +103,7 @@ def _variables(options: dict[str, Any]) -> dict[str, Any]:
 def _talk(
     conversation: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
 ) -> None:
-    from ggq.runtime.chat import Chat, line_reader
+    from ggq.runtime.chat.terminal import Chat, line_reader
 
     stats = options["stats"]
     if prompt is not None:

@@ -102,7 +102,7 @@ def run(source: str, out: str | None, given: dict[str, Any]) -> None:
     from ggq.converters.convert import prepare
 
     if given["report"]:
-        from ggq.converters.report import report_path
+        from ggq.converters.report.report import report_path
 
         report_path(given["report"])
     given["recipe"] = _recipe(given)
@@ -142,7 +142,7 @@ def _show(job: Any, given: dict[str, Any]) -> None:
 
 
 def _report(job: Any, path: Path, given: dict[str, Any]) -> None:
-    from ggq.converters.report import findings, held_back, write_report
+    from ggq.converters.report.report import findings, held_back, write_report
 
     held = held_back(job, path, given["recipe"].passes(given["calibration"]))
     measured = job.imatrix.values if job.imatrix else {}
@@ -216,7 +216,7 @@ def _foretell(job: Any, given: dict[str, Any]) -> None:
     if not passes or given["quiet"]:
         return
     from ggq.converters.prepasses.estimates import estimate
-    from ggq.runtime.memory import free_memory
+    from ggq.runtime.cache.memory import free_memory
 
     found = estimate(job, passes, given["threads"])
     if found is None:

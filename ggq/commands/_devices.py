@@ -1,4 +1,4 @@
-"""The options that tell where a model computes; ``ggq.runtime.devices`` gives them meaning."""
+"""The options that tell where a model computes; runtime/engine/devices.py gives them meaning."""
 
 from collections.abc import Callable
 from pathlib import Path

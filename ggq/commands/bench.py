@@ -34,9 +34,9 @@ def command(model: str, **given: Any) -> None:
     On the CPU decoding also shows the bytes of weights read per second and their share of the
     memory bandwidth that this machine reaches in a plain read, measured in the same run.
     """
-    from ggq.runtime import benchmark, roofline
+    from ggq.runtime.backends.numba.threads import default_threads
+    from ggq.runtime.measure import benchmark, roofline
     from ggq.runtime.model import load
-    from ggq.runtime.threads import default_threads
 
     threads = given["threads"] or default_threads()
     shape = (given["n_prompt"], given["n_gen"], tuple(given["n_depth"]))
@@ -86,7 +86,7 @@ def _row(model: Any, result: Any, threads: int, bandwidth: float | None) -> dict
     """Return a result under llama-bench's field names, and ours for the CPU's bandwidth."""
     from ggq import __version__
     from ggq.jit import ISA
-    from ggq.runtime.benchmark import weight_bytes_per_token
+    from ggq.runtime.measure.benchmark import weight_bytes_per_token
 
     timed = result.n_gen and bandwidth
     read = weight_bytes_per_token(model) * result.avg_ts if timed else None

@@ -1,6 +1,6 @@
 """Talk with a model in the terminal, or get one answer with -p.
 
-The dialogue itself is ``ggq.runtime.chat``; options and opening are shared with ``ggq run``.
+The dialogue itself is runtime/chat/terminal.py; options and opening are shared with ``ggq run``.
 """
 
 from typing import Any

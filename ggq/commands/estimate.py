@@ -33,7 +33,7 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
     SOURCE is a Hugging Face folder, a repository id or a GGUF file.
     """  # fmt: skip
     from ggq.commands import _sizes
-    from ggq.runtime.memory import free_memory
+    from ggq.runtime.cache.memory import free_memory
 
     hp, found = _sizes.sizes(source)
     path = Path(source)
@@ -52,8 +52,8 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
 
 def measured_bandwidth() -> float:
     """Return the bytes per second that this machine's threads read."""
-    from ggq.runtime.roofline import read_bandwidth
-    from ggq.runtime.threads import default_threads
+    from ggq.runtime.backends.numba.threads import default_threads
+    from ggq.runtime.measure.roofline import read_bandwidth
 
     return read_bandwidth(default_threads(), repeats=3)
 

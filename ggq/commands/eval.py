@@ -45,7 +45,7 @@ def command(models: tuple[str, ...], **given: Any) -> None:
     if given["plot"] and not (given["against"] and given["text"]):
         raise UsageError("--plot draws the distance from a base: give --against and --text")
     from ggq.hub import resolve_model
-    from ggq.runtime.evaluation_text import check_plot, draw, report
+    from ggq.runtime.measure.evaluation_text import check_plot, draw, report
 
     if given["plot"]:
         check_plot(given["plot"])
@@ -66,7 +66,7 @@ def command(models: tuple[str, ...], **given: Any) -> None:
 
 
 def _scored(models: tuple[str, ...], base: str | None, given: dict[str, Any]) -> list[Any]:
-    from ggq.runtime.evaluation import evaluate_all
+    from ggq.runtime.measure.evaluation import evaluate_all
     from ggq.runtime.model import load
 
     options = {name: given[name] for name in ("n_ctx", "chunks", "threads")}
@@ -100,8 +100,8 @@ def _base(source: str | None, quiet: bool) -> Iterator[str | None]:
 
 def _answered(models: tuple[str, ...], base: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """Return the prompts and every model's answers, the base's first."""
-    from ggq.runtime.evaluation import read_text
-    from ggq.runtime.evaluation_text import answers
+    from ggq.runtime.measure.evaluation import read_text
+    from ggq.runtime.measure.evaluation_text import answers
 
     prompts = [line for line in read_text(given["prompts"]).splitlines() if line.strip()]
     if not prompts:
@@ -113,7 +113,7 @@ def _answered(models: tuple[str, ...], base: str | None, given: dict[str, Any]) 
 
 
 def _show(told: dict[str, Any]) -> None:
-    from ggq.runtime.evaluation_text import side_by_side
+    from ggq.runtime.measure.evaluation_text import side_by_side
 
     names = [Path(name).name for name in told["models"]]
     width = shutil.get_terminal_size().columns

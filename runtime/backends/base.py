@@ -21,7 +21,7 @@ LinearListener = Callable[[str, Any], None]
 
 
 class Weight(Protocol):
-    """One tensor of a model (ggq.runtime.weights.Tensor): blocks of ``type`` in ``raw``."""
+    """One tensor of a model (ggq.runtime.engine.weights.Tensor): blocks of ``type`` in ``raw``."""
 
     type: Any  # ggq.quants.QuantType
     shape: tuple[int, ...]  # row length last

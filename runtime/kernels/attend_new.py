@@ -8,6 +8,7 @@ thread waits for another. It extends attend.py's argument block.
 from numba import int64
 
 from ggq.jit import njit
+from ggq.runtime.cache.kvcache import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     COUNT,
@@ -36,7 +37,6 @@ from ggq.runtime.kernels.attend import (
 )
 from ggq.runtime.kernels.rotate import rotate
 from ggq.runtime.kernels.rows import quantize_32
-from ggq.runtime.kvcache import PAGE
 from ggq.simd import f32x16, load, stack, store, zeros
 
 # Argument slots behind attend.py's, in bytes.

@@ -9,8 +9,8 @@ per 32 columns; keys as [32 columns]([position] halves, [column][position] codes
 from numba import float32, int8
 
 from ggq.jit import njit
+from ggq.runtime.cache.kvcache import PAGE
 from ggq.runtime.kernels.attend import mix4, scores4
-from ggq.runtime.kvcache import PAGE
 from ggq.simd import (
     convert,
     f16x16,

@@ -4,9 +4,9 @@ from numba import int64
 
 from ggq.jit import kernel
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba import compiled
+from ggq.runtime.backends.numba.backend import compiled
+from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.kernels.rows import quantize_super
-from ggq.runtime.plan import Work
 from ggq.simd import load
 
 

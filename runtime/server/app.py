@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.server import info
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions

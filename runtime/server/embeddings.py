@@ -10,7 +10,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.generation import ContextError
+from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.server.completions import token_lists
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, read, service_of

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from ggq.errors import FormatError, GGQError, ModelError, printable
-from ggq.runtime.generation import ContextError
-from ggq.runtime.scheduler import QueueFullError
+from ggq.runtime.batching.scheduler import QueueFullError
+from ggq.runtime.generation.generation import ContextError
 
 __all__ = ["APIError", "api_error"]
 

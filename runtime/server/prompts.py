@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ggq.runtime.conversation import encode_segments
+from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import Format
 from ggq.runtime.server.schema import ChatBody, Message

@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any
 
 from ggq.errors import UsageError
-from ggq.runtime.generation import ContextError
-from ggq.runtime.requests import Event, Request, Ticket
+from ggq.runtime.batching.requests import Event, Request, Ticket
+from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.scheduler import Scheduler
 from ggq.runtime.server import formats
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, json_text

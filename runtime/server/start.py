@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ggq.errors import UsageError
-from ggq.runtime.kvcache import PAGE
-from ggq.runtime.scheduler import Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.cache.kvcache import PAGE
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.settings import Settings
 

@@ -4,7 +4,7 @@ from numba import float32, int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.kernels import elementwise
+from ggq.runtime.backends.numba import elementwise
 from ggq.simd import f32x16, fabs, fma, load, select, splat, store, vmax, zeros
 from ggq.simd.math import exp, sigmoid
 

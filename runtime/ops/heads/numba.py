@@ -8,10 +8,10 @@ from numba import int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel
-from ggq.runtime.backends.numba import compiled
+from ggq.runtime.backends.numba.backend import compiled
+from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.ops.experts.numba import run as experts
 from ggq.runtime.ops.route.numba import Routed, record_sort
-from ggq.runtime.plan import Work
 from ggq.simd import f32x16, load, store
 
 

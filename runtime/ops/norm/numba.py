@@ -5,9 +5,9 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba import compiled, float_bits
+from ggq.runtime.backends.numba.backend import compiled, float_bits
+from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.kernels.rows import load_valid, quantize_super
-from ggq.runtime.plan import Work
 from ggq.simd import f32x16, fma, load, reduce_add, splat, sqrt, stack, store, zeros
 
 _KINDS = {"rms": 0, "layer": 1}

@@ -4,9 +4,9 @@ from numba import int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel
-from ggq.runtime.backends.numba import Rotation, compiled
+from ggq.runtime.backends.numba.backend import Rotation, compiled
+from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.kernels.rotate import rotate
-from ggq.runtime.plan import Work
 from ggq.simd import load
 
 

@@ -3,7 +3,7 @@
 from numba import float32, int64
 
 from ggq.jit import kernel
-from ggq.runtime.kernels import elementwise
+from ggq.runtime.backends.numba import elementwise
 from ggq.simd import f32x16, load, splat, store
 
 

@@ -1,0 +1,360 @@
+"""Continuous batching: one thread steps the engine, answers join and leave between its tokens.
+
+Every step takes the next token of each running answer and a chunk of the prompts that wait, small
+enough that running answers keep flowing. Prompts start from the longest prefix that is in the
+cache. It knows no HTTP and no text formats.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggq.errors import GGQError, UsageError
+from ggq.models.hparams import check_writes
+from ggq.runtime.backends.numba.inputs import Part
+from ggq.runtime.batching.pacing import Pace
+from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
+from ggq.runtime.batching.requests import Event, Request, Task, Ticket
+from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.generation.generation import Piece, common_prefix
+
+__all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
+
+_MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
+_SMOOTH = 0.2  # weight of the newest request's time in the mean
+
+
+class QueueFullError(UsageError):
+    """Too many requests wait; ``retry_after`` seconds is when it is worth trying again."""
+
+    def __init__(self, n_waiting: int, retry_after: int) -> None:
+        """Take how many wait and the seconds to wait."""
+        super().__init__(f"{n_waiting} requests are waiting: try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass
+class SchedulerStats:
+    """Counters since the start; seconds are the engine's."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    busy_seconds: float = 0.0
+    finished: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+class Scheduler:
+    """Answers requests on one engine: ``n_slots`` at a time, each in its own ``n_ctx`` tokens."""
+
+    def __init__(
+        self,
+        engine: Any,
+        tokenizer: Any,
+        *,
+        n_slots: int = 4,
+        n_ctx: int | None = None,
+        max_waiting: int = 64,
+        batch: int = 256,
+    ):
+        if not 1 <= n_slots <= batch // 2:
+            raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
+        self.engine, self.tokenizer = engine, tokenizer
+        self.n_slots, self.max_waiting = n_slots, max_waiting
+        pages = engine.cache.n_pages // n_slots
+        self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
+        if self.n_ctx < 1:
+            raise UsageError(
+                f"the cache of {engine.n_ctx} tokens is too small for {n_slots} answers"
+            )
+        self.stats = SchedulerStats()
+        self._store = PrefixStore(engine.cache)
+        self._waiting, self._running = FairQueue(), []
+        self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
+        self._news = threading.Condition()
+        self._closed = False
+        self.pace = Pace(batch)
+        self._request_s = 1.0
+        self._thread = threading.Thread(target=self._work, name="ggq-scheduler", daemon=True)
+
+    # -- any thread
+
+    def start(self) -> Scheduler:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def submit(self, request: Request, listener: Callable[[Event], None]) -> Ticket:
+        """Queue a request; ``listener`` is called on the scheduler's thread and must not block.
+
+        Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
+        """
+        if hasattr(self.engine, "hp"):
+            check_writes(self.engine.hp)
+        request.check(self.tokenizer.n_vocab, self.n_ctx)
+        ticket = Ticket(request, listener)
+        prompt = np.asarray(request.ids, np.int64)
+        with self._news:
+            if self._closed:
+                raise UsageError("the server is shutting down")
+            # as many as there are free slots never count as waiting
+            places = self.max_waiting + self.n_slots - len(self._running)
+            if len(self._waiting) + request.n > max(places, request.n * (not self._waiting)):
+                self.stats.refused += 1
+                raise QueueFullError(len(self._waiting), self._retry_after())
+            for choice in range(request.n):
+                self._waiting.push(request.client, Task(ticket, choice, prompt))
+            self._news.notify()
+        return ticket
+
+    def call(self, job: Callable[[], Any], n_positions: int = 0) -> Future[Any]:
+        """Run ``job()`` between two steps, once the cache has ``n_positions`` free."""
+        future: Future[Any] = Future()
+        with self._news:
+            if self._closed:
+                raise UsageError("the server is shutting down")
+            self._jobs.append((job, n_positions, future))
+            self._news.notify()
+        return future
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def n_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def used_positions(self) -> int:
+        """Positions of the cache that answers and kept prefixes hold."""
+        return self.engine.cache.n_pages * PAGE - self.engine.cache.free_positions
+
+    def close(self) -> None:
+        """Cancel everything and end the thread."""
+        with self._news:
+            self._closed = True
+            self._news.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def warm_up(self) -> None:
+        """Compile both plans, before anyone waits for them; call it before ``start``."""
+        if not getattr(getattr(self.engine, "hp", None), "causal", True):
+            for n_tokens in (1, 8):
+                self.engine.embed(np.zeros(n_tokens, np.int64))
+            return
+        sequence = self.engine.sequence()
+        try:
+            ids = np.zeros(min(8, self.n_ctx), np.int64)
+            for chunk in (ids[:-1], ids[-1:]):
+                self.engine.step([Part(sequence, chunk, np.ones(len(chunk), bool))])
+        finally:
+            sequence.free()
+
+    # -- the scheduler's thread
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                while not (self._closed or self._waiting or self._running or self._jobs):
+                    self._news.wait()
+                if self._closed:
+                    break
+            self._run_jobs()
+            self.turn()
+        for task in [*self._running, *self._waiting.remove(lambda _: False)]:
+            self._leave(task, Piece("", None, "cancelled"))
+        for _, _, future in self._jobs:
+            future.cancel()
+        self._store.clear()
+
+    def turn(self) -> None:
+        """Do one step for everyone who is here; it is what the thread repeats."""
+        self._drop_cancelled()
+        self._admit()
+        batch = self._compose()
+        if not batch:
+            return
+        work = _work_of(batch)
+        started = time.perf_counter()
+        try:
+            self._make_room(batch)
+            logits = self.engine.step([part for _, part in batch])
+        except Exception as error:
+            for task, _ in batch:
+                self._fail(task, error)
+            return
+        self._measure(*work, time.perf_counter() - started)
+        row = 0
+        for task, part in batch:
+            if part.wanted[-1]:
+                self._advance(task, logits[row])
+                row += 1
+
+    def _drop_cancelled(self) -> None:
+        with self._news:
+            gone = self._waiting.remove(lambda task: not task.ticket.cancelled)
+        gone += [task for task in self._running if task.ticket.cancelled]
+        for task in gone:
+            self._leave(task, Piece("", None, "cancelled"))
+
+    def _admit(self) -> None:
+        while len(self._running) < self.n_slots:
+            with self._news:
+                if not self._waiting:
+                    return
+                task = self._waiting.pop()
+                self._running.append(task)  # at once: who looks sees it either waiting or running
+            try:
+                task.begin(self.tokenizer)
+            except Exception as error:
+                self._fail(task, error)
+
+    def _compose(self) -> list[tuple[Task, Part]]:
+        """Choose what each running answer gives to the next step."""
+        for i, task in enumerate(self._running):
+            if task.sequence is None:
+                self._start(task, self._running[:i])
+        answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
+        batch = [(t, Part(t.sequence, t.next_ids(1), np.ones(1, bool))) for t in answering]
+        prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
+        depth = sum(t.length for t in prefilling) / max(len(prefilling), 1)
+        budget = self.pace.budget(len(answering), depth)
+        for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
+            ids = task.next_ids(max(budget // left, 1))
+            if not budget:
+                break
+            budget -= len(ids)
+            wanted = np.zeros(len(ids), bool)
+            wanted[-1] = task.length + len(ids) == len(task.prompt)
+            batch.append((task, Part(task.sequence, ids, wanted)))
+        return batch
+
+    def _start(self, task: Task, earlier: list[Task]) -> None:
+        """Give a task its sequence from the longest known prefix, unless a longer one is coming."""
+        ids = task.prompt[:-1]  # the last token is always evaluated: its logits are needed
+        length, donor = self._store.best(ids)
+        longest = self._store.shared(ids)
+        for other in self._running:
+            if other.sequence is not None:
+                shared = common_prefix(ids, other.evaluated_ids())
+                longest, shared = max(longest, shared), other.sequence.reachable(shared)
+                if shared > length:
+                    length, donor = shared, other.sequence
+        coming = [(common_prefix(ids, o.prompt), o.sequence) for o in earlier if o.prefilling]
+        later, ahead = max(coming, default=(0, None), key=lambda pair: pair[0])
+        if later > longest + _MIN_SHARED:
+            if ahead is not None:
+                ahead.pin(later)
+            return
+        if length < _MIN_SHARED:
+            length, donor = 0, None
+        task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
+        if longest > task.sequence.length:  # the next prompt that begins so finds it
+            task.sequence.pin(longest)
+        if not task.ticket.started:
+            task.ticket.started = time.perf_counter()
+            task.ticket.cached_tokens = task.length
+        self.stats.prompt_tokens += len(task.prompt)
+        self.stats.cached_tokens += task.length
+
+    def _make_room(self, batch: list[tuple[Task, Part]]) -> None:
+        """Free the pages that the step will take; running answers always fit, prefixes may go."""
+        cache, needed = self.engine.cache, 0
+        for task, part in batch:
+            start, end = task.length, task.length + len(part.ids)
+            needed += -(-end // PAGE) - -(-start // PAGE)
+            if start % PAGE and cache.is_shared(int(task.sequence.table[start // PAGE])):
+                needed += 1  # copied before it is written
+        self._store.make_room(needed)
+
+    def _advance(self, task: Task, logits: np.ndarray) -> None:
+        ticket = task.ticket
+        try:
+            piece = task.take(logits, self.n_ctx)
+        except Exception as error:
+            self._fail(task, error)
+            return
+        if not ticket.first_token:
+            ticket.first_token = time.perf_counter()
+        ticket.generated_tokens += 1
+        self.stats.generated_tokens += 1
+        if piece.finish_reason:
+            self._leave(task, piece)
+        elif piece.text or piece.logprobs:
+            self._tell(Event(task.choice, piece), ticket)
+
+    def _leave(self, task: Task, piece: Piece, error: Exception | None = None) -> None:
+        """End a task; what it evaluated is kept for others, unless it failed."""
+        if task in self._running:
+            self._running.remove(task)
+        ticket = task.ticket
+        ticket.unfinished -= 1
+        if not ticket.unfinished:
+            ticket.finished = time.perf_counter()
+            self._request_s += _SMOOTH * (ticket.finished - ticket.submitted - self._request_s)
+        if task.sequence is not None:
+            if error is None:
+                self._store.keep(task.evaluated_ids(), task.sequence)
+            else:
+                task.sequence.free()
+            task.sequence = None
+        self.stats.cancelled += piece.finish_reason == "cancelled"
+        self.stats.failed += error is not None
+        self.stats.finished += piece.finish_reason in ("stop", "length")
+        self._tell(Event(task.choice, piece, error), ticket)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        if not isinstance(error, GGQError):
+            error.add_note("while stepping the engine") if hasattr(error, "add_note") else None
+        self._leave(task, Piece("", None, "error"), error)
+
+    def _tell(self, event: Event, ticket: Ticket) -> None:
+        try:
+            ticket.listener(event)
+        except Exception:  # a listener that has gone away must not stop the others
+            ticket.cancelled = True
+
+    def _measure(self, n_answers: int, n_prompt: int, positions: float, seconds: float) -> None:
+        self.stats.steps += 1
+        self.stats.busy_seconds += seconds
+        if not n_prompt:
+            self.pace.answers(n_answers, seconds)
+        elif n_answers:
+            self.pace.mixed(n_answers, n_prompt, positions, seconds)
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            job, n_positions, future = self._jobs[0]
+            if not self._store.make_room(-(-n_positions // PAGE)) and self._running:
+                return  # answers that end will make room
+            self._jobs.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(job())
+            except Exception as error:
+                future.set_exception(error)
+
+    def _retry_after(self) -> int:
+        return max(1, min(60, round(self._request_s * len(self._waiting) / self.n_slots)))
+
+
+def _work_of(batch: list[tuple[Task, Part]]) -> tuple[int, int, float]:
+    """Return answers, prompt tokens and the sum of the prompt tokens' positions of a step."""
+    prompts = [(len(part.ids), task.length) for task, part in batch if task.prefilling]
+    positions = sum(n * (start + n / 2) for n, start in prompts)
+    return len(batch) - len(prompts), sum(n for n, _ in prompts), positions

@@ -1,0 +1,367 @@
+"""Keys and values of past tokens in pages; sequences own pages and may share them.
+
+Allocated once. A page holds `PAGE` consecutive positions of one sequence: keys as
+[head][column][position], so that a vector lane is a position, values as [head][position][column].
+Layers with a window have pages of their own, given back when no later token can see them.
+Of q8_0 it knows the size alone (kernels/cached.py). It knows no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+
+import numpy as np
+
+from ggq.errors import UsageError, printable
+from ggq.runtime.cache.memory import free_memory
+
+__all__ = [
+    "CACHE_TYPES",
+    "PAGE",
+    "KVCache",
+    "Kind",
+    "Sequence",
+    "cache_bytes",
+    "kinds_of",
+    "recent_positions",
+]
+
+PAGE = 64
+CHECKPOINTS = 4
+ENDS = 2  # prompts' ends that a windowed sequence can go back to
+STEP = 256  # most tokens of a step
+CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
+
+Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
+Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
+Window = int | None  # the last positions that a layer sees, None for all
+
+
+def _columns(kind: str, n: int) -> int:
+    """Return the elements that ``n`` columns take: q8_0 holds 34 bytes per 32."""
+    if kind != "q8_0":
+        return n
+    if n % 32:
+        raise UsageError(f"cache type {kind}: heads of {n} columns, no multiple of 32")
+    return n * 34 // 32
+
+
+def _width(kind: str, n: int) -> int:
+    """Return the bytes that ``n`` columns take."""
+    return _columns(kind, n) * np.dtype(CACHE_TYPES[kind]).itemsize
+
+
+def kinds_of(kind: Kind) -> tuple[str, str]:
+    """Return the types of keys and of values; UsageError where one is unknown."""
+    kinds = (kind, kind) if isinstance(kind, str) else kind
+    for name in kinds:
+        if name not in CACHE_TYPES:
+            raise UsageError(f"cache type {printable(name)}: one of {', '.join(CACHE_TYPES)}")
+    return kinds
+
+
+def recent_positions(window: int, n_ctx: int) -> int:
+    """Return the positions that a sequence of ``n_ctx`` tokens holds at most in windowed layers.
+
+    They are the window, a page to go back by, a step, and the windows before two prompts' ends.
+    """
+    pages = -(-(window + PAGE + STEP) // PAGE) + 1 + ENDS * (-(-window // PAGE) + 1)
+    return min(pages, -(-n_ctx // PAGE)) * PAGE
+
+
+def cache_bytes(
+    layers: Rows[Shape], n_ctx: int, kind: Kind = "f16", windows: Rows[Window] = ()
+) -> int:
+    """Return the bytes that a cache of ``n_ctx`` positions of one sequence takes at most."""
+    pages = -(-n_ctx // PAGE)
+    key, value = kinds_of(kind)
+    window = max((w or 0 for w in windows), default=0)
+    total = 0
+    for i, (n_kv, k, v) in enumerate(layers):
+        windowed = bool(windows) and bool(windows[i])
+        positions = recent_positions(window, n_ctx) if windowed else pages * PAGE
+        total += positions * n_kv * (_width(key, k) + _width(value, v))
+    return total
+
+
+class _Pool:
+    """Numbers of pages: how many sequences use each, and which nobody uses."""
+
+    def __init__(self, n_pages: int):
+        self.users = np.zeros(n_pages, np.int64)
+        self.free = list(range(n_pages))[::-1]  # the last one given back is taken first
+
+    def take(self) -> int:
+        page = self.free.pop()
+        self.users[page] = 1
+        return page
+
+    def share(self, page: int) -> int:
+        self.users[page] += 1
+        return page
+
+    def release(self, page: int) -> None:
+        self.users[page] -= 1
+        if not self.users[page]:
+            self.free.append(page)
+
+
+class KVCache:
+    """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences.
+
+    ``windows``: the window of each layer. Pages of windowed layers never run out before the others
+    do: whoever holds one holds the other layers' page of the same positions, too.
+    """
+
+    def __init__(
+        self,
+        layers: Rows[Shape],
+        n_ctx: int,
+        kind: Kind = "f16",
+        states: Rows[tuple[int, int]] = (),
+        windows: Rows[Window] = (),
+    ):
+        self.kinds, self.n_ctx = kinds_of(kind), n_ctx
+        self.n_pages = -(-n_ctx // PAGE)
+        self.window = max((w or 0 for w in windows), default=0)
+        if self.window >= n_ctx:
+            self.window = 0
+        self.windowed = [bool(self.window and windows[i]) for i in range(len(layers))]
+        self._layers = list(layers)
+
+        def pages(heads: int, width: int, kind: str) -> np.ndarray:
+            # zeros: the system gives pages when they are first written
+            shape = self.n_pages, heads, PAGE * _columns(kind, width)
+            return np.zeros(shape, CACHE_TYPES[kind])
+
+        try:
+            self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
+            self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
+        except (MemoryError, ValueError):  # ValueError: more than addresses
+            raise UsageError(self._too_large()) from None
+        ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
+        self.state_floats = ends[-1]
+        # per layer, of both its states: bytes from a sequence's start, and what plans know it by
+        self.state_offsets = [(4 * a, 4 * b) for a, b in zip(ends[::2], ends[1::2], strict=False)]
+        self.state_names = [(object(), object()) for _ in states]
+        self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
+
+    def _too_large(self) -> str:
+        free = free_memory()
+        here = "" if free is None else f", {free / 1e9:.1f} GB are free"
+        return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
+
+    def new_state(self) -> np.ndarray:
+        """Return a sequence's state of the recurrent layers before its first token."""
+        return np.zeros(self.state_floats, np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of one sequence's pages at most, used or not."""
+        windows = [self.window * w for w in self.windowed]
+        return cache_bytes(self._layers, self.n_ctx, self.kinds, windows)
+
+    @property
+    def free_positions(self) -> int:
+        """Positions in pages that no sequence uses."""
+        return len(self._pools[0].free) * PAGE
+
+    @property
+    def recent_positions(self) -> int:
+        """Positions in pages of windowed layers that sequences use."""
+        return (self.n_pages - len(self._pools[1].free)) * PAGE
+
+    def take(self, recent: bool = False) -> int:
+        """Return a free page's number; UsageError when the context is full.
+
+        Here and below: ``recent`` is for pages of windowed layers.
+        """
+        if not self._pools[recent].free:
+            raise UsageError(f"the context of {self.n_ctx} tokens is full")
+        return self._pools[recent].take()
+
+    def share(self, page: int, recent: bool = False) -> int:
+        """Register one more user of a page."""
+        return self._pools[recent].share(page)
+
+    def release(self, page: int, recent: bool = False) -> None:
+        """Give up one use of a page."""
+        self._pools[recent].release(page)
+
+    def is_shared(self, page: int, recent: bool = False) -> bool:
+        """Return whether more than one sequence uses a page."""
+        return bool(self._pools[recent].users[page] > 1)
+
+    def copy(self, page: int, recent: bool = False) -> int:
+        """Return a new page with the same content."""
+        new = self.take(recent)
+        for arrays in (self.keys, self.values):
+            for array, windowed in zip(arrays, self.windowed, strict=True):
+                if windowed == recent:
+                    array[new] = array[page]
+        return new
+
+
+class Sequence:
+    """One sequence's positions: ``length`` tokens in the pages of ``table``.
+
+    Of windowed layers, ``recent`` names the pages that are held: those that the next token can
+    see, one more to go back by, and those before the ends of the last prompts.
+    """
+
+    def __init__(self, cache: KVCache):
+        self.cache = cache
+        self.table = np.zeros(cache.n_pages, np.int64)
+        self.recent = np.zeros(cache.n_pages if cache.window else 0, np.int64)
+        self.length = 0
+        self._n_pages = 0
+        self._held = np.zeros(len(self.recent), bool)
+        self._ends: list[int] = []  # lengths at which prompts ended
+        self._pinned = 0
+        self._state = cache.new_state()
+        self._checkpoints: list[tuple[int, np.ndarray]] = []  # (length, state), shortest first
+
+    def reserve(self, n_tokens: int) -> None:
+        """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
+        end = self.length + n_tokens
+        if end > self.cache.n_ctx:
+            raise UsageError(f"{end} tokens do not fit in the context of {self.cache.n_ctx}")
+        if self.length % PAGE:
+            self._own(self.table, self.length // PAGE, recent=False)
+        while self._n_pages * PAGE < end:
+            self.table[self._n_pages] = self.cache.take()
+            self._n_pages += 1
+        for i in range(self.length // PAGE, self._n_pages) if self.cache.window else ():
+            if not self._held[i]:
+                self.recent[i] = self.cache.take(recent=True)
+                self._held[i] = True
+            elif i * PAGE < self.length:
+                self._own(self.recent, i, recent=True)
+
+    def _own(self, table: np.ndarray, i: int, recent: bool) -> None:
+        """Copy a page that others use, too, before it is written to."""
+        page = int(table[i])
+        if self.cache.is_shared(page, recent):
+            table[i] = self.cache.copy(page, recent)
+            self.cache.release(page, recent)
+
+    def advance(self, n_tokens: int) -> None:
+        """Count positions as evaluated; a prompt's end becomes a checkpoint."""
+        start, self.length = self.length, self.length + n_tokens
+        if len(self._state) and n_tokens > 1:
+            state = self.cache.new_state()
+            state[:] = self._state
+            self._checkpoints.append((self.length, state))
+            if len(self._checkpoints) > CHECKPOINTS:
+                del self._checkpoints[1]  # keep the first one and the newest
+        if self.cache.window:
+            if n_tokens > 1:  # the next step of the same prompt moves its end
+                self._ends = [*(e for e in self._ends if e != start), self.length][-ENDS:]
+            if n_tokens > 1 or not self.length % PAGE:
+                self._let_go()
+
+    def pin(self, length: int) -> None:
+        """Keep what a fork at ``length`` needs of windowed layers, now or when it comes."""
+        self._pinned = length
+
+    def _let_go(self) -> None:
+        """Give back the windowed layers' pages that nobody will look at."""
+        window, needed = self.cache.window, np.zeros(len(self._held), bool)
+        needed[max(0, self.length - window - PAGE) // PAGE :] = True
+        for end in (*self._ends, self._pinned):
+            needed[max(0, end + 1 - window) // PAGE : -(-end // PAGE)] = True
+        for i in np.flatnonzero(self._held & ~needed):
+            self.cache.release(int(self.recent[i]), recent=True)
+        self._held &= needed
+
+    def _sees(self, length: int) -> bool:
+        """Return whether the pages are there that a token at position ``length`` looks at."""
+        first = max(0, length + 1 - self.cache.window) // PAGE
+        return bool(self._held[first : -(-length // PAGE)].all())
+
+    def reachable(self, length: int) -> int:
+        """Return the greatest length up to ``length`` that `truncate` and `fork` can go back to."""
+        length = min(length, self.length)
+        if len(self._state):
+            known = (at for at, _ in reversed(self._checkpoints) if at <= length)
+            lengths = (length,) if length == self.length else (*known, 0)
+            return next(at for at in lengths if self._sees(at) or not at)
+        while not self._sees(length):  # then at the end of a page, if anywhere
+            length = (length - 1) // PAGE * PAGE
+        return length
+
+    def _state_at(self, length: int) -> np.ndarray:
+        """Return the state after ``length`` positions, one that is `reachable`."""
+        known = next((s for at, s in self._checkpoints if at == length), None)
+        if known is None:
+            known = self._state if length == self.length else self.cache.new_state()
+        return known
+
+    def recover(self) -> None:
+        """Go back to where the state is known, after a step that was broken off."""
+        if len(self._state):
+            self.truncate(max((at for at, _ in self._checkpoints), default=0))
+
+    def truncate(self, length: int) -> int:
+        """Forget all positions from ``length`` on; return how many are left.
+
+        With recurrent layers fewer may be left: those of the last checkpoint before. With windowed
+        layers, too, far back: those before an earlier prompt's end, or none.
+        """
+        length = self.reachable(length)
+        if len(self._state):
+            self._state[:] = self._state_at(length)
+            self._checkpoints = [c for c in self._checkpoints if c[0] <= length]
+        self.length = length
+        self._ends = [end for end in self._ends if end <= length]
+        self._cut(-(-length // PAGE))
+        return length
+
+    def _cut(self, keep: int) -> None:
+        """Release the pages from number ``keep`` on."""
+        while self._n_pages > keep:
+            self._n_pages -= 1
+            self.cache.release(int(self.table[self._n_pages]))
+        for i in keep + np.flatnonzero(self._held[keep:]):
+            self.cache.release(int(self.recent[i]), recent=True)
+        self._held[keep:] = False
+
+    def fork(self, length: int | None = None) -> Sequence:
+        """Return a new sequence that shares the pages of the first ``length`` positions."""
+        other = Sequence(self.cache)
+        other.length = self.reachable(self.length if length is None else length)
+        other._state[:] = self._state_at(other.length)
+        other._checkpoints = [c for c in self._checkpoints if c[0] <= other.length]
+        other._ends = [end for end in self._ends if end <= other.length]
+        other._pinned = min(self._pinned, other.length)
+        other._n_pages = -(-other.length // PAGE)
+        for i in range(other._n_pages):
+            other.table[i] = self.cache.share(int(self.table[i]))
+        for i in np.flatnonzero(self._held[: other._n_pages]):
+            other.recent[i] = self.cache.share(int(self.recent[i]), recent=True)
+            other._held[i] = True
+        return other
+
+    def free(self) -> None:
+        """Release everything."""
+        self.truncate(0)
+
+    @property
+    def state(self) -> np.ndarray:
+        """Return the recurrent layers' states, one after the other; steps write to it."""
+        return self._state
+
+    @property
+    def state_address(self) -> int:
+        """Return the address of the recurrent layers' states, for kernels."""
+        return self._state.ctypes.data
+
+    @property
+    def table_address(self) -> int:
+        """Return the address of the page table (int64 page numbers), for kernels."""
+        return self.table.ctypes.data
+
+    @property
+    def recent_address(self) -> int:
+        """Return the address of the page table of windowed layers, for kernels."""
+        return self.recent.ctypes.data
