@@ -38,14 +38,23 @@ def new_call_id() -> str:
 class AnswerParser:
     """For formats that put marks around thoughts and calls."""
 
-    def __init__(self, form: Format, tools: Iterable[str] = (), thinking: bool = False):
-        """Take the tools' names (none: calls stay text) and whether the prompt opened thoughts."""
+    def __init__(
+        self,
+        form: Format,
+        tools: Iterable[str] = (),
+        thinking: bool = False,
+        continued: bool = False,
+    ):
+        """Take the tools' names (none: calls stay text) and whether the prompt opened thoughts.
+
+        ``continued``: the prompt ends with a part of the answer, white space after it counts.
+        """
         self._form, self._tools = form, tuple(tools)
         self._state = REASONING if thinking else CONTENT
         self._held = ""
         self._opening = self._closing = ""
-        self._begun = False  # whether content has come, apart from white space
-        self._trim = thinking
+        self._begun = continued and not thinking  # whether content has come, apart from white space
+        self._trim = thinking and not continued
         self.n_calls = 0
         self._bare = form.bare and bool(self._tools)
 
@@ -209,9 +218,9 @@ class HarmonyParser:
 
 
 def make_parser(
-    form: Format, tools: Iterable[str] = (), thinking: bool = False
+    form: Format, tools: Iterable[str] = (), thinking: bool = False, continued: bool = False
 ) -> AnswerParser | HarmonyParser:
     """Return a parser for one answer."""
     if form.name == "harmony":
         return HarmonyParser(tuple(tools))
-    return AnswerParser(form, tools, thinking)
+    return AnswerParser(form, tools, thinking, continued)

@@ -27,7 +27,10 @@ class ChatRun:
     def __init__(self, service: Service, body: ChatBody, answers: Answers, thinking: bool):
         self.service, self.body, self.answers = service, body, answers
         tools = tool_names(body)
-        self.parsers = [make_parser(service.format, tools, thinking) for _ in range(body.n or 1)]
+        self.parsers = [
+            make_parser(service.format, tools, thinking, body.continue_final_message)
+            for _ in range(body.n or 1)
+        ]
 
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
