@@ -58,8 +58,8 @@ def command(
     from ggq.commands.estimate import measured_bandwidth
     from ggq.gguf.units import format_size
     from ggq.runtime.cache.kvcache import cache_bytes
+    from ggq.runtime.cache.layers import kv_layers, kv_windows
     from ggq.runtime.cache.memory import free_memory
-    from ggq.runtime.engine.engine import kv_layers, kv_windows
 
     hp, found = _sizes.sizes(source)
     known = {size.type: size for size in found}

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.models.hparams import check_writes
-from ggq.runtime.backends.numba.inputs import Part
+from ggq.runtime.backends.base import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.generation import Piece, common_prefix
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
@@ -61,13 +61,13 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         tokenizer: Any,
         *,
         n_slots: int = 4,
         n_ctx: int | None = None,
         max_waiting: int = 64,
-        batch: int = 256,
+        batch: int = STEP_TOKENS,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
@@ -101,8 +101,7 @@ class Scheduler:
 
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
-        if hasattr(self.engine, "hp"):
-            check_writes(self.engine.hp)
+        self.engine.require_generative()
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
@@ -149,20 +148,6 @@ class Scheduler:
             self._news.notify()
         if self._thread.is_alive():
             self._thread.join()
-
-    def warm_up(self) -> None:
-        """Compile both plans, before anyone waits for them; call it before ``start``."""
-        if not getattr(getattr(self.engine, "hp", None), "causal", True):
-            for n_tokens in (1, 8):
-                self.engine.embed(np.zeros(n_tokens, np.int64))
-            return
-        sequence = self.engine.sequence()
-        try:
-            ids = np.zeros(min(8, self.n_ctx), np.int64)
-            for chunk in (ids[:-1], ids[-1:]):
-                self.engine.step([Part(sequence, chunk, np.ones(len(chunk), bool))])
-        finally:
-            sequence.free()
 
     # -- the scheduler's thread
 
