@@ -24,7 +24,8 @@ from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.engine.engine import Engine
-from ggq.runtime.generation.generation import Piece, common_prefix
+from ggq.runtime.generation.answer import Piece, Tokenizer
+from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
 
@@ -62,7 +63,7 @@ class Scheduler:
     def __init__(
         self,
         engine: Engine,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         *,
         n_slots: int = 4,
         n_ctx: int | None = None,
@@ -204,7 +205,7 @@ class Scheduler:
                 task = self._waiting.pop()
                 self._running.append(task)  # at once: who looks sees it either waiting or running
             try:
-                task.begin(self.tokenizer)
+                task.begin(self.tokenizer, self.n_ctx)
             except Exception as error:
                 self._fail(task, error)
 
@@ -267,16 +268,16 @@ class Scheduler:
         self._store.make_room(needed)
 
     def _advance(self, task: Task, logits: np.ndarray) -> None:
-        ticket = task.ticket
+        ticket, sampled = task.ticket, task.n_sampled
         try:
-            piece = task.take(logits, self.n_ctx)
+            piece = task.take(logits)
         except Exception as error:
             self._fail(task, error)
             return
         if not ticket.first_token:
             ticket.first_token = time.perf_counter()
-        ticket.generated_tokens += 1
-        self.stats.generated_tokens += 1
+        ticket.generated_tokens += task.n_sampled - sampled
+        self.stats.generated_tokens += task.n_sampled - sampled
         if piece.finish_reason:
             self._leave(task, piece)
         elif piece.text or piece.logprobs:
