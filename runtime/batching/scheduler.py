@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.runtime.backends.base import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import common_prefix

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import ModelError, UsageError
-from ggq.runtime.backends.base import Output
+from ggq.runtime.engine.backend import Output
 from ggq.runtime.engine.engine import Engine
 
 __all__ = ["embed"]

@@ -9,8 +9,8 @@ import numpy as np
 from ggq.errors import UsageError
 from ggq.models.base import HParams
 from ggq.models.hparams import check_writes
-from ggq.runtime.backends.base import Backend, Output, Part
 from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.engine.backend import Backend, Output, Part
 
 __all__ = ["Engine"]
 

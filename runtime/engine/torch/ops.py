@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ggq.runtime.backends.base import Ops
-from ggq.runtime.backends.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.ops.attention import visible
 from ggq.runtime.ops.conv import torch as conv
 from ggq.runtime.ops.delta import torch as delta

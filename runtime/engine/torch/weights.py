@@ -15,7 +15,7 @@ import torch
 
 from ggq.runtime.backends.base import Weight
 from ggq.runtime.backends.torch.arrays import TorchBlocks, upload
-from ggq.runtime.backends.torch.devices import free_bytes
+from ggq.runtime.engine.torch.devices import free_bytes
 
 __all__ = ["DeviceWeights", "Matrix"]
 
