@@ -39,11 +39,6 @@ TORCH_FILES = (
     "runtime/ops/*/torch.py",
     "converters/prepasses/*.py",
 )
-    "runtime/backends/torch/*.py",
-    "runtime/engine/torch/*.py",
-    "runtime/ops/*/torch.py",
-    "converters/prepasses/*.py",
-)
 
 
 def files(*folders: str) -> list[str]:

@@ -44,9 +44,12 @@ class Backend(Protocol):
     kind of operation, for back ends that can tell.
     """
 
-    cache: KVCache
     max_tokens: int
     profile: dict[str, int] | None
+
+    @property
+    def cache(self) -> KVCache:
+        """The pages and states that sequences take."""
 
     def run(self, parts: list[Part], output: Output) -> np.ndarray:
         """Evaluate the parts, for whose tokens their sequences have room.

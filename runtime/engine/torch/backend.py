@@ -50,7 +50,8 @@ class DeviceBackend:
         n_rows = self._ops.fill(parts)
         with torch.inference_mode():
             rows = ending_with(output, self._architecture).forward(self._ops, self._hp)
-            return rows.cpu().numpy()[:n_rows]
+            host: np.ndarray = rows.cpu().numpy()
+        return host[:n_rows]
 
     def close(self) -> None:
         """Give the device's memory back."""
