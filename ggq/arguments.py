@@ -65,7 +65,10 @@ def check_settings(given: Mapping[str, Any], kind: Any) -> dict[str, Any]:
     hints, taken = _hints(kind), {}
     for name, value in given.items():
         if name not in hints:
-            raise UsageError(f"{printable(name)}: no such option; {known_names(name, hints)}")
+            near = known_names(name, hints)
+            listed = f"{kind.__module__}.{kind.__name__} lists them"
+            how = near if near.startswith("did you mean") else listed
+            raise UsageError(f"{printable(name)}: no such option; {how}")
         taken[name] = _taken(name, hints[name], value)
     return taken
 

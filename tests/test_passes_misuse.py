@@ -202,7 +202,7 @@ def test_plans_and_calibrations_that_do_nothing_are_told(source, tmp_path, capsy
 
 def test_targets_that_are_no_numbers_and_plans_without_a_folder(source, tmp_path, capsys):
     command = ["convert", source, tmp_path / "x.gguf"]
-    assert failed(capsys, *command, "--target-bpw", "nan").endswith("expected a number")
+    assert failed(capsys, *command, "--target-bpw", "nan").endswith("expected a number from 1 to 32")
     plan = tmp_path / "none" / "p.json"
     assert "no such folder" in failed(capsys, *command, "--target-bpw", "6", "--plan", plan)
 
