@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ggq.quants.lattices import EVEN_SIGNS, MagnitudesType, Search, half, lattice, sign_words, signs
+from ggq.quants.lattice_types import MagnitudesType, half, sign_words, signs
+from ggq.quants.lattices import EVEN_SIGNS, Search, lattice
 from ggq.quants.packing import look_up, view_blocks
 
 
@@ -10,6 +11,8 @@ class IQ2_XXS(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XXS", 16, 256, 66
+    better = "IQ2_XS"
+    wants_importance = True
     layout = np.dtype([("d", "<f2"), ("qs", [("codes", "u1", 4), ("word", "<u4")], 8)])
 
     search = Search(

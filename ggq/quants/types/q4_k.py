@@ -16,6 +16,9 @@ class Q4_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q4_K", 12, 256, 144
+    fallback = "Q5_0"
+    better = "Q5_K"
+    candidate_for = (256,)
     group, levels = 32, 16
     layout = np.dtype([("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qs", "u1", 128)])
 

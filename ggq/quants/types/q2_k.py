@@ -10,6 +10,9 @@ class Q2_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q2_K", 10, 256, 84
+    fallback = "Q4_0"
+    better = "Q3_K"
+    candidate_for = (256,)
     group, levels = 16, 4
     layout = np.dtype([("scales", "u1", 16), ("qs", "u1", 64), ("d", "<f2"), ("dmin", "<f2")])
 

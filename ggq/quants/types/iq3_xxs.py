@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from ggq.quants.lattices import (
-    EVEN_SIGNS,
-    MagnitudesType,
-    Search,
-    half,
-    lattice,
-    low_bytes,
-    sign_words,
-    signs,
-)
+from ggq.quants.lattice_types import MagnitudesType, half, low_bytes, sign_words, signs
+from ggq.quants.lattices import EVEN_SIGNS, Search, lattice
 from ggq.quants.packing import look_up, view_blocks
 
 
@@ -19,6 +11,8 @@ class IQ3_XXS(MagnitudesType):
     """w = d * (0.5 + sc) / 2 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ3_XXS", 18, 256, 98
+    better = "IQ3_S"
+    wants_importance = True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("words", "<u4", 8)])
 
     search = Search("IQ3_XXS", 32, 15, 0.2, 1e-8, even=True, mean=2, factor=1.0125, plain=0)

@@ -1,4 +1,4 @@
-"""What the encoders of lattice types share: the arrays for what they find and how lanes reach them.
+"""What the encoders of lattice types share: room for the codes they find, and how lanes fill it.
 
 It knows no search.
 """
@@ -10,13 +10,13 @@ from ggq.errors import UsageError
 from ggq.jit import njit
 from ggq.quants.encoders.search import at, clamp, full, nearest_int
 from ggq.quants.encoders.slabs import LANES, contiguous, place
-from ggq.quants.lattices import Found
+from ggq.quants.lattices import LatticeCodes
 from ggq.simd import i32x16, load, splat, store, zeros
 
 N = 256
 
 
-def fill(kernel, kind, x, importance, near, n_codes, n_groups, settings) -> Found:
+def fill(kernel, kind, x, importance, near, n_codes, n_groups, settings) -> LatticeCodes:
     """Return what ``kernel`` finds in float32 rows; ``near`` are the lattice's neighbours.
 
     The kernel gets the addresses of x and importance (0: none), the bytes from one row of
@@ -27,7 +27,7 @@ def fill(kernel, kind, x, importance, near, n_codes, n_groups, settings) -> Foun
     if importance is None and kind.needs_importance:
         raise UsageError(f"{kind.name} cannot be written without importance")
     shape = len(x), kind.row_bytes(x.shape[1]) // kind.block_bytes
-    found = Found(
+    found = LatticeCodes(
         np.empty(shape, np.float32),
         np.empty((*shape, n_codes), np.uint16),
         np.empty((*shape, N // 8), np.uint8),
@@ -51,7 +51,7 @@ def round_scales(groups, n, unit, top):
 
 
 @njit
-def put_found(block, last, targets, code_of, units, words, n_codes, bits, levels, n_groups):
+def put_codes(block, last, targets, code_of, units, words, n_codes, bits, levels, n_groups):
     """Store what lies in lanes (units float32, else integers) behind ``targets``, block by block.
 
     Lane i holds block ``block`` + i, lanes beyond ``last`` hold it again.

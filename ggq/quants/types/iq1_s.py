@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ggq.quants.lattices import ShiftedType, half, lattice, low_bytes
+from ggq.quants.lattice_types import ShiftedType, half, low_bytes
+from ggq.quants.lattices import lattice
 from ggq.quants.packing import look_up, view_blocks
 
 SHIFT = np.float32(0.125)  # IQ1S_DELTA
@@ -12,6 +13,8 @@ class IQ1_S(ShiftedType):
     """w = d * (2 sc + 1) * (vector +- 1/8)."""
 
     name, ggml_id, block_size, block_bytes = "IQ1_S", 19, 256, 50
+    better = "IQ2_XXS"
+    wants_importance = True
     group, limit, factor, needs_importance = 32, 1e-12, 1.125, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
 

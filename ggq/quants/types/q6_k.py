@@ -10,6 +10,11 @@ class Q6_K(SearchedType):
     """w = d * sc * (code - 32)."""
 
     name, ggml_id, block_size, block_bytes = "Q6_K", 14, 256, 210
+    file_type = 18
+    recommended = True
+    fallback = "Q8_0"
+    better = "Q8_0"
+    candidate_for = (256,)
     group, levels, zero = 16, 64, 32
     layout = np.dtype([("ql", "u1", 128), ("qh", "u1", 64), ("sc", "i1", 16), ("d", "<f2")])
 

@@ -30,6 +30,7 @@ class TQ1_0(TernaryType):
     """32 bytes hold 160 weights, 16 the next 80, 4 the last 16."""
 
     name, ggml_id, block_size, block_bytes = "TQ1_0", 34, 256, 54
+    fallback = "Q4_0"
     layout = np.dtype([("long", "u1", 32), ("short", "u1", 16), ("last", "u1", 4), ("d", "<f2")])
 
     def split(self, fields):

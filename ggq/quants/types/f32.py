@@ -9,6 +9,7 @@ class F32(QuantType):
     """IEEE single precision."""
 
     name, ggml_id, block_size, block_bytes = "F32", 0, 1, 4
+    file_type = 0
 
     def dequantize(self, blocks):
         """Return the rows' bytes seen as float32, without a copy where they are contiguous."""

@@ -10,7 +10,7 @@ import numpy as np
 from numba import float32, int32, int64
 
 from ggq.jit import njit, njit_cached
-from ggq.quants.encoders.found import N, fill, put_found, round_scales
+from ggq.quants.encoders.lattice_codes import N, fill, put_codes, round_scales
 from ggq.quants.encoders.neighbours import nearest, neighbours
 from ggq.quants.encoders.search import (
     at,
@@ -23,7 +23,7 @@ from ggq.quants.encoders.search import (
     sum_of_squares,
 )
 from ggq.quants.encoders.slabs import LANES, gather, point_lanes
-from ggq.quants.lattices import Found, Search
+from ggq.quants.lattices import LatticeCodes, Search
 from ggq.simd import (
     any_lane,
     convert,
@@ -42,7 +42,7 @@ from ggq.simd import (
 TOP = 31  # 2 * 15 + 1: the largest scale code as ggml counts
 
 
-def search(kind, how: Search, x, importance) -> Found:
+def search(kind, how: Search, x, importance) -> LatticeCodes:
     """Return the fields that ggml would store for float32 rows ``x``."""
     elements = 4 if how.lattice.startswith("IQ3") else 8
     settings = (how.group, how.tries, how.refine, how.even, how.fitted, how.wiped)
@@ -277,7 +277,7 @@ def _kernel(elements):
                 _wipe(nothing, words, N // elements)
                 _wipe(nothing, bits, N // 8)
             store(units, unit * full(factor))
-            put_found(
+            put_codes(
                 block, last, (d, codes, signs, scales), code_of,
                 units, words, N // elements, bits, found, groups,
             )  # fmt: skip

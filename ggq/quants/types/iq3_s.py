@@ -2,17 +2,16 @@
 
 import numpy as np
 
-from ggq.quants.lattices import (
+from ggq.quants.lattice_types import (
     MagnitudesType,
-    Search,
     four_bit_scales,
     half,
     high_bits,
-    lattice,
     low_bytes,
     nibbles,
     signs,
 )
+from ggq.quants.lattices import Search, lattice
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
@@ -20,6 +19,7 @@ class IQ3_S(MagnitudesType):
     """w = d * (1 + 2 sc) * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ3_S", 21, 256, 110
+    better = "IQ4_XS"
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", 64), ("qh", "u1", 8), ("signs", "u1", 32), ("scales", "u1", 4)]
     )

@@ -17,6 +17,9 @@ class Q3_K(SearchedType):
     """w = d * (sc - 32) * (code - 4)."""
 
     name, ggml_id, block_size, block_bytes = "Q3_K", 11, 256, 110
+    fallback = "Q4_0"
+    better = "Q4_K"
+    candidate_for = (256,)
     group, levels, zero = 16, 8, 4
     layout = np.dtype([("hmask", "u1", 32), ("qs", "u1", 64), ("scales", "u1", 12), ("d", "<f2")])
 

@@ -10,6 +10,8 @@ class IQ4_NL(Nibbles, TableType):
     """w = d * CURVE[code]."""
 
     name, ggml_id, block_size, block_bytes = "IQ4_NL", 20, 32, 18
+    better = "Q5_0"
+    candidate_for = (32,)
     group, table = 32, CURVE
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 

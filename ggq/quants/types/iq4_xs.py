@@ -11,6 +11,9 @@ class IQ4_XS(TableType):
     """w = d * (sc - 32) * CURVE[code]."""
 
     name, ggml_id, block_size, block_bytes = "IQ4_XS", 23, 256, 136
+    fallback = "IQ4_NL"
+    better = "Q5_K"
+    candidate_for = (256,)
     group, table = 32, CURVE
     layout = np.dtype([("d", "<f2"), ("high", "u1", 2), ("low", "u1", 4), ("qs", "u1", 128)])
 

@@ -16,6 +16,9 @@ class Q5_K(MinimumType):
     """w = d * sc * code - dmin * mn."""
 
     name, ggml_id, block_size, block_bytes = "Q5_K", 13, 256, 176
+    fallback = "Q5_1"
+    better = "Q6_K"
+    candidate_for = (256,)
     group, levels = 32, 32
     layout = np.dtype(
         [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qh", "u1", 32), ("qs", "u1", 128)]

@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from ggq.quants.lattices import (
-    EVEN_SIGNS,
-    MagnitudesType,
-    Search,
-    four_bit_scales,
-    half,
-    lattice,
-    nibbles,
-    signs,
-)
+from ggq.quants.lattice_types import MagnitudesType, four_bit_scales, half, nibbles, signs
+from ggq.quants.lattices import EVEN_SIGNS, Search, lattice
 from ggq.quants.packing import look_up, view_blocks
 
 
@@ -19,6 +11,8 @@ class IQ2_XS(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_XS", 17, 256, 74
+    better = "IQ2_S"
+    wants_importance = True
     layout = np.dtype([("d", "<f2"), ("qs", "<u2", 32), ("scales", "u1", 8)])
 
     search = Search("IQ2_XS", 16, 9, 0.1, 1e-15, even=True, mean=1, factor=1)

@@ -2,17 +2,16 @@
 
 import numpy as np
 
-from ggq.quants.lattices import (
+from ggq.quants.lattice_types import (
     MagnitudesType,
-    Search,
     four_bit_scales,
     half,
     high_bits,
-    lattice,
     low_bytes,
     nibbles,
     signs,
 )
+from ggq.quants.lattices import Search, lattice
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
@@ -20,6 +19,8 @@ class IQ2_S(MagnitudesType):
     """w = d * (0.5 + sc) / 4 * vector * sign."""
 
     name, ggml_id, block_size, block_bytes = "IQ2_S", 22, 256, 82
+    better = "IQ3_XXS"
+    wants_importance = True
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", 32), ("signs", "u1", 32), ("qh", "u1", 8), ("scales", "u1", 8)]
     )

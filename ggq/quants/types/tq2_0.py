@@ -10,6 +10,7 @@ class TQ2_0(TernaryType):
     """Four weights a byte, 32 apart."""
 
     name, ggml_id, block_size, block_bytes = "TQ2_0", 35, 256, 66
+    fallback = "Q4_0"
     layout = np.dtype([("qs", "u1", 64), ("d", "<f2")])
 
     def split(self, fields):

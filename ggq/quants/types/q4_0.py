@@ -9,6 +9,8 @@ class Q4_0(Nibbles, SearchedType):
     """w = d * (code - 8)."""
 
     name, ggml_id, block_size, block_bytes = "Q4_0", 2, 32, 18
+    better = "Q5_0"
+    candidate_for = (32,)
     group, levels, zero, keeps_codes = 32, 16, 8, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 

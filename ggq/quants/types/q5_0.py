@@ -15,6 +15,8 @@ class Q5_0(SearchedType):
     """w = d * (code - 16)."""
 
     name, ggml_id, block_size, block_bytes = "Q5_0", 6, 32, 22
+    better = "Q8_0"
+    candidate_for = (32,)
     group, levels, zero, keeps_codes = 32, 32, 16, True
     layout = np.dtype([("d", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])
 

@@ -15,6 +15,9 @@ class Q5_1(SearchedType):
     """w = d * code + m."""
 
     name, ggml_id, block_size, block_bytes = "Q5_1", 7, 32, 24
+    file_type = 9
+    better = "Q8_0"
+    candidate_for = (32,)
     group, levels, keeps_codes = 32, 32, True
     combine = staticmethod(np.add)
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])

@@ -9,6 +9,9 @@ class Q4_1(Nibbles, SearchedType):
     """w = d * code + m."""
 
     name, ggml_id, block_size, block_bytes = "Q4_1", 3, 32, 20
+    file_type = 3
+    better = "Q5_1"
+    candidate_for = (32,)
     group, levels, keeps_codes = 32, 16, True
     combine = staticmethod(np.add)
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])

@@ -10,6 +10,7 @@ class Q2_0(TernaryType):
     """w = d * (code - 1), code 0 .. 3."""
 
     name, ggml_id, block_size, block_bytes = "Q2_0", 42, 64, 18
+    fallback = "Q4_0"
     undefined = 0
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 

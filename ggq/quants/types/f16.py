@@ -9,6 +9,7 @@ class F16(QuantType):
     """IEEE half precision; values beyond 65504 become infinite, as in ggml."""
 
     name, ggml_id, block_size, block_bytes = "F16", 1, 1, 2
+    file_type = 1
 
     def dequantize(self, blocks):
         """Return the halves widened to float32, exactly."""

@@ -9,6 +9,7 @@ class BF16(QuantType):
     """Brain float: float32's range with 8 bits of mantissa."""
 
     name, ggml_id, block_size, block_bytes = "BF16", 30, 1, 2
+    file_type = 32
 
     def dequantize(self, blocks):
         """Return the values widened to float32, exactly: the lower 16 bits are zero."""

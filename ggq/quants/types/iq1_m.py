@@ -5,15 +5,18 @@ The half-precision scale lies in the upper nibbles of the four words of scales.
 
 import numpy as np
 
-from ggq.quants.iq1_s import SHIFT
-from ggq.quants.lattices import ShiftedType, lattice, low_bytes
+from ggq.quants.lattice_types import ShiftedType, low_bytes
+from ggq.quants.lattices import lattice
 from ggq.quants.packing import join_planes, look_up, split_planes, view_blocks
+from ggq.quants.types.iq1_s import SHIFT
 
 
 class IQ1_M(ShiftedType):
     """w = d * (2 sc + 1) * (vector +- 1/8)."""
 
     name, ggml_id, block_size, block_bytes = "IQ1_M", 29, 256, 56
+    better = "IQ2_XXS"
+    wants_importance = True
     group, limit, factor = 16, 1e-7, 1.1125
     layout = np.dtype([("qs", "u1", 32), ("qh", "u1", 16), ("scales", "<u2", 4)])
 
