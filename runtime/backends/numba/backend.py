@@ -10,11 +10,10 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggq.errors import ModelError
 from ggq.machine_code import make_ready
-from ggq.models.base import HParams
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.numba.plan import (
@@ -28,6 +27,9 @@ from ggq.runtime.backends.numba.plan import (
     Recorder,
 )
 from ggq.runtime.kernels.walk import ENTRIES
+
+if TYPE_CHECKING:
+    from ggq.models.base import HParams
 
 __all__ = ["FEW", "NumbaOps", "Value", "compiled", "float_bits", "record"]
 
