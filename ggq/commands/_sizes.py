@@ -51,7 +51,7 @@ def present(path: Path) -> tuple[Any, Size]:
 def cache_sizes(hp: Any) -> dict[int, int]:
     """Return context -> bytes of an f16 cache, for common contexts up to the trained one."""
     from ggq.runtime.cache.kvcache import cache_bytes
-    from ggq.runtime.engine.engine import kv_layers, kv_windows
+    from ggq.runtime.cache.layers import kv_layers, kv_windows
 
     contexts = [n for n in CONTEXTS if n <= hp.n_ctx_train] or [hp.n_ctx_train]
     return {n: cache_bytes(kv_layers(hp), n, windows=kv_windows(hp)) for n in contexts}

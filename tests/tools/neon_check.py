@@ -1,6 +1,6 @@
 """Runs the kernel tests for NEON on any machine: cross-compiled kernels under qemu's emulator.
 
-    GGQ_ISA=neon GGQ_CROSS=1 python -m tests.tools.neon_check [--dots]
+    GGQ_ISA=neon GGQ_CROSS=1 python -m tests.tools.neon_check [--sample] [Q4_K ...]
 
 numba lowers the kernels for an AArch64 target machine and never loads them here; Debian's cross
 compiler links them with a small server that tests.kernelcheck calls instead of a kernel.
@@ -90,10 +90,10 @@ class Remote:
 
 
 def main() -> None:
-    """Check all kernels and write the worst error."""
+    """Check the kernels and write the worst error."""
     names = [
         (kind.name, form)
-        for kind in kernelcheck.types_with_kernels()
+        for kind in kernelcheck.wanted_types(sys.argv)
         for form in kernelcheck.forms(kind, sys.argv)
     ]
     with tempfile.TemporaryDirectory() as folder:
