@@ -11,8 +11,8 @@ from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
-from ggq import jit, quants, sources
-from ggq.quants.encoders import block_32, block_256, lattice, shifted, table
+from ggq import jit, machine_code, quants, sources
+from ggq.quants.encoders import block_32, block_256
 from ggq.runtime.kernels.walk import ENTRIES
 from ggq.runtime.ops.attention import numba as attention
 from ggq.runtime.ops.conv import numba as conv
@@ -152,21 +152,20 @@ def test_an_edit_recompiles_what_uses_it(copied, path, old, new, recompiled):
 
 
 def test_an_edit_of_a_shared_constant_recompiles_all_that_use_it(copied):
-    changed = changed_by(copied, "runtime/cache/kvcache.py", "PAGE = 64", "PAGE = 128")
+    changed = changed_by(copied, "runtime/cache/layout.py", "PAGE = 64", "PAGE = 128")
     assert changed >= ATTENTION
     assert not {name for name in changed if " " in name}  # no type's
-    changed = changed_by(
-        copied, "runtime/backends/numba/inputs.py", "PART_BYTES = 24", "PART_BYTES = 32"
-    )
-    assert changed == {"conv", "delta"}
+    changed = changed_by(copied, "runtime/cache/layout.py", "PART_BYTES = 24", "PART_BYTES = 32")
+    assert changed == ATTENTION | {"conv", "delta"}
     assert changed_by(copied, "ggq/simd/lowering.py", "I32 = ", "I32 = I32 = ") == set(kernels())
 
 
 def test_encoders_caches_hold_their_imports_too():
-    for module in (block_32, block_256, lattice, shifted, table):
-        inside = sources.closure(frozenset({module.__name__}))
-        assert {"ggq.quants.encoders.slabs", "ggq.simd.lanes", "ggq.jit"} <= inside
-    assert Path(block_32._symmetric._cache.cache_path).is_relative_to(jit.CACHE_DIR)
+    for function in (block_32._symmetric, block_256._affine):
+        kept = Path(function._cache.cache_path)
+        modules = machine_code.modules_of(function) | jit.EMITTERS
+        assert kept.is_relative_to(jit.CACHE_DIR / sources.digest(modules)[:24])
+        assert {"ggq.quants.encoders.slabs", "ggq.simd.lanes"} <= sources.closure(modules)
 
 
 PROGRAM = """
