@@ -19,9 +19,9 @@ from ggq.models.hparams import check_writes
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
-    from ggq.runtime.sampling import SamplingParams
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 
@@ -221,8 +221,6 @@ class Model:
     @checked
     def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
-        from ggq.runtime.sampling import SamplingParams
-
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
 
 
