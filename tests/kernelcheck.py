@@ -1,10 +1,9 @@
 """Holds a type's matmul kernels to a plain float64 twin; run as a script it does so for all types.
 
-    GGQ_ISA=avx2 python -m tests.kernelcheck      (the instruction set is chosen at import)
+    GGQ_ISA=avx2 python -m tests.kernelcheck [Q4_K ...]     (the set is chosen at import)
 
-Compiling all takes two minutes; `--dots` leaves out the tiles but for one type per form and the
-decoded rows, `--unpack` all but decoded rows and one type per form. `--assembly` reads the machine
-code, too (with an empty cache: of a kernel from the cache there is no assembly).
+Compiling all takes minutes; `--sample` leaves out the tiles but for one type per form. `--assembly`
+reads the machine code, too, and compiles what comes from the cache again for that.
 The twin multiplies the decoded weights and the decoded 8-bit activations, so that what is compared
 is the kernel's arithmetic and not the rounding of activations.
 """
@@ -169,43 +168,53 @@ FORMS = ("F16", "Q4_K", "Q6_K", "Q8_0", "MXFP4")
 
 
 def forms(kind, options):
-    """Return the kernels to check: few, many, rows, or what an option leaves of them."""
-    if "--dots" in options:
-        return ("few", "many") if kind.name in FORMS else ("few",)
-    if "--unpack" in options:
-        return ("few", "many", "rows") if kind.name in FORMS else ("rows",)
+    """Return the kernels to check: few, many, rows; a sample has tiles of one type per form."""
+    if "--sample" in options and kind.name not in FORMS:
+        return ("few", "rows")
     return ("few", "many", "rows")
+
+
+def wanted_types(arguments):
+    """Return the types that a command line names, or all."""
+    names = [argument for argument in arguments[1:] if not argument.startswith("--")]
+    return [quants.get(name) for name in names] or types_with_kernels()
+
+
+def groups(size=2):
+    """Return the names of all types in groups: what one process compiles in seconds."""
+    names = sorted((kind.name for kind in types_with_kernels()), key=lambda name: name in FORMS)
+    n = -(-len(names) // size)
+    return [names[i::n] for i in range(n)]
 
 
 # What a set's code must not hold: wider registers or instructions than its processors have.
 FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|[su]dot\b"}
 
 
-def check_assembly(kind):
+def check_assembly(kind, forms=("few", "many", "rows")):
     """Hold a type's kernels to this set: its dot instruction in each matmul, no foreign code."""
-    for form in ("few", "many", "rows"):
-        assembly = compiled(kind.name, form).cfunc._library.get_asm_str()
+    for form in forms:
+        assembly = compiled(kind.name, form).module.assembly()
         assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
-        if isa.DOT_INSTRUCTION and form != "rows" and kind.matmul().activations == "q8":
-            found = re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly)
-            assert found, f"{kind.name} {form}: no {isa.DOT_INSTRUCTION}"
+        if isa.SET.dot and form != "rows" and kind.matmul().activations == "q8":
+            found = re.search(rf"\b{isa.SET.dot}\b", assembly)
+            assert found, f"{kind.name} {form}: no {isa.SET.dot}"
         foreign = FOREIGN.get(jit.ISA)
         hit = re.search(foreign, assembly) if foreign else None
         assert not hit, f"{kind.name} {form}: {hit[0]} under {jit.ISA}"
 
 
 def main() -> None:
-    """Check every type's kernels under this process's instruction set; write the worst error."""
+    """Check the named types' kernels, or all, under this instruction set; write the worst error."""
     worst = 0.0
-    for kind in types_with_kernels():
+    for kind in wanted_types(sys.argv):
         wanted = forms(kind, sys.argv)
         matmul = [form for form in wanted if form != "rows"]
-        for shape in shapes(kind) if matmul else ():
+        for shape in shapes(kind):
             worst = max(worst, check_matmul(kind, *shape, matmul))
-        if "rows" in wanted:
-            check_rows(kind, 512)
+        check_rows(kind, 512)
         if "--assembly" in sys.argv:
-            check_assembly(kind)
+            check_assembly(kind, wanted)
     sys.stdout.write(f"{jit.ISA}: {worst:.1e}\n")
 
 

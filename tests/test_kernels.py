@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggq import jit, quants
+from ggq.simd import target
 from tests import kernelcheck
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,39 +26,42 @@ def test_every_type_has_kernels():
     assert len(kernelcheck.types_with_kernels()) >= 28
 
 
-def _run(isa, *command, **extra):
-    env = {**os.environ, "GGQ_ISA": isa, "PYTHONPATH": str(ROOT), **extra}
+def _run(isa, *command):
+    env = {**os.environ, "GGQ_ISA": isa, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, *command], env=env, cwd=ROOT, capture_output=True, text=True, check=False
     )
 
 
-# CI runs every kernel of every type under each set; elsewhere a sample does: compiling takes long.
-WHOLE = bool(os.environ.get("CI") or os.environ.get("GGQ_WHOLE"))
+# The kernels differ between sets in what ggq.simd puts in: a type's codes and lookups (all types),
+# tiles (one type per form). GGQ_WHOLE compiles every kernel of every set.
+WHOLE = bool(os.environ.get("GGQ_WHOLE"))
+OTHERS = [isa for isa in target.available() if WHOLE or isa != jit.ISA]
+# Machine code is there to be read where it is compiled: always in CI, elsewhere of some types.
+READS_ALL = WHOLE or bool(os.environ.get("CI"))
+OPTIONS = [*([] if WHOLE else ["--sample"]), *(["--assembly"] if READS_ALL else [])]
 
 
-@pytest.mark.parametrize("isa", [i for i in jit.host_isas() if WHOLE or i != jit.ISA])
-def test_kernels_under_every_instruction_set(isa, tmp_path):
-    if WHOLE:
-        done = _run(isa, "-m", "tests.kernelcheck", "--assembly", GGQ_CACHE=str(tmp_path))
-    else:
-        # AVX2's dot product alone saturates, so that it depends on a type's codes.
-        done = _run(isa, "-m", "tests.kernelcheck", "--dots" if isa == "avx2" else "--unpack")
+@pytest.mark.parametrize("names", kernelcheck.groups(), ids="-".join)
+@pytest.mark.parametrize("isa", OTHERS)
+def test_kernels_under_every_instruction_set(isa, names):
+    done = _run(isa, "-m", "tests.kernelcheck", *OPTIONS, *names)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{isa}: "), done.stdout
 
 
 _ASSEMBLY = """
+import sys
 from ggq import quants
 from tests.kernelcheck import check_assembly
-for name in ("Q4_K", "Q6_K", "F16"):
-    check_assembly(quants.get(name))
+check_assembly(quants.get(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("isa", jit.host_isas())
-def test_assembly_holds_the_sets_instructions_only(isa, tmp_path):
-    done = _run(isa, "-c", _ASSEMBLY, GGQ_CACHE=str(tmp_path))
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "F16"])
+@pytest.mark.parametrize("isa", [jit.ISA] if READS_ALL else target.available())
+def test_assembly_holds_the_sets_instructions_only(isa, name):
+    done = _run(isa, "-c", _ASSEMBLY, name)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -28,11 +28,17 @@ KERNEL_FILES = (
     "ggq/quants/kernels/*.py",
     "ggq/simd/*.py",
     "ggq/quants/*.py",
+    "ggq/quants/types/*.py",
     "ggq/quants/encoders/*.py",
     "runtime/ops/*/numba.py",
     "runtime/kernels/*.py",
 )
-TORCH_FILES = ("runtime/backends/torch/*.py", "runtime/ops/*/torch.py", "converters/prepasses/*.py")
+TORCH_FILES = (
+    "runtime/backends/torch/*.py",
+    "runtime/engine/torch/*.py",
+    "runtime/ops/*/torch.py",
+    "converters/prepasses/*.py",
+)
 
 
 def files(*folders: str) -> list[str]:

@@ -33,11 +33,13 @@ class Grid:
         """Return the codes, uint8 (rows, n), whose values are nearest to ``x``."""
         safe = np.where(self.scale == 0, np.float32(1), self.scale)
         codes = np.rint((x + self.offset) / safe)
-        return np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        found: np.ndarray = np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        return found
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """Return the float32 values of ``codes``."""
-        return self.scale * codes.astype(np.float32) - self.offset
+        found: np.ndarray = self.scale * codes.astype(np.float32) - self.offset
+        return found
 
 
 class QuantType(ABC):
@@ -52,6 +54,14 @@ class QuantType(ABC):
     block_size: int
     block_bytes: int
     needs_importance = False  # whether there is no encoder without
+
+    # How files use the type; ggq.quants.mixtures, target sizes and reports go by it.
+    file_type: int | None = None  # general.file_type of the file type of its name, where it is one
+    recommended = False  # whether `ggq recommend` may name that file type
+    fallback: str | None = None  # for rows that its blocks do not fill evenly, before F16
+    better: str | None = None  # the next one to try for a tensor that it harms
+    candidate_for: tuple[int, ...] = ()  # of a target size: for rows that are multiples of these
+    wants_importance = False  # whether its blocks are of little use without
 
     def row_bytes(self, n: int) -> int:
         """Return the bytes of a row of ``n`` weights."""
@@ -78,7 +88,8 @@ class QuantType(ABC):
             module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
         except ModuleNotFoundError:
             raise UsageError(f"{self.name}: ggq has no matmul kernels for this type") from None
-        return module.KERNELS
+        found: Kernels = module.KERNELS
+        return found
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

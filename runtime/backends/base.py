@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from ggq.errors import ModelError, printable
-from ggq.runtime import ops
 
-__all__ = ["LinearListener", "Ops", "Weight", "op_names"]
+__all__ = ["LinearListener", "Ops", "Weight"]
 
 
 LinearListener = Callable[[str, Any], None]
@@ -29,11 +27,6 @@ class Weight(Protocol):
 
     def dequantized(self) -> Any:
         """Return the values as float32 in the tensor's shape."""
-
-
-def op_names() -> list[str]:
-    """Return the names of all operations, sorted: the sub-packages of ggq.runtime.ops."""
-    return sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if module.ispkg)
 
 
 class Ops:

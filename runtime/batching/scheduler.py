@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.models.hparams import check_writes
-from ggq.runtime.backends.numba.inputs import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
-from ggq.runtime.cache.kvcache import PAGE
-from ggq.runtime.generation.generation import Piece, common_prefix
+from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.engine.backend import Part
+from ggq.runtime.engine.engine import Engine
+from ggq.runtime.generation.answer import Piece, Tokenizer
+from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
 
@@ -61,13 +62,13 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Any,
-        tokenizer: Any,
+        engine: Engine,
+        tokenizer: Tokenizer,
         *,
         n_slots: int = 4,
         n_ctx: int | None = None,
         max_waiting: int = 64,
-        batch: int = 256,
+        batch: int = STEP_TOKENS,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
@@ -81,7 +82,8 @@ class Scheduler:
             )
         self.stats = SchedulerStats()
         self._store = PrefixStore(engine.cache)
-        self._waiting, self._running = FairQueue(), []
+        self._waiting = FairQueue()
+        self._running: list[Task] = []
         self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
         self._news = threading.Condition()
         self._closed = False
@@ -101,8 +103,7 @@ class Scheduler:
 
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
-        if hasattr(self.engine, "hp"):
-            check_writes(self.engine.hp)
+        self.engine.check_generates()
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
@@ -150,20 +151,6 @@ class Scheduler:
         if self._thread.is_alive():
             self._thread.join()
 
-    def warm_up(self) -> None:
-        """Compile both plans, before anyone waits for them; call it before ``start``."""
-        if not getattr(getattr(self.engine, "hp", None), "causal", True):
-            for n_tokens in (1, 8):
-                self.engine.embed(np.zeros(n_tokens, np.int64))
-            return
-        sequence = self.engine.sequence()
-        try:
-            ids = np.zeros(min(8, self.n_ctx), np.int64)
-            for chunk in (ids[:-1], ids[-1:]):
-                self.engine.step([Part(sequence, chunk, np.ones(len(chunk), bool))])
-        finally:
-            sequence.free()
-
     # -- the scheduler's thread
 
     def _work(self) -> None:
@@ -174,14 +161,14 @@ class Scheduler:
                 if self._closed:
                     break
             self._run_jobs()
-            self.turn()
+            self.step()
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
         for _, _, future in self._jobs:
             future.cancel()
         self._store.clear()
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Do one step for everyone who is here; it is what the thread repeats."""
         self._drop_cancelled()
         self._admit()
@@ -219,7 +206,7 @@ class Scheduler:
                 task = self._waiting.pop()
                 self._running.append(task)  # at once: who looks sees it either waiting or running
             try:
-                task.begin(self.tokenizer)
+                task.begin(self.tokenizer, self.n_ctx)
             except Exception as error:
                 self._fail(task, error)
 
@@ -229,18 +216,16 @@ class Scheduler:
             if task.sequence is None:
                 self._start(task, self._running[:i])
         answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
-        batch = [(t, Part(t.sequence, t.next_ids(1), np.ones(1, bool))) for t in answering]
+        batch = [(t, t.next_part(1)) for t in answering]
         prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
         depth = sum(t.length for t in prefilling) / max(len(prefilling), 1)
         budget = self.pace.budget(len(answering), depth)
         for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
-            ids = task.next_ids(max(budget // left, 1))
             if not budget:
                 break
-            budget -= len(ids)
-            wanted = np.zeros(len(ids), bool)
-            wanted[-1] = task.length + len(ids) == len(task.prompt)
-            batch.append((task, Part(task.sequence, ids, wanted)))
+            part = task.next_part(max(budget // left, 1))
+            budget -= len(part.ids)
+            batch.append((task, part))
         return batch
 
     def _start(self, task: Task, earlier: list[Task]) -> None:
@@ -277,21 +262,21 @@ class Scheduler:
         for task, part in batch:
             start, end = task.length, task.length + len(part.ids)
             needed += -(-end // PAGE) - -(-start // PAGE)
-            if start % PAGE and cache.is_shared(int(task.sequence.table[start // PAGE])):
+            if start % PAGE and cache.is_shared(int(part.sequence.table[start // PAGE])):
                 needed += 1  # copied before it is written
         self._store.make_room(needed)
 
     def _advance(self, task: Task, logits: np.ndarray) -> None:
-        ticket = task.ticket
+        ticket, sampled = task.ticket, task.n_sampled
         try:
-            piece = task.take(logits, self.n_ctx)
+            piece = task.take(logits)
         except Exception as error:
             self._fail(task, error)
             return
         if not ticket.first_token:
             ticket.first_token = time.perf_counter()
-        ticket.generated_tokens += 1
-        self.stats.generated_tokens += 1
+        ticket.generated_tokens += task.n_sampled - sampled
+        self.stats.generated_tokens += task.n_sampled - sampled
         if piece.finish_reason:
             self._leave(task, piece)
         elif piece.text or piece.logprobs:

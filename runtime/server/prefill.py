@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats import Format
+from ggq.runtime.server.formats.base import Format
 from ggq.runtime.template.template import Segment
 
 __all__ = ["begun_answer", "split_answer"]
@@ -39,8 +39,8 @@ def begun_answer(
 
     ``thinking``: the prompt has opened them.
     """
-    if form.name == "harmony":
-        raise APIError(400, f"{_FIELD}: not supported for gpt-oss", _FIELD)
+    if not form.continues:
+        raise APIError(400, f"{_FIELD}: not supported for models like this", _FIELD)
     opening, closing = form.think
     content, thoughts = answer["content"], answer.get("reasoning_content") or ""
     segments = []

@@ -54,8 +54,8 @@ def render(text: str) -> list[Block]:
     for at, token in enumerate(tokens):
         if token.level == 0 and token.nesting <= 0:  # the block ends here
             shown = md.renderer.render(tokens[start : at + 1], md.options, environment)
-            line = tokens[start].map[0] if tokens[start].map else 0
-            blocks.append(Block(line, shown))
+            lines = tokens[start].map or [0]
+            blocks.append(Block(lines[0], shown))
             start = at + 1
     return blocks
 
@@ -166,5 +166,5 @@ def _coloured(code: str, language: str) -> str:
             lexer = get_lexer_by_name(language, stripnl=False)
         except ClassNotFound:
             return html.escape(code)
-        return highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix=_PREFIX))
+        return str(highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix=_PREFIX)))
     return html.escape(code)

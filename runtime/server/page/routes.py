@@ -104,7 +104,7 @@ def _read_pdf(data: bytes) -> dict[str, Any]:
         _one_pdf.release()
     if done.returncode:
         raise APIError(400, "the PDF cannot be read: it is too large or broken", "data")
-    answer = msgspec.json.decode(done.stdout)
+    answer = msgspec.json.decode(done.stdout, type=dict[str, Any])
     if "error" in answer:
         raise APIError(400, answer["error"], "data")
     return answer
