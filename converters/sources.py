@@ -19,7 +19,9 @@ from ggq.converters.safetensors import FLOATS
 from ggq.converters.transforms import TRANSFORMS
 from ggq.errors import FormatError, ModelError, printable
 from ggq.gguf import GGUFFile, spec
-from ggq.models.base import Architecture, HParams, Tensor
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
+from ggq.models.table import Tensor
 
 __all__ = [
     "GGUFTensor",

@@ -5,6 +5,7 @@ Not a test itself.
 
 import numpy as np
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import PAGE, KVCache, Sequence
@@ -71,7 +72,7 @@ class Scripted:
 
     def __init__(self, script, n_vocab, n_ctx=256):
         self.script, self.n_vocab, self.n_ctx = script, n_vocab, n_ctx
-        self.cache = KVCache([(1, 16, 16)], n_ctx)
+        self.cache = KVCache([Memory(1, 16, 16)], n_ctx)
 
     def sequence(self):
         return Sequence(self.cache)

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from floats import distance, float_weights
 
-from ggq.models.base import Attention, Delta, Rope, Routing
+from ggq.models.layers.attention import Attention
+from ggq.models.layers.delta_net import DeltaNet
+from ggq.models.layers.experts import Routing
+from ggq.models.layers.rope import Rope
 from ggq.runtime.backends.base import op_names
 from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
@@ -87,7 +90,7 @@ def _experts(op, label, shift=None, part=False, **settings):
 
 
 def _delta(label, n_head, n_key_heads, d, dv):
-    spec = Delta(n_head, n_key_heads, d, dv, a="decay", dt="shift")
+    spec = DeltaNet(n_head, n_key_heads, d, dv, a="decay", dt="shift")
     tables = {
         "x": (TOKENS, 2 * n_key_heads * d + n_head * dv),
         "alpha": (TOKENS, n_head),

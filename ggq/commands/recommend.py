@@ -59,14 +59,13 @@ def command(
     from ggq.gguf.units import format_size
     from ggq.runtime.cache.kvcache import cache_bytes
     from ggq.runtime.cache.memory import free_memory
-    from ggq.runtime.engine.engine import kv_layers, kv_windows
 
     hp, found = _sizes.sizes(source)
     known = {size.type: size for size in found}
     free = int(memory * 1e9) if memory else free_memory()
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
     n_ctx = min(ctx, hp.n_ctx_train)
-    cache = cache_bytes(kv_layers(hp), n_ctx, windows=kv_windows(hp))
+    cache = cache_bytes(hp.memories, n_ctx)
     for name in ORDER:
         size = known.get(name)
         if size is None or rate / size.per_token < speed:

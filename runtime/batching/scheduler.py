@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.models.hparams import check_writes
+from ggq.models.hparams import check_generates
 from ggq.runtime.backends.numba.inputs import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
@@ -102,7 +102,7 @@ class Scheduler:
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
         if hasattr(self.engine, "hp"):
-            check_writes(self.engine.hp)
+            check_generates(self.engine.hp)
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)

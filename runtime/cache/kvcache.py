@@ -13,6 +13,7 @@ from collections.abc import Sequence as Rows
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.models.layers.base import Memory
 from ggq.runtime.cache.memory import free_memory
 
 __all__ = [
@@ -33,8 +34,6 @@ STEP = 256  # most tokens of a step
 CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
 
 Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
-Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
-Window = int | None  # the last positions that a layer sees, None for all
 
 
 def _columns(kind: str, n: int) -> int:
@@ -69,18 +68,16 @@ def recent_positions(window: int, n_ctx: int) -> int:
     return min(pages, -(-n_ctx // PAGE)) * PAGE
 
 
-def cache_bytes(
-    layers: Rows[Shape], n_ctx: int, kind: Kind = "f16", windows: Rows[Window] = ()
-) -> int:
+def cache_bytes(layers: Rows[Memory], n_ctx: int, kind: Kind = "f16") -> int:
     """Return the bytes that a cache of ``n_ctx`` positions of one sequence takes at most."""
     pages = -(-n_ctx // PAGE)
     key, value = kinds_of(kind)
-    window = max((w or 0 for w in windows), default=0)
+    window = max((layer.window or 0 for layer in layers), default=0)
     total = 0
-    for i, (n_kv, k, v) in enumerate(layers):
-        windowed = bool(windows) and bool(windows[i])
-        positions = recent_positions(window, n_ctx) if windowed else pages * PAGE
-        total += positions * n_kv * (_width(key, k) + _width(value, v))
+    for layer in layers:
+        positions = recent_positions(window, n_ctx) if layer.window else pages * PAGE
+        widths = _width(key, layer.head_dim) + _width(value, layer.head_dim_v)
+        total += positions * layer.n_head_kv * widths
     return total
 
 
@@ -109,25 +106,19 @@ class _Pool:
 class KVCache:
     """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences.
 
-    ``windows``: the window of each layer. Pages of windowed layers never run out before the others
-    do: whoever holds one holds the other layers' page of the same positions, too.
+    ``layers``: what each has to keep. Pages of windowed layers never run out before the others do:
+    whoever holds one holds the other layers' page of the same positions, too.
     """
 
-    def __init__(
-        self,
-        layers: Rows[Shape],
-        n_ctx: int,
-        kind: Kind = "f16",
-        states: Rows[tuple[int, int]] = (),
-        windows: Rows[Window] = (),
-    ):
+    def __init__(self, layers: Rows[Memory], n_ctx: int, kind: Kind = "f16"):
         self.kinds, self.n_ctx = kinds_of(kind), n_ctx
         self.n_pages = -(-n_ctx // PAGE)
-        self.window = max((w or 0 for w in windows), default=0)
+        self.window = max((layer.window or 0 for layer in layers), default=0)
         if self.window >= n_ctx:
             self.window = 0
-        self.windowed = [bool(self.window and windows[i]) for i in range(len(layers))]
-        self._layers = list(layers)
+        self.windowed = [bool(self.window and layer.window) for layer in layers]
+        windows = [self.window if windowed else None for windowed in self.windowed]
+        self._layers = [m._replace(window=w) for m, w in zip(layers, windows, strict=True)]
 
         def pages(heads: int, width: int, kind: str) -> np.ndarray:
             # zeros: the system gives pages when they are first written
@@ -135,15 +126,15 @@ class KVCache:
             return np.zeros(shape, CACHE_TYPES[kind])
 
         try:
-            self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
-            self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
+            self.keys = [pages(m.n_head_kv, m.head_dim, self.kinds[0]) for m in layers]
+            self.values = [pages(m.n_head_kv, m.head_dim_v, self.kinds[1]) for m in layers]
         except (MemoryError, ValueError):  # ValueError: more than addresses
             raise UsageError(self._too_large()) from None
-        ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
+        ends = np.cumsum([0, *(n for layer in layers for n in layer.states)]).tolist()
         self.state_floats = ends[-1]
         # per layer, of both its states: bytes from a sequence's start, and what plans know it by
         self.state_offsets = [(4 * a, 4 * b) for a, b in zip(ends[::2], ends[1::2], strict=False)]
-        self.state_names = [(object(), object()) for _ in states]
+        self.state_names = [(object(), object()) for _ in layers]
         self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
 
     def _too_large(self) -> str:
@@ -158,8 +149,7 @@ class KVCache:
     @property
     def nbytes(self) -> int:
         """Return the bytes of one sequence's pages at most, used or not."""
-        windows = [self.window * w for w in self.windowed]
-        return cache_bytes(self._layers, self.n_ctx, self.kinds, windows)
+        return cache_bytes(self._layers, self.n_ctx, self.kinds)
 
     @property
     def free_positions(self) -> int:
@@ -258,13 +248,13 @@ class Sequence:
             if n_tokens > 1:  # the next step of the same prompt moves its end
                 self._ends = [*(e for e in self._ends if e != start), self.length][-ENDS:]
             if n_tokens > 1 or not self.length % PAGE:
-                self._let_go()
+                self._release_unseen()
 
     def pin(self, length: int) -> None:
         """Keep what a fork at ``length`` needs of windowed layers, now or when it comes."""
         self._pinned = length
 
-    def _let_go(self) -> None:
+    def _release_unseen(self) -> None:
         """Give back the windowed layers' pages that nobody will look at."""
         window, needed = self.cache.window, np.zeros(len(self._held), bool)
         needed[max(0, self.length - window - PAGE) // PAGE :] = True

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import ModelError, UsageError
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.engine.engine import Engine, check_finite
 
 __all__ = ["Embedder"]

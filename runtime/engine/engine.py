@@ -8,29 +8,16 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import ModelError, UsageError
-from ggq.models.base import HParams
-from ggq.models.hparams import check_writes
+from ggq.models.hparams import HParams, check_generates
 from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
 from ggq.runtime.backends.numba.executor import Executor
 from ggq.runtime.backends.numba.inputs import Inputs, Part
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kvcache import KVCache, Sequence
 
-__all__ = ["BATCH", "Engine", "Part", "kv_layers", "kv_windows"]
+__all__ = ["BATCH", "Engine", "Part"]
 
 BATCH = 256  # most tokens of a step: weights are read once for all of them, buffers stay small
-
-
-def kv_layers(hp: HParams) -> list[tuple[int, int, int]]:
-    """Return (key-value heads, key columns, value columns) of each layer's cache."""
-    layers = range(hp.n_layer)
-    own = [not hp.recurrent(i) and hp.kv_layer(i) == i for i in layers]
-    return [(own[i] * hp.heads_kv(i), hp.width(i), hp.width_v(i)) for i in layers]
-
-
-def kv_windows(hp: HParams) -> list[int | None]:
-    """Return the window of each layer's cache, None where it holds all positions."""
-    return [hp.window_at(i) for i in range(hp.n_layer)]
 
 
 class Engine:
@@ -44,8 +31,7 @@ class Engine:
     ):
         self.hp, self.n_ctx = hp, n_ctx
         self.batch = BATCH if hp.causal else n_ctx  # an encoder's text is evaluated whole
-        states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        self.cache = KVCache(kv_layers(hp), n_ctx, kind, states, kv_windows(hp))
+        self.cache = KVCache(hp.memories, n_ctx, kind)
         self._architecture, self._weights = architecture, weights
         # Pages beyond the new end of a file that was cut would end the process.
         self._check_unchanged = getattr(weights, "check_unchanged", lambda: None)
@@ -96,7 +82,7 @@ class Engine:
         except OverflowError:
             raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}") from None
         if not self.embeds:
-            check_writes(self.hp)
+            check_generates(self.hp)
         if not len(ids):
             raise UsageError("no tokens to evaluate")
         if sequence.length + len(ids) > self.n_ctx:

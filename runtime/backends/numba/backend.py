@@ -14,7 +14,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 from ggq.machine_code import make_ready
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.numba.plan import (

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from ggq.errors import UsageError
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.torch.ops import DeviceCache, DeviceOps
 from ggq.runtime.backends.torch.weights import DeviceWeights
 from ggq.runtime.engine.embedding import Embedder
-from ggq.runtime.engine.engine import BATCH, Engine, kv_layers, kv_windows
+from ggq.runtime.engine.engine import BATCH, Engine
 
 __all__ = ["TorchEngine"]
 
@@ -33,9 +33,7 @@ class TorchEngine(Engine):
         self.hp, self.n_ctx, self.weights = hp, n_ctx, weights
         self.batch = BATCH if hp.causal else n_ctx
         self._architecture = architecture
-        states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        windows = kv_windows(hp)
-        self.cache = DeviceCache(kv_layers(hp), n_ctx, kind, states, windows, weights.device)
+        self.cache = DeviceCache(hp.memories, n_ctx, kind, weights.device)
         self._inputs = DeviceOps(weights, self.cache)
         self.executor = _Forward(self)
 

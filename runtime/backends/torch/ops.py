@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.cache.kvcache import PAGE, KVCache, Sequence, recent_positions
@@ -36,27 +38,19 @@ class DeviceCache(KVCache):
     Windowed layers begin with the pages of one sequence and grow as more are taken.
     """
 
-    def __init__(
-        self,
-        layers: Any,
-        n_ctx: int,
-        kind: str,
-        states: Any,
-        windows: Any,
-        device: torch.device,
-    ):
-        super().__init__(layers, n_ctx, kind, states, windows)  # its arrays are never touched
+    def __init__(self, layers: Rows[Memory], n_ctx: int, kind: str, device: torch.device):
+        super().__init__(layers, n_ctx, kind)  # its arrays are never touched
         self._device = device
         dtype = {"f16": torch.float16, "f32": torch.float32}[kind]
         self._n_recent = recent_positions(self.window, n_ctx) // PAGE
 
         def pages(layer: int, columns: int) -> torch.Tensor:
             n_pages = self._n_recent if self.windowed[layer] else self.n_pages
-            shape = n_pages, PAGE, layers[layer][0], columns
+            shape = n_pages, PAGE, layers[layer].n_head_kv, columns
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        self.keys = [pages(i, k) for i, (_, k, _) in enumerate(layers)]
-        self.values = [pages(i, v) for i, (_, _, v) in enumerate(layers)]
+        self.keys = [pages(i, m.head_dim) for i, m in enumerate(layers)]
+        self.values = [pages(i, m.head_dim_v) for i, m in enumerate(layers)]
 
     @property
     def nbytes(self) -> int:
