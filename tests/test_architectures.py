@@ -49,13 +49,14 @@ def made(tmp_path_factory):
 
 
 def by_numba(path, ids, n_ctx, kind="f32"):
+    from ggq.runtime.engine.devices import CPU
     from ggq.runtime.engine.engine import Engine
 
     with open_gguf(path) as file:
         arch = models.get(file.metadata["general.architecture"])
         hp = arch.hparams(file).for_context(n_ctx)
         arch.check(file, hp)
-        engine = Engine(arch, hp, Weights(file), n_ctx=n_ctx, n_threads=1, kind=kind)
+        engine = Engine(hp, CPU.backend(arch, hp, file, n_ctx=n_ctx, cache_type=kind, threads=1))
         sequence = engine.sequence()
         first = engine.evaluate(sequence, ids[:-3], every=True)
         rest = [engine.evaluate(sequence, ids[i : i + 1]) for i in range(len(ids) - 3, len(ids))]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ggq.models.layers.base import Memory
-from ggq.runtime.cache.kvcache import CHECKPOINTS, PAGE, KVCache, Sequence
+from ggq.runtime.cache.kvcache import CHECKPOINTS, KVCache, Sequence
+from ggq.runtime.cache.layout import PAGE
 
 LAYERS = [Memory(1, 16, 16), Memory(states=(3, 5))]
 

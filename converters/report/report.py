@@ -36,10 +36,6 @@ SUFFIXES = (".html", ".json")
 SAMPLE_ROWS = 512
 HELD_WINDOWS = 8
 OUTLIER = 20.0  # a column this many times the median column's peak stands out
-BETTER = {"Q2_K": "Q3_K", "Q3_K": "Q4_K", "Q4_K": "Q5_K", "Q5_K": "Q6_K", "Q6_K": "Q8_0",
-          "Q4_0": "Q5_0", "Q4_1": "Q5_1", "Q5_0": "Q8_0", "Q5_1": "Q8_0", "IQ4_NL": "Q5_0",
-          "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_XXS": "IQ2_XS", "IQ2_XS": "IQ2_S",
-          "IQ2_S": "IQ3_XXS", "IQ3_XXS": "IQ3_S", "IQ3_S": "IQ4_XS", "IQ4_XS": "Q5_K"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ def worst(found: list[Finding], n: int = 10) -> list[tuple[Finding, str, int]]:
     ranked = sorted(found, key=lambda f: -(f.error if f.weighted is None else f.weighted))
     made = []
     for f in ranked:
-        better = BETTER.get(f.type_name)
+        better = quants.get(f.type_name).better
         if better is None or not f.error:
             continue
         ratio = quants.get(better).bits_per_weight / quants.get(f.type_name).bits_per_weight

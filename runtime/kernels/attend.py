@@ -8,7 +8,7 @@ as in arXiv 2205.14135. It knows no plan; how cached elements are read is handed
 from numba import float32, int64
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.simd import (
     f32x16,
     fma,

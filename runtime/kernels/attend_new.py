@@ -8,7 +8,7 @@ thread waits for another. It extends attend.py's argument block.
 from numba import int64
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     COUNT,
