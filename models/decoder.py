@@ -33,11 +33,13 @@ POOLING = "sentence_transformers_pooling"  # llama.cpp's number; the converter r
 
 def head_width(config: Mapping[str, Any]) -> int | None:
     """Return the width of one attention head: head_dim, else hidden_size / num_attention_heads."""
-    if config.get("head_dim"):
-        return config["head_dim"]  # type: ignore[no-any-return]
+    given: int | None = config.get("head_dim")
+    if given:
+        return given
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    whole = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
-    return hidden // heads if whole and hidden % heads == 0 else None
+    if not isinstance(hidden, int) or not isinstance(heads, int) or heads < 1:
+        return None
+    return None if hidden % heads else hidden // heads
 
 
 SIZE_KEYS = (

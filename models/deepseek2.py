@@ -116,8 +116,8 @@ class Deepseek2(Architecture):
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         kind = next((c for c in config.get("architectures") or () if c in BY_CLASS), "")
-        flat = BY_CLASS.get(kind, V3) | {k: v for k, v in config.items() if v is not None}
-        flat = super().config(flat)
+        given = {k: v for k, v in config.items() if v is not None}
+        flat = super().config({**BY_CLASS.get(kind, V3), **given})
         if flat["scoring_func"] not in GATING:
             raise ModelError(f"deepseek2: scoring_func {flat['scoring_func']!r} is not supported")
         if flat.get("topk_method") == "group_limited_greedy" and flat.get("n_group", 1) > 1:

@@ -219,7 +219,8 @@ class Gemma4(Architecture):
 
 def _attention(values: Values, i: int) -> Attention:
     """Return layer ``i``'s attention: with a window, narrow heads and their own rotation."""
-    rope, own = rotation(values, "neox"), {"window": None}
+    rope = rotation(values, "neox")
+    own: dict[str, Any] = {"window": None}
     local = windowed(values, i, PERIOD)
     if local:
         width = values.get("head_dim_local") or widths(values)[0]

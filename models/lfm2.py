@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.models.base import Architecture
 from ggq.models.decoder import (
@@ -60,7 +60,7 @@ def lfm2_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
     return renamed((EMBEDDING, final, head, *layer, *short_conv.TENSORS), RENAMED)
 
 
-def _heads_kv(config: Mapping[str, Any]) -> list[int] | None:
+def _heads_kv(config: Mapping[str, Any]) -> list[Any] | None:
     """Return the key-value heads of each layer, none in a convolution."""
     kinds, heads = config.get("layer_types"), config.get("num_key_value_heads")
     full, n_layer = config.get("full_attn_idxs"), config.get("num_hidden_layers")
@@ -81,7 +81,7 @@ def _ff(config: Mapping[str, Any]) -> Any:
 
 class Lfm2(Architecture):
     name = "lfm2"
-    hf_classes = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
+    hf_classes: ClassVar[tuple[str, ...]] = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     hf_model_type = "lfm2"
     exports = False
     keys = changed(

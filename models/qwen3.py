@@ -1,6 +1,6 @@
 """Qwen3: RMS norms on every query and key head, an explicit head width."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.models import llama
 from ggq.models.base import Architecture
@@ -10,6 +10,7 @@ from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.table import Key
 
 __all__ = ["ARCHITECTURE", "Qwen3"]
 
@@ -18,7 +19,7 @@ class Qwen3(Architecture):
     name = "qwen3"
     hf_classes = ("Qwen3ForCausalLM",)
     hf_model_type = "qwen3"
-    keys = DECODER_KEYS
+    keys: ClassVar[tuple[Key, ...]] = DECODER_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 128,
         "max_position_embeddings": 32768,

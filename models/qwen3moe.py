@@ -1,7 +1,7 @@
 """Qwen3 with experts: attention as in qwen3, every layer a mixture."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.errors import ModelError
 from ggq.models import llama
@@ -14,6 +14,7 @@ from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.qwen3 import Qwen3
+from ggq.models.table import Key
 
 __all__ = ["ARCHITECTURE", "Qwen3MoE"]
 
@@ -23,7 +24,7 @@ class Qwen3MoE(Architecture):
     hf_classes = ("Qwen3MoeForCausalLM",)
     hf_model_type = "qwen3_moe"
     always_normalized = False  # where the config does not say
-    keys = (*DECODER_KEYS, *experts.KEYS)
+    keys: ClassVar[tuple[Key, ...]] = (*DECODER_KEYS, *experts.KEYS)
     config_defaults = Qwen3.config_defaults | {
         "num_experts": 128,
         "num_experts_per_tok": 8,

@@ -91,8 +91,9 @@ def changed(table: tuple[Row, ...], *new: Row, without: tuple[str, ...] = ()) ->
 
     ``without``: GGUF names to leave out; tensors' may be given without ``blk.{i}.``.
     """
-    by_name = {row.gguf: row for row in (*table, *new)}
-    return tuple(row for name, row in by_name.items() if name.removeprefix(BLOCK) not in without)
+    by_name: dict[str, Row] = {row.gguf: row for row in table}
+    by_name.update({row.gguf: row for row in new})
+    return tuple([r for name, r in by_name.items() if name.removeprefix(BLOCK) not in without])
 
 
 def _in_layer(prefix: str, name: str) -> str:

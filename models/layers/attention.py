@@ -204,8 +204,8 @@ def window_keys(
 
 
 def _tensors() -> tuple[Tensor, ...]:
-    ahead = {"input": "attn_in", "absorbs": "attn_norm", "part": Attention}
-    after = {"input": "attn_out", "absorbs": "attn_v", "part": Attention}
+    ahead: dict[str, Any] = {"input": "attn_in", "absorbs": "attn_norm", "part": Attention}
+    after: dict[str, Any] = {"input": "attn_out", "absorbs": "attn_v", "part": Attention}
     return (
         *rows("attn_q", "self_attn.q_proj", ("q", "embd"), **ahead),
         *rows("attn_k", "self_attn.k_proj", ("k", "embd"), **ahead),

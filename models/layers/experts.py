@@ -136,12 +136,14 @@ KEYS = (
 
 def expert_rows(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
     """Return the rows of a layer's experts, whose HF names are given without the layer."""
-    ahead = {"input": "ffn_in", "absorbs": "ffn_norm"}
-    after = {"input": "experts_act", "absorbs": "ffn_up_exps"}
+    ahead: dict[str, Any] = {"input": "ffn_in", "absorbs": "ffn_norm"}
+    after: dict[str, Any] = {"input": "experts_act", "absorbs": "ffn_up_exps"}
 
-    def stack(name: str, hf: str, shape: tuple[str, str], more: dict[str, str]) -> tuple[Tensor]:
+    def stack(
+        name: str, hf: str, shape: tuple[str, str], more: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
         full = ("expert", *shape)
-        return rows(f"{name}_exps", hf, full, bias=False, role=name, part=Experts, **more)[:1]
+        return rows(f"{name}_exps", hf, full, bias=False, role=name, part=Experts, **more)
 
     return (
         *rows(
@@ -168,8 +170,9 @@ def router_bias(hf: str) -> Tensor:
 
 def shared_rows(hf: str) -> tuple[Tensor, ...]:
     """Return the rows of the expert that sees every token, of HF's name ``hf``."""
-    ahead = {"input": "ffn_in", "absorbs": "ffn_norm", "part": Experts, "bias": False}
-    after = {"input": "shared_act", "absorbs": "ffn_up_shexp", "part": Experts, "bias": False}
+    plain: dict[str, Any] = {"part": Experts, "bias": False}
+    ahead = {**plain, "input": "ffn_in", "absorbs": "ffn_norm"}
+    after = {**plain, "input": "shared_act", "absorbs": "ffn_up_shexp"}
     sizes, down = ("ff_shared", "embd"), ("embd", "ff_shared")
     return (
         *rows("ffn_gate_shexp", f"{hf}.gate_proj", sizes, role="ffn_gate", **ahead),

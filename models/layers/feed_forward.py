@@ -53,8 +53,8 @@ def width(values: Values, i: int) -> int:
 
 
 KEYS = (Key("{arch}.feed_forward_length", ("intermediate_size",), "n_ff", "u32s", required=True),)
-AHEAD = {"input": "ffn_in", "absorbs": "ffn_norm", "part": FeedForward}
-AFTER = {"input": "ffn_act", "absorbs": "ffn_up", "part": FeedForward}
+AHEAD: dict[str, Any] = {"input": "ffn_in", "absorbs": "ffn_norm", "part": FeedForward}
+AFTER: dict[str, Any] = {"input": "ffn_act", "absorbs": "ffn_up", "part": FeedForward}
 TENSORS = (
     *rows("ffn_gate", "mlp.gate_proj", ("ff", "embd"), **AHEAD),
     *rows("ffn_up", "mlp.up_proj", ("ff", "embd"), **AHEAD),

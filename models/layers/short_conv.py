@@ -46,7 +46,7 @@ class ShortConvolution(Part):
 
 KEYS = (Key("{arch}.shortconv.l_cache", ("conv_L_cache",), "conv_kernel", required=True),)
 PLAIN: dict[str, Any] = {"part": ShortConvolution, "bias": False}
-AHEAD = {"input": "attn_in", "absorbs": "attn_norm"}
+AHEAD: dict[str, Any] = {"input": "attn_in", "absorbs": "attn_norm"}
 TENSORS = (
     *rows(
         "shortconv.conv", "conv.conv", ("channels", "conv_kernel"), role="conv", f32=True, **PLAIN
