@@ -16,8 +16,8 @@ from tinymodels import PEER
 
 import ggq
 from ggq import models
-from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.sources import hf_tensors
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.errors import FormatError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends.reference import ReferenceOps

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
+from ggq.converters.calibration.text import Calibration
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.errors import FormatError, ModelError, UsageError, printable
 
 __all__ = [

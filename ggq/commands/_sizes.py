@@ -27,7 +27,8 @@ class Size:
 
 def sizes(source: str) -> tuple[Any, list[Size]]:
     """Return the hyper-parameters of ``source`` and its size in every file type, largest first."""
-    from ggq.converters.convert import Options, prepare
+    from ggq.converters.conversion import Options
+    from ggq.converters.prepare import prepare
     from ggq.quants.mixtures import FILE_TYPES, MixtureOptions
 
     options = Options(allow_requantize=True, force=True, check_tokenizer=False, outline=True)

@@ -9,15 +9,13 @@ import importlib
 import threading
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ggq.errors import UsageError, printable
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats.base import JSON_STYLE
 
 __all__ = ["GrammarCompiler"]
-
-_JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class _Vocabulary:
@@ -45,18 +43,16 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._vocabulary: Any = None
 
-    def json(self, schema: dict[str, Any] | None, field: str) -> Any:
-        """Return a factory of constraints to JSON under a schema, None for any object."""
+    def json(self, schema: dict[str, Any], field: str) -> Any:
+        """Return a factory of constraints to JSON under a schema."""
         lib = _library(field)
         try:
-            text = lib.LLMatcher.grammar_from_json_schema(
-                schema if schema is not None else {"type": "object"}, overrides=_JSON
-            )
+            text = lib.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)
         except (ValueError, TypeError, RecursionError) as error:
             raise APIError(400, f"{field}: {_first_line(error)}", field) from None
         return self._factory(text, field)
 
-    def lark(self, text: str, field: str) -> Any:
+    def grammar(self, text: str, field: str) -> Any:
         """Return a factory of constraints to a grammar in llama.cpp's GBNF or in Lark."""
         lib = _library(field)
         if "::=" in text:
@@ -64,7 +60,11 @@ class GrammarCompiler:
                 text = lib.gbnf_to_lark.gbnf_to_lark(text)
             except Exception as error:  # its parser raises many kinds on wrong input
                 raise APIError(400, f"{field}: {_first_line(error)}", field) from None
-        return self._factory(lib.LLMatcher.grammar_from_lark(text), field)
+        return self.lark(text, field)
+
+    def lark(self, text: str, field: str) -> Any:
+        """Return a factory of constraints to a grammar in Lark."""
+        return self._factory(_library(field).LLMatcher.grammar_from_lark(text), field)
 
     def _factory(self, grammar: str, field: str) -> Any:
         lib = _library(field)
@@ -144,8 +144,3 @@ def _library(field: str) -> Any:
 def _first_line(error: object) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return printable(" ".join(lines[:2]) or type(error).__name__, 300)
-
-
-def json_text(value: Any) -> str:
-    """Return compact JSON for a grammar's text."""
-    return msgspec.json.encode(value).decode()

@@ -16,7 +16,7 @@ from typing import Any
 
 from ggq import hf_hub, models
 from ggq.converters import formats
-from ggq.converters.checkpoint import read_json
+from ggq.converters.checkpoint.folder import read_json
 from ggq.errors import GGQError, UsageError, printable, reason
 
 __all__ = ["config_file", "fetch", "outline"]

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.formats.base import Decoded, TensorLike
 from ggq.converters.safetensors import FLOATS
-from ggq.converters.transforms import TRANSFORMS
 from ggq.errors import FormatError, ModelError, printable
 from ggq.gguf import GGUFFile, spec
 from ggq.models.base import Architecture

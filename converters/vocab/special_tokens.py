@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
-from ggq.converters.vocab.files import NAMED, TokenizerFiles, content
+from ggq.converters.vocab.tokenizer_files import NAMED, TokenizerFiles, content
 from ggq.errors import printable
 from ggq.gguf import spec
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
+from ggq.converters.calibration.text import Calibration
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.converters.imatrix import Imatrix
 from ggq.errors import ModelError, printable
 from ggq.runtime.ops.experts import expert_of

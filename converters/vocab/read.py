@@ -1,7 +1,7 @@
 """From the tokenizer of a Hugging Face folder to GGUF keys.
 
 ``read_vocab`` chooses the family, recognises the pre-tokenizer, and checks the result against the
-folder's own tokenizer. The way back, ``write_vocab``, is in vocab_export.
+folder's own tokenizer. The way back, ``write_vocab``, is in write.py.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ from typing import Any
 
 from ggq import models
 from ggq.converters.vocab import tokens as vocab_tokens
-from ggq.converters.vocab.check import first_difference
-from ggq.converters.vocab.export import write_vocab
-from ggq.converters.vocab.files import TokenizerFiles
-from ggq.converters.vocab.pre import recognize
-from ggq.converters.vocab.special import (
+from ggq.converters.vocab.compare import first_difference
+from ggq.converters.vocab.pre_tokenizer import recognize
+from ggq.converters.vocab.special_tokens import (
     PREFIX,
     MetadataItem,
     Specials,
     normalizer_items,
     template_items,
 )  # fmt: skip
+from ggq.converters.vocab.tokenizer_files import TokenizerFiles
 from ggq.errors import FormatError, ModelError, UsageError, printable
 from ggq.gguf import spec
 from ggq.models.vocabulary import Vocabulary
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 
-__all__ = ["MetadataItem", "Vocab", "read_vocab", "write_vocab"]
+__all__ = ["MetadataItem", "Vocab", "read_vocab"]
 
 
 class Vocab(list[MetadataItem]):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.vocab.check import first_difference
+from ggq.converters.vocab.compare import first_difference
 from ggq.errors import ModelError, printable
 from ggq.runtime.tokenizers import tokenizer_from_gguf
 from ggq.runtime.tokenizers.base import (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters import fused
+from ggq.converters.checkpoint import fused
 from ggq.errors import ModelError
 from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention

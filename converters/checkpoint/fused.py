@@ -1,7 +1,7 @@
 """Checkpoint tensors that hold several GGUF tensors at once, read in slabs: experts of gpt-oss.
 
-Each class is a source tensor (ggq.converters.sources) over parts of a checkpoint. It knows layouts
-of values and of MXFP4 blocks, no names and no architecture.
+Each class is a source tensor (`tensors.py`) over parts of a checkpoint. It knows layouts of values
+and of MXFP4 blocks, no names and no architecture.
 """
 
 from __future__ import annotations

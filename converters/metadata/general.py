@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ggq.converters.checkpoint import read_json
-from ggq.converters.names import NameParts, model_id, name_parts, size_label, title
+from ggq.converters.checkpoint.folder import read_json
+from ggq.converters.metadata.names import NameParts, model_id, name_parts, size_label, title
 from ggq.gguf import spec
 
 __all__ = ["Item", "card_text", "general_items", "model_parts", "read_card"]
