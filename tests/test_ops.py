@@ -20,11 +20,11 @@ from ggq.models.layers.base import Memory
 from ggq.models.layers.delta_net import DeltaNet
 from ggq.models.layers.experts import Routing
 from ggq.models.layers.rope import Rope
-from ggq.runtime.backends.base import op_names
-from ggq.runtime.backends.numba.cpu import CPUBackend
 from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
+from ggq.runtime.engine.cpu.backend import CPUBackend
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.ops import op_names
 
 TOKENS, HEADS, KV_HEADS, HEAD = 23, 6, 2, 32
 FIRST = 9  # tokens of the first step

@@ -9,6 +9,7 @@ Of q8_0 it knows the size alone (kernels/cached.py). It knows no kernel.
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,7 @@ class _Pool:
 class KVCache:
     """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences.
 
+    Pages and states are numpy's; a cache elsewhere makes its own in `_pages` and `new_state`.
     ``layers``: what each has to keep. Pages of windowed layers never run out before the others do:
     whoever holds one holds the other layers' page of the same positions, too.
     """
@@ -118,14 +120,10 @@ class KVCache:
         windows = [self.window if windowed else None for windowed in self.windowed]
         self._layers = [m._replace(window=w) for m, w in zip(layers, windows, strict=True)]
 
-        def pages(heads: int, width: int, kind: str) -> np.ndarray:
-            # zeros: the system gives pages when they are first written
-            shape = self.n_pages, heads, PAGE * _columns(kind, width)
-            return np.zeros(shape, CACHE_TYPES[kind])
-
+        key, value = self.kinds
         try:
-            self.keys = [pages(m.n_head_kv, m.head_dim, self.kinds[0]) for m in layers]
-            self.values = [pages(m.n_head_kv, m.head_dim_v, self.kinds[1]) for m in layers]
+            self.keys = [self._pages(i, m.head_dim, key) for i, m in enumerate(layers)]
+            self.values = [self._pages(i, m.head_dim_v, value) for i, m in enumerate(layers)]
         except (MemoryError, ValueError):  # ValueError: more than addresses
             raise UsageError(self._too_large()) from None
         ends = np.cumsum([0, *(n for layer in layers for n in layer.states)]).tolist()
@@ -135,12 +133,18 @@ class KVCache:
         self.state_names = [(object(), object()) for _ in layers]
         self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
 
+    def _pages(self, layer: int, columns: int, kind: str) -> Any:
+        """Return a layer's pages of keys or values; its first axis is the page."""
+        # zeros: the system gives pages when they are first written
+        shape = self.n_pages, self._layers[layer].n_head_kv, PAGE * _columns(kind, columns)
+        return np.zeros(shape, CACHE_TYPES[kind])
+
     def _too_large(self) -> str:
         free = free_memory()
         here = "" if free is None else f", {free / 1e9:.1f} GB are free"
         return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
 
-    def new_state(self) -> np.ndarray:
+    def new_state(self) -> Any:
         """Return a sequence's state of the recurrent layers before its first token."""
         return np.zeros(self.state_floats, np.float32)
 
@@ -207,7 +211,7 @@ class Sequence:
         self._ends: list[int] = []  # lengths at which prompts ended
         self._pinned = 0
         self._state = cache.new_state()
-        self._checkpoints: list[tuple[int, np.ndarray]] = []  # (length, state), shortest first
+        self._checkpoints: list[tuple[int, Any]] = []  # (length, state), shortest first
 
     def reserve(self, n_tokens: int) -> None:
         """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
@@ -215,7 +219,7 @@ class Sequence:
         if end > self.cache.n_ctx:
             raise UsageError(f"{end} tokens do not fit in the context of {self.cache.n_ctx}")
         if self.length % PAGE:
-            self._own(self.table, self.length // PAGE, recent=False)
+            self._copy_if_shared(self.table, self.length // PAGE, recent=False)
         while self._n_pages * PAGE < end:
             self.table[self._n_pages] = self.cache.take()
             self._n_pages += 1
@@ -224,9 +228,9 @@ class Sequence:
                 self.recent[i] = self.cache.take(recent=True)
                 self._held[i] = True
             elif i * PAGE < self.length:
-                self._own(self.recent, i, recent=True)
+                self._copy_if_shared(self.recent, i, recent=True)
 
-    def _own(self, table: np.ndarray, i: int, recent: bool) -> None:
+    def _copy_if_shared(self, table: np.ndarray, i: int, recent: bool) -> None:
         """Copy a page that others use, too, before it is written to."""
         page = int(table[i])
         if self.cache.is_shared(page, recent):
@@ -258,7 +262,7 @@ class Sequence:
         needed[max(0, self.length - window - PAGE) // PAGE :] = True
         for end in (*self._ends, self._pinned):
             needed[max(0, end + 1 - window) // PAGE : -(-end // PAGE)] = True
-        for i in np.flatnonzero(self._held & ~needed):
+        for i in np.flatnonzero(self._held & ~needed).tolist():
             self.cache.release(int(self.recent[i]), recent=True)
         self._held &= needed
 
@@ -271,14 +275,14 @@ class Sequence:
         """Return the greatest length up to ``length`` that `truncate` and `fork` can go back to."""
         length = min(length, self.length)
         if len(self._state):
-            known = (at for at, _ in reversed(self._checkpoints) if at <= length)
-            lengths = (length,) if length == self.length else (*known, 0)
+            known = [at for at, _ in reversed(self._checkpoints) if at <= length]
+            lengths = [length] if length == self.length else [*known, 0]
             return next(at for at in lengths if self._sees(at) or not at)
         while not self._sees(length):  # then at the end of a page, if anywhere
             length = (length - 1) // PAGE * PAGE
         return length
 
-    def _state_at(self, length: int) -> np.ndarray:
+    def _state_at(self, length: int) -> Any:
         """Return the state after ``length`` positions, one that is `reachable`."""
         known = next((s for at, s in self._checkpoints if at == length), None)
         if known is None:
@@ -310,7 +314,7 @@ class Sequence:
         while self._n_pages > keep:
             self._n_pages -= 1
             self.cache.release(int(self.table[self._n_pages]))
-        for i in keep + np.flatnonzero(self._held[keep:]):
+        for i in (keep + np.flatnonzero(self._held[keep:])).tolist():
             self.cache.release(int(self.recent[i]), recent=True)
         self._held[keep:] = False
 
@@ -325,7 +329,7 @@ class Sequence:
         other._n_pages = -(-other.length // PAGE)
         for i in range(other._n_pages):
             other.table[i] = self.cache.share(int(self.table[i]))
-        for i in np.flatnonzero(self._held[: other._n_pages]):
+        for i in np.flatnonzero(self._held[: other._n_pages]).tolist():
             other.recent[i] = self.cache.share(int(self.recent[i]), recent=True)
             other._held[i] = True
         return other
@@ -335,14 +339,14 @@ class Sequence:
         self.truncate(0)
 
     @property
-    def state(self) -> np.ndarray:
+    def state(self) -> Any:
         """Return the recurrent layers' states, one after the other; steps write to it."""
         return self._state
 
     @property
     def state_address(self) -> int:
         """Return the address of the recurrent layers' states, for kernels."""
-        return self._state.ctypes.data
+        return int(self._state.ctypes.data)
 
     @property
     def table_address(self) -> int:
