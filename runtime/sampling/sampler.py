@@ -173,7 +173,8 @@ class Sampler:
         entropy = -float(probabilities @ np.log(probabilities)) / float(np.log(len(c)))
         low = max(0.0, p.temperature - p.dynatemp_range)
         high = p.temperature + p.dynatemp_range
-        return low + (high - low) * max(entropy, 0.0) ** p.dynatemp_exponent
+        found: float = low + (high - low) * max(entropy, 0.0) ** p.dynatemp_exponent
+        return found
 
     _STEPS: dict[str, Callable[["Sampler", Candidates], Candidates]] = {  # noqa: RUF012
         "e": _penalties,

@@ -18,11 +18,11 @@ from ggq.runtime.server.formats.base import (
     Tools,
     new_call_id,
 )
-from ggq.runtime.server.formats.reader import Reader
+from ggq.runtime.server.formats.reader import CallReader
 
 __all__ = ["MakeReader", "MarkedFormat", "MarkedParser"]
 
-MakeReader = Callable[[Tools, str, str], Reader]
+MakeReader = Callable[[Tools, str, str], CallReader]
 
 
 class MarkedFormat(Format):
@@ -53,7 +53,7 @@ class MarkedParser:
         self._form, self._tools = form, tools
         self._state = REASONING if thinking else CONTENT
         self._held = ""
-        self._reader: Reader | None = None
+        self._reader: CallReader | None = None
         self._begun = False  # whether content has come, apart from white space
         self._trim = thinking
         self.n_calls = 0
