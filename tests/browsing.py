@@ -123,9 +123,10 @@ def texts(browser, selector):
 
 
 def named(browser, label, among="main"):
-    """Return the button that shows or is read out as ``label``."""
+    """Return the button that shows or is read out as ``label``, None where there is none."""
     found = browser.find_elements(By.CSS_SELECTOR, f"{among} button")
-    return next(b for b in found if label in (b.text.strip(), b.get_attribute("aria-label")))
+    shown = (b for b in found if label in (b.text.strip(), b.get_attribute("aria-label")))
+    return next(shown, None)
 
 
 def press(browser, label, among="main"):
