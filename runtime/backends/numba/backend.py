@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ggq.errors import ModelError
-from ggq.machine_code import make_ready
+from ggq.machine_code import Function, make_ready
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.numba.plan import (
@@ -56,7 +56,8 @@ class NumbaOps(Ops):
         """Record the quantization of a value to 8 bit."""
         source, out = value.f32(), self.new(value, "q8")
         blocks = abi.padded(value.width) // abi.SUPER
-        args = [source, source.stride, out, out.stride, value.width, blocks]
+        args: list[int | Buffer | Function] = [source, source.stride, out, out.stride]
+        args += [value.width, blocks]
         work = Work(items=blocks, slot=value.slot, chunk=4)
         kernel = compiled(quantize_kernel)
         self.recorder.row("quantize", kernel, args, work, reads=[source], writes=[out])
@@ -87,7 +88,7 @@ def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
 
 
 def _forward(architecture: Any, hp: HParams, ops: NumbaOps) -> Buffer:
-    logits = architecture.forward(ops, hp)
+    logits: Value = architecture.forward(ops, hp)
     if logits.slot != OUTPUTS:
         raise ModelError(f"{hp.arch}: forward() does not gather its outputs")
     return logits.f32()

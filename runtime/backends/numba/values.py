@@ -27,7 +27,8 @@ def compiled(builder: Callable[[], Any]) -> Any:
 
 def float_bits(value: float) -> int:
     """Return a float32's bits as the low half of an argument slot."""
-    return struct.unpack("<i", struct.pack("<f", value))[0]
+    bits: int = struct.unpack("<i", struct.pack("<f", value))[0]
+    return bits
 
 
 @dataclass(frozen=True)
