@@ -28,7 +28,7 @@ from ggq.runtime.kernels.quantize import quantize
 from ggq.runtime.kernels.walk import ENTRIES
 
 if TYPE_CHECKING:
-    from ggq.models.base import HParams
+    from ggq.models.hparams import HParams
 
 __all__ = ["FEW", "NumbaOps", "Value", "record"]
 

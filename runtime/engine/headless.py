@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Output
+from ggq.models.hparams import HParams
+from ggq.runtime.engine.backend import Architecture, Output
 
 __all__ = ["ending_with"]
 

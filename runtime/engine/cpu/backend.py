@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Output, Part
-from ggq.runtime.backends.headless import ending_with
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
-from ggq.runtime.backends.numba.executor import Executor
-from ggq.runtime.backends.numba.inputs import Inputs
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kvcache import Kind, KVCache
-from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
+from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
+from ggq.runtime.engine.cpu.executor import Executor
+from ggq.runtime.engine.cpu.inputs import Inputs
+from ggq.runtime.engine.headless import ending_with
 
 __all__ = ["CPUBackend"]
 
 
 class CPUBackend:
-    """Runs steps on ``n_threads`` threads (ggq.runtime.backends.base.Backend).
+    """Runs steps on ``n_threads`` threads (ggq.runtime.engine.backend.Backend).
 
     ``check_unchanged`` is called before each step: it raises where the weights' file was cut, since
     reading pages beyond its new end would end the process.
@@ -39,7 +38,7 @@ class CPUBackend:
         check_unchanged: Callable[[], None] = lambda: None,
     ):
         self.max_tokens = step_tokens(hp, n_ctx)
-        self.cache = KVCache(kv_layers(hp), n_ctx, cache_type, state_sizes(hp), kv_windows(hp))
+        self.cache = KVCache(hp.memories, n_ctx, cache_type)
         self.profile: dict[str, int] | None = None
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged
