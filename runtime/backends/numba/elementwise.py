@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ggq.machine_code import Function
 from ggq.runtime.backends.numba.plan import Buffer, Work
-from ggq.runtime.backends.numba.values import Value, compiled, float_bits
+from ggq.runtime.backends.numba.values import Value
+from ggq.simd import FLOAT, INT, ROWS, Struct
 
 if TYPE_CHECKING:
     from ggq.runtime.backends.numba.backend import NumbaOps
 
-__all__ = ["record"]
+__all__ = ["ARGUMENTS", "record"]
+
+ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
 
 
 def record(
     backend: NumbaOps,
     label: str,
-    builder: Callable[[], Any],
+    kernel: Any,
     inputs: Sequence[Value],
     constant: float = 0.0,
 ) -> Value:
-    """Return a lazy value of the first input's width; kernel arguments as `ARGUMENTS` lists."""
+    """Return a lazy value of the first input's width; where there is one input it is a and b."""
     head = inputs[0]
 
     def make(value: Value, form: str, residual: Buffer | None) -> Buffer:
         sources, out = [x.f32() for x in inputs], backend.new(value)
-        args: list[int | Buffer | Function] = [sources[0], sources[-1]]
-        args += [sources[0].stride, out, out.stride]
-        args += [head.width, float_bits(constant)]
         backend.recorder.row(
-            label, compiled(builder), args, Work(slot=head.slot), reads=sources, writes=[out]
+            label,
+            kernel,
+            Work(slot=head.slot),
+            reads=sources,
+            writes=[out],
+            a=sources[0],
+            b=sources[-1],
+            out=out,
+            width=head.width,
+            constant=constant,
         )
         return out
 
