@@ -200,6 +200,7 @@ TINY = [
     Tiny("qwen2", "qwen2", "Qwen2"),
     Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
     Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
+    Tiny("olmo2", "olmo2", "Olmo2"),
     Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
     Tiny(
         "granite",
