@@ -201,6 +201,7 @@ TINY = [
     Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
     Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
     Tiny("olmo2", "olmo2", "Olmo2"),
+    Tiny("glm4", "glm4", "Glm4", {"head_dim": 32, "attention_bias": True}),
     Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
     Tiny(
         "granite",
