@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -173,10 +174,8 @@ def _plain_call(message: dict[str, Any]) -> dict[str, Any]:
     for call in message.pop("tool_calls", ()):
         function = dict(call["function"])
         if isinstance(function["arguments"], str):
-            try:
+            with suppress(ValueError, RecursionError):  # what is no JSON stays text
                 function["arguments"] = json.loads(function["arguments"])
-            except (ValueError, RecursionError):
-                continue
         text = json.dumps(function, ensure_ascii=False)
         calls.append(f"<tool_call>\n{text}\n</tool_call>")
     if calls:
