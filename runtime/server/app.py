@@ -26,6 +26,7 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json
 from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.page import routes as page
 from ggq.runtime.server.responses import responses
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
@@ -34,11 +35,11 @@ from ggq.runtime.server.streaming import ClientGone, reported
 __all__ = ["create_app"]
 
 log = logging.getLogger("ggq.server")
-_OPEN = ("/", "/health", "/favicon.ico")  # without a key: the page itself holds nothing
+_OPEN = ("/health", "/favicon.ico", *page.OPEN)  # without a key
 _CLOSED_STATUS = 499  # for the log only: the client went away
 
 _ROUTES = {
-    ("GET", "/"): info.page,
+    **page.ROUTES,
     ("GET", "/health"): info.health,
     ("GET", "/v1/health"): info.health,
     ("GET", "/v1/models"): info.models,

@@ -34,7 +34,10 @@ class ChatRun:
     ) -> None:
         self.service, self.body, self.answers = service, body, answers
         schemas = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
-        self.parsers = [service.format.parser(schemas, thinking) for _ in range(body.n or 1)]
+        continued = body.continue_final_message
+        self.parsers = [
+            service.format.parser(schemas, thinking, continued) for _ in range(body.n or 1)
+        ]
 
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
