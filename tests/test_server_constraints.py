@@ -1,6 +1,7 @@
 """What a grammar lets through: schemas with references, closed objects, a call or an answer."""
 
 import json
+from types import MappingProxyType
 
 import pytest
 
@@ -12,21 +13,23 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import all_formats
 from ggq.runtime.server.json_schema import prepared
 from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.tools import offered_tools
 
 FORMATS = {form.name: form for form in all_formats()}
-END = 256
+END, THINK = 256, 257
 
 
 class Bytes:
     """A tokenizer of bytes with an end."""
 
-    n_vocab, eos_id, bos_id, eog_ids, ids = 257, END, None, frozenset({END}), {}
+    n_vocab, eos_id, bos_id, eog_ids = 258, END, None, frozenset({END})
+    ids = MappingProxyType({"<think>": THINK})
 
     def token_bytes(self, token):
-        return bytes([token]) if token < END else b"<end>"
+        return bytes([token]) if token < END else (b"<end>", b"<think>")[token - END]
 
     def is_control(self, token):
-        return token == END
+        return token >= END
 
     def encode(self, text, **more):
         return list(text.encode())
@@ -40,14 +43,17 @@ def tool(name, parameters, **more):
 def takes(text, *, form="hermes", tools=(), **more):
     """Return whether the whole of ``text`` is an answer that the request allows."""
     body = ChatBody(messages=[Message("user", "x")], tools=list(tools), **more)
-    make = Constraints(Bytes(), FORMATS[form]).of(body, list(tools), False)
+    make = Constraints(Bytes(), FORMATS[form]).of(body, offered_tools(body), False)
     if make is None:
         return True
-    matcher = make()
-    for byte in text.encode():
-        if not matcher.allows(byte):
+    return accepts(make(), text.encode())
+
+
+def accepts(matcher, tokens):
+    for token in tokens:
+        if not matcher.allows(token):
             return False
-        matcher.accept(byte)
+        matcher.accept(token)
     return matcher.allows(END)
 
 
@@ -182,3 +188,40 @@ def test_words_that_no_grammar_has(word):
     with pytest.raises(APIError, match=next(iter(word))):
         takes(call, tools=[tool("f", whole)], tool_choice="required")
     assert takes(call, tools=[tool("f", whole, strict=False)], tool_choice="required")
+
+
+def gbnf(text):
+    body = ChatBody(messages=[Message("user", "x")], grammar=text)
+    return Constraints(Bytes(), FORMATS["hermes"]).of(body, [], False)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "good", "bad"),
+    [
+        (r'root ::= "caf\u00e9"', "café", "cafe"),
+        (r'root ::= "\U0001F600" | "\xe9"', "😀", "e"),
+        (r"root ::= [\u00e0-\u00ff]+", "éü", "e"),
+        (r"root ::= [^\u00e0-\u00ff]+", "abc", "é"),
+        (r'root ::= "\u0022" [\u005d\u005c] "\u0022"', '"]"', '"["'),
+        (r'root ::= "a<b>" # <c> \u00e9', "a<b>", "a"),
+        (r'root ::= "\\u00e9"', r"\u00e9", "é"),
+    ],
+)
+def test_characters_by_number(grammar, good, bad):
+    make = gbnf(grammar)
+    assert accepts(make(), good.encode()) and not accepts(make(), bad.encode())
+
+
+@pytest.mark.parametrize("reference", ["<think>", f"<[{THINK}]>"])
+def test_tokens_by_reference(reference):
+    make = gbnf(f'root ::= {reference} "a" {reference}? | "b"')
+    assert accepts(make(), [THINK, ord("a")]) and accepts(make(), [THINK, ord("a"), THINK])
+    assert accepts(make(), b"b") and not accepts(make(), b"<think>a")
+    other = gbnf(f"root ::= !{reference} {reference}")
+    assert accepts(other(), [ord("z"), THINK]) and not accepts(other(), [THINK, THINK])
+
+
+@pytest.mark.parametrize("grammar", ["root ::= <nothing>", r'root ::= "\ud800"'])
+def test_what_is_no_token_and_no_character(grammar):
+    with pytest.raises(APIError, match=r"grammar: .* is no (token|character)"):
+        gbnf(grammar)
