@@ -49,8 +49,9 @@ def export(
     """
     with open_gguf(model) as file:
         warnings = _export(file, Path(out), dtype, force, progress)
-    for warning in warnings if warn else ():
-        warn(warning)
+    for warning in warnings:
+        if warn is not None:
+            warn(warning)
     return Path(out)
 
 
@@ -147,7 +148,7 @@ def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
             "original_max_position_embeddings": context,
         }
         made = llama3_factors({"rope_parameters": {**scaling, "rope_theta": hp.rope.base}}, hp)
-        if np.allclose(made, stored, rtol=1e-4, atol=0):
+        if made is not None and np.allclose(made, stored, rtol=1e-4, atol=0):
             return scaling
     raise ModelError("tensor rope_freqs.weight is not of the form that config.json can express")
 
@@ -194,7 +195,7 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
         groups[-1].append(piece)
         filled += size
     total, done = sum(prod(p.shape) for p in pieces), 0
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, group in enumerate(groups):
         name = "model.safetensors"
         if len(groups) > 1:
@@ -218,7 +219,9 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
 class _Piece:
     """One HF tensor and how to read its rows from the GGUF file."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], read: Callable, n_rows: int) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
+    ) -> None:
         self.name, self.shape, self.read, self.n_rows = name, shape, read, n_rows
 
     def slabs(self) -> Iterator[np.ndarray]:

@@ -95,7 +95,7 @@ def _from_gguf(file: GGUFFile, where: str) -> Imatrix:
     return made
 
 
-def _floats(file, name: str, where: str) -> np.ndarray:
+def _floats(file: GGUFFile, name: str, where: str) -> np.ndarray:
     info = file.tensors.get(name)
     if info is None or info.type_id != spec.TYPE_IDS["F32"]:
         raise FormatError(f"{where}: no F32 tensor {printable(name)}")
@@ -147,7 +147,8 @@ def write_imatrix(
     """
     path = Path(path)
     if path.suffix == ".dat":
-        _write_dat(path, sums, counts, dataset, chunks, force)
+        check_out(path, force)
+        _write_dat(path, sums, counts, dataset, chunks)
         return
     with GGUFWriter(path, force=force) as writer:
         writer.add("general.type", "imatrix")
@@ -171,8 +172,13 @@ def check_out(path: Path, force: bool = False) -> None:
     GGUFWriter(path, force).check()
 
 
-def _write_dat(path, sums, counts, dataset, chunks, force) -> None:
-    check_out(path, force)
+def _write_dat(
+    path: Path,
+    sums: Mapping[str, np.ndarray],
+    counts: Mapping[str, np.ndarray],
+    dataset: str,
+    chunks: tuple[int, int],
+) -> None:
     out = bytearray(struct.pack("<i", len(sums)))
     for name in sorted(sums):
         n = np.asarray(counts[name], np.float32).reshape(-1, 1)

@@ -134,8 +134,8 @@ def planned(
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
     if dry_run:
-        planning = {"force": True, "check_tokenizer": False, "outline": True}
-        request = replace(request, options=replace(request.options, **planning))
+        planning = replace(request.options, force=True, check_tokenizer=False, outline=True)
+        request = replace(request, options=planning)
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
     request = replace(request, type=request.type or recipe.type or DEFAULT_TYPE)
@@ -165,8 +165,9 @@ def _recipe(request: Request) -> Recipe:
 
 def _reporting(one: Pass, progress: Progress | None) -> Pass:
     """Return the pass such that it tells ``progress``, if it has none of its own."""
-    unheard = progress and isinstance(one, Prepass) and one.progress is None
-    return replace(one, progress=progress) if unheard else one
+    if isinstance(one, Prepass) and one.progress is None and progress is not None:
+        return replace(one, progress=progress)
+    return one
 
 
 def _tensor_types(request: Request, events: Events) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ggq.arguments import checked
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
+    HFTensor,
     SourceTensor,
     gguf_tensors,
     hf_tensors,
@@ -33,6 +34,7 @@ from ggq.converters.metadata.names import NameParts, file_name, model_id
 from ggq.converters.vocab.read import read_vocab
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.models.base import Architecture, HParams
 from ggq.models.extras import extra_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
@@ -112,7 +114,7 @@ def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
         if own is not tensors[name]:
             tensors[name] = own
             kept += 1
-            if rounded is None and own.rounds(type_name):
+            if rounded is None and isinstance(own, HFTensor) and own.rounds(type_name):
                 rounded = f"{name} in {type_name}"
     if rounded is None:
         return []
@@ -136,7 +138,7 @@ def _kept_type(tensor: SourceTensor, options: Options) -> str:
     return "F16" if options.via == "f16" and tensor.type_name != "F32" else tensor.type_name
 
 
-def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Item]:
+def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
     found = arch.metadata(config)
     return [
         general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
@@ -165,11 +167,13 @@ def _from_gguf(
 
 
 def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
+    arch: Architecture | None = None
+    hp: HParams | None = None
     try:
         arch = models.get(name)
         hp = arch.hparams(file)
     except ModelError:  # any architecture's file can be quantized
-        arch = hp = None
+        arch = None
     return extra_warnings(file, arch, hp, "carried over")
 
 
@@ -230,7 +234,7 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
     return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
 
 
-def _listed(counts: Counter) -> str:
+def _listed(counts: Counter[str]) -> str:
     return " ".join(f"{name}:{n}" for name, n in counts.most_common())
 
 

@@ -89,9 +89,11 @@ class Checkpoint:
         where = "model.safetensors.index.json"
         if not isinstance(weight_map, dict) or not weight_map:
             raise FormatError(f"{where}: no weight_map")
-        names = set(weight_map.values()) if _all_text(weight_map.values()) else {None}
+        if not _all_text(weight_map.values()):
+            raise FormatError(f"{where}: a shard's name is no text")
+        names = set(weight_map.values())
         for name in names:
-            if name is None or Path(name).name != name or "\\" in name or name in (".", ".."):
+            if Path(name).name != name or "\\" in name or name in (".", ".."):
                 raise FormatError(f"{where}: shard name {printable(name)} is not a plain file name")
             if not (self.folder / name).is_file():
                 raise FormatError(f"{where}: shard {printable(name)} is missing")

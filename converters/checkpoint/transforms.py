@@ -120,6 +120,11 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
+def _head_dim_v(hp: HParams) -> int:
+    assert hp.delta is not None, "only DeltaNet's tensors are in tiles"
+    return hp.delta.head_dim_v
+
+
 def _to_tiles(delta: Any, width: int, start: int) -> RowMap:
     """Map rows from ``start`` on of value heads in llama.cpp's order to HF's.
 
@@ -190,8 +195,8 @@ TRANSFORMS: dict[str, Transform] = {
         undo_values=lambda x: np.log(-x),
     ),
     "tile_columns": Transform(
-        columns=lambda hp: _to_tiles(hp.delta, hp.delta.head_dim_v, 0),
-        undo_columns=lambda hp: _to_groups(hp.delta, hp.delta.head_dim_v, 0),
+        columns=lambda hp: _to_tiles(hp.delta, _head_dim_v(hp), 0),
+        undo_columns=lambda hp: _to_groups(hp.delta, _head_dim_v(hp), 0),
     ),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),

@@ -8,7 +8,7 @@ blocks is `solver.py`'s and the types'.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from ggq.converters.prepasses.base import Packed, Prepass
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.converters.prepasses.hessian import Hessian
 from ggq.errors import UsageError, printable
+
+if TYPE_CHECKING:  # these import torch and numba
+    from ggq.converters.prepasses.solver import Solution
+    from ggq.converters.prepasses.streams import Moments, Pair
 
 __all__ = ["GPTQ"]
 
@@ -142,7 +146,7 @@ class _Run:
             x.moments = Moments(x, name)
         if not x.moments.hessian.matrix.any():  # a dead norm: nothing to solve for, `tell` says so
             return None
-        target = self._target(name, w, x, x.moments, residual, factor)
+        target = self._target(w, x, x.moments, residual, factor)
         return torch.from_numpy(self._solve(name, target, x.moments.hessian))
 
     def _experts(self, name: str, w: np.ndarray, x: Any, rows: Any) -> np.ndarray:
@@ -170,8 +174,8 @@ class _Run:
                 self.unreached.setdefault(name, []).append(e)
             elif shared:
                 share = n / (n + width)
-                moments.lean_on(x.moments, share)
-            target = self._target(name, one, own, moments, None, 1.0)
+                moments.shrink_towards(x.moments, share)
+            target = self._target(one, own, moments, None, 1.0)
             parts.append(self._blocks(name, target, moments.hessian))
         blocks = np.concatenate([p.blocks for p in parts])
         self.store.save(name, blocks)
@@ -196,7 +200,14 @@ class _Run:
             what = f"gptq: no calibration token reaches experts {listed} of {printable(name)}{more}"
             job.warnings.append(f"{what}; they are solved for the inputs of all experts")
 
-    def _target(self, name, w, x, moments, residual, factor) -> np.ndarray:
+    def _target(
+        self,
+        w: np.ndarray,
+        x: Any,
+        moments: Moments,
+        residual: Pair | None,
+        factor: float,
+    ) -> np.ndarray:
         """Return the weights that would bring the student's outputs to the teacher's."""
         from ggq.converters.prepasses.solver import regress
 
@@ -229,7 +240,9 @@ class _Run:
         self._keep(name, target.shape, found.blocks, [found])
         return found.values
 
-    def _keep(self, name: str, shape: tuple[int, ...], blocks: np.ndarray, parts: list) -> None:
+    def _keep(
+        self, name: str, shape: tuple[int, ...], blocks: np.ndarray, parts: list[Solution]
+    ) -> None:
         self.packed[name] = Packed(name, shape, self.types[name], blocks)
         self.errors[name] = sum(p.plain_error for p in parts), sum(p.error for p in parts)
         if self.options.progress:

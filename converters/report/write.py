@@ -19,7 +19,7 @@ __all__ = ["report_path", "write_report"]
 SUFFIXES = (".html", ".json")
 
 
-def report_path(path: str | Path) -> Path:
+def report_path(path: str | os.PathLike[str]) -> Path:
     """Return where a report may be written, checked before it is made; UsageError."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -32,7 +32,7 @@ def report_path(path: str | Path) -> Path:
 
 
 def write_report(
-    path: str | Path,
+    path: str | os.PathLike[str],
     found: list[Finding],
     facts: Mapping[str, Any],
     held: HeldBack | None = None,

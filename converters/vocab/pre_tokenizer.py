@@ -130,7 +130,7 @@ def recognize(tokenizer_json: Mapping[str, Any], arch: str | None = None) -> Rec
     if not same:
         raise _unknown(found)
     exact = [name for name in same if PRE_TOKENIZERS[name].ignore_merges == ignore]
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if not exact:
         warnings = (f"no known pre-tokenizer has this pattern with ignore_merges {ignore}",)
     return Recognized(_usual(exact or same, arch), nfc, warnings)

@@ -71,7 +71,7 @@ class Specials:
             elif kind == "TemplateProcessing":
                 self._read_template(part.get("single") or [], part.get("pair") or [])
 
-    def _read_template(self, single: list, pair: list) -> None:
+    def _read_template(self, single: list[Any], pair: list[Any]) -> None:
         first = last = None
         if len(single) > 1:
             if first := _special(single[0]):
@@ -93,7 +93,7 @@ class Specials:
             self.texts.setdefault(name, before)
         self.texts["eos"] = last
 
-    def _read_pair(self, pair: list, first: str | None, last: str | None) -> None:
+    def _read_pair(self, pair: list[Any], first: str | None, last: str | None) -> None:
         """Learn from the template of a pair whether a separator goes between its texts."""
         start = 1 if first and _special(pair[0]) == first else 0
         stop = -1 if last and _special(pair[-1]) == last else None

@@ -139,8 +139,8 @@ class TokenizerFiles:
         vocab = (self.json.get("model") or {}).get("vocab")
         if isinstance(vocab, dict):
             for text in texts - known:
-                if isinstance(number := vocab.get(text), int):
-                    found[number] = Added(text, True)
+                if isinstance(known_as := vocab.get(text), int):
+                    found[known_as] = Added(text, True)
         return found
 
     def chat_template(self) -> str | list[dict[str, str]] | None:

@@ -4,12 +4,14 @@ Reads config.json or a GGUF header (and, where they are there, the names and sha
 what an architecture needs is known in ``ggq.models``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ggq import models
+from ggq.models.base import Architecture, HParams
 
 
 @click.command()
@@ -43,7 +45,7 @@ def _gguf_lines(path: Path) -> Iterator[str]:
         yield f"{len(file.tensors)} tensors: {', '.join(spec.type_name(t) for t in sorted(types))}"
 
 
-def _bare(metadata, prefix: str) -> dict:
+def _bare(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): metadata[key] for key in metadata if key.startswith(prefix)}
 
 
@@ -72,7 +74,7 @@ def _hf_lines(source: str) -> Iterator[str]:
         yield "weights not looked at: no safetensors files here"
 
 
-def _summary(arch: models.Architecture, hp, what: str) -> str:
+def _summary(arch: Architecture, hp: HParams, what: str) -> str:
     experts = f", {hp.n_expert_used} of {hp.n_expert} experts" if hp.n_expert else ""
     sizes = f"{hp.n_layer} layers of {hp.n_embd}{experts}, context {hp.n_ctx_train}"
     return f"{arch.name}: supported, {what}; {sizes}"

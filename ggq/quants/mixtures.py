@@ -73,11 +73,16 @@ CATEGORIES = (  # substring -> category; the first hit wins
 class Model(Protocol):
     """What the rules ask of a model; ``ggq.models.base.HParams`` has it."""
 
-    arch: str
-    n_layer: int
-    n_head: int | tuple[int, ...]
-    n_head_kv: int | tuple[int, ...]
-    n_expert: int
+    @property
+    def arch(self) -> str: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_head(self) -> int | tuple[int, ...]: ...
+    @property
+    def n_head_kv(self) -> int | tuple[int, ...]: ...
+    @property
+    def n_expert(self) -> int: ...
 
 
 class PlanTensor(NamedTuple):
