@@ -2,7 +2,7 @@
 
 Column loop (GPTQ, arXiv 2210.17323) on the block type's own grid with importance-fitted scales,
 towards the teacher's outputs and residual stream, then descent over codes and scales. The maths of
-blocks is `solver.py`'s and the types'.
+blocks is `solving/solver.py`'s and the types'.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.base import Packed, Prepass
 from ggq.converters.prepasses.cost import Cost, Sizes
-from ggq.converters.prepasses.hessian import Hessian
+from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import UsageError, printable
 
 if TYPE_CHECKING:  # these import torch and numba
-    from ggq.converters.prepasses.solver import Solution
-    from ggq.converters.prepasses.streams import Moments, Pair
+    from ggq.converters.prepasses.solving.solver import Solution
+    from ggq.converters.prepasses.solving.streams import Moments, Pair
 
 __all__ = ["GPTQ"]
 
@@ -63,7 +63,7 @@ class GPTQ(Prepass):
         import torch
 
         from ggq.converters.calibration.weights import SourceWeights, hparams_of
-        from ggq.converters.prepasses.streams import StreamOps
+        from ggq.converters.prepasses.solving.streams import StreamOps
 
         calibration = self.windows(job)
         if calibration.n_tokens < MIN_TOKENS:
@@ -112,7 +112,7 @@ class _Run:
 
     def survey(self, name: str, x: Any, *_: Any) -> None:
         """Keep the second moments of a tied head's input."""
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         if not name.startswith("blk."):
             self.head_moments = Moments(x, name)
@@ -133,7 +133,7 @@ class _Run:
         """Return the student's weight for one linear, or for all experts of one."""
         import torch
 
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         if name not in self.types or name in self.packed:
             return None
@@ -155,7 +155,7 @@ class _Run:
         ``x`` (a Pair) holds the inputs of all, ``rows(e)`` those of one.
         """
         from ggq import quants
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         kind, width = quants.get(self.types[name]), w.shape[-1]
         kept = self.store.load(name, (w.shape[0] * w.shape[1], kind.row_bytes(width)))
@@ -209,7 +209,7 @@ class _Run:
         factor: float,
     ) -> np.ndarray:
         """Return the weights that would bring the student's outputs to the teacher's."""
-        from ggq.converters.prepasses.solver import regress
+        from ggq.converters.prepasses.solving.solver import regress
 
         options = self.options
         shift = moments.cross - moments.hessian.matrix
@@ -220,7 +220,7 @@ class _Run:
 
     def _blocks(self, name: str, target: np.ndarray, hessian: Hessian) -> Any:
         from ggq import quants
-        from ggq.converters.prepasses.solver import Solver
+        from ggq.converters.prepasses.solving.solver import Solver
 
         options = self.options
         kind = quants.get(self.types[name])

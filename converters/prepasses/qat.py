@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
-from ggq.converters.prepasses.latent import rounded
+from ggq.converters.prepasses.training.latent import rounded
 from ggq.errors import UsageError, printable
 
 __all__ = ["FakeQuant", "export", "fake_quants", "prepare"]

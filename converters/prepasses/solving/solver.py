@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.encode import default_threads
-from ggq.converters.prepasses.hessian import Hessian, layer_error
+from ggq.converters.prepasses.solving.hessian import Hessian, layer_error
 
 __all__ = ["Solution", "Solver", "integer_range", "regress"]
 
@@ -141,7 +141,7 @@ class Solver:
         self, target: np.ndarray, params: Params, hessian: Hessian, codes: np.ndarray
     ) -> np.ndarray:
         """Return the codes of the column loop, scales fixed by ``params``."""
-        from ggq.converters.prepasses.descent import feed_block
+        from ggq.converters.prepasses.solving.descent import feed_block
 
         order, upper = hessian.order, hessian.factor(self.damp).astype(np.float32)
         grid = self.kind.grid(params)
@@ -200,7 +200,7 @@ class Solver:
     def _move_codes(
         self, state: _State, target: np.ndarray, h: np.ndarray, order: np.ndarray
     ) -> _State:
-        from ggq.converters.prepasses.descent import move_codes
+        from ggq.converters.prepasses.solving.descent import move_codes
 
         grid = self.kind.grid(state.params)
         scale = np.ascontiguousarray(grid.scale, np.float32)
@@ -216,7 +216,7 @@ class Solver:
 
     def _move_scales(self, state: _State, target: np.ndarray, h: np.ndarray, name: str) -> _State:
         """Return ``state`` with the parameter ``name`` of each group moved in turn."""
-        from ggq.converters.prepasses.descent import move_groups
+        from ggq.converters.prepasses.solving.descent import move_groups
 
         old = state.params[name]
         is_float = old.dtype.kind == "f"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ggq.converters.prepasses.base import Packed, Replaced
-from ggq.converters.prepasses.latent import Latent, LatentVector
 from ggq.converters.prepasses.resume import Store
-from ggq.converters.prepasses.tape import Piece, Tape
+from ggq.converters.prepasses.training.latent import Latent, LatentVector
+from ggq.converters.prepasses.training.tape import Piece, Tape
 from ggq.errors import ModelError
 from ggq.runtime.backends.torch.backend import TorchOps
 

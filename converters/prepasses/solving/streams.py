@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggq.converters.prepasses.hessian import Hessian
+from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import ModelError, printable
 from ggq.runtime.backends.torch.backend import TorchOps
 
