@@ -24,6 +24,7 @@ from ggq.converters.safetensors import write_header
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture, HParams, Tensor
+from ggq.outputs import output_file
 
 __all__ = ["export", "hf_config"]
 
@@ -305,7 +306,7 @@ class _Folder:
             if kind is None:
                 self.path.mkdir(exist_ok=True)
                 for made in sorted(self.temp.iterdir()):
-                    os.replace(made, self.path / made.name)
+                    shutil.move(made, output_file(self.path / made.name))
         finally:
             leftovers.release(self._claim)
             shutil.rmtree(self.temp, ignore_errors=True)

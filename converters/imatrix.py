@@ -16,6 +16,7 @@ import numpy as np
 
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
+from ggq.outputs import output_file
 
 __all__ = ["Imatrix", "check_out", "read_imatrix", "write_imatrix"]
 
@@ -169,7 +170,7 @@ def write_imatrix(
 
 def check_out(path: Path, force: bool = False) -> None:
     """Refuse a name that `write_imatrix` could not write, before any work; UsageError."""
-    GGUFWriter(path, force).check()
+    GGUFWriter(path, force).check()  # of the older form, too: the same rules
 
 
 def _write_dat(
@@ -190,4 +191,4 @@ def _write_dat(
         out += (mean * np.float32(max(chunks[0], 1))).astype("<f4").tobytes()
     text = dataset.encode()
     out += struct.pack("<ii", chunks[0], len(text)) + text
-    path.write_bytes(out)
+    output_file(path).write_bytes(out)

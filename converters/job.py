@@ -20,6 +20,7 @@ from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Pass, Prepass
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
 from ggq.errors import UsageError, option, printable
+from ggq.outputs import output_file
 
 __all__ = ["Events", "Request", "Result", "planned", "run"]
 
@@ -64,6 +65,8 @@ class Request:
             raise UsageError(f"{option('--recipe')} says which passes run: {without}")
         if self.plan is not None and not Path(self.plan).parent.is_dir():
             raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
+        if self.plan is not None and self.has_target:
+            output_file(self.plan)
 
     @property
     def has_target(self) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from ggq.converters.calibration.text import Calibration
 from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.errors import FormatError, ModelError, UsageError, printable
+from ggq.outputs import write_text
 
 __all__ = [
     "Choice",
@@ -257,7 +258,7 @@ def overrides(types: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def write_plan(path: str | os.PathLike[str], types: dict[str, str]) -> None:
     """Write a plan as JSON, to keep, edit and use again."""
-    Path(path).write_text(json.dumps({"tensors": types}, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"tensors": types}, indent=1) + "\n", "plan ")
 
 
 def read_plan(path: str | os.PathLike[str]) -> dict[str, str]:
