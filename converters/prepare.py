@@ -101,7 +101,8 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
+    found.skipped = skipped
+    found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
 
 

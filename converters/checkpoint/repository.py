@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ggq import hf_hub, models
 from ggq.converters import formats
-from ggq.converters.checkpoint.folder import read_json
+from ggq.converters.checkpoint.folder import INDEX, read_json
 from ggq.errors import GGQError, UsageError, printable, reason
 
 __all__ = ["config_file", "fetch", "outline"]
@@ -80,7 +80,7 @@ def _snapshot(repo_id: str, patterns: tuple[str, ...]) -> Path:
 
 def _shards(repo_id: str, folder: Path) -> list[str]:
     """Return the names of the weights' files: those of the index, else all at the top."""
-    named = read_json(folder / "model.safetensors.index.json").get("weight_map")
+    named = read_json(folder / INDEX).get("weight_map")
     if isinstance(named, dict):
         names = sorted({str(name) for name in named.values()})
     else:

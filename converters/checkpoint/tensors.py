@@ -156,6 +156,7 @@ def hf_tensors(
 
     ModelError names a tensor that is missing, has another shape, or that the table does not know.
     """
+    checkpoint.refuse_absent(lambda name: arch.ignores(name, hp))
     config = arch.config(checkpoint.config)
     left = dict(checkpoint.tensors)
     made: list[SourceTensor] = []
