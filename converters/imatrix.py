@@ -18,28 +18,43 @@ from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
 from ggq.outputs import output_file
 
-__all__ = ["Imatrix", "check_out", "read_imatrix", "write_imatrix"]
+__all__ = ["Imatrix", "check_out", "read_imatrix", "without_gaps", "write_imatrix"]
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 KEY_DATASETS, KEY_CHUNKS = "imatrix.datasets", "imatrix.chunk_count"
 KEY_CHUNK_SIZE = "imatrix.chunk_size"
+GAP = 8  # columns: the smallest group that a block type gives a scale or a grid point
 MAX_ENTRIES, MAX_NAME = 1 << 20, 1 << 12
 
 
 @dataclass
 class Imatrix:
-    """``values``: tensor name -> float32 (n_experts * n_columns,); where it came from."""
+    """``values``: tensor name -> float32 (n_experts * n_columns,); where it came from.
+
+    ``unmeasured``: names that the file has with nothing but zeros, as older programs wrote for
+    what no token reached; they are not among the values.
+    """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
     path: str = ""
     dataset: str = ""
     chunks: int = 0
+    unmeasured: list[str] = field(default_factory=list)
 
     def slice_for(self, name: str, shape: tuple[int, ...], part: int) -> np.ndarray | None:
         """Return the importance of one expert's columns, float32 (shape[-1],), None if unmeasured.
 
         FormatError where the size does not fit the tensor; an embedding's is then left out.
         """
+        table = self._table(name, shape)
+        return None if table is None else without_gaps(table[part])
+
+    def unmeasured_experts(self, name: str, shape: tuple[int, ...]) -> int:
+        """Return how many experts of a tensor have nothing but zeros."""
+        table = self._table(name, shape)
+        return 0 if table is None else int((~table.any(1)).sum())
+
+    def _table(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         values = self.values.get(name)
         if values is None:
             return None
@@ -51,7 +66,23 @@ class Imatrix:
                 f"imatrix entry {printable(name)} has {values.size} values, "
                 f"the tensor needs {n_parts * shape[-1]}"
             )
-        return values[part * shape[-1] : (part + 1) * shape[-1]]
+        return values.reshape(n_parts, shape[-1])
+
+
+def without_gaps(values: np.ndarray) -> np.ndarray:
+    """Return importance under which no weight is lost: zeros all along `GAP` columns are filled.
+
+    Zero means that nothing was measured: a search would give such a group the scale 0. It gets the
+    least that was measured elsewhere, or 1. What has no such gap is returned as it is.
+    """
+    zero = values == 0
+    if not zero.any() or values.size % GAP:
+        return np.ones_like(values) if zero.all() else values
+    gaps = np.repeat(zero.reshape(-1, GAP).all(1), GAP)
+    if not gaps.any():
+        return values
+    measured = values[values > 0]
+    return np.where(gaps, measured.min() if measured.size else np.float32(1), values)
 
 
 def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
@@ -67,6 +98,9 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     for name, values in found.values.items():
         if not np.isfinite(values).all():
             raise FormatError(f"{printable(path)}: entry {printable(name)} is not finite")
+    found.unmeasured += [name for name, values in found.values.items() if not values.any()]
+    for name in found.unmeasured:
+        found.values.pop(name)
     if not found.values:
         raise FormatError(f"{printable(path)}: no entries")
     return found

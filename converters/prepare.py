@@ -69,7 +69,7 @@ def prepare(
         job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)
         job.out = _out_path(job, path, out)
-        _check_importance(job)
+        job.warnings += _importance_notes(job)
         job.close = stack.pop_all().close
     return job
 
@@ -255,8 +255,19 @@ def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None)
     return Path(out or ".") / file_name(parts, job.plan.file_type.name)
 
 
-def _check_importance(job: Conversion) -> None:
-    """Refuse a matrix that does not fit the tensors."""
-    for name, kind in job.plan.types:
-        if job.imatrix and kind not in UNQUANTIZED:
-            job.imatrix.slice_for(name, job.tensors[name].shape, 0)
+def _importance_notes(job: Conversion) -> list[str]:
+    """Return what the matrix did not measure; FormatError where it does not fit the tensors."""
+    if job.imatrix is None:
+        return []
+    chosen = [name for name, kind in job.plan.types if kind not in UNQUANTIZED]
+    experts = {n: job.imatrix.unmeasured_experts(n, job.tensors[n].shape) for n in chosen}
+    partly = [n for n, count in experts.items() if count]
+    notes, where = [], "importance matrix: zeros mean not measured"
+    if gone := [n for n in job.imatrix.unmeasured if n in chosen]:
+        what = f"{len(gone)} tensors, such as {printable(gone[0])}, are taken as without importance"
+        notes.append(f"{where}: {what}")
+    if partly:
+        total = sum(experts.values())
+        what = f"columns count alike in {total} experts, such as one of {printable(partly[0])}"
+        notes.append(f"{where}: {what}")
+    return notes

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
+from ggq.converters.imatrix import without_gaps
 from ggq.converters.prepasses.training.latent import rounded
 from ggq.errors import UsageError, printable
 
@@ -89,7 +90,8 @@ def prepare(
         ):
             continue
         power = importance.get(tensor)
-        power = power if power is not None and power.size == weight.shape[-1] else None
+        fits = power is not None and power.size == weight.shape[-1]
+        power = without_gaps(power) if power is not None and fits else None
         fake = FakeQuant(quants.get(kind), every, power)
         parametrize.register_parametrization(module, attribute, fake)
         found[name] = kind
