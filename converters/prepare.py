@@ -15,8 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import ggq
-from ggq import models
+from ggq import models, quants
 from ggq.arguments import checked
+from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
@@ -64,6 +65,8 @@ def prepare(
         if not path.exists():
             name = str(source)
             path = stack.enter_context(outline(name)) if options.outline else fetch(name)
+        if path.is_file() and (why := refusals.not_a_model(path)) is not None:
+            raise UsageError(why)
         build = _from_folder if path.is_dir() else _from_gguf
         job = build(path, file_type(type).name, options, stack)
         job.imatrix, job.original = imatrix, dict(job.tensors)
@@ -157,6 +160,7 @@ def _from_gguf(
         [PlanTensor(t.name, t.shape, t.type_name) for t in tensors], facts, wanted, options.mixture
     )
     by_name = {t.name: t for t in tensors}
+    _refuse_other_numbers(by_name, made)
     if not options.allow_requantize:
         _refuse_requantizing(by_name, made)
     items = [general.Item("general.quantization_version", 2, spec.U32)]
@@ -176,6 +180,16 @@ def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
     except ModelError:  # any architecture's file can be quantized
         arch = None
     return extra_warnings(file, arch, hp, "carried over")
+
+
+def _refuse_other_numbers(tensors: dict[str, SourceTensor], made: Plan) -> None:
+    """Refuse weights of types that no model here computes with, such as F64 and I32."""
+    known = {kind.name for kind in quants.all()}
+    for name, new in made.types:
+        old = tensors[name].type_name
+        if old not in known and (old != new or name.endswith((".weight", ".bias"))):
+            what = f"tensor {printable(name)} holds {printable(old)}, which is no type of weights"
+            raise ModelError(f"{what}: floats up to F32 and blocks are")
 
 
 def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ggq.errors import FormatError, printable
+from ggq.errors import GIT_LFS, FormatError, pointer_error, printable
 
 __all__ = ["SafetensorsFile", "StoredTensor", "write_header"]
 
@@ -101,7 +101,11 @@ class SafetensorsFile:
 
     def _header(self, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         """Return (header, offset of the data)."""
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(len(GIT_LFS))
+        if start == GIT_LFS:
+            raise pointer_error(self.path)
+        file.seek(8)
+        length = int.from_bytes(start[:8], "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise FormatError(f"{self._where}: header of {length} bytes in a file of {size}")
         try:

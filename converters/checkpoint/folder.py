@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ggq.converters import formats
+from ggq.converters.checkpoint import refusals
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import FormatError, printable, reason
+from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
 from ggq.models.keys import POOLING
 
-__all__ = ["Checkpoint", "no_weights", "read_json"]
+__all__ = ["Checkpoint", "read_json"]
 
 MAX_JSON = 100_000_000
 INDEX = "model.safetensors.index.json"
@@ -37,7 +38,10 @@ def read_json(path: Path, required: bool = False) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON:
             raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        if data.startswith(GIT_LFS):
+            raise pointer_error(path)
+        value = json.loads(data.decode("utf-8"))
     except OSError as error:
         raise FormatError(f"{printable(path)}: cannot read: {reason(error)}") from None
     except (ValueError, RecursionError) as error:
@@ -57,6 +61,7 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._refuse_others()
         self.config = read_json(self.folder / "config.json", required=True)
         self.config |= _pooling(self.folder)
         self.files: list[SafetensorsFile] = []
@@ -76,6 +81,15 @@ class Checkpoint:
         except FormatError:
             self.refuse_absent(lambda name: False)  # a likely reason, and it says more
             raise
+
+    def _refuse_others(self) -> None:
+        """Refuse folders that are something else: adapters, GGUF files, pipelines."""
+        adapter = self.folder / "adapter_config.json"
+        weights = (p.name for p in self.folder.glob("*.safetensors"))
+        if adapter.is_file() and all(name.startswith("adapter") for name in weights):
+            raise ModelError(refusals.adapter(self.folder, read_json(adapter)))
+        if not (self.folder / "config.json").is_file():
+            raise FormatError(refusals.no_config(self.folder))
 
     def refuse_absent(self, is_needless: Callable[[str], bool]) -> None:
         """Refuse what the index lists and no shard holds, but for what nobody needs; FormatError.
@@ -133,22 +147,13 @@ class Checkpoint:
             return found[0]
         if found:
             raise FormatError(f"{printable(self.folder)}: {len(found)} shards and no index")
-        raise FormatError(f"{printable(self.folder)}: {no_weights(self.folder)}")
+        raise FormatError(refusals.no_weights(self.folder))
 
     def close(self) -> None:
         """Unmap the shards."""
         for file in self.files:
             file.close()
         self.tensors = {}
-
-
-def no_weights(folder: Path) -> str:
-    """Return why a folder without safetensors files cannot be converted."""
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
-        return "no safetensors file; pickled weights are not read, save them as safetensors"
-    if ggufs := sorted(folder.glob("*.gguf")):
-        return f"no safetensors file, but GGUF: give the file itself, such as {printable(ggufs[0])}"
-    return "no safetensors file"
 
 
 def _weight_map(index: dict[str, Any]) -> dict[str, str]:

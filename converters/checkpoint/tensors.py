@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.formats.base import Decoded, TensorLike
@@ -173,7 +174,8 @@ def hf_tensors(
             continue
         if None in found:
             missing = arch.sources(row, hp, layer)[found.index(None)]
-            raise ModelError(f"the checkpoint has no tensor {missing} ({name})")
+            why = refusals.wrapper(missing, checkpoint.tensors)
+            raise ModelError(why or f"the checkpoint has no tensor {missing} ({name})")
         parts = [f for f in found if f is not None]
         shape, transform = arch.shape(how, hp, layer), TRANSFORMS[how.transform]
         if transform.bind is not None:
@@ -185,9 +187,9 @@ def hf_tensors(
     skipped = [n for n in unknown if arch.ignores(n, hp)]
     if len(skipped) < len(unknown):
         name = next(n for n in unknown if not arch.ignores(n, hp))
-        raise ModelError(
-            f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
-        )
+        what = f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
+        why = refusals.foreign_tensor(name)
+        raise ModelError(f"{what}; {why}" if why else what)
     return made, skipped
 
 
