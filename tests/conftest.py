@@ -5,8 +5,13 @@ import signal
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
+# Tests run in a process per core. Threads of torch and BLAS that spin until the others get a core
+# took three times the time of one; child processes inherit this. Read once, when they are imported.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
