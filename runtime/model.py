@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +13,16 @@ from ggq import models
 from ggq.arguments import checked
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
-from ggq.models.base import HParams
-from ggq.models.extras import extra_warnings
-from ggq.models.hparams import check_writes
+from ggq.models.hparams import HParams, check_generates
+from ggq.models.unknown import unknown_warnings
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.sampling import SamplingParams
+
+if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from ggq.runtime.template.template import ChatTemplate
+    from ggq.runtime.tokenizers.base import Tokenizer
 
 __all__ = ["Model", "Session", "load"]
 
@@ -82,7 +86,7 @@ class Model:
         if not vocab_only:
             self.hparams: HParams = self._architecture.hparams(gguf)
             self._architecture.check(gguf, self.hparams)
-            self.warnings += extra_warnings(gguf, self._architecture, self.hparams, "not used")
+            self.warnings += unknown_warnings(gguf, self._architecture, self.hparams, "not used")
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
 
@@ -122,7 +126,7 @@ class Model:
             raise UsageError("the model was opened with vocab_only")
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer built from the file's metadata."""
         from ggq.runtime.tokenizers import tokenizer_from_gguf
 
@@ -143,7 +147,7 @@ class Model:
     def session(self) -> Session:
         """Return a new, empty sequence; UsageError for an encoder, which writes no text."""
         self._needs_weights()
-        check_writes(self.hparams)
+        check_generates(self.hparams)
         return Session(self)
 
     @checked
@@ -207,17 +211,15 @@ class Model:
         return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
 
     @cached_property
-    def template(self) -> Any:
+    def template(self) -> ChatTemplate:
         """The chat template."""
         from ggq.runtime.template.template import ChatTemplate
 
         return ChatTemplate.from_gguf(self.gguf)
 
     @checked
-    def sampling(self, flags: Mapping[str, Any]) -> Any:
+    def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
-        from ggq.runtime.sampling import SamplingParams
-
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import KVCache
@@ -53,7 +54,7 @@ class Spy:
 
 def drain(s, limit=2000):
     for _ in range(limit):
-        s.turn()
+        s.step()
         if not s.n_running and not s.n_waiting:
             return
     raise AssertionError("the scheduler does not come to an end")
@@ -77,7 +78,7 @@ class Script:
 
     def __init__(self, script, n_vocab, n_ctx):
         self.script, self.n_vocab = script, n_vocab
-        self.cache = KVCache([(1, 16, 16)], n_ctx)
+        self.cache = KVCache([Memory(1, 16, 16)], n_ctx)
 
     def run(self, parts, output):
         rows = []
@@ -131,7 +132,7 @@ def answered_like_alone(model, shared, own, parting, n_ctx, batch):
     for i, prompt in enumerate(prompts):
         answers.append(ask(s, prompt, max_tokens=8)[1])
         for _ in range(i % 4):
-            s.turn()
+            s.step()
     drain(s)
     assert [a.text[0] for a in answers] == alone
     return prompts, s

@@ -5,7 +5,6 @@ a pre-pass may replace any of the three. It knows no type by name and nothing ab
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -33,11 +32,13 @@ class Grid:
         """Return the codes, uint8 (rows, n), whose values are nearest to ``x``."""
         safe = np.where(self.scale == 0, np.float32(1), self.scale)
         codes = np.rint((x + self.offset) / safe)
-        return np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        found: np.ndarray = np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        return found
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """Return the float32 values of ``codes``."""
-        return self.scale * codes.astype(np.float32) - self.offset
+        found: np.ndarray = self.scale * codes.astype(np.float32) - self.offset
+        return found
 
 
 class QuantType(ABC):
@@ -86,7 +87,8 @@ class QuantType(ABC):
             module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
         except ModuleNotFoundError:
             raise UsageError(f"{self.name}: ggq has no matmul kernels for this type") from None
-        return module.KERNELS
+        found: Kernels = module.KERNELS
+        return found
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -141,12 +143,12 @@ class BlockType(QuantType):
 class Kernels:
     """The kernels of a type, compiled when asked for, and how they take activations.
 
-    ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile
-    unpacked once and used for all tokens; ``rows()`` decodes rows by number. All have
-    jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
+    ``few``: dot products on native blocks for up to a handful of tokens (decode); ``many``: a tile
+    unpacked once and used for all tokens (prefill); ``rows`` decodes rows by number. All take the
+    arguments of kernels/abi.py; ``activations`` is "f32" or "q8".
     """
 
-    few: Callable[[], Any]
-    many: Callable[[], Any]
-    rows: Callable[[], Any]
+    few: Any  # ggq.machine_code.Function
+    many: Any
+    rows: Any
     activations: str

@@ -1,22 +1,14 @@
 """The chosen instruction set's few special operations.
 
-Each set is one small file with the same functions. It emits LLVM for already typed values and knows
-neither numba's typing nor any kernel.
+It emits LLVM for already typed values and knows neither numba's typing nor any kernel.
 """
-
-from importlib import import_module
 
 from llvmlite import ir
 
-from ggq import jit
+from ggq.simd.target import CHOSEN
 
-_FILES = {"avx2vnni": "avx2"}  # sets that share a file; it asks jit.ISA itself
-_set = import_module(f"ggq.simd.{_FILES.get(jit.ISA, jit.ISA)}")
-
-DOT_INSTRUCTION = _set.DOT_INSTRUCTION  # None: a set without one
-dot4 = _set.dot4
-lookup8 = _set.lookup8
-lookup16 = _set.lookup16
+SET = CHOSEN.SET
+dot4, lookup8, lookup16 = CHOSEN.dot4, CHOSEN.lookup8, CHOSEN.lookup16
 
 
 def _like(value_type, element):
@@ -30,7 +22,7 @@ def _fill(kind, value):
 
 def half_to_float(builder, bits):
     """Widen i16 bit patterns of IEEE halves to float (scalar or vector)."""
-    if _set.HAS_HALF:
+    if SET.has_half:
         return builder.fpext(
             builder.bitcast(bits, _like(bits.type, ir.HalfType())), _like(bits.type, ir.FloatType())
         )
@@ -50,7 +42,7 @@ def half_to_float(builder, bits):
 def float_to_half(builder, value):
     """Narrow floats to i16 bit patterns of IEEE halves, half to even (scalar or vector)."""
     i16 = _like(value.type, ir.IntType(16))
-    if _set.HAS_HALF:
+    if SET.has_half:
         return builder.bitcast(builder.fptrunc(value, _like(value.type, ir.HalfType())), i16)
     i32, f32 = _like(value.type, ir.IntType(32)), value.type
     bits = builder.bitcast(value, i32)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ggq import models
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.base import Ops, Weight
 
 __all__ = ["ReferenceOps", "logits"]

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import UsageError
-from ggq.models.base import HParams
-from ggq.models.hparams import check_writes
-from ggq.runtime.backends.base import Backend, Output, Part
+from ggq.models.hparams import HParams, check_generates
 from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.engine.backend import Backend, Output, Part
 
 __all__ = ["Engine"]
 
@@ -33,9 +32,9 @@ class Engine:
         """Return a new, empty sequence."""
         return Sequence(self.cache)
 
-    def require_generative(self) -> None:
+    def check_generates(self) -> None:
         """Raise UsageError for an encoder: it has no next token."""
-        check_writes(self.hp)
+        check_generates(self.hp)
 
     def step(self, parts: list[Part], output: Output = Output.LOGITS) -> np.ndarray:
         """Evaluate parts, ``max_tokens`` tokens at most.
@@ -75,7 +74,7 @@ class Engine:
         except OverflowError:
             raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}") from None
         if output is Output.LOGITS:
-            self.require_generative()
+            self.check_generates()
         if not len(ids):
             raise UsageError("no tokens to evaluate")
         if sequence.length + len(ids) > self.n_ctx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json
 from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.page import routes as page
 from ggq.runtime.server.responses import responses
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
@@ -33,11 +35,11 @@ from ggq.runtime.server.streaming import ClientGone, reported
 __all__ = ["create_app"]
 
 log = logging.getLogger("ggq.server")
-_OPEN = ("/", "/health", "/favicon.ico")  # without a key: the page itself holds nothing
+_OPEN = ("/health", "/favicon.ico", *page.OPEN)  # without a key
 _CLOSED_STATUS = 499  # for the log only: the client went away
 
 _ROUTES = {
-    ("GET", "/"): info.page,
+    **page.ROUTES,
     ("GET", "/health"): info.health,
     ("GET", "/v1/health"): info.health,
     ("GET", "/v1/models"): info.models,
@@ -62,7 +64,7 @@ def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
     """Return the application; it starts the scheduler's thread and ends it."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette):
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         scheduler.start()
         yield
         scheduler.close()
@@ -85,7 +87,8 @@ def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
     return app
 
 
-async def _not_found(request: Request, error: HTTPException) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     found = APIError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return _written(request, found)
 
@@ -95,7 +98,8 @@ def _guarded(endpoint: Any) -> Any:
 
     async def guarded(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            found: Response = await endpoint(request)
+            return found
         except ClientGone:
             return Response(status_code=_CLOSED_STATUS)
         except Exception as error:

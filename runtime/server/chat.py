@@ -33,8 +33,11 @@ class ChatRun:
         thinking: bool,
     ) -> None:
         self.service, self.body, self.answers = service, body, answers
-        tools = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
-        self.parsers = [service.format.parser(tools, thinking) for _ in range(body.n or 1)]
+        schemas = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
+        continued = body.continue_final_message
+        self.parsers = [
+            service.format.parser(schemas, thinking, continued) for _ in range(body.n or 1)
+        ]
 
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
@@ -200,7 +203,7 @@ def _logprobs(service: Service, pieces: list[Piece]) -> dict[str, Any] | None:
             "top_logprobs": [token_logprob(service, *pair) for pair in p.logprobs.top],
         }
         for p in pieces
-        if isinstance(p.logprobs, Logprobs)
+        if isinstance(p.logprobs, Logprobs) and p.token_id is not None
     ]
     return {"content": found, "refusal": None} if found else None
 

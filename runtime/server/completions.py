@@ -147,4 +147,5 @@ def _logprobs(service: Service, pieces: list[Piece], offset: int) -> dict[str, A
 
 
 def _text(service: Service, token: int) -> str:
-    return service.tokenizer.token_bytes(token).decode("utf-8", "replace")
+    found: str = service.tokenizer.token_bytes(token).decode("utf-8", "replace")
+    return found

@@ -5,18 +5,16 @@ It knows requests and the model's way to write calls; ggq.runtime.server.grammar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format, Function, Lark
-from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler
+from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, MakeConstraint
 from ggq.runtime.server.json_schema import prepared
 from ggq.runtime.server.schema import SamplingBody
 
 __all__ = ["Constraints"]
-
-MakeConstraint = Callable[[], Any]
 
 
 class Constraints:
@@ -43,7 +41,8 @@ class Constraints:
     def _made(self, body: SamplingBody, tools: list[dict[str, Any]]) -> MakeConstraint | None:
         forced = _forced(body, tools)
         if body.grammar:
-            return self._compiler.grammar(body.grammar, "grammar")
+            found: MakeConstraint | None = self._compiler.grammar(body.grammar, "grammar")
+            return found
         demanded = _demanded(body)
         if forced is None and (demanded is None or not tools):
             return None if demanded is None else self._compiler.json(*demanded)
@@ -76,7 +75,7 @@ def _demanded(body: SamplingBody) -> tuple[dict[str, Any], str] | None:
     if body.json_schema is not None:
         return prepared(body.json_schema), "json_schema"
     kind = form.get("type") if form else "text"
-    if kind == "text":
+    if form is None or kind == "text":
         return None
     if kind == "json_object":
         schema, lenient = form.get("schema", {"type": "object"}), form.get("strict") is False

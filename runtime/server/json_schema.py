@@ -26,7 +26,8 @@ def prepared(schema: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]
     closed = _closed(schema, schema, 0)
     if lenient:
         closed["x-guidance"] = {**closed.get("x-guidance", {}), "lenient": True}
-    return closed
+    found: dict[str, Any] = closed
+    return found
 
 
 def _closed(part: Any, root: Mapping[str, Any], depth: int) -> Any:

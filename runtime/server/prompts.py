@@ -16,6 +16,7 @@ import msgspec
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
+from ggq.runtime.server.prefill import begun_answer, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 
 __all__ = ["Prompt", "Prompter", "offered_tools"]
@@ -59,16 +60,23 @@ class Prompter:
         messages = [self._message(m, i) for i, m in enumerate(body.messages)]
         if tools and not self._knows_tools:
             messages = _explain(messages, tools)
+        begun = None
+        if body.continue_final_message:
+            messages, begun = split_answer(messages, body.messages[-1].tool_calls)
         segments = self._template.render(
             messages,
             tools=tools if self._knows_tools else None,
-            add_generation_prompt=body.add_generation_prompt,
+            add_generation_prompt=body.add_generation_prompt or begun is not None,
             **variables,
         )
         text = "".join(segment.text for segment in segments)
-        check(text)
         opening = self._form.think[0]
         thinking = bool(opening) and text.rstrip().endswith(opening)
+        if begun is not None:
+            added, thinking = begun_answer(begun, self._form, text, thinking)
+            segments = [*segments, *added]
+            text += "".join(segment.text for segment in added)
+        check(text)
         return Prompt(encode_segments(self._tokenizer, segments), text, thinking)
 
     def _variables(self, body: ChatBody) -> dict[str, Any]:

@@ -137,7 +137,8 @@ class _Writer:
         self._run, self._body, self._model = run, body, model
         self._id, self._created = new_id("resp_"), int(time.time())
         self._number = -1
-        self._status, self._reason = "in_progress", None
+        self._status = "in_progress"
+        self._reason: str | None = None
         self.output: list[dict[str, Any]] = []
         self._open: str | None = None
 
@@ -191,7 +192,7 @@ class _Writer:
         item = self.output[-1]
         item["content"][0]["text"] += delta.text
         name = "output_text" if delta.kind == CONTENT else "reasoning_text"
-        extra = {"logprobs": []} if delta.kind == CONTENT else {}
+        extra: dict[str, Any] = {"logprobs": []} if delta.kind == CONTENT else {}
         out.append(self._part(f"response.{name}.delta", delta=delta.text, **extra))
         return out
 
@@ -206,7 +207,7 @@ class _Writer:
             return [self._arguments("done", **done), self._item("done")]
         part = item["content"][0]
         name = "output_text" if kind == CONTENT else "reasoning_text"
-        extra = {"logprobs": []} if kind == CONTENT else {}
+        extra: dict[str, Any] = {"logprobs": []} if kind == CONTENT else {}
         return [
             self._part(f"response.{name}.done", text=part["text"], **extra),
             self._part("response.content_part.done", part=part),

@@ -167,7 +167,8 @@ class Service:
             flags["repeat_penalty"] = body.repetition_penalty
         flags["seed"] = None if body.seed == -1 else body.seed
         try:
-            return self.model.sampling(flags)
+            found: SamplingParams = self.model.sampling(flags)
+            return found
         except UsageError as error:  # the request's name of the field, not ours
             name = str(error).partition(":")[0]
             raise UsageError(str(error).replace(name, _FIELDS.get(name, name), 1)) from None
@@ -188,7 +189,8 @@ class Service:
                 raise UsageError(f"{name}: 0 is not a number of tokens from 1, or -1 for no limit")
             if value is not None and value > 0:
                 limit = self.settings.max_tokens
-                return value if limit is None else min(value, limit)
+                found: int | None = value if limit is None else min(value, limit)
+                return found
         return self.settings.max_tokens
 
     def shown(self, parsed: bool) -> frozenset[int]:

@@ -11,7 +11,6 @@ x scale, the sums start centre x (sum of the token's codes) lower, which costs n
 from numba import float32, int32, int64
 from numba.extending import overload
 
-from ggq import jit
 from ggq.jit import njit
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.blocks import copy_tail, finish_group
@@ -24,6 +23,7 @@ from ggq.simd import (
     i8x64,
     i32x8,
     i32x16,
+    isa,
     load,
     prefetch_far,
     shuffle,
@@ -50,7 +50,7 @@ _GROUP_TOTALS = 64 * _TOKENS
 _NEAR = 32  # tokens whose columns and totals stay in the L1 cache for a whole tile
 
 # Without a fused multiply-add the sums start at 0 and are converted.
-_FUSED = jit.ISA != "generic"
+_FUSED = isa.SET.has_fma
 _START = 0x4B400000 if _FUSED else 0
 _FLOAT_START = 1.5 * 2.0**23 if _FUSED else 0.0
 _even = shuffle(range(0, 16, 2))
@@ -260,10 +260,10 @@ def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
 
     ``centre``: the minimum is this many scales; 0 where the type has minimums of its own.
     """
-    n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
-    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
-    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
-    n_tokens = load(load(args + abi.STATE, int64), int64)
+    n_rows, n_cols = args.n_rows, args.n_cols
+    row_bytes, weights = args.row_bytes, args.weights
+    step, tokens = args.input_stride, args.input
+    n_tokens = load(args.state, int64)
     n_full = n_cols // _SUPER
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)

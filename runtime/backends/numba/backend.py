@@ -21,12 +21,14 @@ from ggq.runtime.backends.numba.plan import (
     Buffer,
     Plan,
     Recorder,
+    Work,
 )
 from ggq.runtime.backends.numba.values import FEW, Value
+from ggq.runtime.kernels.quantize import quantize
 from ggq.runtime.kernels.walk import ENTRIES
 
 if TYPE_CHECKING:
-    from ggq.models.base import HParams
+    from ggq.models.hparams import HParams
 
 __all__ = ["FEW", "NumbaOps", "Value", "record"]
 
@@ -40,10 +42,17 @@ class NumbaOps(Ops):
         super().__init__(weights)
         self.recorder, self.inputs, self.cache = recorder, inputs, cache
         self.few = recorder.max_tokens <= FEW
+        self._made: dict[Any, Any] = {}
 
-    def value(self, width: int, slot: int, make: Callable[..., Buffer]) -> Value:
-        """Return a lazy value; ``make(value, form, residual)`` records it, returns its buffer."""
-        return Value(self, width, slot, make)
+    def value(self, width: int, slot: int, make: Callable[..., Buffer], **traits: Any) -> Value:
+        """Return a lazy value; what ``make`` is and which traits there are: see Value."""
+        return Value(self, width, slot, make, **traits)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what ``make()`` gave when this plan first asked for ``key``."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def new(self, value: Value, form: str = "f32") -> Buffer:
         """Declare the buffer that holds ``value`` in a form, padded to whole super-blocks."""
@@ -52,9 +61,20 @@ class NumbaOps(Ops):
 
     def quantize(self, value: Value) -> Buffer:
         """Record the quantization of a value to 8 bit."""
-        from ggq.runtime.kernels import quantize
-
-        return quantize.record(self, value)
+        source, out = value.f32(), self.new(value, "q8")
+        blocks = abi.padded(value.width) // abi.SUPER
+        self.recorder.row(
+            "quantize",
+            quantize,
+            Work(items=blocks, slot=value.slot, chunk=4),
+            reads=[source],
+            writes=[out],
+            x=source,
+            out=out,
+            width=value.width,
+            blocks=blocks,
+        )
+        return out
 
     def kernels(self, weight: Any) -> Any:
         """Return the matmul kernels of a weight's block type."""

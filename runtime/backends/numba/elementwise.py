@@ -1,21 +1,30 @@
 """Recording for operations that treat every column alike: a token is an item, floats in and out."""
 
 from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled, float_bits
+from ggq.simd import FLOAT, INT, ROWS, Struct
 
-__all__ = ["record"]
+__all__ = ["ARGUMENTS", "record"]
+
+ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
 
 
-def record(backend, label, builder, inputs, constant=0.0):
-    """Return a lazy value of the first input's width; kernel arguments as `ARGUMENTS` lists."""
+def record(backend, label, kernel, inputs, constant=0.0):
+    """Return a lazy value of the first input's width; where there is one input it is a and b."""
     head = inputs[0]
 
     def make(value, form, residual):
         sources, out = [x.f32() for x in inputs], backend.new(value)
-        args = [sources[0], sources[-1], sources[0].stride, out, out.stride]
-        args += [head.width, float_bits(constant)]
         backend.recorder.row(
-            label, compiled(builder), args, Work(slot=head.slot), reads=sources, writes=[out]
+            label,
+            kernel,
+            Work(slot=head.slot),
+            reads=sources,
+            writes=[out],
+            a=sources[0],
+            b=sources[-1],
+            out=out,
+            width=head.width,
+            constant=constant,
         )
         return out
 

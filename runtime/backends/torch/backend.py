@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ggq import models
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.base import Ops, Weight
 
 __all__ = ["TorchOps", "logits"]

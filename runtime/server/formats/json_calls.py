@@ -119,7 +119,7 @@ class JsonReader(Reader):
         first = _FIRST_KEY.match(self._held)
         if not self._closing and not self._begun and first and first.group(1) not in _KEYS:
             out.append(content(self._opening + self._held))  # an object, and no call
-            self.rest, self._held = "", ""
+            self._rest, self._held = "", ""
             return True
         return False
 

@@ -1,0 +1,53 @@
+"""NEON with the dot-product extension: signed four-way products."""
+
+import sys
+
+from llvmlite import ir
+
+from ggq.simd.declared import InstructionSet
+from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces, select_lookup8, splat
+
+
+def _runs_on(machine, features):
+    """LLVM does not list features on macOS; every Apple processor here has the dot product."""
+    return machine == "arm" and ("dotprod" in features or sys.platform == "darwin")
+
+
+SET = InstructionSet(
+    rank=10,
+    runs_on=_runs_on,
+    cpu="neoverse-n1",
+    features="+neon,+dotprod,+fullfp16",
+    dot="sdot",
+)
+
+
+def _sdot(builder, acc, a, b):
+    return call(builder, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, [acc, a, b])
+
+
+def _wide(builder, acc, unsigned, signed):
+    """u = (u - 128) + 128: two signed products, since 128 itself is no i8."""
+    kind = unsigned.type
+    acc = _sdot(builder, acc, builder.xor(unsigned, splat(kind, 128)), signed)
+    minus = _sdot(builder, splat(acc.type, 0), splat(kind, 128), signed)  # 128 reads as -128
+    return builder.sub(acc, minus)
+
+
+def dot4(builder, acc, unsigned, signed, wide):
+    """Emit acc + sums of four u8 x i8 products; codes up to 127 are the same as signed bytes."""
+    form = _wide if wide else _sdot
+    return by_pieces(builder, lambda a, u, s: form(builder, a, u, s), 4, acc, unsigned, signed)
+
+
+lookup8 = select_lookup8
+
+
+def lookup16(builder, table, index):
+    """Emit tbl on 16-byte pieces."""
+    kind = ir.VectorType(I8, 16)
+    parts = [
+        call(builder, "llvm.aarch64.neon.tbl1.v16i8", kind, [table, part])
+        for part in pieces(builder, index, 16)
+    ]
+    return concatenate(builder, parts)
