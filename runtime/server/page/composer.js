@@ -64,7 +64,7 @@ function buttons() {
   $("stop").hidden = !busy;
 }
 
-export function grow() {
+function grow() {
   prompt.style.height = "auto";
   prompt.style.height = `${prompt.scrollHeight}px`;
   $("send").disabled = Boolean(reading) || !(prompt.value.trim() || files.length);
