@@ -14,7 +14,7 @@ from ggq.models.layers.delta_net import DeltaNet
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.rope import sections, share
-from ggq.models.table import BLOCK, Key, Tensor, changed, norm, plus_one
+from ggq.models.table import Key, Tensor, absorbed_by, changed, norm, plus_one
 
 __all__ = ["ARCHITECTURE", "QWEN35_KEYS", "Qwen35", "qwen35_rows"]
 
@@ -36,10 +36,8 @@ def forward(ops: Any, hp: HParams) -> Any:
 
 def qwen35_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
     """Return the rows of a model whose feed-forward layers have the rows ``feeds``."""
-    before, wide = f"{BLOCK}ffn_norm.weight", ("2*q", "embd")  # queries and their gates
-    feeds = tuple(
-        replace(r, absorbs=f"{BLOCK}{FF_NORM}.weight") if r.absorbs == before else r for r in feeds
-    )
+    feeds = absorbed_by(feeds, {"ffn_norm": FF_NORM})
+    wide = ("2*q", "embd")  # queries and their gates
     queries = attention.TENSORS[:2]
     gated = tuple(replace(r, shape=wide[: len(r.shape)]) for r in queries)
     mixer = (*MIXER_NORM, *gated, *attention.TENSORS[2:], *attention.QK_NORMS)

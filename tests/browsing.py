@@ -124,13 +124,17 @@ def texts(browser, selector):
 
 def named(browser, label, among="main"):
     """Return the button that shows or is read out as ``label``."""
-    found = browser.find_elements(By.CSS_SELECTOR, f"{among} button")
-    return next(b for b in found if label in (b.text.strip(), b.get_attribute("aria-label")))
+
+    def look(b):
+        found = b.find_elements(By.CSS_SELECTOR, f"{among} button")
+        return next((x for x in found if label in (x.text.strip(), x.accessible_name)), None)
+
+    return wait(browser, look)
 
 
 def press(browser, label, among="main"):
     """Press a button, which may be shown only under the mouse."""
-    browser.execute_script("arguments[0].click()", wait(browser, lambda b: named(b, label, among)))
+    browser.execute_script("arguments[0].click()", named(browser, label, among))
 
 
 def choose(browser, opener, entry):

@@ -142,7 +142,7 @@ def check_matmul(kind, n, rows, tokens, forms=("few", "many")):
 @cache
 def compiled(name, form):
     """Return a type's kernel, compiled once for all shapes."""
-    return getattr(quants.get(name).matmul(), form)()
+    return getattr(quants.get(name).matmul(), form)
 
 
 def check_rows(kind, n):

@@ -168,10 +168,17 @@ def test_names_for_a_screen_reader_and_ways_by_keyboard(page, browser):
     assert not find(browser, "#send").is_enabled()  # there is nothing to send yet
     named(browser, "Write a haiku about the sea").send_keys(Keys.ENTER)
     answered(browser)
-    controls = browser.find_elements(By.CSS_SELECTOR, "button, input, textarea, select")
-    shown = [c for c in controls if c.is_displayed()]
+    drawn(browser)
+
+    def names(b):
+        controls = b.find_elements(By.CSS_SELECTOR, "button, input, textarea, select")
+        return [
+            (c.accessible_name, c.get_attribute("outerHTML")) for c in controls if c.is_displayed()
+        ]
+
+    shown = wait(browser, names)
     assert len(shown) > 10
-    assert [c.get_attribute("outerHTML") for c in shown if not c.accessible_name] == []
+    assert [html for name, html in shown if not name] == []
     assert find(browser, "#log").aria_role == "log"  # a live region: answers are read out
     assert find(browser, "#status").aria_role == "status"
     levels = [

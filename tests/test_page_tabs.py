@@ -113,6 +113,24 @@ def test_two_tabs_do_not_overwrite_each_other(page, browser, second_tab):
     assert len(contents) == 8
 
 
+def test_an_answer_of_a_tab_that_was_closed(page, browser):
+    url, engine, _ = page
+    visit(browser, url)
+    ask(browser, "Shared")
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    visit(browser, url)
+    engine.seconds = 0.05
+    write(browser, "Given up")
+    wait(browser, lambda b: len(texts(b, ".assistant")) == 2 and texts(b, "#status") != [""])
+    browser.switch_to.window(browser.window_handles[-1])
+    browser.close()
+    browser.switch_to.window(first)
+    wait(browser, lambda b: said(b) == ["Shared", "Given up"])
+    broken = "The page was closed before the end of this answer."
+    wait(browser, lambda b: texts(b, ".note:not([hidden]) span") == [broken])
+
+
 def test_search_rename_delete(page, browser):
     visit(browser, page[0])
     ask(browser, "About whales")

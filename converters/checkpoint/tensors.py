@@ -68,6 +68,8 @@ class HFTensor:
         if len(self.shape) == 1:
             x = self.parts[0].read(slice(0, 1))
             x = x if self.rows is None else x[:, self.rows(np.arange(self.shape[0]))]
+        elif len(self.parts[0].shape) == 1:  # a vector that the file holds as a column
+            x = self.parts[0].read(slice(0, 1)).reshape(self.shape)[start:stop]
         else:
             part, rows = self._stored_rows(start, stop)
             x = part.read(rows)
@@ -248,7 +250,8 @@ def _bind(
     for part in parts:
         if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
-        if not part.shape or part.shape[-1] != shape[-1] or total != prod(shape):
+        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == shape[-1])
+        if not rows_fit or total != prod(shape):
             raise ModelError(
                 f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
             )

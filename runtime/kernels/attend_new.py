@@ -11,22 +11,13 @@ from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
-    COUNT,
-    FIRST_TOKEN,
-    GROUP,
-    HEAD,
-    HEAD_V,
-    KEYS,
-    N_KV,
-    OUT,
-    OUT_STRIDE,
-    PAGE_TABLE,
-    POSITION,
+    ATTEND,
+    MAX_KEY,
+    SCRATCH,
+    SEGMENT,
     SEGMENT_BYTES,
-    SEGMENTS,
     STATES,
     SUMS,
-    VALUES,
     block_size,
     merge,
     place,
@@ -37,66 +28,71 @@ from ggq.runtime.kernels.attend import (
 )
 from ggq.runtime.kernels.rotate import rotate
 from ggq.runtime.kernels.rows import quantize_32
-from ggq.simd import f32x16, load, stack, store, zeros
+from ggq.simd import INT, ROWS, Struct, f32x16, load, stack, store, view, zeros
 
-# Argument slots behind attend.py's, in bytes.
-NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 120, 128, 136, 144  # no NEW_KEYS: all are stored
-QUERY_TABLE, KEY_TABLE, HALF, NEOX = 152, 160, 168, 176  # HALF 0: no rotation
-QUANTIZED, QUANTIZED_STRIDE = 184, 192  # 0: the output stays float32
-SPLITS, PARTIALS, PARTIAL_STRIDE, ENDED = 200, 208, 216, 224
+ATTEND_NEW = Struct(
+    "attend_new",
+    base=ATTEND,
+    new_keys=ROWS,  # none: all are stored
+    new_values=ROWS,
+    query_table=INT,  # cosines and sines
+    key_table=INT,
+    half=INT,  # 0: no rotation
+    neox=INT,
+    quantized=ROWS,  # none: the output stays float32
+    splits=INT,  # address of the most parts of any segment
+    partials=ROWS,
+    ended=INT,  # address of counts of ended parts, one per segment and key-value head
+)
 
 MAX_SPLITS = 16
 SPLIT_PAGES = 4  # pages of a part at least
-
-
-@njit
-def _word(args, at):
-    return load(args + at, int64)
+_KEY_BYTES = 4 * MAX_KEY
 
 
 @njit
 def _store_new(args, segment, kv, scratch, key, value):
     """Rotate and store the segment's new keys of a head, store its values."""
-    n_kv, width, width_v = _word(args, N_KV), _word(args, HEAD), _word(args, HEAD_V)
-    half = _word(args, HALF)
-    for i in range(_word(segment, COUNT)):
-        row, position = _word(segment, FIRST_TOKEN) + i, _word(segment, POSITION) + i
-        source = _word(args, NEW_KEYS) + row * _word(args, KEY_STRIDE) + 4 * kv * width
-        cos = _word(args, KEY_TABLE) + 8 * half * row
-        rotate(source, scratch, cos, half, _word(args, NEOX), width)
-        page = load(_word(segment, PAGE_TABLE) + 8 * (position // PAGE), int64)
+    n_kv, width, width_v = args.n_kv, args.head, args.head_v
+    half = args.half
+    for i in range(segment.count):
+        row, position = segment.first_token + i, segment.position + i
+        source = args.new_keys + row * args.new_keys_stride + 4 * kv * width
+        cos = args.key_table + 8 * half * row
+        rotate(source, scratch, cos, half, args.neox, width)
+        page = load(segment.page_table + 8 * (position // PAGE), int64)
         at, offset = page * n_kv + kv, position % PAGE
-        key[1](_word(args, KEYS) + at * (width * PAGE // 32 * key[0]), offset, scratch, width)
-        source = _word(args, NEW_VALUES) + row * _word(args, VALUE_STRIDE) + 4 * kv * width_v
-        to = _word(args, VALUES) + at * (width_v * PAGE // 32 * value[0])
+        key[1](args.keys + at * (width * PAGE // 32 * key[0]), offset, scratch, width)
+        source = args.new_values + row * args.new_values_stride + 4 * kv * width_v
+        to = args.values + at * (width_v * PAGE // 32 * value[0])
         value[1](to, offset, source, width_v)
 
 
 @njit
-def _fill(args, segment, kv, index, count, scratch, turned):
+def _fill(args, segment, kv, index, count, scratch, rotated):
     """Rotate queries index .. index + count - 1 into the block, padded to whole quads."""
-    head, half = _word(args, HEAD), _word(args, HALF)
+    head, half = args.head, args.half
     for i in range((count + 3) // 4 * 4):
         row, position, h = place(args, segment, kv, index + min(i, count - 1))
-        query = _word(args, 0) + row * _word(args, 8) + 4 * h * head
-        cos = _word(args, QUERY_TABLE) + 8 * half * row
-        rotate(query, turned, cos, half, _word(args, NEOX), head)
-        put_query(args, scratch, i, turned, position)
+        query = args.queries + row * args.queries_stride + 4 * h * head
+        cos = args.query_table + 8 * half * row
+        rotate(query, rotated, cos, half, args.neox, head)
+        put_query(args, scratch, i, rotated, position)
 
 
 @njit
 def _partial(args, segment, kv, index, split):
     """Return where a query's (state, sums) of a part of the positions stand."""
-    group, size = _word(args, GROUP), 64 + 4 * _word(args, HEAD_V)
+    group, size = args.group, 64 + 4 * args.head_v
     row, _, head = place(args, segment, kv, index)
     at = (kv * MAX_SPLITS + split) * group + head - kv * group
-    return _word(args, PARTIALS) + row * _word(args, PARTIAL_STRIDE) + at * size
+    return args.partials + row * args.partials_stride + at * size
 
 
 @njit
 def _keep(args, segment, kv, index, split, scratch, i):
     """Leave what query ``index``, the block's number ``i``, saw for whoever merges."""
-    to, width = _partial(args, segment, kv, index, split), _word(args, HEAD_V)
+    to, width = _partial(args, segment, kv, index, split), args.head_v
     store(to, load(scratch + STATES + 8 * i, int64))
     sums = scratch + SUMS + 4 * i * width
     for j in range(0, 4 * width, 64):
@@ -106,7 +102,7 @@ def _keep(args, segment, kv, index, split, scratch, i):
 @njit
 def _merge_all(args, segment, kv, total, splits):
     """Merge the parts of a head's queries, write their outputs."""
-    width = _word(args, HEAD_V)
+    width = args.head_v
     for index in range(total):
         to = _partial(args, segment, kv, index, int64(0))
         for split in range(1, splits):
@@ -117,45 +113,45 @@ def _merge_all(args, segment, kv, total, splits):
 @njit
 def _output(args, segment, kv, index, sums, state):
     row, _, head = place(args, segment, kv, index)
-    out = _word(args, OUT) + row * _word(args, OUT_STRIDE) + 4 * head * _word(args, HEAD_V)
+    out = args.out + row * args.out_stride + 4 * head * args.head_v
     write(args, out, head, sums, state)
 
 
 @njit
 def _quantize_group(args, token, kv):
     """Quantize a group's output columns; the last group also clears the padding."""
-    columns = _word(args, GROUP) * _word(args, HEAD_V)
-    width = columns * _word(args, N_KV)
+    columns = args.group * args.head_v
+    width = columns * args.n_kv
     n = (width + 255) // 256 * 256
-    x = _word(args, OUT) + token * _word(args, OUT_STRIDE)
-    to = _word(args, QUANTIZED) + token * _word(args, QUANTIZED_STRIDE)
+    x = args.out + token * args.out_stride
+    to = args.quantized + token * args.quantized_stride
     first = kv * columns // 32
     for block in range(first, first + columns // 32):
         at = x + 128 * block
         quantize_32(load(at, f32x16), load(at + 64, f32x16), to, n, block)
-    if kv == _word(args, N_KV) - 1:
+    if kv == args.n_kv - 1:
         for block in range(width // 32, n // 32):
             quantize_32(zeros(f32x16), zeros(f32x16), to, n, block)
 
 
 @njit
-def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
+def _attend_part(args, segment, kv, split, splits, scratch, rotated, key, value):
     """Let a segment's queries of a head attend part ``split`` of its pages."""
-    position, count = _word(segment, POSITION), _word(segment, COUNT)
+    position, count = segment.position, segment.count
     begin = window_start(args, position) // PAGE
     n_pages = (position + count - 1) // PAGE + 1 - begin
     pages = (begin + n_pages * split // splits, begin + n_pages * (split + 1) // splits)
-    if split == splits - 1 and _word(args, NEW_KEYS):  # the new positions are in the last part
-        _store_new(args, segment, kv, turned, key, value)
-    total, size = count * _word(args, GROUP), block_size(_word(args, HEAD))
+    if split == splits - 1 and args.new_keys:  # the new positions are in the last part
+        _store_new(args, segment, kv, rotated, key, value)
+    total, size = count * args.group, block_size(args.head)
     index = int64(0)
     while index < total:  # a range whose step is known at run time may raise, says numba
         n = min(size, total - index)
-        _fill(args, segment, kv, index, n, scratch, turned)
+        _fill(args, segment, kv, index, n, scratch, rotated)
         visit(args, segment, kv, pages, n, scratch, key, value)
         for i in range(n):
             if splits == 1:
-                sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                sums = scratch + SUMS + 4 * i * args.head_v
                 _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
             else:
                 _keep(args, segment, kv, index + i, split, scratch, i)
@@ -165,29 +161,30 @@ def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
 @njit
 def _splits(args, segment, most):
     """Return into how many parts a segment's positions are split, ``most`` at most."""
-    position = _word(segment, POSITION)
+    position = segment.position
     begin = window_start(args, position) // PAGE
-    n_pages = (position + _word(segment, COUNT) - 1) // PAGE + 1 - begin
+    n_pages = (position + segment.count - 1) // PAGE + 1 - begin
     return min(most, max(int64(1), n_pages // SPLIT_PAGES))
 
 
 @njit
 def attend_new(args, first, last, key, value):
     """Rotate, store and attend items; ``key`` and ``value``: see attend.visit."""
-    scratch, turned = stack(99584), stack(16384)  # SCRATCH, and a key: MAX_KEY floats
-    n_kv, most = _word(args, N_KV), load(_word(args, SPLITS), int64)
+    scratch, rotated = stack(SCRATCH), stack(_KEY_BYTES)
+    n_kv, most = args.n_kv, load(args.splits, int64)
     for item in range(first, last):
         head, split = item // most, item % most
-        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (head // n_kv), head % n_kv
+        segment = view(args.segments + SEGMENT_BYTES * (head // n_kv), SEGMENT)
+        kv = head % n_kv
         splits = _splits(args, segment, most)
         if split >= splits:
             continue
-        _attend_part(args, segment, kv, split, splits, scratch, turned, key, value)
+        _attend_part(args, segment, kv, split, splits, scratch, rotated, key, value)
         if splits > 1:
-            if atomic_add(_word(args, ENDED) + 8 * head, 1) < splits - 1:
+            if atomic_add(args.ended + 8 * head, 1) < splits - 1:
                 continue
-            atomic_store(_word(args, ENDED) + 8 * head, 0)
-            _merge_all(args, segment, kv, _word(segment, COUNT) * _word(args, GROUP), splits)
-        if _word(args, QUANTIZED):
-            for i in range(_word(segment, COUNT)):
-                _quantize_group(args, _word(segment, FIRST_TOKEN) + i, kv)
+            atomic_store(args.ended + 8 * head, 0)
+            _merge_all(args, segment, kv, segment.count * args.group, splits)
+        if args.quantized:
+            for i in range(segment.count):
+                _quantize_group(args, segment.first_token + i, kv)

@@ -8,6 +8,12 @@ import torch
 from torch.nn import functional
 
 
+def state(backend: Any, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> Any:
+    """Return the layer, which of its states, and that one's shape for a sequence."""
+    channels, taps = backend.weight(name).shape
+    return layer, 0, (channels, taps - 1)
+
+
 def run(backend: Any, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
     """Return the outputs of x's tokens; the last inputs stay in the cache."""
     weights = backend.tensor(name)

@@ -10,11 +10,13 @@ import * as store from "./store.js";
 import * as tree from "./tree.js";
 
 const KEPT_SHARE = 0.6;  // of the context, when the oldest messages are left out
+const AGAIN = 5000;  // milliseconds until another tab is asked again whether it is still writing
 const OPEN = "ggq.open";  // in sessionStorage: which conversation this tab shows
 
 export const events = new EventTarget();
 export let current = null;
 let leaf = null;  // of the branch that this tab shows
+let opening = null, settling = 0;
 
 const emit = (type, detail) => events.dispatchEvent(new CustomEvent(type, { detail }));
 
@@ -35,13 +37,15 @@ async function change(edit) {
   const record = await store.update(current.id, found => { edit(found); found.time = Date.now(); return found; }, current)
     .catch(error => { say(`This browser cannot keep the conversation: ${error?.message ?? "no space"}`); edit(current); return current; });
   if (record.id === current.id) adopt(record);
-  emit("list");
+  emit("list", record.id);
 }
 
 // ---- which one is open
 
 export async function open(id) {
+  opening = id;
   const record = await store.read(id);
+  if (opening !== id) return;  // another one was opened meanwhile
   if (!record) return create(id);  // one without messages is not kept, its draft is
   leaf = null;
   adopt(record);
@@ -50,6 +54,7 @@ export async function open(id) {
 }
 
 export function create(id) {
+  opening = null;
   leaf = null;
   adopt({ ...tree.newConversation(preset()?.system), ...(id && { id }) });
   show();
@@ -58,7 +63,7 @@ export function create(id) {
 function show() {
   try { sessionStorage.setItem(OPEN, current.id); } catch {}
   emit("open");
-  emit("list");
+  emit("list", current.id);
 }
 
 export async function restore() {
@@ -71,9 +76,13 @@ export async function restore() {
 // An answer that nobody writes any more, because its page was closed, is said to be cut off.
 async function settle() {
   const { id } = current;
+  let again = false;
   const writing = Object.values(current.nodes).filter(node => node.state === "writing" && !running(node.id));
   for (const { id: message } of writing) {
-    if (await store.isAlive(message)) continue;
+    if (await store.isAlive(message)) {
+      again = true;
+      continue;
+    }
     const record = await store.update(id, found => {
       const node = found.nodes[message];
       if (node?.state !== "writing" || running(message)) return undefined;
@@ -82,6 +91,8 @@ async function settle() {
     });
     if (current.id === id && record) { adopt(record); emit("tree"); }
   }
+  clearTimeout(settling);
+  if (again) settling = setTimeout(settle, AGAIN);
 }
 
 // Another tab has changed a conversation: what it added to the branch shown here is followed.
@@ -95,6 +106,8 @@ store.onChange(async id => {
   if (follows && !isRunning()) leaf = record.leaf;
   adopt(record);
   emit("tree");
+  clearTimeout(settling);
+  settling = setTimeout(settle, AGAIN);
 });
 
 // ---- asking
@@ -121,10 +134,17 @@ function write(node) {
   start(current, tree.path(current, node.parent), { ...node }, run => {
     if (run.conversation === current.id && current.nodes[run.node.id]) current.nodes[run.node.id] = run.node;
     emit("piece", run);
-    if (!running(run.node.id)) emit("list");
+    if (!running(run.node.id)) emit("list", run.conversation);
   });
   emit("tree");
-  emit("list");
+  emit("list", current.id);
+}
+
+// The last message has no answer, because that was deleted or never came.
+export async function answer(id) {
+  if (isRunning()) return;
+  leaf = id;
+  await reply();
 }
 
 export async function regenerate(id) {
@@ -199,7 +219,7 @@ export async function removeMessage(id) {
 export async function rename(id, title) {
   const record = await store.update(id, found => { found.title = title; return found; });
   if (record && id === current.id) { adopt(record); emit("renamed"); }
-  emit("list");
+  emit("list", id);
 }
 
 export async function setSystem(text) {
@@ -213,7 +233,7 @@ export async function remove(id) {
   let old;
   await store.update(id, found => { old = found; return null; });
   if (id === current.id) await openNewest();
-  emit("list");
+  emit("list", id);
   if (old) notice(`“${old.title}” deleted.`, "Undo", async () => { await keep([old]); await open(id); });
 }
 
@@ -221,6 +241,7 @@ export async function removeAll() {
   for (const { id } of await store.all()) {
     stop(runningIn(id));
     await store.update(id, () => null);
+    emit("list", id);
   }
   create();
 }
@@ -233,6 +254,8 @@ async function openNewest() {
 
 // Conversations from a file, or deleted ones that come back.
 export async function keep(records) {
-  for (const record of records) await store.update(record.id, () => record, record);
-  emit("list");
+  for (const record of records) {
+    await store.update(record.id, () => record, record);
+    emit("list", record.id);
+  }
 }
