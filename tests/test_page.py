@@ -26,6 +26,8 @@ from browsing import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pagefixtures"]
 
 
