@@ -67,13 +67,14 @@ class Slow(Scripted):
 
 
 @contextlib.contextmanager
-def page_server(folder, answer=ANSWER, n_ctx=8192):
+def page_server(folder, answer=ANSWER, **settings):
     """Yield (address, engine, scheduler) of a server that answers everything with ``answer``."""
     path = make_tiny_llama(folder / "t.gguf", n_ctx=2048, vocab="bpe")
     with ggq.load(path, vocab_only=False, threads=1) as model:
         script = model.tokenizer.encode(answer, add_special=False)
-        engine = Slow([*script, model.tokenizer.eos_id], model.tokenizer.n_vocab, n_ctx=n_ctx)
-        with listening(model, Scheduler(engine, model.tokenizer)) as (url, scheduler):
+        engine = Slow([*script, model.tokenizer.eos_id], model.tokenizer.n_vocab, n_ctx=8192)
+        scheduler = Scheduler(engine, model.tokenizer)
+        with listening(model, scheduler, **settings) as (url, _):
             yield url, engine, scheduler
 
 

@@ -151,9 +151,9 @@ def test_models_stay_small():
 
 
 def test_unsupported_architectures_name_the_nearest():
-    with pytest.raises(ModelError, match=r"'llamb' is not supported.*is llama"):
+    with pytest.raises(ModelError, match=r"'llamb' is not supported.*supported: llama"):
         models.get("llamb")
-    with pytest.raises(ModelError, match=r"'LlamaForCausalLM2'.*is LlamaForCausalLM"):
+    with pytest.raises(ModelError, match=r"'LlamaForCausalLM2'.*supported: LlamaForCausalLM"):
         models.for_hf({"architectures": ["LlamaForCausalLM2"]})
     with pytest.raises(ModelError, match="not supported"):
         models.for_hf({"architectures": "x"})

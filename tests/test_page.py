@@ -15,8 +15,10 @@ from browsing import (
     ask,
     drawn,
     find,
+    fresh,
     idle,
     named,
+    page_server,
     pick,
     picture,
     press,
@@ -25,6 +27,8 @@ from browsing import (
     wait,
     write,
 )
+
+pytestmark = pytest.mark.slow
 
 pytest_plugins = ["pagefixtures"]
 
@@ -137,6 +141,29 @@ def test_presets(page, browser):
     assert "Pirate" not in find(browser, "#preset").text
     find(browser, "body").send_keys(Keys.ESCAPE)
     wait(browser, lambda b: not find(b, "#dialog").is_displayed())
+
+
+def test_escape_leaves_the_settings_as_they_were(page, browser):
+    visit(browser, page[0])
+    find(browser, "#settings").click()
+    find(browser, "#temperature").send_keys("0.7", Keys.ESCAPE)
+    wait(browser, lambda b: not find(b, "#dialog").is_displayed())
+    find(browser, "#settings").click()
+    assert find(browser, "#temperature").get_attribute("value") == ""
+    press(browser, "Cancel", "dialog")
+
+
+def test_a_key_is_asked_for(driver, tmp_path):
+    with page_server(tmp_path, api_keys=("secret",)) as (url, *_), fresh(driver, url) as browser:
+        browser.get(url)
+        wait(browser, lambda b: find(b, "#key") == b.switch_to.active_element)
+        find(browser, "#key").send_keys("secret", Keys.ENTER)
+        wait(browser, lambda b: "tiny" in b.title)
+        ask(browser, "Hello")
+        assert find(browser, ".assistant strong").text == "Hello"
+        browser.refresh()  # the key stays
+        answered(browser)
+        browser.get_log("browser")  # chromium logs every answer of 401
 
 
 def test_on_a_phone(page, browser):

@@ -100,7 +100,9 @@ class ExpertRows:
     def read(self, start: int, stop: int) -> np.ndarray:
         from ggq import quants
 
-        return quants.get("MXFP4").dequantize(self.raw(start, stop))
+        blocks = self.raw(start, stop)
+        assert blocks is not None, "experts in MXFP4 are stored as blocks"
+        return quants.get("MXFP4").dequantize(blocks)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         _, n_out, n_in = self.shape

@@ -18,8 +18,8 @@ export function newMessage(parent, role, more = {}) {
 // The messages from the first to `leaf`.
 export function path(conversation, leaf = conversation.leaf) {
   const found = [];
-  for (let node = conversation.nodes[leaf]; node && !found.includes(node); node = conversation.nodes[node.parent]) found.unshift(node);
-  return found;
+  for (let node = conversation.nodes[leaf]; node; node = conversation.nodes[node.parent]) found.push(node);
+  return found.reverse();
 }
 
 export function children(conversation, parent) {
