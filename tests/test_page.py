@@ -28,6 +28,8 @@ from browsing import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pagefixtures"]
 
 
