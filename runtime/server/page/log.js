@@ -43,7 +43,7 @@ export function draw() {
     views.set(node.id, view);
     view.show(node, at < from, at === nodes.length - 1);
     if (at === from && at > 0) elements.push(make("p", { class: "cut" }, "The messages above are no longer sent to the model"));
-    elements.push(view.element);
+    elements.push(view.form ?? view.element);
   });
   arrange(list, elements.length ? elements : [welcome()]);
   const last = nodes.at(-1)?.id;

@@ -18,6 +18,7 @@ export class MessageView {
     this.element = make("article", { class: `message ${node.role}`, "data-id": node.id }, this.who, this.thoughts, this.files, this.body, this.note, this.tools);
     this.text = new Rendering(this.body);
     this.thought = new Rendering(this.thoughts.lastElementChild);
+    this.form = null;  // in its place while it is edited
     this.unfolds = false;  // null: as the user has it
   }
 
@@ -93,19 +94,20 @@ export class MessageView {
     const { node } = this;
     const area = make("textarea", { "aria-label": "Edit the message", rows: Math.min(14, node.content.split("\n").length + 1) });
     area.value = node.content;
-    const leave = () => { form.replaceWith(this.element); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
+    const close = () => { this.form.replaceWith(this.element); this.form = null; };
+    const leave = () => { close(); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
     const send = async () => {
       if (!area.value.trim() || chat.isRunning()) return;
-      form.replaceWith(this.element);
+      close();
       await chat.edit(node.id, area.value.trim());
     };
     area.addEventListener("keydown", event => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
       if (event.key === "Escape") { event.stopPropagation(); leave(); }
     });
-    const form = make("div", { class: "message user editing" }, area,
+    this.form = make("div", { class: "message user editing" }, area,
       make("div", { class: "row" }, button("Cancel", leave), button("Send", send, { class: "main" })));
-    this.element.replaceWith(form);
+    this.element.replaceWith(this.form);
     area.focus();
   }
 }

@@ -59,7 +59,7 @@ export function titleOf(text) {
 }
 
 // A file within a message, in a fence that nothing in it closes.
-export function fenced({ name, text }) {
+function fenced({ name, text }) {
   const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map(run => run.length));
   const fence = "`".repeat(longest + 1), kind = /\.(\w{1,10})$/.exec(name)?.[1] ?? "";
   return `File ${name}:\n\n${fence}${kind}\n${text.replace(/\n$/, "")}\n${fence}`;
