@@ -25,6 +25,7 @@ from browsing import (
 
 from ggq.runtime.server import chat
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["pagefixtures"]
 
 # --- branches ---
