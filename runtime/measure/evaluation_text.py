@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ggq.errors import UsageError, option, printable, reason
+from ggq.outputs import output_file
 
 __all__ = ["answers", "check_plot", "draw", "report", "side_by_side"]
 
@@ -53,15 +54,16 @@ def answers(path: str | Path, prompts: Sequence[str], threads: int | None, n: in
     """Return a model's greedy answers of at most ``n`` tokens, as chat where it has a template."""
     from ggq.runtime.model import load
 
-    options = {"max_tokens": n, "temperature": 0.0}
     found = []
     with load(path, threads=threads) as model:
         is_chat = "tokenizer.chat_template" in model.gguf.metadata
         for prompt in prompts:
             if is_chat:
-                pieces = model.chat([{"role": "user", "content": prompt}], **options)
+                pieces = model.chat(
+                    [{"role": "user", "content": prompt}], max_tokens=n, temperature=0.0
+                )
             else:
-                pieces = model.generate(prompt, **options)
+                pieces = model.generate(prompt, max_tokens=n, temperature=0.0)
             found.append("".join(pieces))
     return found
 
@@ -109,6 +111,7 @@ def check_plot(path: str | Path) -> None:
         raise UsageError(f"{where}: a name in {', '.join(f'.{kind}' for kind in sorted(kinds))}")
     if not Path(path).parent.is_dir():
         raise UsageError(f"{where}: {printable(Path(path).parent)} is no folder")
+    output_file(path)
 
 
 def draw(results: Sequence[Any], path: str | Path) -> None:

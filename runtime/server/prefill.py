@@ -10,11 +10,25 @@ from typing import Any
 
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
+from ggq.runtime.server.schema import ChatBody
 from ggq.runtime.template.template import Segment
 
-__all__ = ["begun_answer", "split_answer"]
+__all__ = ["begun_answer", "is_continued", "split_answer"]
 
 _FIELD = "continue_final_message"
+
+
+def is_continued(body: ChatBody, form: Format) -> bool:
+    """Tell whether the last message is an answer to go on with, as it is unless it is denied.
+
+    So Anthropic's interface and llama.cpp's have it; OpenAI's says nothing of it.
+    """
+    if body.continue_final_message is not None:
+        return body.continue_final_message
+    last = body.messages[-1]
+    open_end = last.role == "assistant" and not last.tool_calls and not last.function_call
+    said = bool(last.content or last.reasoning_content) and len(body.messages) > 1
+    return open_end and said and body.add_generation_prompt and form.continues
 
 
 def split_answer(

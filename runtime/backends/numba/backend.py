@@ -101,7 +101,7 @@ def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
 
 
 def _forward(architecture: Any, hp: HParams, ops: NumbaOps) -> Buffer:
-    logits = architecture.forward(ops, hp)
+    logits: Value = architecture.forward(ops, hp)
     if logits.slot != OUTPUTS:
         raise ModelError(f"{hp.arch}: forward() does not gather its outputs")
     return logits.f32()

@@ -1,18 +1,33 @@
 """Recording for operations that treat every column alike: a token is an item, floats in and out."""
 
-from ggq.runtime.backends.numba.plan import Work
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ggq.runtime.backends.numba.plan import Buffer, Work
+from ggq.runtime.backends.numba.values import Value
 from ggq.simd import FLOAT, INT, ROWS, Struct
+
+if TYPE_CHECKING:
+    from ggq.runtime.backends.numba.backend import NumbaOps
 
 __all__ = ["ARGUMENTS", "record"]
 
 ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
 
 
-def record(backend, label, kernel, inputs, constant=0.0):
+def record(
+    backend: NumbaOps,
+    label: str,
+    kernel: Any,
+    inputs: Sequence[Value],
+    constant: float = 0.0,
+) -> Value:
     """Return a lazy value of the first input's width; where there is one input it is a and b."""
     head = inputs[0]
 
-    def make(value, form, residual):
+    def make(value: Value, form: str, residual: Buffer | None) -> Buffer:
         sources, out = [x.f32() for x in inputs], backend.new(value)
         backend.recorder.row(
             label,

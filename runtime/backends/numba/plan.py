@@ -172,7 +172,7 @@ class Recorder:
         table = np.zeros((len(rows), ROW_FIELDS), np.int64)
         at = 0
         for i, row in enumerate(rows):
-            values = [getattr(a, "address", a) for a in row.args]
+            values = [a if isinstance(a, int) else a.address for a in row.args]
             args[at : at + len(values)] = values
             address = args.ctypes.data + 8 * at
             work, kernel = row.work, row.kernel.address
