@@ -84,7 +84,7 @@ def _dot(row, x, n, size, vector, scalar):
 
 
 @njit
-def few_tokens(args, first, last, size, vector, scalar):
+def decode_tokens(args, first, last, size, vector, scalar):
     """Multiply rows [16 first, 16 last) by a handful of tokens; ``size``: bytes per weight."""
     n_rows, n = args.n_rows, args.n_cols
     row_bytes, weights = args.row_bytes, args.weights
@@ -134,7 +134,7 @@ def _square(args, row, token, at, row_bytes, x, step, n, size, vector, scalar):
 
 
 @njit
-def many_tokens(args, first, last, size, vector, scalar):
+def prefill_tokens(args, first, last, size, vector, scalar):
     """Multiply rows [16 first, 16 last) by any number of tokens; ``size``: bytes per weight."""
     n_rows, n = args.n_rows, args.n_cols
     row_bytes, weights = args.row_bytes, args.weights
@@ -156,7 +156,7 @@ def many_tokens(args, first, last, size, vector, scalar):
 
 
 @njit
-def decode_rows(args, first, last, size, vector, scalar):
+def dequantize_rows(args, first, last, size, vector, scalar):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
     n, row_bytes = args.n_cols, args.row_bytes
     ids = args.input
@@ -173,18 +173,18 @@ def matmul(size, vector, scalar):
     """Return the kernels of float rows: bytes per weight, how 16 weights and how one are read."""
 
     @kernel(abi.MATMUL)
-    def few(args, first, last):
-        few_tokens(args, first, last, size, vector, scalar)
+    def decode(args, first, last):
+        decode_tokens(args, first, last, size, vector, scalar)
 
     @kernel(abi.MATMUL)
-    def many(args, first, last):
-        many_tokens(args, first, last, size, vector, scalar)
+    def prefill(args, first, last):
+        prefill_tokens(args, first, last, size, vector, scalar)
 
     @kernel(abi.MATMUL)
-    def rows(args, first, last):
-        decode_rows(args, first, last, size, vector, scalar)
+    def dequantize(args, first, last):
+        dequantize_rows(args, first, last, size, vector, scalar)
 
-    return Kernels(few, many, rows, activations="f32")
+    return Kernels(decode, prefill, dequantize, activations="f32")
 
 
 KERNELS = {
