@@ -49,14 +49,12 @@ def quantized(x):
     blocks = padded.reshape(tokens, -1, 32)
     scale = np.float32(np.abs(blocks).max(-1) / 127)
     codes = np.rint(blocks / np.where(scale > 0, scale, 1)[..., None])
-    counts = codes.reshape(tokens, -1, 2, 16).sum(-1)
-    sums = counts * scale[..., None]
-    parts = [codes.astype(np.int8).reshape(tokens, n)]
-    parts += [scale, sums.sum(-1).astype(np.float32), sums.astype(np.float32).reshape(tokens, -1)]
-    parts += [counts.astype(np.int32).reshape(tokens, -1)]
-    rows = np.concatenate([np.ascontiguousarray(p).view(np.uint8) for p in parts], axis=1)
-    assert rows.shape[1] == abi.q8_bytes(width)
-    return np.ascontiguousarray(rows), (codes * scale[..., None]).reshape(tokens, n)[:, :width]
+    sums = codes.reshape(tokens, -1, 16).sum(-1)
+    parts = [codes.astype(np.int8).reshape(tokens, n), scale, sums.astype(np.int32)]
+    rows = np.zeros((tokens, abi.q8_bytes(width)), np.uint8)
+    used = np.concatenate([np.ascontiguousarray(p).view(np.uint8) for p in parts], axis=1)
+    rows[:, : used.shape[1]] = used
+    return rows, (codes * scale[..., None]).reshape(tokens, n)[:, :width]
 
 
 def run(kernel, blocks, n_cols, source, tokens, *, bias=None, residual=None, items=None):

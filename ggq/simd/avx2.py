@@ -8,6 +8,7 @@ from ggq.simd.lowering import I8, I16, I32, by_pieces, call, concatenate, lanes_
 
 HAS_HALF = True
 _VNNI = jit.ISA == "avx2vnni"
+LANES = 8  # 32-bit lanes of a register
 DOT_INSTRUCTION = "vpdpbusd" if _VNNI else "vpmaddubsw"
 
 
@@ -60,4 +61,4 @@ def lookup8(builder, table, index):
     return concatenate(builder, parts)
 
 
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "dot4", "lanes_of", "lookup8", "lookup16"]
+__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "LANES", "dot4", "lanes_of", "lookup8", "lookup16"]

@@ -6,6 +6,7 @@ from llvmlite import ir
 from ggq.simd.lowering import I8, I32, by_pieces, call, concatenate, lanes_of, pieces
 
 HAS_HALF = True
+LANES = 16  # 32-bit lanes of a register
 DOT_INSTRUCTION = "vpdpbusd"
 # LLVM 21 changed the operands' type from i32 to i8 vectors.
 _BYTE_OPERANDS = llvm.llvm_version_info[0] >= 21
@@ -45,4 +46,4 @@ def lookup8(builder, table, index):
     return call(builder, "llvm.x86.avx512.permvar.sf.512", table.type, [table, index])
 
 
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "dot4", "lanes_of", "lookup8", "lookup16"]
+__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "LANES", "dot4", "lanes_of", "lookup8", "lookup16"]

@@ -5,6 +5,7 @@ from llvmlite import ir
 from ggq.simd.lowering import I16, I32, by_pieces, select_lookup8, select_lookup16, splat
 
 HAS_HALF = False
+LANES = 4  # 32-bit lanes of a register
 DOT_INSTRUCTION = None
 
 

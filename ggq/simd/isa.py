@@ -14,6 +14,7 @@ _FILES = {"avx2vnni": "avx2"}  # sets that share a file; it asks jit.ISA itself
 _set = import_module(f"ggq.simd.{_FILES.get(jit.ISA, jit.ISA)}")
 
 DOT_INSTRUCTION = _set.DOT_INSTRUCTION  # None: a set without one
+LANES = _set.LANES
 dot4 = _set.dot4
 lookup8 = _set.lookup8
 lookup16 = _set.lookup16

@@ -5,6 +5,7 @@ from llvmlite import ir
 from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces, select_lookup8, splat
 
 HAS_HALF = True
+LANES = 4  # 32-bit lanes of a register
 DOT_INSTRUCTION = "sdot"
 
 

@@ -20,7 +20,7 @@ def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0
 
     def few():
         def few_kernel(args, first, last):
-            few_tokens(args, first, last, unpack, dot, stride, scales)
+            few_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
         return kernel(few_kernel)
 
