@@ -1,16 +1,28 @@
 # make demo: a real model is converted and talks.   make test: every check.   Both need only python3, pip and make.
+# make fast: the checks for between two edits (tests/README.md).
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c .ci/constraints.txt
 
-.PHONY: demo test venv table clean
+# A process per core. Each begins with a stretch of neighbours, which share what their file makes; who is done early
+# takes from the others.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test fast whole venv table clean
 
 demo: $(VENV)/.base
 	$(BIN)/python tests/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+fast: $(VENV)/.dev
+	$(PYTEST) --fast
+
+# As test, with the whole product of types and instruction sets: many minutes more.
+whole: $(VENV)/.dev
+	GGQ_WHOLE=1 $(PYTEST)
 
 venv: $(VENV)/.dev
 

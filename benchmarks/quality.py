@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggq.converters.calibration import BUILT_IN
+from ggq.converters.calibration.text import BUILT_IN
 from ggq.converters.convert import convert
 from ggq.converters.prepasses.presets import QUALITY
 from ggq.gguf import open_gguf, spec

@@ -51,8 +51,8 @@ def digests(sources: list[Path], work: Path, quick: bool) -> dict[str, str]:
                 out.unlink(missing_ok=True)
                 try:
                     ggq.convert(source, out, type=kind, imatrix=matrix)
-                except ggq.GGQError as error:
-                    found[label] = f"refused: {error}".replace(str(work), "")
+                except ggq.GGQError:
+                    found[label] = "refused"
                     continue
                 found[f"{label} file"] = sha(out.read_bytes())
                 found |= {f"{label} {k}": v for k, v in evaluated(out, source).items()}
@@ -97,7 +97,7 @@ def make_sources(work: Path, only: str) -> list[Path]:
         if only in arch:
             made.append(work / arch)
             made[-1].mkdir(parents=True, exist_ok=True)
-            make_encoder(arch, made[-1])
+            make_encoder(arch, made[-1], "mean_tokens")
     real = [SHARED / "models" / name for name in REAL_MODELS]
     return made + [folder for folder in real if folder.is_dir() and only in folder.name]
 

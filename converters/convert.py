@@ -1,395 +1,127 @@
-"""The conversion as one plan: source, tensors, types and keys first, then slabs to the writer.
-
-`prepare` reads headers only and is quick; nothing is written before `Conversion.run`. How blocks
-are made, what an architecture is and how files are laid out is known elsewhere.
-"""
+"""`ggq.convert`: what Python and the command line may ask, as keywords, made into a request."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from math import prod
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import ggq
-from ggq import models
-from ggq.arguments import check_fields, checked
-from ggq.converters import general
-from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.encode import Job, encode_all
-from ggq.converters.imatrix import Imatrix, read_imatrix
-from ggq.converters.names import NameParts, file_name, model_id
-from ggq.converters.repository import fetch, outline
-from ggq.converters.sources import (
-    SourceTensor,
-    gguf_tensors,
-    hf_tensors,
-    in_own_blocks,
-    own_blocks,
+from ggq.arguments import check_settings, checked
+from ggq.converters.conversion import Options, Progress
+from ggq.converters.imatrix import Imatrix
+from ggq.converters.job import Events, Request, Result, run
+from ggq.errors import UsageError, option, printable
+from ggq.gguf.units import bytes_of
+from ggq.progress import progress_bar
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+else:
+    Unpack = list  # Python 3.10 has none, and nothing looks at it when the program runs
+
+__all__ = ["Settings", "convert", "make_request"]
+
+
+class Settings(TypedDict, total=False):
+    """Everything that may be asked of a conversion, by the names of ``ggq convert``'s flags."""
+
+    prepasses: Sequence[str | Callable[..., Any]]  # names with options, passes, functions
+    imatrix: Imatrix | str | os.PathLike[str] | None
+    quality: str | None  # "fast", "good" or "best"
+    recipe: str | os.PathLike[str] | None
+    calibration: str | os.PathLike[str] | None
+    target_size: int | str | None  # bytes, or text such as "2G"
+    target_bpw: float | None
+    plan: str | os.PathLike[str] | None
+    report: str | os.PathLike[str] | None
+    pure: bool
+    tensor_types: Sequence[str]  # "REGEX=TYPE", the first match counts
+    output_tensor_type: str | None
+    token_embedding_type: str | None
+    via: str | None
+    allow_requantize: bool
+    pre: str | None
+    split_max_size: int | str | None
+    threads: int | None
+    force: bool
+    options: Options  # the same as one value; keywords beside it count more
+
+
+_REQUEST = (
+    *("prepasses", "imatrix", "quality", "recipe", "calibration"),
+    *("target_size", "target_bpw", "plan", "report"),
 )
-from ggq.errors import ModelError, UsageError, option, printable
-from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
-from ggq.models.extras import extra_warnings
-from ggq.quants.mixtures import (
-    FILE_TYPES,
-    UNQUANTIZED,
-    MixtureOptions,
-    Plan,
-    PlanTensor,
-    file_type,
-    plan,
-)
-
-__all__ = ["Conversion", "Options", "convert", "prepare"]
-
-Progress = Callable[[int, int, str], None]
-VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
-PREFIX = "ggq"  # of the provenance keys
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to convert; ``via``: "f16" rounds weights to F16 first; ``threads`` None: all cores."""
-
-    mixture: MixtureOptions = field(default_factory=MixtureOptions)
-    via: str | None = None
-    allow_requantize: bool = False
-    force: bool = False
-    threads: int | None = None
-    split_max_bytes: int | None = None
-    pre: str | None = None  # the pre-tokenizer, where its own is not recognised
-    check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
-    outline: bool = False  # of a repository the headers do: nothing will be written
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass
-class Conversion:
-    """A conversion ready to run; a pre-pass may replace ``tensors`` and ``imatrix`` before."""
-
-    out: Path
-    arch: str
-    hparams: Any
-    tensors: dict[str, SourceTensor]
-    plan: Plan
-    options: Options
-    items: list[general.Item] = field(default_factory=list)
-    copy_from: GGUFFile | None = None
-    imatrix: Imatrix | None = None
-    skipped: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    close: Callable[[], None] = lambda: None
-    original: dict[str, SourceTensor] = field(default_factory=dict)  # before any pre-pass
-    on_written: list[Callable[[], None]] = field(default_factory=list)  # when the file is complete
-
-    def __enter__(self) -> Conversion:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    @property
-    def n_elements(self) -> int:
-        """Weights in all tensors."""
-        return sum(prod(t.shape) for t in self.tensors.values())
-
-    @property
-    def lacking_importance(self) -> list[str]:
-        """Return the tensors that would be garbage: of types that need importance, without it."""
-        planned, have = dict(self.plan.types), self.imatrix.values if self.imatrix else {}
-        return [
-            name
-            for name in self.plan.need_imatrix
-            if name not in have and self.tensors[name].type_name != planned[name]
-        ]
-
-    def writer(self) -> GGUFWriter:
-        """Return a writer with all keys and tensors declared; nothing is on disk yet."""
-        writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
-        if self.copy_from is not None:
-            writer.copy_metadata(self.copy_from.metadata)
-        for item in self.items:
-            writer.add(item.key, item.value, item.type)
-        for name, type_name in self.plan.types:
-            writer.add_tensor(name, self.tensors[name].shape, spec.TYPE_IDS[type_name])
-        return writer
-
-    def run(self, progress: Progress | None = None) -> list[Path]:
-        """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
-        if self.options.outline:
-            raise UsageError("an outline has no weights to write")
-        if lacking := self.lacking_importance:  # a pre-pass may have measured it
-            what = f"{self.plan.file_type.name} needs an importance matrix"
-            where = f"{printable(lacking[0])} in {dict(self.plan.types)[lacking[0]]}"
-            raise UsageError(f"{what} ({option('--imatrix')}) for {where}")
-        total, done = self.n_elements, 0
-
-        def advance(name: str, elements: int) -> None:
-            nonlocal done
-            done += elements
-            if progress:
-                progress(done, total, name)
-
-        jobs = [self._job(name, type_name) for name, type_name in self.plan.types]
-        writer = self.writer()
-        writer.begin()
-        try:
-            encode_all(jobs, writer.write, self.imatrix, self.options.threads, advance)
-            paths = writer.finish()
-        except BaseException:
-            writer.abort()
-            raise
-        for forget in self.on_written:
-            forget()
-        return paths
-
-    def _job(self, name: str, type_name: str) -> Job:
-        tensor = in_own_blocks(self.tensors[name], type_name)  # a pre-pass may have replanned it
-        via = self.options.via == "f16" and type_name != "F32" and tensor.type_name != "F16"
-        return Job(tensor, type_name, via)
+_MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
+_OPTIONS = ("via", "allow_requantize", "pre", "threads", "force")
 
 
 @checked
 def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    type: str = "Q4_K_M",
-    prepasses: Sequence[str | Callable[..., Any]] = (),
-    imatrix: Imatrix | str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-    options: Options = Options(),
-) -> list[Path]:
-    """Convert an HF folder, an HF repository id or a GGUF file to a GGUF file; return its paths.
+    type: str | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Unpack[Settings],
+) -> Result:
+    """Convert an HF folder, an HF repository id or a GGUF file to a GGUF file.
 
-    ``out``: a file, a folder or None for a name by convention. Each pre-pass is called with the
-    `Conversion` before it runs. Raises GGQError naming the file, tensor, key or option at fault.
+    ``out``: a file, a folder or None for a name by convention. ``type``: Q4_K_M where neither it
+    nor a recipe says so. ``progress``: True for a bar on
+    stderr, or a function that is called with weights done, in all, and a tensor's name. Further
+    keywords are `Settings`: all that ``ggq convert`` can do, by the names of its flags. Each of
+    ``prepasses`` is a name with options, a pass of `ggq.prepass` or a function that is called with
+    the `Conversion` before it runs. Returns the paths and what is in them. Raises GGQError naming
+    the file, tensor, key or option at fault.
     """
-    with prepare(source, out, type, imatrix, options) as job:
-        if prepasses:
-            from ggq.converters.prepasses.recipe import run_passes
-
-            run_passes(job, prepasses)
-        return job.run(progress)
+    return run(make_request(source, out, type, **settings), _Told(progress))
 
 
-@checked
-def prepare(
+def make_request(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    type: str = "Q4_K_M",
-    imatrix: Imatrix | str | os.PathLike[str] | None = None,
-    options: Options = Options(),
-) -> Conversion:
-    """Open ``source`` and plan its conversion: keys, types, exact sizes; reads no weights."""
-    if options.via not in (None, "f16"):
-        raise UsageError(f"{option('--via')} {printable(options.via)}: only f16 is known")
-    if imatrix is not None and not isinstance(imatrix, Imatrix):
-        imatrix = read_imatrix(imatrix)
-    options = replace(options, mixture=replace(options.mixture, imatrix=imatrix is not None))
-    path = Path(source)
-    with contextlib.ExitStack() as stack:
-        if not path.exists():
-            name = str(source)
-            path = stack.enter_context(outline(name)) if options.outline else fetch(name)
-        build = _from_folder if path.is_dir() else _from_gguf
-        job = build(path, file_type(type).name, options, stack)
-        job.imatrix, job.original = imatrix, dict(job.tensors)
-        job.items += _imatrix_items(imatrix) + _provenance(job, path)
-        job.out = _out_path(job, path, out)
-        _check_importance(job)
-        job.close = stack.pop_all().close
-    return job
+    type: str | None = None,
+    **settings: Unpack[Settings],
+) -> Request:
+    """Return the request that keywords or flags make; UsageError for what is none of `Settings`."""
+    given = {k: v for k, v in check_settings(settings, Settings).items() if v is not None}
+    options = given.get("options", Options())
+    pairs = (*options.mixture.tensor_types, *map(_pattern, given.get("tensor_types", ())))
+    mixture = replace(options.mixture, tensor_types=pairs, **_chosen(given, _MIXTURE))
+    changed = _chosen(given, _OPTIONS)
+    if "via" in changed:
+        changed["via"] = changed["via"].lower()
+    if "split_max_size" in given:
+        changed["split_max_bytes"] = bytes_of(given["split_max_size"])
+    options = replace(options, mixture=mixture, **changed)
+    if "target_size" in given:
+        given["target_size"] = bytes_of(given["target_size"])
+    return Request(source, out, type, options=options, **_chosen(given, _REQUEST))
 
 
-def _from_folder(
-    folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
-) -> Conversion:
-    from ggq.converters.vocab.vocab import read_vocab
-
-    checkpoint = Checkpoint(folder)
-    stack.callback(checkpoint.close)
-    arch = models.for_hf(checkpoint.config)
-    hp = arch.hparams(checkpoint.config)
-    tensors, skipped = hf_tensors(checkpoint, arch, hp)
-    plan_of = [PlanTensor(t.name, t.shape, _kept_type(t, options)) for t in tensors]
-    made = plan(plan_of, hp, wanted, options.mixture)
-    shapes = [(t.name, t.shape) for t in tensors]
-    parts = general.model_parts(folder, checkpoint.config, shapes)
-    items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
-    items += general.general_items(folder, parts)
-    items += _arch_items(arch, checkpoint.config)
-    vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
-    items += [general.Item(item.key, item.value, item.type) for item in vocab]
-    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
-    items.append(general.Item("general.quantization_version", 2, spec.U32))
-    if checkpoint.quantization:
-        key = f"{PREFIX}.source_quantization"
-        items.append(general.Item(key, checkpoint.quantization, spec.STR))
-    by_name = {t.name: t for t in tensors}
-    notes = _keep_codes(by_name, made)
-    if checkpoint.quantization:
-        notes += _quantized_twice(by_name, made, checkpoint.quantization)
-    found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
-    return found
+def _chosen(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
 
 
-def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
-    """Let tensors whose codes fit the blocks planned for them be written so; return notes."""
-    kept = 0
-    rounded: str | None = None
-    for name, type_name in made.types:
-        own = in_own_blocks(tensors[name], type_name)
-        if own is not tensors[name]:
-            tensors[name] = own
-            kept += 1
-            if rounded is None and own.rounds(type_name):
-                rounded = f"{name} in {type_name}"
-    if rounded is None:
-        return []
-    what = "scales or minimums are no half-precision numbers and are rounded to them"
-    return [f"the checkpoint's codes of {kept} tensors are kept as they are; {what}: {rounded}"]
+def _pattern(text: str) -> tuple[str, str]:
+    """Return the expression and the type of ``REGEX=TYPE``."""
+    pattern, equals, kind = text.rpartition("=")
+    if not equals or not pattern:
+        what = f"{option('--tensor-type', 'tensor_types')} {printable(text)}"
+        raise UsageError(f"{what}: expected REGEX=TYPE")
+    return pattern, kind
 
 
-def _quantized_twice(tensors: dict[str, SourceTensor], made: Plan, method: str) -> list[str]:
-    """Return a note where all of the checkpoint's codes are lost, and the type that keeps them."""
-    chosen = [(n, t) for n, t in made.types if t not in UNQUANTIZED]
-    if any(tensors[n].type_name == t for n, t in chosen):
-        return []
-    keeping = (t for n, _ in chosen for t in own_blocks(tensors[n]) if t in FILE_TYPES)
-    best = next(keeping, None)
-    what = f"the weights are quantized already ({method}), {made.file_type.name} does it once more"
-    return [f"{what}; {option('--type')} {best} keeps their codes"] if best else []
+class _Told(Events):
+    def __init__(self, progress: Progress | bool | None) -> None:
+        if not isinstance(progress, bool) and progress is not None and not callable(progress):
+            given = printable(repr(progress), 60)
+            raise UsageError(f"progress: expected a function, True, False or None, not {given}")
+        self._progress = progress
 
-
-def _kept_type(tensor: SourceTensor, options: Options) -> str:
-    """Return the type a tensor keeps where the mixture does not choose: its own, or F16."""
-    return "F16" if options.via == "f16" and tensor.type_name != "F32" else tensor.type_name
-
-
-def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Item]:
-    found = arch.metadata(config)
-    return [
-        general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
-        for k, v, t in found
-    ]
-
-
-def _from_gguf(
-    path: Path, wanted: str, options: Options, stack: contextlib.ExitStack
-) -> Conversion:
-    file = stack.enter_context(open_gguf(path))
-    tensors = gguf_tensors(file)
-    facts = _facts(file)
-    made = plan(
-        [PlanTensor(t.name, t.shape, t.type_name) for t in tensors], facts, wanted, options.mixture
-    )
-    by_name = {t.name: t for t in tensors}
-    if not options.allow_requantize:
-        _refuse_requantizing(by_name, made)
-    items = [general.Item("general.quantization_version", 2, spec.U32)]
-    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
-    found = Conversion(Path(), facts.arch, facts, by_name, made, options, items)
-    found.copy_from = file
-    found.warnings = _extra_warnings(file, facts.arch)
-    return found
-
-
-def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
-    try:
-        arch = models.get(name)
-        hp = arch.hparams(file)
-    except ModelError:  # any architecture's file can be quantized
-        arch = hp = None
-    return extra_warnings(file, arch, hp, "carried over")
-
-
-def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:
-    for name, new in made.types:
-        old = tensors[name].type_name
-        if old != new and old not in UNQUANTIZED:
-            what = f"tensor {printable(name)} is already {old}; converting it again to {new}"
-            allow = option("--allow-requantize", "allow_requantize=True")
-            raise UsageError(f"{what} loses quality, {allow} does it anyway")
-
-
-def _facts(file: GGUFFile) -> Any:
-    """Return what the mixture's rules ask of a model, for any architecture with the usual keys."""
-    arch = file.get(spec.KEY_ARCHITECTURE, type=str)
-    if arch is None:
-        raise ModelError(f"{printable(file.path)}: no key {spec.KEY_ARCHITECTURE}")
-
-    def number(key: str) -> int:
-        value = file.metadata.get(f"{arch}.{key}", 0)
-        first = value[0] if hasattr(value, "__len__") and len(value) else value
-        if not isinstance(first, int) and not hasattr(first, "item"):
-            raise ModelError(f"{arch}.{key} is {printable(repr(value))}, expected a number")
-        return int(first)
-
-    return SimpleNamespace(
-        arch=arch,
-        n_layer=number("block_count"),
-        n_head=number("attention.head_count"),
-        n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
-        n_expert=number("expert_count"),
-    )
-
-
-def _imatrix_items(imatrix: Imatrix | None) -> list[general.Item]:
-    if imatrix is None:
-        return []
-    items = [general.Item("quantize.imatrix.file", imatrix.path, spec.STR)] if imatrix.path else []
-    if imatrix.dataset:
-        items.append(general.Item("quantize.imatrix.dataset", imatrix.dataset, spec.STR))
-    items.append(general.Item("quantize.imatrix.entries_count", len(imatrix.values), spec.U32))
-    if imatrix.chunks:
-        items.append(general.Item("quantize.imatrix.chunks_count", imatrix.chunks, spec.U32))
-    return items
-
-
-def _provenance(job: Conversion, path: Path) -> list[general.Item]:
-    """Return the keys that say what this file was made from, by which version, into which types."""
-    counts = Counter(t for _, t in job.plan.types)
-    values = {
-        "version": ggq.__version__,
-        "source": model_id(path),
-        "source_types": _listed(Counter(t.type_name for t in job.tensors.values())),
-        "types": _listed(counts),
-    }
-    if job.options.via:
-        values["via"] = job.options.via
-    return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
-
-
-def _listed(counts: Counter) -> str:
-    return " ".join(f"{name}:{n}" for name, n in counts.most_common())
-
-
-def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:
-    """Return the file to write: ``out``, or a name by convention in ``out`` or this folder."""
-    if out is not None and not Path(out).is_dir():
-        return Path(out)
-    keys = {i.key: i.value for i in job.items}
-    if job.copy_from is not None:
-        old = job.copy_from.metadata
-        keys = {k: old[k] for k in old if k.startswith("general.")} | keys
-    text = {k: v for k, v in keys.items() if isinstance(v, str)}
-    names = ("name", "basename", "finetune", "version", "size_label")
-    parts = NameParts(**{n: text.get(f"general.{n}") for n in names})
-    if parts.name is None and parts.basename is None:
-        parts = replace(parts, name=source.stem)
-    return Path(out or ".") / file_name(parts, job.plan.file_type.name)
-
-
-def _check_importance(job: Conversion) -> None:
-    """Refuse a matrix that does not fit the tensors."""
-    for name, kind in job.plan.types:
-        if job.imatrix and kind not in UNQUANTIZED:
-            job.imatrix.slice_for(name, job.tensors[name].shape, 0)
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        """Return a bar where it was asked for, or what the caller gave."""
+        if isinstance(self._progress, bool):
+            return progress_bar(quiet=not self._progress)
+        return nullcontext(self._progress)

@@ -15,18 +15,18 @@ from math import prod
 
 import numpy as np
 
+from ggq.converters.checkpoint.tensors import SourceTensor
 from ggq.converters.imatrix import Imatrix
-from ggq.converters.sources import SourceTensor
 from ggq.errors import FormatError, UsageError, option, printable
 
-__all__ = ["F16_MAX", "Job", "default_threads", "encode_all"]
+__all__ = ["F16_MAX", "EncodeTask", "default_threads", "encode_all"]
 
 SLAB_ELEMENTS = 2 << 20  # 8 MB of float32 per slab: large enough for SIMD, small enough to bound
 F16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
-class Job:
+class EncodeTask:
     """One tensor and the type it gets; ``via_f16``: rounded to F16 before."""
 
     tensor: SourceTensor
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Slab:
-    job: Job
+    task: EncodeTask
     start: int
     stop: int
     part: int
@@ -49,28 +49,28 @@ def default_threads() -> int:
 
 
 def encode_all(
-    jobs: list[Job],
+    tasks: list[EncodeTask],
     write: Callable[[str, np.ndarray], None],
     imatrix: Imatrix | None = None,
     threads: int | None = None,
     advance: Callable[[str, int], None] = lambda name, elements: None,
 ) -> None:
-    """Encode every job and call ``write(name, rows)`` in order; ``advance`` counts elements done.
+    """Encode every task and call ``write(name, rows)`` in order; ``advance`` counts elements done.
 
     Errors name the tensor: NaN or Inf, beyond F16, an importance that does not fit.
     """
     threads = threads or default_threads()
-    _check_types(jobs, imatrix)
+    _check_types(tasks, imatrix)
     pending: deque[tuple[Slab, Future]] = deque()
 
     def drain() -> None:
         slab, future = pending.popleft()
-        write(slab.job.tensor.name, future.result())
-        advance(slab.job.tensor.name, (slab.stop - slab.start) * slab.job.tensor.shape[-1])
+        write(slab.task.tensor.name, future.result())
+        advance(slab.task.tensor.name, (slab.stop - slab.start) * slab.task.tensor.shape[-1])
 
     with ThreadPoolExecutor(threads, thread_name_prefix="ggq-encode") as pool:
         try:
-            for slab in (s for job in jobs for s in _slabs(job)):
+            for slab in (s for task in tasks for s in _slabs(task)):
                 pending.append((slab, pool.submit(_encode, slab, imatrix)))
                 if len(pending) > 2 * threads:
                     drain()
@@ -81,49 +81,49 @@ def encode_all(
             raise
 
 
-def _check_types(jobs: list[Job], imatrix: Imatrix | None) -> None:
+def _check_types(tasks: list[EncodeTask], imatrix: Imatrix | None) -> None:
     """Refuse types that cannot be written before any work: each encodes one block of zeros."""
     from ggq import quants
 
     measured = imatrix.values if imatrix else {}
-    new = [j for j in jobs if j.type_name != j.tensor.type_name]
-    for job in new:
-        if quants.get(job.type_name).needs_importance and job.tensor.name not in measured:
-            what = f"{printable(job.tensor.name)} cannot be written in {job.type_name}"
+    new = [j for j in tasks if j.type_name != j.tensor.type_name]
+    for task in new:
+        if quants.get(task.type_name).needs_importance and task.tensor.name not in measured:
+            what = f"{printable(task.tensor.name)} cannot be written in {task.type_name}"
             raise UsageError(f"{what} without importance ({option('--imatrix')})")
     for name in sorted({j.type_name for j in new}):
         kind = quants.get(name)
         kind.quantize(np.zeros((1, kind.block_size), np.float32), np.ones(kind.block_size, "f4"))
 
 
-def _slabs(job: Job) -> Iterator[Slab]:
+def _slabs(task: EncodeTask) -> Iterator[Slab]:
     """Yield slabs of whole rows that stay within one expert."""
-    shape = job.tensor.shape
+    shape = task.tensor.shape
     n_parts = prod(shape[:-2])
     per_part = shape[-2] if len(shape) > 1 else 1
     step = max(1, SLAB_ELEMENTS // shape[-1])
     for part in range(n_parts):
         for first in range(0, per_part, step):
             start = part * per_part + first
-            yield Slab(job, start, part * per_part + min(first + step, per_part), part)
+            yield Slab(task, start, part * per_part + min(first + step, per_part), part)
 
 
 def _encode(slab: Slab, imatrix: Imatrix | None) -> np.ndarray:
     """Return the slab's blocks, uint8 (rows, bytes)."""
     from ggq import quants
 
-    job, tensor = slab.job, slab.job.tensor
-    if tensor.type_name == job.type_name:
+    task, tensor = slab.task, slab.task.tensor
+    if tensor.type_name == task.type_name:
         stored = tensor.raw(slab.start, slab.stop)
         if stored is not None:
             return stored
     x = np.ascontiguousarray(tensor.read(slab.start, slab.stop), np.float32)
     peak = _peak(x, tensor.name)
-    if job.via_f16 or job.type_name == "F16":
+    if task.via_f16 or task.type_name == "F16":
         _check_f16(peak, tensor.name)
-    if job.via_f16:
+    if task.via_f16:
         x = x.astype(np.float16).astype(np.float32)
-    kind = quants.get(job.type_name)
+    kind = quants.get(task.type_name)
     importance = _importance(imatrix, slab) if kind.block_size > 1 else None
     blocks = kind.quantize(x, importance)
     if peak > F16_MAX and kind.block_size > 1 and not np.isfinite(kind.dequantize(blocks)).all():
@@ -136,7 +136,7 @@ def _encode(slab: Slab, imatrix: Imatrix | None) -> np.ndarray:
 def _importance(imatrix: Imatrix | None, slab: Slab) -> np.ndarray | None:
     if imatrix is None:
         return None
-    return imatrix.slice_for(slab.job.tensor.name, slab.job.tensor.shape, slab.part)
+    return imatrix.slice_for(slab.task.tensor.name, slab.task.tensor.shape, slab.part)
 
 
 def _peak(x: np.ndarray, name: str) -> float:

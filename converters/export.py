@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ggq import models
+from ggq.converters.checkpoint.transforms import TRANSFORMS, llama3_factors
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
-from ggq.converters.general import SAMPLING, card_text
+from ggq.converters.metadata.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
-from ggq.converters.transforms import TRANSFORMS, llama3_factors
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture, HParams, Tensor
@@ -162,7 +162,7 @@ def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(file: GGUFFile, folder: Path) -> list[str]:
-    from ggq.converters.vocab.vocab import write_vocab
+    from ggq.converters.vocab.write import write_vocab
 
     return write_vocab(file, folder)
 

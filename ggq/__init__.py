@@ -4,7 +4,14 @@ Names are imported when first used, so that ``import ggq`` stays light.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what checkers and editors see; `_PUBLIC` is what runs
+    from ggq.converters import prepasses as prepass
+    from ggq.converters.convert import convert
+    from ggq.errors import GGQError
+    from ggq.runtime.measure.evaluation import evaluate
+    from ggq.runtime.model import Model, load
 
 __version__ = "0.1.0"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError, known_names, printable
 
-__all__ = ["check_fields", "checked"]
+__all__ = ["check_fields", "check_settings", "checked"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WORDS: dict[Any, str] = {
@@ -58,6 +58,19 @@ def check_fields(instance: Any) -> None:
     for one in fields(instance):
         if one.init:
             _taken(one.name, hints[one.name], getattr(instance, one.name))
+
+
+def check_settings(given: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """Return keywords held to the names and types of ``kind``, a TypedDict; UsageError."""
+    hints, taken = _hints(kind), {}
+    for name, value in given.items():
+        if name not in hints:
+            near = known_names(name, hints)
+            listed = f"{kind.__module__}.{kind.__name__} lists them"
+            how = near if near.startswith("did you mean") else listed
+            raise UsageError(f"{printable(name)}: no such option; {how}")
+        taken[name] = _taken(name, hints[name], value)
+    return taken
 
 
 @cache

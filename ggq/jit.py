@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from ggq import machine_code
+from ggq import machine_code, sources
 from ggq.errors import UsageError
 from ggq.paths import user_cache_dir
 
@@ -92,17 +92,6 @@ def _configure_target() -> str:
     return f"{llvm.get_host_cpu_name()}:{','.join(on)}"
 
 
-def _source_hash() -> str:
-    """Hash every source that kernels are made of: numba's key sees only the kernel's own file."""
-    root = Path(__file__).resolve().parent
-    sources = [root / "jit.py", *root.glob("simd/*.py"), *root.glob("quants/**/*.py")]
-    sources += [*root.glob("runtime/ops/*/numba.py"), *root.glob("runtime/kernels/*.py")]
-    h = hashlib.sha256()
-    for path in sorted(sources):
-        h.update(path.name.encode() + b"\0" + path.read_bytes())
-    return h.hexdigest()
-
-
 def _private_folder(path: Path) -> Path:
     """Create ``path`` for this user alone: cache files are pickles, nobody else may write there."""
     try:
@@ -120,24 +109,31 @@ def _private_folder(path: Path) -> Path:
     return path
 
 
-def _forget_unused(parent: Path) -> None:
-    """Delete the folders of other versions and processors that no start has touched for a month."""
+def _forget_unused(folder: Path) -> None:
+    """Delete what no start has used for a month: other versions, processors, sources."""
     with suppress(OSError):
-        for folder in parent.iterdir():
-            if time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+        for entry in folder.iterdir():
+            if time.time() - entry.stat().st_mtime > _KEPT_SECONDS:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
 
 def _configure_cache(target: str) -> Path:
+    """Return the folder for code that this processor and this numba make; tidy it once a day."""
     from importlib.metadata import version
 
-    identity = (target, ISA, version("numba"), version("llvmlite"), _source_hash())
+    identity = (target, ISA, version("numba"), version("llvmlite"))
     key = hashlib.sha256("|".join(identity).encode()).hexdigest()[:24]
     parent = user_cache_dir() / "jit"
-    if not (parent / key).exists():
-        _forget_unused(parent)
     folder = _private_folder(parent / key)
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    tidied = folder / ".tidied"
+    if not tidied.exists() or time.time() - tidied.stat().st_mtime > 24 * 3600:
+        _forget_unused(parent)
+        _forget_unused(folder)
+        with suppress(OSError):
+            tidied.touch()
     return folder
 
 
@@ -160,7 +156,28 @@ njit = numba.njit(
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,
 )
-njit_cached = numba.njit(nogil=True, error_model="numpy", cache=True)  # entry point
+
+# The modules that decide how any function is compiled, whatever it imports itself.
+_SETS = {f"ggq.simd.{name}" for name in ("avx2", "avx512", "neon", "generic")}
+EMITTERS = frozenset({"ggq.jit", "ggq.lean", "ggq.simd.isa", *_SETS})
+
+
+def njit_cached(function):
+    """Compile an entry point for Python; its machine code stays on disk.
+
+    numba's cache looks at the function's own file alone. So that an edit of what it imports
+    recompiles it, the cache is a folder named by the hash of all these sources.
+    """
+    folder = CACHE_DIR / sources.digest(machine_code.modules_of(function) | EMITTERS)[:24]
+    with suppress(OSError):
+        if folder.exists():
+            os.utime(folder)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    try:
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
 
 # Every plan kernel: (address of its argument block, first item, one past the last item).
 KERNEL_SIGNATURE = numba.types.void(numba.types.intp, numba.types.intp, numba.types.intp)
@@ -187,8 +204,12 @@ def entry(returns=False):
 
 
 def _c_function(signature, function):
-    def compile_cfunc(function, cache=False):
-        options = {"cache": cache, "nopython": True, "error_model": "numpy"}
-        return numba.cfunc(signature, **options)(function)
+    def compile_module(function):
+        try:
+            from ggq.lean import compile_module
 
-    return machine_code.Function(function, compile_cfunc, CACHE_DIR)
+            return compile_module(signature, function)
+        except (AttributeError, ImportError, TypeError):  # a numba whose internals differ
+            return numba.cfunc(signature, nopython=True, error_model="numpy")(function)
+
+    return machine_code.Function(function, compile_module, CACHE_DIR, EMITTERS)

@@ -1,26 +1,45 @@
-"""C functions made from Python ones by numba, kept on disk as machine code.
+"""C functions made from Python ones, kept on disk as machine code.
 
 Loading one takes LLVM's loader and half a millisecond; numba's own cache first needs numba's typing
-tables (0.1 s) and unpickles. What a function computes and who calls it are not known here.
+tables (0.1 s) and unpickles. What a function computes, who calls it and how it is compiled
+(lean.py) are not known here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import Any
 
-__all__ = ["Entry", "Function", "make_ready", "prototype", "set_listener"]
+from ggq import sources
+
+__all__ = [
+    "FUNCTION_NAME",
+    "Entry",
+    "Function",
+    "make_ready",
+    "modules_of",
+    "prototype",
+    "set_listener",
+]
+
+FUNCTION_NAME = "ggq"  # of the C function in each object file
+# Functions of C's library that machine code may call; all others would tie it to one process.
+_MATHS = ("exp", "expf", "floor", "floorf", "fma", "fmaf", "log1p", "log1pf")
+_MATHS += ("rint", "rintf", "sqrt", "sqrtf")
+_USE_NOTED_SECONDS = 24 * 3600  # a file's time says when it was last used, to the day
 
 _listener: Callable[[int, int], None] | None = None
+_engines: list[Any] = []  # they own the code, whose addresses may be anywhere: never freed
 _done = _total = 0  # compiled by this process, and known to be needed
 
 
@@ -51,22 +70,39 @@ def _tell() -> None:
 class Function:
     """A C function of int64 arguments; loaded or compiled when its address is first asked for.
 
-    ``compile_cfunc`` is numba's; ``folder`` belongs to one processor and one state of the sources.
+    ``compile_module(function)`` returns lean.Module, or what has an ``address`` and cannot be kept;
+    ``folder`` belongs to one processor; ``emitters`` are the modules that decide how any function
+    is compiled.
     """
 
-    def __init__(self, function: FunctionType, compile_cfunc: Callable, folder: Path) -> None:
-        self._function, self._compile_cfunc = function, compile_cfunc
-        self._path = folder / f"{_identity(function)}.o"
+    def __init__(
+        self, function: FunctionType, compile_module: Callable, folder: Path, emitters: Set[str]
+    ) -> None:
+        self._function, self._compile_module = function, compile_module
+        self._folder, self._emitters = folder, emitters
         self._address: int | None = None
-        self._engine: Any = None
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """The modules whose sources, with those of all that they import, decide the code."""
+        return modules_of(self._function) | self._emitters
+
+    @cached_property
+    def path(self) -> Path:
+        """Where the disk holds it: named by what the function is and by those sources."""
+        name = "\0".join([*_parts(self._function), sources.digest(self.modules)])
+        key = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
+        return self._folder / f"{key[:40]}.o"
+
+    @cached_property
+    def module(self) -> Any:
+        """LLVM's module, for those who look at its code; always compiles."""
+        return self._compile_module(self._function)
 
     def is_ready(self) -> bool:
         """Whether it can be called without compiling; loads it if the disk holds it."""
-        if self._address is None and (found := _read(self._path)):
-            if found.data:
-                self._engine, self._address = _loaded(found)
-            else:
-                self._address = self._kept_by_numba.address
+        if self._address is None and (code := _read(self.path)):
+            self._load(code)
         return self._address is not None
 
     @property
@@ -82,24 +118,29 @@ class Function:
         """The kernel as a Python function of three integers, for tests."""
         return prototype(3, False)(self.address)
 
-    @cached_property
-    def cfunc(self) -> Any:
-        """Numba's form of it, for those who look at its assembly; always compiles."""
-        return self._compile_cfunc(self._function)
-
-    @cached_property
-    def _kept_by_numba(self) -> Any:
-        return self._compile_cfunc(self._function, cache=True)
-
     def compile(self) -> None:
-        """Compile the function and keep it on disk if that can be done."""
-        self._address = self.cfunc.address
-        # Another numba may hold its code elsewhere: then every process compiles, and all works.
-        with suppress(OSError, AttributeError):
-            code = _Code.of(self.cfunc)
-            _write(self._path, code)
-            if not code.data:
-                self._address = self._kept_by_numba.address
+        """Compile the function; keep it on disk if that can be done."""
+        if address := getattr(self.module, "address", None):
+            self._address = address
+            return
+        outside = [name for name in self.module.outside() if name not in _MATHS]
+        assert not outside, f"{self._function.__qualname__} calls {', '.join(outside)}"
+        code = self.module.object()
+        with suppress(OSError):
+            _write(self.path, code)
+        self._load(code)
+
+    def _load(self, code: bytes) -> None:
+        """Each function has an engine of LLVM's of its own: all have the same name."""
+        import llvmlite.binding as llvm
+
+        _prepare_loader()
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        self._address = engine.get_function_address(FUNCTION_NAME)
+        _engines.append(engine)
 
 
 class Entry:
@@ -123,106 +164,66 @@ def prototype(n_arguments: int, returns: bool) -> Any:
     return ctypes.CFUNCTYPE(ctypes.c_int64 if returns else None, *[ctypes.c_int64] * n_arguments)
 
 
-def _loaded(code: _Code) -> tuple[Any, int]:
-    """Return LLVM's engine that holds the code, to be kept, and the function's address.
-
-    Each function has an engine of its own: names inside may repeat between processes.
-    """
+@cache
+def _prepare_loader() -> None:
+    """Tell LLVM's loader where C's functions are: it ends the process over an unknown name."""
     import llvmlite.binding as llvm
 
-    for name in code.outside:
-        llvm.add_symbol(name, _outside_address(name))
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code.data))
-    engine.finalize_object()
-    return engine, engine.get_function_address(code.name)
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+    for name in _MATHS:
+        llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
 
 
-def _outside_address(name: str) -> int:
-    """Return the address of a function of CPython or numba (error paths), 0 if there is none."""
-    if name.startswith("numba_"):
-        from numba import _helperlib
-
-        return _helperlib.c_helpers.get(name.removeprefix("numba_"), 0)
-    function = getattr(ctypes.pythonapi, name, None)
-    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
-
-
-class _Code(NamedTuple):
-    """Machine code: the function's name in it, names it takes from elsewhere, an object file."""
-
-    name: str
-    outside: list[str]
-    data: bytes
-
-    @classmethod
-    def of(cls, cfunc: Any) -> _Code:
-        """Take the code out of numba's hands; no data where it needs more of numba to run."""
-        library = cfunc._library
-        text = str(library._final_module)
-        names = re.findall(r"^declare .*?@([\w.]+)\(", text, re.M)
-        names += re.findall(r"^@([\w.]+) = external ", text, re.M)
-        outside = [name for name in names if not name.startswith("llvm.")]
-        if not all(map(_outside_address, outside)):
-            return cls(cfunc.native_name, [], b"")
-        return cls(cfunc.native_name, outside, library.serialize_using_object_code()[2][0])
-
-    @property
-    def loadable(self) -> bool:
-        """Whether all names are known: LLVM ends the process over one that is not."""
-        return all(map(_outside_address, self.outside))
-
-
-def _write(path: Path, code: _Code) -> None:
-    head = json.dumps([code.name, code.outside]).encode() + b"\n"
-    body = head + code.data
+def _write(path: Path, code: bytes) -> None:
     partial = path.with_suffix(f".{os.getpid()}")
     try:
-        partial.write_bytes(hashlib.sha256(body).digest() + body)
+        partial.write_bytes(hashlib.sha256(code).digest() + code)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> _Code | None:
-    """Return what ``_write`` wrote; None where it is missing, damaged or not for this Python."""
+def _read(path: Path) -> bytes | None:
+    """Return what ``_write`` wrote, None where it is missing or damaged; note the use."""
     try:
         data = path.read_bytes()
+        if time.time() - path.stat().st_mtime > _USE_NOTED_SECONDS:
+            os.utime(path)
     except OSError:
         return None
-    digest, body = data[:32], data[32:]
-    if digest != hashlib.sha256(body).digest():
-        return None
-    head, _, data = body.partition(b"\n")
-    code = _Code(*json.loads(head), data)
-    return code if code.loadable else None
+    digest, code = data[:32], data[32:]
+    return code if digest == hashlib.sha256(code).digest() else None
 
 
-def _identity(function: FunctionType) -> str:
-    """Return a name for what a function does, as far as its own code and closure tell.
+def modules_of(function: FunctionType) -> frozenset[str]:
+    """Return the modules of a function and of the functions in its closure."""
+    return frozenset(f.__module__ for f in _functions(function))
 
-    What it calls by global names is part of the folder's key.
-    """
-    digest = hashlib.sha256()
-    for part in _parts(function):
-        digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
-    return digest.hexdigest()[:40]
+
+def _functions(value: Any) -> Iterable[FunctionType]:
+    value = getattr(value, "py_func", value)  # a numba dispatcher
+    value = getattr(value, "_defn", value)  # a numba intrinsic
+    if isinstance(value, FunctionType):
+        yield value
+        for item in (*(value.__defaults__ or ()), *(value.__closure__ or ())):
+            yield from _functions(getattr(item, "cell_contents", item))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _functions(item)
 
 
 def _parts(value: Any) -> Iterable[str]:
+    """Name a function: where its source stands, and the same of the values in its closure.
+
+    What it calls by global names is in the sources' hash.
+    """
     value = getattr(value, "py_func", value)  # a numba dispatcher
     if isinstance(value, FunctionType):
-        yield f"{value.__module__}.{value.__qualname__}"
-        yield from _parts(value.__code__)
-        for default in (value.__defaults__ or (), value.__closure__ or ()):
-            for item in default:
-                yield from _parts(getattr(item, "cell_contents", item))
-    elif isinstance(value, CodeType):
-        yield value.co_code.hex()
-        yield repr(value.co_names)
-        for constant in value.co_consts:
-            yield from _parts(constant)
+        yield f"{value.__module__}.{value.__qualname__}:{value.__code__.co_firstlineno}"
+        for item in (*(value.__defaults__ or ()), *(value.__closure__ or ())):
+            yield from _parts(getattr(item, "cell_contents", item))
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _parts(item)

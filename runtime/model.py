@@ -17,6 +17,8 @@ from ggq.models.base import HParams
 from ggq.models.extras import extra_warnings
 from ggq.models.hparams import check_writes
 from ggq.runtime.engine.devices import CPU, Device, resolve
+from ggq.runtime.engine.embedding import embed
+from ggq.runtime.engine.engine import Engine
 
 __all__ = ["Model", "Session", "load"]
 
@@ -102,24 +104,18 @@ class Model:
         return self._device.name
 
     @cached_property
-    def engine(self) -> Any:
+    def engine(self) -> Engine:
         """The engine of the model's device; compiled and allocated on first use."""
         self._needs_weights()
-        if self._device != CPU:
-            sizes = {"n_ctx": self.n_ctx, "cache_type": self._cache_type}
-            return self._device.engine(self._architecture, self.hparams, self.gguf, **sizes)
-        from ggq.runtime.backends.numba.threads import default_threads
-        from ggq.runtime.engine.engine import Engine
-        from ggq.runtime.engine.weights import Weights
-
-        return Engine(
+        backend = self._device.backend(
             self._architecture,
             self.hparams,
-            Weights(self.gguf),
+            self.gguf,
             n_ctx=self.n_ctx,
-            n_threads=self._threads or default_threads(),
-            kind=self._cache_type,
+            cache_type=self._cache_type,
+            threads=self._threads,
         )
+        return Engine(self.hparams, backend)
 
     def _needs_weights(self) -> None:
         if self.vocab_only:
@@ -162,7 +158,7 @@ class Model:
     @checked
     def embed(self, texts: str | Iterable[str]) -> np.ndarray:
         """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
-        vectors = [self.engine.embed(self.tokenize(t)) for t in _strings(texts)]
+        vectors = [embed(self.engine, self.tokenize(t)) for t in _strings(texts)]
         return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
 
     @checked

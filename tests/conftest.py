@@ -1,17 +1,41 @@
-"""What every test may use: the shared data of the project and a seeded source of random numbers."""
+"""What every test may use: shared data, random numbers, and the tier `--fast` (tests/README.md)."""
 
 import os
 import signal
+import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
+# Tests run in a process per core. Threads of torch and BLAS that spin until the others get a core
+# took three times the time of one; child processes inherit this. Read once, when they are imported.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # A shell starts background jobs with Ctrl-C ignored, and a process hands that on to its children:
 # tests of interruption, here and in child processes, need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="without torch and tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        for name in ("torch", "transformers"):
+            sys.modules[name] = None  # importing it fails as where it is not installed
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        left_out = set(slow)
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture(scope="session")

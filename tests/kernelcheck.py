@@ -192,7 +192,7 @@ FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|
 def check_assembly(kind, forms=("few", "many", "rows")):
     """Hold a type's kernels to this set: its dot instruction in each matmul, no foreign code."""
     for form in forms:
-        assembly = compiled(kind.name, form).cfunc._library.get_asm_str()
+        assembly = compiled(kind.name, form).module.assembly()
         assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
         if isa.DOT_INSTRUCTION and form != "rows" and kind.matmul().activations == "q8":
             found = re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly)

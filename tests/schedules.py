@@ -3,11 +3,15 @@
 Not a test itself.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
-from ggq.runtime.cache.kvcache import PAGE, KVCache, Sequence
+from ggq.runtime.cache.kvcache import KVCache
+from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.engine.engine import Engine
 from ggq.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -66,29 +70,37 @@ def free_all(s):
     return s.engine.cache.free_positions == s.engine.cache.n_pages * PAGE
 
 
-class Scripted:
-    """An engine without a model: after the prompt, every sequence says the same tokens."""
+class Script:
+    """A back end without a model: after the prompt, every sequence says the same tokens."""
 
-    def __init__(self, script, n_vocab, n_ctx=256):
-        self.script, self.n_vocab, self.n_ctx = script, n_vocab, n_ctx
+    max_tokens, profile = 256, None
+
+    def __init__(self, script, n_vocab, n_ctx):
+        self.script, self.n_vocab = script, n_vocab
         self.cache = KVCache([(1, 16, 16)], n_ctx)
 
-    def sequence(self):
-        return Sequence(self.cache)
-
-    def step(self, parts):
+    def run(self, parts, output):
         rows = []
         for part in parts:
-            start = getattr(part.sequence, "prompt_end", None)
-            part.sequence.reserve(len(part.ids))
-            part.sequence.advance(len(part.ids))
+            end = part.sequence.length + len(part.ids)
             if part.wanted[-1]:
                 row = np.zeros(self.n_vocab, np.float32)
-                if start is None:
-                    start = part.sequence.prompt_end = part.sequence.length
-                row[self.script[part.sequence.length - start]] = 9.0
+                if not hasattr(part.sequence, "prompt_end"):
+                    part.sequence.prompt_end = end
+                row[self.script[end - part.sequence.prompt_end]] = 9.0
                 rows.append(row)
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
+
+    def close(self):
+        pass
+
+
+class Scripted(Engine):
+    """An engine that says the script."""
+
+    def __init__(self, script, n_vocab, n_ctx=256):
+        hp = SimpleNamespace(causal=True, n_vocab=n_vocab)
+        super().__init__(hp, Script(script, n_vocab, n_ctx))
 
 
 def said(model, script, **options):

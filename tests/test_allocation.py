@@ -9,7 +9,7 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.convert import prepare
+from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan, room
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import open_gguf, spec

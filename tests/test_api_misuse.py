@@ -9,7 +9,7 @@ from ggufmaker import make_tiny_llama
 
 import ggq
 from ggq.arguments import checked
-from ggq.converters.convert import Options
+from ggq.converters.conversion import Options
 from ggq.converters.prepasses.base import parse
 from ggq.runtime.cache.memory import free_memory
 
@@ -86,7 +86,13 @@ WRONG = {  # of each method: argument -> values that it cannot take
     "convert": {
         "source": [None, 5, b"x"],
         "out": [5, b"x"],
-        "type": [None, 5],
+        "type": [5],
+        "quality": [5, "better"],
+        "target_bpw": ["x", 0.5, 33, float("nan")],
+        "target_size": [1.5, [5]],
+        "tensor_types": ["x=F16", ["F16"], [5]],
+        "threads": ["a"],
+        "misspelt": [1],
         "prepasses": [None, 5, "gptq", [5]],
         "imatrix": [5],
         "progress": [5],

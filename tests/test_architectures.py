@@ -16,11 +16,11 @@ from tinymodels import TINY, make_tiny
 from tools.architecture_table import ROOT, updated
 
 from ggq import models
-from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.converters.convert import convert
 from ggq.converters.export import export
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.converters.sources import hf_tensors
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
@@ -49,13 +49,14 @@ def made(tmp_path_factory):
 
 
 def by_numba(path, ids, n_ctx, kind="f32"):
+    from ggq.runtime.engine.devices import CPU
     from ggq.runtime.engine.engine import Engine
 
     with open_gguf(path) as file:
         arch = models.get(file.metadata["general.architecture"])
         hp = arch.hparams(file).for_context(n_ctx)
         arch.check(file, hp)
-        engine = Engine(arch, hp, Weights(file), n_ctx=n_ctx, n_threads=1, kind=kind)
+        engine = Engine(hp, CPU.backend(arch, hp, file, n_ctx=n_ctx, cache_type=kind, threads=1))
         sequence = engine.sequence()
         first = engine.evaluate(sequence, ids[:-3], every=True)
         rest = [engine.evaluate(sequence, ids[i : i + 1]) for i in range(len(ids) - 3, len(ids))]
@@ -218,9 +219,9 @@ def test_config_alone_names_the_architecture(made):
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_importance_is_measured_expert_by_expert(backend, made, tmp_path):
-    from ggq.converters.calibration import Calibration
-    from ggq.converters.convert import prepare
-    from ggq.converters.importance import collect
+    from ggq.converters.calibration.importance import collect
+    from ggq.converters.calibration.text import Calibration
+    from ggq.converters.prepare import prepare
 
     tiny = next(t for t in TINY if t.label == "qwen3moe")
     folder, _, ids, _ = made(tiny)

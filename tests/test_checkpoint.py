@@ -7,8 +7,8 @@ import pytest
 from hfmaker import LLAMA, make_hf, save, stored
 
 from ggq.converters import checkpoint
-from ggq.converters.checkpoint import Checkpoint, read_json
-from ggq.converters.repository import fetch
+from ggq.converters.checkpoint.folder import Checkpoint, read_json
+from ggq.converters.checkpoint.repository import fetch
 from ggq.converters.safetensors import MAX_HEADER, SafetensorsFile, write_header
 from ggq.errors import FormatError, ModelError, UsageError
 

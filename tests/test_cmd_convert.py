@@ -12,7 +12,7 @@ from hfmaker import make_hf
 
 from ggq.cli import cli
 from ggq.converters.convert import convert
-from ggq.converters.names import name_parts, size_label
+from ggq.converters.metadata.names import name_parts, size_label
 from ggq.gguf import open_gguf, spec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}

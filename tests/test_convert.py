@@ -15,8 +15,10 @@ from golden_models import FILE_TYPES, NEED_IMATRIX, build, make_imatrix
 from hfmaker import LLAMA, make_hf, shapes_of
 
 import ggq.gguf
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
 from ggq.converters.imatrix import Imatrix
+from ggq.converters.prepare import prepare
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import spec
 from ggq.quants.mixtures import MixtureOptions

@@ -16,9 +16,9 @@ MEMORY = """
 import json, sys, threading
 from pathlib import Path
 from ggq import models
-from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.encode import Job, encode_all
-from ggq.converters.sources import hf_tensors
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.encode import EncodeTask, encode_all
+from ggq.converters.checkpoint.tensors import hf_tensors
 
 folder = Path(sys.argv[1])
 config = json.loads((folder / "config.json").read_text())
@@ -30,7 +30,7 @@ def watch():
             if line.startswith("RssAnon"):
                 peak[0] = max(peak[0], int(line.split()[1]))
 tensors, _ = hf_tensors(Checkpoint(folder), arch, arch.hparams(config))
-jobs = [Job(t, "Q8_0") for t in tensors if t.name == "blk.0.attn_q.weight"]
+jobs = [EncodeTask(t, "Q8_0") for t in tensors if t.name == "blk.0.attn_q.weight"]
 written = [0]
 def write(name, rows):
     written[0] += rows.nbytes

@@ -5,7 +5,9 @@ import pytest
 from hfmaker import make_hf
 
 from ggq import quants
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import parse
 from ggq.errors import UsageError
 from ggq.gguf import open_gguf
@@ -80,7 +82,7 @@ def source(tmp_path_factory):
 
 
 def test_the_pieces_are_the_forward(source):
-    from ggq.converters.calibration import SourceWeights, hparams_of
+    from ggq.converters.calibration.weights import SourceWeights, hparams_of
     from ggq.converters.prepasses.tape import Tape
     from ggq.runtime.backends.torch.backend import TorchOps, logits
 

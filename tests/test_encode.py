@@ -5,11 +5,11 @@ import pytest
 from hfmaker import save
 
 from ggq.converters import encode
-from ggq.converters.checkpoint import SafetensorsFile
-from ggq.converters.encode import Job, encode_all
+from ggq.converters.checkpoint.tensors import HFTensor, MadeTensor
+from ggq.converters.checkpoint.transforms import TRANSFORMS
+from ggq.converters.encode import EncodeTask, encode_all
 from ggq.converters.imatrix import Imatrix
-from ggq.converters.sources import HFTensor, MadeTensor
-from ggq.converters.transforms import TRANSFORMS
+from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import FormatError
 from ggq.models.base import HParams, Rope
 
@@ -43,7 +43,7 @@ def test_experts_are_stacked_slab_by_slab(stored, monkeypatch):
     values, parts = stored
     monkeypatch.setattr(encode, "SLAB_ELEMENTS", 7 * 32)  # 7 rows: no slab crosses an expert
     tensor = HFTensor("x", values.shape, "F32", parts, None, None)
-    rows, n_slabs = collect(Job(tensor, "F32"))
+    rows, n_slabs = collect(EncodeTask(tensor, "F32"))
     np.testing.assert_array_equal(rows.view("<f4"), values.reshape(-1, 32))
     assert n_slabs == 9
 
@@ -55,7 +55,7 @@ def test_each_expert_gets_its_own_importance(stored, monkeypatch, rng):
     monkeypatch.setattr(encode, "SLAB_ELEMENTS", 7 * 32)
     matrix = Imatrix({"x": rng.lognormal(0, 2, 96).astype(np.float32)})
     tensor = HFTensor("x", values.shape, "F32", parts, None, None)
-    rows, _ = collect(Job(tensor, "Q4_0"), imatrix=matrix)
+    rows, _ = collect(EncodeTask(tensor, "Q4_0"), imatrix=matrix)
     kind = quants.get("Q4_0")
     by_expert = [kind.quantize(x, matrix.values["x"][32 * e :][:32]) for e, x in enumerate(values)]
     np.testing.assert_array_equal(rows, np.concatenate(by_expert))
@@ -73,11 +73,11 @@ def test_permutations_by_slabs_equal_the_whole(tmp_path, rng, monkeypatch, name,
     want = halves.swapaxes(1, 2).reshape(values.shape)  # what convert_hf_to_gguf.py computes
     monkeypatch.setattr(encode, "SLAB_ELEMENTS", 5 * 32)
     tensor = HFTensor("w", values.shape, "F32", (file.tensors["w"],), rows_of, None)
-    rows, n_slabs = collect(Job(tensor, "F32"))
+    rows, n_slabs = collect(EncodeTask(tensor, "F32"))
     np.testing.assert_array_equal(rows.view("<f4"), want)
     assert n_slabs > 3
     bias = HFTensor("b", (len(values),), "F32", (file.tensors["b"],), rows_of, None)
-    np.testing.assert_array_equal(collect(Job(bias, "F32"))[0].view("<f4")[0], want[:, 0])
+    np.testing.assert_array_equal(collect(EncodeTask(bias, "F32"))[0].view("<f4")[0], want[:, 0])
     back = transform.undo_rows(HP, 0, len(values))(np.arange(len(values)))
     np.testing.assert_array_equal(want[back], values)
 
@@ -100,5 +100,7 @@ def test_an_error_in_a_worker_stops_everything(threads):
     written = []
     tensor = Broken("broken", np.zeros((100, 1 << 18), np.float32))
     with pytest.raises(FormatError, match="gone"):
-        encode_all([Job(tensor, "F16")], lambda n, r: written.append(len(r)), threads=threads)
+        encode_all(
+            [EncodeTask(tensor, "F16")], lambda n, r: written.append(len(r)), threads=threads
+        )
     assert sum(written) <= 40

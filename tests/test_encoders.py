@@ -16,11 +16,13 @@ from tinymodels import PEER
 
 import ggq
 from ggq import models
-from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.sources import hf_tensors
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.errors import FormatError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends.reference import ReferenceOps
+from ggq.runtime.engine.embedding import embed
+from ggq.runtime.engine.engine import Engine
 from ggq.runtime.engine.weights import Weights
 
 TYPES = ("Q8_0", "Q4_0", "F16")
@@ -73,18 +75,19 @@ def test_back_ends_agree_with_transformers(arch, made):
 def test_a_torch_device_agrees(arch, made):
     import torch
 
-    from ggq.runtime.backends.torch.engine import TorchEngine
+    from ggq.runtime.backends.torch.device import DeviceBackend
     from ggq.runtime.backends.torch.weights import DeviceWeights
 
     _, path, hidden = made(arch)
     with ggq.load(path) as model:
         weights = DeviceWeights(Weights(model.gguf), torch.device("cpu"), "f16")
-        sizes = {"n_ctx": 512, "kind": "f32"}
-        engine = TorchEngine(models.get(arch), model.hparams, weights, **sizes)
+        sizes = {"n_ctx": 512, "cache_type": "f32"}
+        backend = DeviceBackend(models.get(arch), model.hparams, weights, **sizes)
+        engine = Engine(model.hparams, backend)
         for text in TEXTS:
             ids = model.tokenize(text)
             want = unit(hidden(ids).mean(axis=0))
-            np.testing.assert_allclose(engine.embed(ids), want, atol=3e-3)
+            np.testing.assert_allclose(embed(engine, ids), want, atol=3e-3)
 
 
 @pytest.mark.parametrize("arch", ENCODERS)
@@ -95,9 +98,9 @@ def test_long_texts_are_seen_whole(arch, made):
     with ggq.load(path, threads=2, n_ctx=9999, cache_type="f32") as model:
         assert model.n_ctx == 512
         want = unit(hidden(ids).mean(axis=0))
-        np.testing.assert_allclose(model.engine.embed(ids), want, atol=2e-5)
+        np.testing.assert_allclose(embed(model.engine, ids), want, atol=2e-5)
         with pytest.raises(UsageError, match="513 tokens"):
-            model.engine.embed([*ids, 7])
+            embed(model.engine, [*ids, 7])
 
 
 @pytest.mark.parametrize("pooling, pick", [("cls_token", 0), ("lasttoken", -1)])
@@ -239,7 +242,7 @@ def test_the_server_embeds_and_refuses_to_chat(made):
     _, path, hidden = made("bert")
     with ggq.load(path, threads=1, cache_type="f32") as model:
         scheduler = make_scheduler(model, n_slots=2)
-        scheduler.warm_up()
+        scheduler.engine.warm_up()
         scheduler.start()
         try:
             client = testclient.TestClient(create_app(model, scheduler, Settings(model_id="b")))

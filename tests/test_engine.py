@@ -9,8 +9,9 @@ import pytest
 
 import ggq
 from ggq.errors import UsageError
+from ggq.runtime.backends.base import Part
 from ggq.runtime.backends.reference import logits
-from ggq.runtime.engine.engine import BATCH, Part
+from ggq.runtime.cache.layout import STEP_TOKENS
 from ggq.runtime.engine.weights import Weights
 from tests.ggufmaker import make_tiny_llama
 
@@ -113,8 +114,8 @@ def test_ids_and_lengths_are_checked(model):
             engine.evaluate(sequence, ids)
     with pytest.raises(UsageError, match=rf"{model.n_ctx + 1} tokens .* {model.n_ctx}"):
         engine.evaluate(sequence, np.ones(model.n_ctx + 1, int))
-    with pytest.raises(UsageError, match=str(BATCH)):
-        engine.step([Part(sequence, np.ones(BATCH + 1, int), np.ones(BATCH + 1, bool))])
+    with pytest.raises(UsageError, match=str(STEP_TOKENS)):
+        engine.step([Part(sequence, np.ones(STEP_TOKENS + 1, int), np.ones(STEP_TOKENS + 1, bool))])
     assert sequence.length == 0
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hfmaker import llama3_rope, make_hf
 
 from ggq.cli import cli
-from ggq.converters.checkpoint import Checkpoint
+from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.convert import convert
 from ggq.converters.export import export
 from ggq.errors import ModelError, UsageError
@@ -145,7 +145,7 @@ def test_what_the_tokenizer_lacks_is_told(tmp_path, monkeypatch):
     told = []
     export(path, tmp_path / "plain", warn=told.append)
     assert told == []
-    monkeypatch.setattr("ggq.converters.vocab.export.first_difference", lambda *_: "at 'x'")
+    monkeypatch.setattr("ggq.converters.vocab.write.first_difference", lambda *_: "at 'x'")
     export(path, tmp_path / "warned", warn=told.append)
     assert told == ["the exported tokenizer differs: at 'x'"]
     done = CliRunner().invoke(cli, ["export", str(path), str(tmp_path / "back")])

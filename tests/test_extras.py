@@ -5,7 +5,8 @@ import pytest
 from hfmaker import make_hf
 
 import ggq
-from ggq.converters.convert import convert, prepare
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
 from ggq.gguf import GGUFWriter, open_gguf, spec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}

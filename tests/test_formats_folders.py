@@ -31,7 +31,9 @@ from quantmaker import (
 
 from ggq import cli, quants
 from ggq.converters import formats
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
 from ggq.errors import FormatError, GGQError, ModelError
 from ggq.gguf import open_gguf
 from ggq.quants.mixtures import MixtureOptions

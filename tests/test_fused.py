@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggq import quants
-from ggq.converters import fused
+from ggq.converters.checkpoint import fused
 from ggq.converters.safetensors import SafetensorsFile, write_header
 from ggq.errors import ModelError
 

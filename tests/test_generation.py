@@ -7,7 +7,9 @@ import pytest
 from toy_model import END, HELLO, START, ToySession, ToyTokenizer, tokens
 
 from ggq.errors import UsageError
-from ggq.runtime.generation.generation import Options, StopStrings, common_prefix, generate
+from ggq.runtime.batching.requests import Request, Task, Ticket
+from ggq.runtime.generation.answer import StopStrings
+from ggq.runtime.generation.generation import Options, common_prefix, generate
 from ggq.runtime.sampling import SamplingParams
 
 TOKENIZER = ToyTokenizer()
@@ -174,6 +176,24 @@ def test_logprobs_are_those_of_the_model():
     assert report.logprob == pytest.approx(-math.log1p(259 * math.exp(-50)), abs=1e-6)
     assert len(report.top) == 2
     assert run(tokens("a"))[3][0].logprobs is None
+
+
+def test_logprobs_of_the_most_unlikely_are_exact():
+    """Not clipped where a float32 probability ends, and the same from both who drive answers."""
+    logits = np.zeros(TOKENIZER.n_vocab, np.float32)
+    logits[ord("b")] = 174.125
+    exact = -174.125 - math.log1p(259 * math.exp(-174.125))
+    session = ToySession([[]])
+    session.evaluate = lambda ids: (session.ids.extend(ids), logits)[1]
+    params = SamplingParams(temperature=0, logit_bias={ord("a"): 1000.0})
+    options = Options(logprobs=2)
+    one, _ = generate(session, TOKENIZER, PROMPT, params, 1, options=options)
+    task = Task(Ticket(Request(PROMPT, params, 1, logprobs=2), print), 0, np.array(PROMPT))
+    task.begin(TOKENIZER, session.n_ctx)
+    assert task.take(logits).logprobs == one.logprobs
+    assert one.token_id == ord("a")
+    assert one.logprobs.logprob == pytest.approx(exact, abs=1e-9)
+    assert one.logprobs.top[0] == (ord("b"), pytest.approx(0, abs=1e-9))
 
 
 def test_seed_is_reported_and_repeats():

@@ -9,10 +9,12 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.calibration import calibrate
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.calibration.importance import Sums, collect
+from ggq.converters.calibration.text import calibrate
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
 from ggq.converters.imatrix import read_imatrix
-from ggq.converters.importance import Sums, collect
+from ggq.converters.prepare import prepare
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 

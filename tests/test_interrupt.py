@@ -11,7 +11,7 @@ from ggufmaker import make_tiny_llama
 
 import ggq
 from ggq.runtime.backends.numba.executor import Executor
-from ggq.runtime.engine.engine import BATCH
+from ggq.runtime.cache.layout import STEP_TOKENS
 from ggq.runtime.generation.generation import Options, generate
 from ggq.runtime.sampling import SamplingParams
 
@@ -30,14 +30,14 @@ def prompt(model, n):
 
 
 def test_whole_steps_stay_and_are_not_computed_again(model, monkeypatch):
-    ids, batch = prompt(model, 1000), BATCH
+    ids, batch = prompt(model, 1000), STEP_TOKENS
     whole, steps = Executor.run, []
 
-    def interrupted(self, plan):
+    def interrupted(self, plan, profile):
         steps.append(plan)
         if len(steps) == 3:
             raise KeyboardInterrupt
-        whole(self, plan)
+        whole(self, plan, profile)
 
     session = model.session()
     monkeypatch.setattr(Executor, "run", interrupted)
@@ -61,19 +61,19 @@ def test_a_signal_stops_the_work_between_rows(model, monkeypatch):
     session.truncate(0)
     whole = Executor.run
 
-    def counted(self, plan):
+    def counted(self, plan, profile):
         evaluated.append(session._sequence.length)
         if len(evaluated) == 2:
             threading.Timer(0.0, os.kill, (os.getpid(), signal.SIGINT)).start()
             time.sleep(0.2)  # the signal comes before this step's end
-        whole(self, plan)
+        whole(self, plan, profile)
 
     monkeypatch.setattr(Executor, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         session.evaluate(ids)
     monkeypatch.undo()
     assert len(evaluated) == 2
-    assert session.ids == ids[:BATCH]
+    assert session.ids == ids[:STEP_TOKENS]
     rest = session.evaluate(ids[len(session.ids) : 300])
     session.close()
     expected = model.logits(ids[:300])[-1]

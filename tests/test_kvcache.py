@@ -5,7 +5,8 @@ import pytest
 
 import ggq
 from ggq.errors import UsageError
-from ggq.runtime.cache.kvcache import CACHE_TYPES, PAGE, KVCache, Sequence, cache_bytes
+from ggq.runtime.cache.kvcache import CACHE_TYPES, KVCache, Sequence, cache_bytes
+from ggq.runtime.cache.layout import PAGE
 from tests.ggufmaker import make_tiny_llama
 
 LAYERS = [(2, 32, 32), (1, 64, 32)]

@@ -28,6 +28,7 @@ KERNEL_FILES = (
     "ggq/quants/kernels/*.py",
     "ggq/simd/*.py",
     "ggq/quants/*.py",
+    "ggq/quants/types/*.py",
     "ggq/quants/encoders/*.py",
     "runtime/ops/*/numba.py",
     "runtime/kernels/*.py",

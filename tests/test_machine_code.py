@@ -25,12 +25,12 @@ def made(factor):
             store(args + 8 * i, load(args + 8 * i, int64) * factor)
     return jit.kernel(scaled)
 
-def compares(args, first, last):  # may raise, as numba sees it: its error path calls CPython
+def compares(args, first, last):  # may raise, as numba sees it
     if load(args, int64) not in (0, last):
         store(args, 8)
 
 def looks_up(args, first, last):
-    store(args, (7, 8, 9)[load(args, int64) % last])  # its error path needs numba's runtime
+    store(args, (7, 8, 9)[load(args, int64) % last])  # and here as well
 
 @jit.entry(returns=True)
 def both(x, y):
@@ -44,7 +44,7 @@ for k in kernels[:2]:
     k.ctypes(a.ctypes.data, 1, 3)
 kernels[2].ctypes(a.ctypes.data + 16, 0, 2)
 kernels[3].ctypes(a.ctypes.data + 24, 0, 3)
-print(a.tolist(), both(1, 20), told, any("cfunc" in vars(k) for k in kernels))
+print(a.tolist(), both(1, 20), told, any("module" in vars(k) for k in kernels))
 """
 
 
@@ -74,15 +74,31 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert run_program(tmp_path) == f"{result} [] False"
 
 
-def test_identity_is_that_of_code_and_closure():
+def test_a_function_is_named_by_its_place_and_closure():
     def made(value):
         return lambda: value
 
-    one, two = made(1), made(2)
-    assert machine_code._identity(one) == machine_code._identity(made(1))
-    assert machine_code._identity(one) != machine_code._identity(two)
-    assert machine_code._identity(made(one)) != machine_code._identity(made(two))
-    assert machine_code._identity(made(object())) == machine_code._identity(made(object()))
+    def name(function):
+        return list(machine_code._parts(function))
+
+    assert name(made(1)) == name(made(1)) != name(made(2))
+    assert name(made(made(1))) != name(made(made(2)))
+    assert name(made(object())) == name(made(object()))
+
+
+def test_another_numba_compiles_in_each_process(monkeypatch, tmp_path):
+    from ggq import jit, lean
+
+    def nothing(args, first, last):
+        pass
+
+    def differs(*_):
+        raise AttributeError("no such internals")
+
+    monkeypatch.setattr(lean, "_Compiler", differs)
+    kernel = jit.kernel(nothing)
+    kernel.ctypes(0, 0, 0)
+    assert not kernel.path.exists()
 
 
 class Terminal(io.TextIOWrapper):

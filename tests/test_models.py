@@ -8,9 +8,9 @@ import pytest
 from hfmaker import LLAMA, llama3_rope, make_hf, save, shapes_of
 
 from ggq import models
-from ggq.converters.checkpoint import Checkpoint
-from ggq.converters.sources import hf_tensors
-from ggq.converters.transforms import TRANSFORMS
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.tensors import hf_tensors
+from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.errors import GGQError, ModelError
 from ggq.models.base import Architecture
 

@@ -17,6 +17,7 @@ from floats import distance, float_weights
 
 from ggq.models.base import Attention, Delta, Rope, Routing
 from ggq.runtime.backends.base import op_names
+from ggq.runtime.backends.numba.cpu import CPUBackend
 from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine.engine import Engine
@@ -220,8 +221,9 @@ def on_numba(weights, forward, width):
     shape |= {"recurrent": lambda i: False, "state_sizes": lambda i: (3 * 96, 6 * 32 * 16)}
     shape |= {"window_at": lambda i: None, "causal": True}
     hp = SimpleNamespace(arch="one operation", n_vocab=width, **shape)
-    options = {"n_ctx": 64, "n_threads": 2, "kind": "f32"}
-    with closing(Engine(OneOperation(forward), hp, weights, **options)) as engine:
+    options = {"n_ctx": 64, "n_threads": 2, "cache_type": "f32"}
+    backend = CPUBackend(OneOperation(forward), hp, weights, **options)
+    with closing(Engine(hp, backend)) as engine:
         sequence = engine.sequence()
         return np.concatenate([engine.evaluate(sequence, ids, every=True) for ids in STEPS])
 

@@ -4,7 +4,8 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.convert import Options, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.prepare import prepare
 from ggq.converters.prepasses import estimates
 from ggq.converters.prepasses.base import parse
 from ggq.converters.prepasses.estimates import Estimate, estimate

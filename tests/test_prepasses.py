@@ -6,7 +6,9 @@ from hfmaker import make_hf
 
 from ggq import quants
 from ggq.cli import main
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import names, parse
 from ggq.converters.prepasses.hessian import Hessian, damped, layer_error
 from ggq.converters.prepasses.solver import Solver, integer_range, regress
@@ -139,7 +141,7 @@ def test_gptq_writes_blocks_that_predict_better(source, tmp_path):
 def test_the_stream_is_the_forward(source):
     """With weights kept, teacher and student inputs are those of a plain run."""
     torch = pytest.importorskip("torch")
-    from ggq.converters.calibration import SourceWeights, hparams_of
+    from ggq.converters.calibration.weights import SourceWeights, hparams_of
     from ggq.converters.prepasses.streams import StreamOps
     from ggq.runtime.backends.torch.backend import TorchOps
 
@@ -167,7 +169,7 @@ def test_the_stream_is_the_forward(source):
 
 def folded(source, text):
     """Return the pass after it ran on a model of grouped heads, the logits before and after."""
-    from ggq.converters.calibration import SourceWeights, hparams_of
+    from ggq.converters.calibration.weights import SourceWeights, hparams_of
     from ggq.runtime.backends.torch.backend import logits
 
     ids = np.random.default_rng(1).integers(0, 300, 40)
@@ -191,7 +193,7 @@ def test_folds_leave_the_logits_as_they_are(source, text):
 
 
 def test_a_fold_without_its_producer_is_named(source):
-    from ggq.converters.calibration import hparams_of
+    from ggq.converters.calibration.weights import hparams_of
     from ggq.converters.prepasses.folds import find_folds
 
     with prepare(source, source.parent / "x.gguf", "F32", options=Options(force=True)) as job:

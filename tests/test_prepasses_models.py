@@ -6,7 +6,9 @@ from hfmaker import TEXT, make_hf
 from tinymodels import TINY, make_tiny
 
 from ggq import quants
-from ggq.converters.convert import Options, convert, prepare
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Packed, Replaced, parse
 from ggq.converters.prepasses.hessian import damped, layer_error
 from ggq.errors import ModelError
@@ -38,7 +40,7 @@ def prepared(folder, kind="Q4_K_S"):
 
 
 def logits(job, ids):
-    from ggq.converters.calibration import SourceWeights, hparams_of
+    from ggq.converters.calibration.weights import SourceWeights, hparams_of
     from ggq.runtime.backends.torch.backend import logits
 
     return logits(SourceWeights(job.tensors), hparams_of(job)[1], ids)
@@ -54,7 +56,7 @@ def divergence(want, found):
 
 def ids_of(job, text):
     """Return windows of the text that calibration does not take."""
-    from ggq.converters.calibration import calibrate
+    from ggq.converters.calibration.text import calibrate
 
     return calibrate(job, text, 64).windows[1:90:10]
 
@@ -107,7 +109,7 @@ def test_folds_leave_the_logits_as_they_are(model, text, name):
 
 def test_every_fold_of_the_table_is_exact(model, text, rng):
     """Any scale may move to the producer that the table names: the model computes the same."""
-    from ggq.converters.calibration import hparams_of
+    from ggq.converters.calibration.weights import hparams_of
     from ggq.converters.prepasses.folds import apply, find_folds
 
     with prepared(model) as job:
@@ -165,7 +167,8 @@ def scale_of(tensor, original):
 
 def inputs(job, text, seen):
     """Fill ``seen``: tensor name -> second moments of its inputs."""
-    from ggq.converters.calibration import SourceWeights, calibrate, hparams_of
+    from ggq.converters.calibration.text import calibrate
+    from ggq.converters.calibration.weights import SourceWeights, hparams_of
     from ggq.runtime.backends.torch.backend import TorchOps
 
     def listen(name, x):

@@ -7,8 +7,11 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.convert import Options, convert, prepare
-from ggq.converters.report.report import Finding, findings, worst, write_report
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
+from ggq.converters.prepare import prepare
+from ggq.converters.report.findings import Finding, findings, worst
+from ggq.converters.report.write import write_report
 from ggq.errors import UsageError
 from ggq.gguf import open_gguf
 
@@ -75,7 +78,7 @@ def test_predictions_are_those_of_evaluate(source, tmp_path):
     """The original in torch, the file in ggq's runtime, on windows that no pass saw."""
     pytest.importorskip("torch")
     from ggq.converters.prepasses.base import parse
-    from ggq.converters.report.report import held_back
+    from ggq.converters.report.predictions import held_back
     from ggq.runtime.measure.evaluation import evaluate
 
     text = tmp_path / "text.txt"
@@ -95,7 +98,7 @@ def test_predictions_are_those_of_evaluate(source, tmp_path):
 
 
 def test_the_page_shows_outliers_and_predictions(tmp_path):
-    from ggq.converters.report.report import HeldBack
+    from ggq.converters.report.predictions import HeldBack
     from ggq.runtime.measure.evaluation import compare_rows, summary
 
     rng = np.random.default_rng(0)

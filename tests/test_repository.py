@@ -11,7 +11,8 @@ import pytest
 from hfmaker import make_hf
 from local_hub import HubHandler, serving
 
-from ggq.converters.convert import Options, convert
+from ggq.converters.conversion import Options
+from ggq.converters.convert import convert
 from ggq.errors import UsageError
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")

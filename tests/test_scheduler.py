@@ -15,7 +15,7 @@ from ggq.errors import UsageError
 from ggq.runtime.batching.prefixes import FairQueue
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import QueueFullError, Scheduler
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.sampling import SamplingParams
 

@@ -135,8 +135,6 @@ def test_openai_json_schema_logprobs_and_errors(openai_client):
 
 
 def test_openai_embeddings(openai_client, model):
-    if not hasattr(model.engine, "embed"):
-        pytest.skip("the engine computes no embeddings yet")
     found = openai_client.embeddings.create(model="tiny", input=["the rain", "inn"])  # base64
     assert len(found.data[0].embedding) == model.hparams.n_embd
     assert sum(x * x for x in found.data[0].embedding) == pytest.approx(1, abs=1e-3)

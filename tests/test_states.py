@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ggq.runtime.cache.kvcache import CHECKPOINTS, PAGE, KVCache, Sequence
+from ggq.runtime.cache.kvcache import CHECKPOINTS, KVCache, Sequence
+from ggq.runtime.cache.layout import PAGE
 
 STATES = [(0, 0), (3, 5)]
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabmaker import bpe, metadata, spm
 
-from ggq.converters.vocab.check import TEXT
+from ggq.converters.vocab.compare import TEXT
 from ggq.errors import FormatError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.tokenizers import tokenizer_from_gguf

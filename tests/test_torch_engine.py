@@ -16,7 +16,7 @@ import ggq
 from ggq import quants
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
-from ggq.runtime.backends.numba.inputs import Part
+from ggq.runtime.backends.base import Part
 from ggq.runtime.engine.devices import Device
 from ggq.runtime.engine.weights import Weights
 from ggq.runtime.model import Model
@@ -242,14 +242,14 @@ def test_packed_weights_take_the_files_bytes_and_halves_two_a_weight(opened, ids
             "packed": (t.nbytes for t in matrices),
             "f16": (2 * t.n_elements for t in matrices),
         }
-        assert there.engine.weights.nbytes == vectors + sum(sizes[weights])
+        assert there.engine.backend.weights.nbytes == vectors + sum(sizes[weights])
 
 
 @pytest.mark.parametrize(("free", "kind"), [(10**9, "f16"), (1000, "packed")])
 def test_auto_keeps_halves_where_memory_allows(free, kind, opened, monkeypatch):
     monkeypatch.setattr(torch_weights, "free_bytes", lambda device: free)
     there, _ = opened("Q4_0", "auto")
-    assert there.engine.weights.kind == kind
+    assert there.engine.backend.weights.kind == kind
 
 
 def test_pages_are_released_after_the_copy(opened, ids):
@@ -283,7 +283,7 @@ def test_close_gives_memory_back(opened, ids):
     there.logits(ids)
     engine = there.engine
     there.close()
-    assert (engine.weights.nbytes, engine.cache.nbytes) == (0, 0)
+    assert (engine.backend.weights.nbytes, engine.cache.nbytes) == (0, 0)
 
 
 # --- the list ---

@@ -10,9 +10,10 @@ import vocabmaker
 from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
 
-from ggq.converters.vocab.check import TEXT, first_difference
-from ggq.converters.vocab.pre import canonical, recognize
-from ggq.converters.vocab.vocab import read_vocab, write_vocab
+from ggq.converters.vocab.compare import TEXT, first_difference
+from ggq.converters.vocab.pre_tokenizer import canonical, recognize
+from ggq.converters.vocab.read import read_vocab
+from ggq.converters.vocab.write import write_vocab
 from ggq.errors import FormatError, GGQError, ModelError, UsageError
 from ggq.gguf import open_gguf, spec
 from ggq.runtime.tokenizers import tokenizer_from_gguf

@@ -23,7 +23,7 @@ from tokenizers import (  # fmt: skip
     trainers,
 )
 
-from ggq.converters.vocab.check import TEXT
+from ggq.converters.vocab.compare import TEXT
 from ggq.runtime.tokenizers import tokenizer_from_gguf
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 

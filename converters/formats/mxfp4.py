@@ -1,7 +1,8 @@
 """MXFP4 checkpoints of gpt-oss: experts as ``_blocks`` of 16 bytes and ``_scales`` beside them.
 
 Their pieces hold gate and up in turns, which the architecture's table takes apart
-(ggq.converters.fused); here it is made sure that each has its other half and their shapes agree.
+(`checkpoint/fused.py`); here it is made sure that each has its other half and their shapes
+agree.
 """
 
 from __future__ import annotations

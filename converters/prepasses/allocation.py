@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.calibration import Calibration, SourceWeights, hparams_of
+from ggq.converters.calibration.text import Calibration
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.errors import FormatError, ModelError, UsageError, printable
 
 __all__ = [
@@ -31,11 +32,6 @@ __all__ = [
     "write_plan",
 ]
 
-# Types to choose from, by what divides the row length.
-CANDIDATES = {
-    256: ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0"),
-    32: ("IQ4_NL", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
-}
 SAMPLE_ROWS = 256
 ALIGNMENT = 32
 
@@ -89,8 +85,14 @@ def _open(job: Any) -> list[str]:
 
 
 def _candidates(shape: tuple[int, ...]) -> tuple[str, ...]:
-    fitting = [names for size, names in CANDIDATES.items() if shape[-1] % size == 0]
-    return fitting[0] if fitting else ()
+    """Return the types to choose from for rows of a length, by the most that divides it."""
+    from ggq import quants
+
+    sizes = {size for kind in quants.all() for size in kind.candidate_for}
+    fitting = max((size for size in sizes if shape[-1] % size == 0), default=0)
+    found = [kind for kind in quants.all() if fitting in kind.candidate_for]
+    ordered = sorted(found, key=lambda kind: (kind.bits_per_weight, -kind.ggml_id))
+    return tuple(kind.name for kind in ordered)
 
 
 def _choice(tensor: Any, type_name: str, power: _Power | None) -> Choice:

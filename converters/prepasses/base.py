@@ -1,15 +1,20 @@
 """What a pre-pass is: a callable that alters a `Conversion` before it runs, found by file name.
 
-A file of this folder with a dataclass named ``PREPASS`` is ``--prepass NAME:field=value,...``. A
-pass may replace tensors (folds), set the importance, or hand over finished blocks. It knows no
-pass by name.
+A file of this folder that ends in ``PREPASS = Class``, a dataclass, is ``--prepass NAME:field=
+value,...`` and ``ggq.prepass.Class(field=value)``; it says what it needs and costs, too. A pass may
+replace tensors (folds), set the importance, or hand over finished blocks. No pass is known by name
+here.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from pkgutil import iter_modules
@@ -17,12 +22,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq import quants
 from ggq.arguments import check_fields
+from ggq.converters.calibration.text import Calibration, calibrate
+from ggq.converters.conversion import Conversion, Progress
+from ggq.converters.metadata.general import Item
+from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import UsageError, printable
+from ggq.gguf import spec
 
-__all__ = ["Packed", "Prepass", "Replaced", "names", "parse", "require_torch"]
+__all__ = ["Packed", "Pass", "Prepass", "Replaced", "classes", "load", "names", "parse"]
 
-Progress = Callable[[int, int, str], None]
+Pass = Callable[[Conversion], Any]
+_DECLARED = re.compile(r"^PREPASS = (\w+)$", re.MULTILINE)
 _FLAGS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -36,13 +48,15 @@ class Prepass:
     ``calibration``: text or jsonl file, None for the text that comes with ggq; ``tokens``: how many
     of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all). ``RANGES``: the least and
     the most that a number may be, by its field's name; where none is given it is not negative.
-    ``REFINES``: the codes of an earlier pass are kept, not chosen anew.
+    ``REFINES``: the codes of an earlier pass are kept, not chosen anew. ``NEEDS``: libraries that
+    ggq itself does not need, as they are imported; each is an extra of the package, too.
     """
 
+    NEEDS: ClassVar[tuple[str, ...]] = ()
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {}
     REFINES: ClassVar[bool] = False
 
-    calibration: str | Path | None = None
+    calibration: str | os.PathLike[str] | None = None
     tokens: int = 32768
     n_ctx: int = 512
     progress: Progress | None = None
@@ -61,22 +75,37 @@ class Prepass:
         if self.n_ctx < 4:
             raise UsageError(f"n_ctx: expected windows of at least 4 tokens, not {self.n_ctx}")
 
-    def __call__(self, job: Any) -> None:
+    def __call__(self, job: Conversion) -> None:
+        """Alter ``job``, a planned conversion."""
         raise NotImplementedError
 
-    def note(self, job: Any, name: str, dataset: str) -> None:
-        """Write into the file what was done with which text."""
-        from ggq.converters.general import Item
-        from ggq.gguf import spec
+    @property
+    def name(self) -> str:
+        """Return what the command line calls it: the name of its file."""
+        return type(self).__module__.rpartition(".")[2]
 
+    def cost(self, sizes: Sizes) -> Cost | None:
+        """Return the work and the memory for a model and text of such sizes; None: unknown."""
+        return None
+
+    def check_needs(self) -> None:
+        """Refuse to start without what ``NEEDS`` names; UsageError."""
+        for library in self.NEEDS:
+            if find_spec(library) is None:
+                raise UsageError(
+                    f"pre-pass {self.name}: to calibrate, pip install 'ggq[{library}]'"
+                )
+
+    def note(self, job: Conversion, dataset: str) -> None:
+        """Write into the file what was done with which text."""
         numbers = {k: v for k, v in vars(self).items() if isinstance(v, (bool, int, float))}
         text = ",".join(f"{k}={v}" for k, v in numbers.items())
-        job.items.append(Item(f"ggq.prepass.{name}", f"{text} on {Path(dataset).name}", spec.STR))
+        job.items.append(
+            Item(f"ggq.prepass.{self.name}", f"{text} on {Path(dataset).name}", spec.STR)
+        )
 
-    def windows(self, job: Any) -> Any:
+    def windows(self, job: Conversion) -> Calibration:
         """Return the calibration of this pass."""
-        from ggq.converters.calibration import calibrate
-
         limit = -(-self.tokens // self.n_ctx) if self.tokens else None
         return calibrate(job, self.calibration, self.n_ctx, limit, spread=True, starts=True)
 
@@ -91,8 +120,6 @@ class Packed:
     blocks: np.ndarray
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        from ggq import quants
-
         return quants.get(self.type_name).dequantize(self.blocks[start:stop])
 
     def raw(self, start: int, stop: int) -> np.ndarray:
@@ -115,20 +142,27 @@ class Replaced:
         return None
 
 
-def require_torch(name: str) -> Any:
-    """Return torch; UsageError where it is not installed."""
-    try:
-        return import_module("torch")
-    except ImportError:
-        raise UsageError(f"pre-pass {name}: to calibrate, pip install 'ggq[torch]'") from None
+@cache
+def classes() -> dict[str, str]:
+    """Return class -> file of all passes: the files here that set PREPASS. None is imported."""
+    folder = Path(__file__).parent
+    found = {}
+    for module in iter_modules([str(folder)]):
+        source = (folder / f"{module.name}.py").read_text(encoding="utf-8")
+        if declared := _DECLARED.search(source):
+            found[declared[1]] = module.name
+    return found
 
 
 def names() -> list[str]:
-    """Return the names of all passes: the files here that set PREPASS."""
-    folder = Path(__file__).parent
-    found = [m.name for m in iter_modules([str(folder)])]
-    sources = {n: (folder / f"{n}.py").read_text(encoding="utf-8") for n in found}
-    return sorted(n for n, source in sources.items() if "\nPREPASS = " in source)
+    """Return the names of all passes, as the command line has them."""
+    return sorted(classes().values())
+
+
+def load(name: str) -> type[Prepass]:
+    """Return the class of the pass that is called ``name``."""
+    kind: type[Prepass] = import_module(f"ggq.converters.prepasses.{name}").PREPASS
+    return kind
 
 
 def parse(text: str, **given: Any) -> Prepass:
@@ -136,7 +170,7 @@ def parse(text: str, **given: Any) -> Prepass:
     name, _, options = text.partition(":")
     if name not in names():
         raise UsageError(f"pre-pass {printable(name)}: unknown; one of {', '.join(names())}")
-    kind = import_module(f"ggq.converters.prepasses.{name}").PREPASS
+    kind = load(name)
     known = {f.name: f for f in fields(kind) if f.init and f.name != "progress"}
     values = dict(given)
     for part in filter(None, options.split(",")):

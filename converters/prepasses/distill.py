@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ggq.converters.prepasses.base import Prepass, require_torch
+from ggq.converters.conversion import Conversion
+from ggq.converters.prepasses.base import Prepass
+from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import UsageError
 
 __all__ = ["Distill"]
@@ -30,6 +32,7 @@ class Distill(Prepass):
     ``held``, eight at least, judges. ``memory``: GB that training end to end may take.
     """
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"batch": (1, inf), "held": (1, inf)}
     REFINES: ClassVar[bool] = True
 
@@ -45,9 +48,22 @@ class Distill(Prepass):
     memory: float = 8.0
     seed: int = 0
 
-    def __call__(self, job: Any) -> None:
+    def cost(self, sizes: Sizes) -> Cost:
+        """Teacher and student by blocks, steps forward and back, looks at the windows held back."""
+        batch = self.batch * sizes.n_ctx
+        looks = 5 * sizes.tokens / self.held
+        work = 4 * sizes.forward(sizes.blocks)
+        work += 1.3 * (self.steps * 6 * batch + looks * 2) * sizes.blocks
+        work += (self.final * 8 * batch + bool(self.final) * looks * 4) * sizes.weights
+        n_layers = max(1, len(sizes.inputs) // 4)
+        streams = 12.0 * sizes.tokens * sizes.widest
+        state = min((36.0 if self.codes else 16.0) * sizes.weights, self.memory * 1e9)
+        end = state if self.final else 0.0
+        peak = max(streams + 40.0 * sizes.blocks / n_layers, end)
+        return Cost(work, 6.0 * sizes.weights + peak)
+
+    def __call__(self, job: Conversion) -> None:
         """Replace every quantized matrix and the norms of ``job`` by what training made of them."""
-        require_torch("distill")
         from ggq.converters.prepasses.distilling import Distillation
 
         calibration = self.windows(job)
@@ -59,7 +75,7 @@ class Distill(Prepass):
         run.by_blocks()
         run.end_to_end()
         job.tensors = {**job.tensors, **run.tensors()}
-        self.note(job, "distill", calibration.dataset)
+        self.note(job, calibration.dataset)
 
 
 PREPASS = Distill

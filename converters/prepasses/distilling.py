@@ -33,7 +33,7 @@ class Distillation:
     """``options`` is the pass; ``windows`` int64 (n, n_ctx)."""
 
     def __init__(self, options: Any, job: Any, windows: np.ndarray):
-        from ggq.converters.calibration import SourceWeights, hparams_of
+        from ggq.converters.calibration.weights import SourceWeights, hparams_of
 
         self.options, self.job = options, job
         facts = {k: v for k, v in vars(options).items() if k not in ("progress", "memory")}
@@ -207,7 +207,7 @@ class Distillation:
 
     def _latent(self, name: str, codes: bool) -> Any:
         from ggq import quants
-        from ggq.converters.calibration import SourceWeights
+        from ggq.converters.calibration.weights import SourceWeights
 
         start = self._made.get(name) or self._start[name]
         rows = prod(start.shape[:-1])
@@ -244,7 +244,7 @@ class Distillation:
         return True
 
     def _keep(self, name: str, shape: tuple[int, ...], blocks: np.ndarray) -> None:
-        from ggq.converters.calibration import SourceWeights
+        from ggq.converters.calibration.weights import SourceWeights
 
         self._made[name] = Packed(name, shape, self._start[name].type_name, blocks)
         self.student.weights = SourceWeights({**self._start, **self._made})
@@ -277,8 +277,8 @@ def _encoded(job: Any) -> dict[str, Packed]:
     from ggq.converters.encode import encode_all
 
     parts: dict[str, list[np.ndarray]] = {}
-    jobs = [job._job(name, type_name) for name, type_name in job.plan.types]
-    encode_all(jobs, lambda name, rows: parts.setdefault(name, []).append(rows), job.imatrix)
+    tasks = [job.encode_task(name, type_name) for name, type_name in job.plan.types]
+    encode_all(tasks, lambda name, rows: parts.setdefault(name, []).append(rows), job.imatrix)
     return {
         name: Packed(name, job.tensors[name].shape, kind, np.concatenate(parts[name]))
         for name, kind in job.plan.types

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
+from ggq.converters.conversion import Conversion
 from ggq.converters.imatrix import Imatrix
-from ggq.converters.prepasses.base import Prepass, Replaced, require_torch
+from ggq.converters.prepasses.base import Prepass, Replaced
+from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import ModelError, printable
 
 __all__ = ["Fold", "FoldPass", "apply", "find_folds", "whole"]
 
+TRIALS = 12  # encodings of a matrix while a scale is looked for
 CHECKED = 64  # tokens whose logits must stay as they are
 SAME = 1e-3  # of the largest logit: float32 through all layers; a wrong fold is off by far more
 
@@ -52,7 +56,7 @@ class Fold:
         return self.scale.reshape(-1, self.repeat, self.width)[:, 0].reshape(-1)
 
 
-def find_folds(job: Any, architecture: Any, hp: Any) -> list[Fold]:
+def find_folds(job: Conversion, architecture: Any, hp: Any) -> list[Fold]:
     """Return the folds that the table allows and this model has the tensors for.
 
     Tensors of one input fold together or not at all; a producer that is missing is named.
@@ -77,7 +81,7 @@ def find_folds(job: Any, architecture: Any, hp: Any) -> list[Fold]:
     return [f for f in found if f is not None]
 
 
-def _fold(job: Any, producer: str, names: list[str], hp: Any, layer: int) -> Fold | None:
+def _fold(job: Conversion, producer: str, names: list[str], hp: Any, layer: int) -> Fold | None:
     """Return the fold where columns and rows of the producer are the same or shared by heads."""
     columns, shape = job.tensors[names[0]].shape[-1], job.tensors[producer].shape
     made = shape[0] if len(shape) < 3 else 0  # rows of experts are no one's columns
@@ -97,12 +101,12 @@ def whole(tensor: Any) -> np.ndarray:
     return np.concatenate([tensor.read(a, a + step) for a in range(0, rows, step)])
 
 
-def apply(job: Any, folds: list[Fold]) -> None:
+def apply(job: Conversion, folds: list[Fold]) -> None:
     """Replace the tensors of ``job`` by folded ones; the model's logits stay as they are."""
     job.tensors = {**job.tensors, **_folded(job.tensors, folds)}
 
 
-def _apply_to_original(job: Any, before: dict[str, Any], folds: list[Fold]) -> None:
+def _apply_to_original(job: Conversion, before: dict[str, Any], folds: list[Fold]) -> None:
     """Fold what the file is compared with, too: the same model in the shape that is written."""
     names = {n for fold in folds if fold.scale is not None for n in _touched(job.tensors, fold)}
     same = {n for n in names if before[n] is job.original[n]}
@@ -139,7 +143,7 @@ def _folded(tensors: Any, folds: list[Fold]) -> dict[str, Replaced]:
     return {n: Replaced(n, tensors[n].shape, v.reshape(-1, v.shape[-1])) for n, v in values.items()}
 
 
-def _apply_checked(job: Any, hp: Any, folds: list[Fold], ids: np.ndarray) -> None:
+def _apply_checked(job: Conversion, hp: Any, folds: list[Fold], ids: np.ndarray) -> None:
     """Apply the folds that leave the logits of ``ids`` as they are; name the others.
 
     A table may know less than the graph: a value that other layers read, too.
@@ -163,8 +167,7 @@ def _apply_checked(job: Any, hp: Any, folds: list[Fold], ids: np.ndarray) -> Non
         raise ModelError("the folds that were chosen would change what the model computes")
 
 
-def _logits(job: Any, hp: Any, ids: np.ndarray) -> np.ndarray:
-    from ggq.converters.calibration import SourceWeights
+def _logits(job: Conversion, hp: Any, ids: np.ndarray) -> np.ndarray:
     from ggq.runtime.backends.torch.backend import logits
 
     return logits(SourceWeights(job.tensors), hp, ids)
@@ -174,10 +177,17 @@ def _logits(job: Any, hp: Any, ids: np.ndarray) -> np.ndarray:
 class FoldPass(Prepass):
     """Base of the passes that choose folds by what they see of the inputs, one after the other."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
+
     tokens: int = 8192
     chosen: dict[str, float] = field(default_factory=dict, init=False)
 
-    def weigh(self, job: Any, fold: Fold, importance: np.ndarray) -> None:
+    def cost(self, sizes: Sizes) -> Cost:
+        """One forward of the teacher, second moments, and the encodings of the scales tried."""
+        work = sizes.forward(sizes.blocks) + sizes.gram
+        return Cost(work, 16.0 * sizes.tokens * sizes.widest, encodings=TRIALS)
+
+    def weigh(self, job: Conversion, fold: Fold, importance: np.ndarray) -> None:
         """Let the block search weigh the folded columns by ``importance`` (n,)."""
         found = {}
         for name in fold.consumers:
@@ -186,13 +196,13 @@ class FoldPass(Prepass):
         given = job.imatrix.values if job.imatrix else {}
         job.imatrix = Imatrix({**given, **found}, dataset=str(self.calibration or ""))
 
-    def search(self, job: Any, fold: Fold, x: Any) -> float:
+    def search(self, job: Conversion, fold: Fold, x: Any) -> float:
         """Set ``fold.scale`` for the input ``x`` (a Pair) or leave it None; return the strength."""
         raise NotImplementedError
 
-    def __call__(self, job: Any) -> None:
-        torch = require_torch(type(self).__name__.lower())
-        from ggq.converters.calibration import SourceWeights, hparams_of
+    def __call__(self, job: Conversion) -> None:
+        import torch
+
         from ggq.converters.prepasses.streams import StreamOps
 
         architecture, hp = hparams_of(job)
@@ -221,4 +231,4 @@ class FoldPass(Prepass):
         before = job.tensors
         _apply_checked(job, hp, folds, calibration.windows[:1, :CHECKED])
         _apply_to_original(job, before, folds)
-        self.note(job, type(self).__name__.lower(), calibration.dataset)
+        self.note(job, calibration.dataset)

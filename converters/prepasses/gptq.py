@@ -12,13 +12,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.base import Packed, Prepass
+from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.converters.prepasses.hessian import Hessian
 from ggq.errors import UsageError, printable
 
 __all__ = ["GPTQ"]
 
 MIN_TOKENS = 1024
+SWEEP, COLUMNS = 10, 14  # times rows * columns**2: one sweep of the descent, all before it
+INVERSES = 4  # times columns**3: the factors of a Hessian, in float64
 
 
 @dataclass
@@ -30,6 +34,7 @@ class GPTQ(Prepass):
     error on the calibration text, not on others (docs/quality.md).
     """
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0, 1), "residual": (0, 1)}
 
     strength: float = 0.7
@@ -40,12 +45,20 @@ class GPTQ(Prepass):
     head: bool = True
     threads: int = 0
 
-    def __call__(self, job: Any) -> None:
-        """Replace every quantized matrix of ``job`` by finished blocks."""
-        from ggq.converters.calibration import SourceWeights, hparams_of
-        from ggq.converters.prepasses.base import require_torch
+    def cost(self, sizes: Sizes) -> Cost:
+        """Forwards of teacher and student, second moments, their factors, the column loop."""
+        work = (3 if sizes.tied else 2) * sizes.forward(sizes.blocks) + sizes.gram
+        work += sum(float(INVERSES) * n**3 for n in sizes.inputs)
+        loops = COLUMNS + SWEEP * self.sweeps
+        work += sum(loops * float(r) * n * n for r, n, _ in sizes.matrices)
+        largest = max(r * n for r, n, _ in sizes.matrices)
+        return Cost(work, 24.0 * sizes.tokens * sizes.widest + 36.0 * largest, encodings=1)
 
-        torch = require_torch("gptq")
+    def __call__(self, job: Conversion) -> None:
+        """Replace every quantized matrix of ``job`` by finished blocks."""
+        import torch
+
+        from ggq.converters.calibration.weights import SourceWeights, hparams_of
         from ggq.converters.prepasses.streams import StreamOps
 
         calibration = self.windows(job)
@@ -67,7 +80,7 @@ class GPTQ(Prepass):
             ops.run(architecture, hp)
         job.tensors = {**job.tensors, **run.packed}
         run.tell(job)
-        self.note(job, "gptq", calibration.dataset)
+        self.note(job, calibration.dataset)
         job.on_written.append(run.store.remove)  # later passes or the writer may be killed
 
 

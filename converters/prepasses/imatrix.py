@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from ggq.converters.general import Item
+from ggq.converters.calibration.importance import collect
+from ggq.converters.conversion import Conversion
+from ggq.converters.metadata.general import Item
 from ggq.converters.prepasses.base import Prepass
+from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import printable
 from ggq.gguf import spec
 
@@ -19,10 +21,14 @@ class Importance(Prepass):
 
     head: bool = True
 
-    def __call__(self, job: Any) -> None:
-        """Set ``job.imatrix`` and the keys that tell where it came from."""
-        from ggq.converters.importance import collect
+    def cost(self, sizes: Sizes) -> Cost:
+        """One forward of all tokens; memory for the largest layer and the logits of a window."""
+        n_vocab = sizes.matrices[0][0]
+        nbytes = 4.0 * (sizes.weights + 512 * sizes.widest) + 4 * sizes.n_ctx * n_vocab
+        return Cost(sizes.forward(sizes.weights), nbytes)
 
+    def __call__(self, job: Conversion) -> None:
+        """Set ``job.imatrix`` and the keys that tell where it came from."""
         calibration = self.windows(job)
         sums = collect(job, calibration, self.head, progress=self.progress)
         if job.imatrix and job.imatrix.path:  # the file's keys would tell of a matrix not used
@@ -35,7 +41,7 @@ class Importance(Prepass):
             Item("quantize.imatrix.entries_count", len(job.imatrix.values), spec.U32),
             Item("quantize.imatrix.chunks_count", len(calibration.windows), spec.U32),
         ]
-        self.note(job, "imatrix", calibration.dataset)
+        self.note(job, calibration.dataset)
 
 
 PREPASS = Importance

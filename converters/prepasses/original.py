@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggq.converters.calibration import SourceWeights, hparams_of
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.runtime.backends.torch.backend import TorchOps
 from ggq.runtime.ops.linear import torch as linear
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
 
-from ggq.converters.prepasses.base import Prepass, Progress, parse
+from ggq.converters.prepasses.base import Pass, parse
 from ggq.errors import UsageError, option, printable
 
 __all__ = ["QUALITY", "passes"]
@@ -22,14 +22,20 @@ WITHOUT_TORCH = {"good": ("imatrix:tokens=4096",)}  # importance runs in numpy, 
 
 def passes(
     quality: str | None,
-    prepasses: Sequence[str],
-    calibration: str | None = None,
-    progress: Progress | None = None,
-) -> list[Prepass]:
-    """Return the passes of a preset, then those asked for by name, in order."""
+    prepasses: Sequence[str | Pass | type[Pass]],
+    calibration: str | os.PathLike[str] | None = None,
+) -> list[Pass]:
+    """Return the passes of a preset, then those asked for by name or given, in order.
+
+    A class stands for its pass with the defaults: GPTQ for GPTQ(). ``calibration``: the text of
+    those that are named.
+    """
     if quality is not None and quality not in QUALITY:
         raise UsageError(f"{option('--quality')} {printable(quality)}: one of {', '.join(QUALITY)}")
-    given: dict[str, Any] = {"calibration": calibration, "progress": progress}
     recipes = QUALITY if find_spec("torch") else QUALITY | WITHOUT_TORCH
-    texts = [*recipes[quality or "fast"], *prepasses]
-    return [parse(text, **given) for text in texts]
+    made: list[Pass] = []
+    for one in (*recipes[quality or "fast"], *prepasses):
+        if isinstance(one, str):
+            one = parse(one, calibration=calibration)
+        made.append(one() if isinstance(one, type) else one)
+    return made

@@ -105,7 +105,7 @@ def _tie(model: Any) -> None:
 def _planned(model: Any, wanted: str, importance: dict) -> dict[str, tuple[str, str]]:
     """Return parameter -> (GGUF tensor, block type) for matrices whose rows stay whole rows."""
     from ggq import models, quants
-    from ggq.converters.transforms import TRANSFORMS
+    from ggq.converters.checkpoint.transforms import TRANSFORMS
     from ggq.quants.mixtures import MixtureOptions, PlanTensor, plan
 
     config = model.config.to_dict()

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.prepasses.base import Packed, Prepass, parse
+from ggq import quants
+from ggq.converters.calibration.text import BUILT_IN
+from ggq.converters.checkpoint.tensors import SourceTensor
+from ggq.converters.conversion import Conversion
+from ggq.converters.metadata.general import Item
+from ggq.converters.prepasses.base import Packed, Pass, Prepass, parse
 from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
+from ggq.gguf import open_gguf, spec
 
 __all__ = ["KEY", "Recipe", "read_recipe", "run_passes"]
 
@@ -32,9 +39,9 @@ class Recipe:
     quality: str | None = None
     calibration: str | None = None
     sha256: str | None = None
-    steps: tuple[str, ...] = ()
+    steps: tuple[str | Pass, ...] = ()
 
-    def passes(self, calibration: Any = None, progress: Any = None) -> list[Prepass]:
+    def passes(self, calibration: str | os.PathLike[str] | None = None) -> list[Pass]:
         """Return the passes; ``calibration`` stands for the recipe's own text."""
         text = calibration if calibration is not None else self.calibration
         if self.sha256 is not None and _sha256(text) != self.sha256:
@@ -42,10 +49,10 @@ class Recipe:
                 f"{printable(text or 'the built-in calibration text')} is not the text that the "
                 "recipe was run with (calibration_sha256)"
             )
-        return passes(self.quality, self.steps, text, progress)
+        return passes(self.quality, self.steps, text)
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Return the recipe of a .yaml or .json file, or the one that a .gguf file was made by.
 
     UsageError or FormatError where there is none, or where it says something unknown.
@@ -53,8 +60,6 @@ def read_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     where = printable(path)
     if path.suffix == ".gguf":
-        from ggq.gguf import open_gguf
-
         with open_gguf(path) as file:
             text = file.get(KEY, type=str)
         if text is None:
@@ -128,29 +133,27 @@ def _step(given: Any, where: str) -> str:
     return text
 
 
-def run_passes(job: Any, given: Sequence[Any]) -> None:
-    """Run ``given`` passes on a conversion; where all are ggq's own, write their recipe, too.
+def run_passes(job: Conversion, passes: Sequence[Pass]) -> None:
+    """Run ``passes`` on a conversion; where all are ggq's own, write their recipe, too.
 
-    UsageError before the first where the file could not be written.
+    UsageError before the first where the file could not be written or a library is missing.
     """
-    made = [parse(one) if isinstance(one, str) else one for one in given]
-    made = [one() if isinstance(one, type) else one for one in made]  # GPTQ for GPTQ()
+    if not passes:
+        return
     job.writer().check()
-    for one in made:
+    own = [one for one in passes if isinstance(one, Prepass)]
+    for one in own:
+        one.check_needs()
+    for one in passes:
         before = dict(job.tensors)
         one(job)
         _note_undone(job, before, one)
-    if made and all(isinstance(one, Prepass) for one in made):
-        from ggq.converters.general import Item
-        from ggq.gguf import spec
-
-        job.items.append(Item(KEY, json.dumps(_told(job, made)), spec.STR))
+    if len(own) == len(passes):
+        job.items.append(Item(KEY, json.dumps(_told(job, own)), spec.STR))
 
 
-def _note_undone(job: Any, before: Mapping[str, Any], one: Any) -> None:
+def _note_undone(job: Conversion, before: Mapping[str, SourceTensor], one: Pass) -> None:
     """Warn where ``one`` put other values in the place of blocks that were finished before."""
-    from ggq import quants
-
     planned = dict(job.plan.types)
     undone = [
         n
@@ -160,13 +163,13 @@ def _note_undone(job: Any, before: Mapping[str, Any], one: Any) -> None:
         if quants.get(t.type_name).block_size > 1
     ]
     if undone and not getattr(one, "REFINES", False):
-        name = _name(one) if isinstance(one, Prepass) else repr(one)
+        name = one.name if isinstance(one, Prepass) else repr(one)
         what = f"{len(undone)} tensors whose codes an earlier pass or the source had chosen"
         told = f"{printable(name)} changes {what}, such as {printable(undone[0])}"
         job.warnings.append(told)
 
 
-def _told(job: Any, passes: Sequence[Prepass]) -> dict[str, Any]:
+def _told(job: Conversion, passes: Sequence[Prepass]) -> dict[str, Any]:
     """Return the recipe of what was run."""
     texts = {one.calibration for one in passes}
     told: dict[str, Any] = {"type": job.plan.file_type.name}
@@ -174,21 +177,15 @@ def _told(job: Any, passes: Sequence[Prepass]) -> dict[str, Any]:
         (text,) = texts
         told |= {} if text is None else {"calibration": Path(text).name}
         told["calibration_sha256"] = _sha256(text)
-    told["passes"] = [{_name(one): _options(one)} for one in passes]
+    told["passes"] = [{one.name: _options(one)} for one in passes]
     return told
-
-
-def _name(one: Prepass) -> str:
-    return type(one).__module__.rpartition(".")[2]
 
 
 def _options(one: Prepass) -> dict[str, Any]:
     return {f.name: getattr(one, f.name) for f in fields(one) if f.init and f.name not in UNTOLD}
 
 
-def _sha256(text: str | Path | None) -> str:
-    from ggq.converters.calibration import BUILT_IN
-
+def _sha256(text: str | os.PathLike[str] | None) -> str:
     try:
         data = Path(BUILT_IN if text is None else text).read_bytes()
     except OSError as error:

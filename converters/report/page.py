@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.report.report import OUTLIER, Finding, HeldBack, worst
+from ggq.converters.report.findings import OUTLIER, Finding, worst
+from ggq.converters.report.predictions import HeldBack
 
 __all__ = ["page"]
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ggq.converters.vocab.files import Added, TokenizerFiles, looks_special
+from ggq.converters.vocab.tokenizer_files import Added, TokenizerFiles, looks_special
 from ggq.errors import FormatError, ModelError, printable, reason
 from ggq.runtime.tokenizers.base import (
     BYTE,

@@ -27,7 +27,8 @@ class Size:
 
 def sizes(source: str) -> tuple[Any, list[Size]]:
     """Return the hyper-parameters of ``source`` and its size in every file type, largest first."""
-    from ggq.converters.convert import Options, prepare
+    from ggq.converters.conversion import Options
+    from ggq.converters.prepare import prepare
     from ggq.quants.mixtures import FILE_TYPES, MixtureOptions
 
     options = Options(allow_requantize=True, force=True, check_tokenizer=False, outline=True)
@@ -51,7 +52,7 @@ def present(path: Path) -> tuple[Any, Size]:
 def cache_sizes(hp: Any) -> dict[int, int]:
     """Return context -> bytes of an f16 cache, for common contexts up to the trained one."""
     from ggq.runtime.cache.kvcache import cache_bytes
-    from ggq.runtime.engine.engine import kv_layers, kv_windows
+    from ggq.runtime.cache.layers import kv_layers, kv_windows
 
     contexts = [n for n in CONTEXTS if n <= hp.n_ctx_train] or [hp.n_ctx_train]
     return {n: cache_bytes(kv_layers(hp), n, windows=kv_windows(hp)) for n in contexts}

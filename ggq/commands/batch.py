@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from ggq.commands._progress import Progress, progress_bar
 from ggq.errors import GGQError, UsageError
+from ggq.progress import Progress, progress_bar
 
 _NEEDED = ("starlette", "msgspec")
 

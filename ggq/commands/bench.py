@@ -11,8 +11,8 @@ import click
 
 from ggq.commands._cache import cache_type, cached
 from ggq.commands._devices import device_options, weights
-from ggq.commands._progress import progress_bar
 from ggq.hub import resolve_model
+from ggq.progress import progress_bar
 
 
 @click.command()

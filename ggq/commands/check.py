@@ -49,9 +49,9 @@ def _bare(metadata, prefix: str) -> dict:
 
 def _hf_lines(source: str) -> Iterator[str]:
     from ggq.converters import formats
-    from ggq.converters.checkpoint import Checkpoint, read_json
-    from ggq.converters.repository import config_file
-    from ggq.converters.sources import hf_tensors
+    from ggq.converters.checkpoint.folder import Checkpoint, read_json
+    from ggq.converters.checkpoint.repository import config_file
+    from ggq.converters.checkpoint.tensors import hf_tensors
 
     path = Path(source)
     file = path / "config.json" if path.is_dir() else path

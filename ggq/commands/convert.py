@@ -20,4 +20,4 @@ def command(source: str, out: str | None, **given: Any) -> None:
     compressed-tensors and others), a repository id or a GGUF file. OUT may be a file or a folder;
     without it the file is named BaseName-SizeLabel-FineTune-Encoding.gguf in this folder.
     """
-    _conversion.run(source, out, given)
+    _conversion.run(source, out, **given)

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_type, cached
-from ggq.commands._progress import progress_bar
 from ggq.errors import UsageError
+from ggq.progress import progress_bar
 
 
 @click.command()
@@ -85,7 +85,8 @@ def _base(source: str | None, quiet: bool) -> Iterator[str | None]:
     if source is None or not Path(source).is_dir():
         yield source and str(resolve_model(source))
         return
-    from ggq.converters.convert import Options, prepare
+    from ggq.converters.conversion import Options
+    from ggq.converters.prepare import prepare
 
     with tempfile.TemporaryDirectory(prefix="ggq-eval-") as folder:
         out = Path(folder) / f"{Path(source).resolve().name}.gguf"

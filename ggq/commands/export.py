@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ggq.commands._progress import progress_bar
+from ggq.progress import progress_bar
 
 
 @click.command()

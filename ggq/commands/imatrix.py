@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ggq.commands._progress import progress_bar
 from ggq.errors import printable
+from ggq.progress import progress_bar
 
 
 @click.command()
@@ -32,10 +32,11 @@ from ggq.errors import printable
 def command(source: str, **given: Any) -> None:
     """Run SOURCE, an HF folder or a GGUF file, over a text and sum the squared inputs of its
     matrices per column, over llama.cpp's windows."""
-    from ggq.converters.calibration import calibrate
-    from ggq.converters.convert import Options, prepare
+    from ggq.converters.calibration.importance import collect
+    from ggq.converters.calibration.text import calibrate
+    from ggq.converters.conversion import Options
     from ggq.converters.imatrix import check_out, write_imatrix
-    from ggq.converters.importance import collect
+    from ggq.converters.prepare import prepare
 
     out = given["out"]
     check_out(out, given["force"])

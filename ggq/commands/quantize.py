@@ -17,7 +17,7 @@ from ggq.errors import UsageError, printable
 @_conversion.conversion_options
 def command(source: str, out: str | None, kind: str | None, **given: Any) -> None:
     """Quantize SOURCE to OUT; the type as a third argument or as --type, Q4_K_M by default."""
-    if kind and given["file_type"] and kind.upper() != given["file_type"].upper():
+    if kind and given["type"] and kind.upper() != given["type"].upper():
         raise UsageError(f"two types: {printable(kind)} and --type {printable(given['file_type'])}")
-    given["file_type"] = given["file_type"] or kind
-    _conversion.run(source, out, given)
+    given["type"] = given["type"] or kind
+    _conversion.run(source, out, **given)

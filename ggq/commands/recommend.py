@@ -6,20 +6,6 @@ import click
 
 from ggq.errors import UsageError
 
-# Best first: the order of published mean KLD against F16 (reference tables of llama.cpp's issues).
-ORDER = (
-    "Q8_0",
-    "Q6_K",
-    "Q5_K_M",
-    "Q5_K_S",
-    "Q4_K_M",
-    "Q4_K_S",
-    "Q3_K_L",
-    "Q3_K_M",
-    "Q3_K_S",
-    "Q2_K",
-)
-
 
 @click.command()
 @click.argument("source")
@@ -57,22 +43,23 @@ def command(
     from ggq.commands import _sizes
     from ggq.commands.estimate import measured_bandwidth
     from ggq.gguf.units import format_size
+    from ggq.quants.file_types import FILE_TYPES
     from ggq.runtime.cache.kvcache import cache_bytes
+    from ggq.runtime.cache.layers import kv_layers, kv_windows
     from ggq.runtime.cache.memory import free_memory
-    from ggq.runtime.engine.engine import kv_layers, kv_windows
 
     hp, found = _sizes.sizes(source)
-    known = {size.type: size for size in found}
+    # Largest first is best first, as published mean KLD against F16 ranks these types.
+    wanted = [size for size in found if FILE_TYPES[size.type].recommended]
     free = int(memory * 1e9) if memory else free_memory()
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
     n_ctx = min(ctx, hp.n_ctx_train)
     cache = cache_bytes(kv_layers(hp), n_ctx, windows=kv_windows(hp))
-    for name in ORDER:
-        size = known.get(name)
-        if size is None or rate / size.per_token < speed:
+    for size in wanted:
+        if rate / size.per_token < speed:
             continue
         if free is None or _sizes.fits(size, cache, free):
-            click.echo(name)
+            click.echo(size.type)
             memory_text = format_size(size.memory(cache))
             click.echo(
                 f"{format_size(size.n_bytes)} on disk, {memory_text} in memory with {ctx} tokens, "
@@ -80,7 +67,7 @@ def command(
                 err=True,
             )
             return
-    smallest = known[ORDER[-1]]
+    smallest = wanted[-1]
     raise UsageError(
         f"nothing fits: {smallest.type} takes {format_size(smallest.memory(cache))} with {ctx} "
         f"tokens and reaches {rate / smallest.per_token:.1f} tokens per second"

@@ -85,7 +85,7 @@ def _run(model: Any, path: Path, keys: tuple[str, ...], options: dict[str, Any])
     scheduler = make_scheduler(model, n_slots=n_slots, max_waiting=options["max_queue"])
     size = scheduler.engine.cache.nbytes / 2**20
     _note(f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most")
-    scheduler.warm_up()
+    scheduler.engine.warm_up()
     names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
     settings = Settings(
         model_id=options["alias"] or path.stem,

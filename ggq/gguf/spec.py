@@ -1,13 +1,16 @@
 """GGUF as constants: value types, tensor types and their block sizes, limits and alignment.
 
-Knows the numbers of the format only: no file, no parsing, and not which tensor types ggq can decode
-(ggq.quants does). Sources: ggml's docs/gguf.md, the block structs of ggml-common.h, and the limits
+Knows the numbers of the format only: no file, no parsing. Block types that ggq decodes are declared
+in ggq.quants. Sources: ggml's docs/gguf.md, the block structs of ggml-common.h, and the limits
 in docs of other readers.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from ggq import quants
+from ggq.quants.file_types import FILE_TYPES as MADE
 
 MAGIC = b"GGUF"
 VERSIONS_READ = (2, 3)
@@ -103,56 +106,25 @@ class TypeInfo(NamedTuple):
     block_bytes: int
 
 
-TYPES: dict[int, TypeInfo] = {
-    0: TypeInfo("F32", 1, 4),
-    1: TypeInfo("F16", 1, 2),
-    2: TypeInfo("Q4_0", 32, 18),
-    3: TypeInfo("Q4_1", 32, 20),
-    6: TypeInfo("Q5_0", 32, 22),
-    7: TypeInfo("Q5_1", 32, 24),
-    8: TypeInfo("Q8_0", 32, 34),
+# Types of tensors in files that ggq does not decode.
+_OTHERS = {
     9: TypeInfo("Q8_1", 32, 36),
-    10: TypeInfo("Q2_K", 256, 84),
-    11: TypeInfo("Q3_K", 256, 110),
-    12: TypeInfo("Q4_K", 256, 144),
-    13: TypeInfo("Q5_K", 256, 176),
-    14: TypeInfo("Q6_K", 256, 210),
     15: TypeInfo("Q8_K", 256, 292),
-    16: TypeInfo("IQ2_XXS", 256, 66),
-    17: TypeInfo("IQ2_XS", 256, 74),
-    18: TypeInfo("IQ3_XXS", 256, 98),
-    19: TypeInfo("IQ1_S", 256, 50),
-    20: TypeInfo("IQ4_NL", 32, 18),
-    21: TypeInfo("IQ3_S", 256, 110),
-    22: TypeInfo("IQ2_S", 256, 82),
-    23: TypeInfo("IQ4_XS", 256, 136),
     24: TypeInfo("I8", 1, 1),
     25: TypeInfo("I16", 1, 2),
     26: TypeInfo("I32", 1, 4),
     27: TypeInfo("I64", 1, 8),
     28: TypeInfo("F64", 1, 8),
-    29: TypeInfo("IQ1_M", 256, 56),
-    30: TypeInfo("BF16", 1, 2),
-    34: TypeInfo("TQ1_0", 256, 54),
-    35: TypeInfo("TQ2_0", 256, 66),
-    39: TypeInfo("MXFP4", 32, 17),
-    40: TypeInfo("NVFP4", 64, 36),
-    41: TypeInfo("Q1_0", 128, 18),
-    42: TypeInfo("Q2_0", 64, 18),
 }
+_DECODED = {t.ggml_id: TypeInfo(t.name, t.block_size, t.block_bytes) for t in quants.all()}
+TYPES: dict[int, TypeInfo] = dict(sorted((_OTHERS | _DECODED).items()))
 REMOVED_TYPES = frozenset({4, 5, 31, 32, 33, 36, 37, 38})
 TYPE_IDS = {info.name: type_id for type_id, info in TYPES.items()}
 
 KEY_FILE_TYPE = "general.file_type"
 # What a file is made as, llama.cpp's llama_ftype: number -> name.
-FILE_TYPES = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K"},
-    **{11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S"},
-    **{17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS"},
-    **{23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S"},
-    **{29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0"},
-    **{38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0"},
-}
+# What a file is made as, llama.cpp's llama_ftype: number -> name. The last are read, not made.
+FILE_TYPES = {t.number: t.name for t in MADE.values()} | {39: "NVFP4", 40: "Q1_0", 41: "Q2_0"}
 FILE_TYPE_IDS = {name: number for number, name in FILE_TYPES.items()}
 
 

@@ -23,6 +23,11 @@ def parse_size(text: str) -> int:
     return size
 
 
+def bytes_of(size: int | str) -> int:
+    """Return a size that is a number of bytes already, or text for `parse_size`."""
+    return parse_size(size) if isinstance(size, str) else int(size)
+
+
 def format_size(n_bytes: float) -> str:
     """Return bytes in decimal units with one digit after the point."""
     if n_bytes < 1000:

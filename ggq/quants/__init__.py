@@ -1,4 +1,4 @@
-"""The registry of block types: every file of this folder that declares ``TYPE`` is one.
+"""The registry of block types: every file of ``types/`` is one, its instance is ``TYPE``.
 
 Looking a type up imports its file; nothing here or elsewhere lists the types by hand.
 """
@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from ggq.errors import FormatError, UsageError, printable
+from ggq.quants import types
 from ggq.quants.base import BlockType, Grid, Kernels, QuantType
 
 __all__ = ["BlockType", "Grid", "Kernels", "QuantType", "all", "by_id", "get"]
@@ -15,9 +16,9 @@ __all__ = ["BlockType", "Grid", "Kernels", "QuantType", "all", "by_id", "get"]
 
 @cache
 def _registry() -> dict[str, QuantType]:
-    modules = (import_module(f"{__name__}.{info.name}") for info in iter_modules(__path__))
-    types = [module.TYPE for module in modules if hasattr(module, "TYPE")]
-    return {t.name: t for t in sorted(types, key=lambda t: t.ggml_id)}
+    names = (info.name for info in iter_modules(types.__path__))
+    found = [import_module(f"{types.__name__}.{name}").TYPE for name in names]
+    return {t.name: t for t in sorted(found, key=lambda t: t.ggml_id)}
 
 
 @cache

@@ -53,6 +53,14 @@ class QuantType(ABC):
     block_bytes: int
     needs_importance = False  # whether there is no encoder without
 
+    # How files use the type; ggq.quants.mixtures, target sizes and reports go by it.
+    file_type: int | None = None  # general.file_type of the file type of its name, where it is one
+    recommended = False  # whether `ggq recommend` may name that file type
+    fallback: str | None = None  # for rows that its blocks do not fill evenly, before F16
+    better: str | None = None  # the next one to try for a tensor that it harms
+    candidate_for: tuple[int, ...] = ()  # of a target size: for rows that are multiples of these
+    wants_importance = False  # whether its blocks are of little use without
+
     def row_bytes(self, n: int) -> int:
         """Return the bytes of a row of ``n`` weights."""
         if n % self.block_size:

@@ -1,20 +1,16 @@
 """The lattices of the IQ1, IQ2 and IQ3 types: which short vectors of a few levels a code can name.
 
 A lattice is a sorted choice among all vectors of its levels, first element fastest, kept as the
-bitmap of that choice, compressed. The choices are ggml's (ggml-common.h). Finding the best vector
-is another matter.
+bitmap of that choice, compressed. The choices are ggml's (ggml-common.h). It knows no block and no
+search: only how a search is told to go and how it tells what it found.
 """
 
-from abc import abstractmethod
 from base64 import b85decode
 from dataclasses import dataclass
 from functools import cache
 from zlib import decompress
 
 import numpy as np
-
-from ggq.quants.base import ValuesType
-from ggq.quants.packing import join_blocks, join_planes, split_planes
 
 TERNARY, HALVES = (8, 25, 43), (-1, 0, 1)
 
@@ -108,22 +104,6 @@ def lattice(name: str) -> np.ndarray:
     return np.asarray(levels, np.float32)[digits]
 
 
-def signs(packed: np.ndarray) -> np.ndarray:
-    """Return bytes (..., m) as float32 factors 1 and -1 (..., m, 8), lowest bit first."""
-    bits = split_planes(packed, 1, 1).reshape(*packed.shape, 8)
-    return np.float32(1) - np.float32(2) * bits
-
-
-def four_bit_scales(packed: np.ndarray) -> np.ndarray:
-    """Return two scales 0 .. 15 per byte, low nibble first."""
-    return split_planes(packed, 1, 4)
-
-
-def half(fields: np.ndarray) -> np.ndarray:
-    """Return the half-precision scale of blocks as float32 (rows, blocks, 1)."""
-    return fields["d"].astype(np.float32)[..., None]
-
-
 @dataclass(frozen=True)
 class Search:
     """How the encoder's search goes; ggml differs from type to type.
@@ -152,7 +132,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class LatticeCodes:
     """What a search found, by block of 256 weights.
 
     ``d`` float32 (rows, blocks); ``codes`` uint16 (..., vectors); ``signs`` uint8 (..., 32), the
@@ -163,79 +143,3 @@ class Found:
     codes: np.ndarray
     signs: np.ndarray
     scales: np.ndarray
-
-
-class LatticeType(ValuesType):
-    """A type whose codes name vectors of a lattice."""
-
-    layout: np.dtype
-
-    @abstractmethod
-    def find(self, x: np.ndarray, importance: np.ndarray | None) -> Found:
-        """Return what ggml's search finds for float32 rows; UsageError: importance is needed."""
-
-    @abstractmethod
-    def fields(self, found: Found) -> dict[str, np.ndarray]:
-        """Return the fields of blocks that hold what was found."""
-
-    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
-        """Return the blocks that ggml's quantize_chunk would write, byte for byte.
-
-        ``importance`` is float32 (n,) for all rows or (rows, n); UsageError: it is needed.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            return join_blocks(self.layout, **self.fields(self.find(x, importance)))
-
-
-class MagnitudesType(LatticeType):
-    """A type whose vectors hold magnitudes; signs lie apart, scales have 4 bits."""
-
-    search: Search
-
-    @property
-    def needs_importance(self) -> bool:
-        """Return whether ggml's encoder refuses to work without importance."""
-        return self.search.plain is None
-
-    def find(self, x, importance):
-        from ggq.quants.encoders.lattice import search
-
-        return search(self, self.search, x, importance)
-
-
-class ShiftedType(LatticeType):
-    """A type whose vectors hold -1, 0 and 1, shifted by an eighth up or down (`Found.signs`).
-
-    Groups of ``group`` weights below ``limit`` are zero; ``factor`` is put on the block's scale.
-    """
-
-    group: int
-    limit: float
-    factor: float
-
-    def find(self, x, importance):
-        from ggq.quants.encoders.shifted import search
-
-        return search(self, x, importance)
-
-
-def low_bytes(codes: np.ndarray) -> np.ndarray:
-    """Return the lowest eight bits of codes."""
-    return codes.astype(np.uint8)
-
-
-def high_bits(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Return what stands above eight bits in codes, ``bits`` bits each, lowest first."""
-    return join_planes((codes >> np.uint16(8)).astype(np.uint8), 1, bits)
-
-
-def nibbles(scales: np.ndarray) -> np.ndarray:
-    """Return bytes of two scales each; inverse of `four_bit_scales`."""
-    return join_planes(scales, 1, 4)
-
-
-def sign_words(found: Found) -> np.ndarray:
-    """Return uint32 (..., 8): seven signs of each of four vectors, then the scale in 4 bits."""
-    sevens = (found.signs & np.uint8(127)).reshape(*found.d.shape, 8, 4).astype(np.uint32)
-    words = np.bitwise_or.reduce(sevens << np.arange(0, 28, 7, dtype=np.uint32), axis=-1)
-    return words | found.scales.astype(np.uint32) << np.uint32(28)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from ggq import quants
 from ggq.errors import UsageError, known_names, printable
-from ggq.gguf.spec import TYPE_IDS, TYPES
 from ggq.quants.file_types import ALIASES, FALCON, FILE_TYPES, FileType
 
 __all__ = [
@@ -42,13 +42,7 @@ EIGHT_EXPERTS_OUTPUT = (
     *("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M"),
 )
 LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
-TINY_TYPES = ("IQ1", "IQ2", "IQ3", "TQ1", "TQ2")
-FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
-FALLBACK |= {"TQ1_0": "Q4_0", "TQ2_0": "Q4_0", "Q2_0": "Q4_0", "IQ4_XS": "IQ4_NL"}
-FALLBACK |= {t: "IQ4_NL" for t in TYPE_IDS if t.startswith(("IQ1", "IQ2", "IQ3"))}
 NATIVE = "MXFP4"  # trained in these blocks: any other type of their size loses, F32 is exact
-SMALLER_THAN_NATIVE = ("F32", "Q2_K", "Q3_K", "Q2_0", *(t for t in TYPE_IDS if t[:3] in TINY_TYPES))
-NEED_IMATRIX = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
 # Tensors whose name holds one of these keep their type: small, or too sensitive.
 KEPT = (
@@ -117,7 +111,9 @@ class Plan:
     @property
     def need_imatrix(self) -> list[str]:
         """Return the tensors that are garbage in the types planned for them without importance."""
-        needing = {*NEED_IMATRIX, "Q2_K"} if self.file_type.name == "Q2_K_S" else {*NEED_IMATRIX}
+        needing = {kind.name for kind in quants.all() if kind.wants_importance}
+        if self.file_type.name == "Q2_K_S":
+            needing.add("Q2_K")
         spared = (*EMBEDDINGS, "output.weight")
         return [n for n, kind in self.types if kind in needing and n not in spared]
 
@@ -134,8 +130,9 @@ def file_type(name: str) -> FileType:
 def tensor_type(name: str) -> str:
     """Return the block type called ``name`` in any case, as its proper name; UsageError."""
     key = str(name).strip().upper()
-    if key not in TYPE_IDS:
-        raise UsageError(f"unknown tensor type {printable(name)}: {known_names(key, TYPE_IDS)}")
+    names = [kind.name for kind in quants.all()]
+    if key not in names:
+        raise UsageError(f"unknown tensor type {printable(name)}: {known_names(key, names)}")
     return key
 
 
@@ -211,13 +208,18 @@ class _Planner:
         if asked is not None:
             self.result.asked.add(tensor.name)
             return asked
-        if tensor.source_type == NATIVE and self.target.base not in SMALLER_THAN_NATIVE:
+        if tensor.source_type == NATIVE and not self._smaller_than_native():
             return NATIVE
         if self.target.base in UNQUANTIZED:
             return self.target.base
         if self.options.pure:
             return self._fitting(tensor, self.target.base)
         return self._fitting(tensor, self._mixed(tensor, category))
+
+    def _smaller_than_native(self) -> bool:
+        """Tell whether files of this type are asked for to be smaller, or to be exact."""
+        base = quants.get(self.target.base)
+        return base.name == "F32" or base.bits_per_weight < quants.get(NATIVE).bits_per_weight
 
     def _asked(self, tensor: PlanTensor, category: str) -> str | None:
         """Return the type that the user named for a tensor, None where the mixture chooses."""
@@ -294,14 +296,14 @@ class _Planner:
         width = tensor.shape[-1]
         if width % _block(chosen) == 0:
             return chosen
-        used = FALLBACK.get(chosen, chosen)
+        used = quants.get(chosen).fallback or chosen
         used = used if width % _block(used) == 0 else "F16"
         self.result.fallbacks.append((tensor.name, chosen, used))
         return used
 
 
 def _block(name: str) -> int:
-    return TYPES[TYPE_IDS[name]].block_size
+    return quants.get(name).block_size
 
 
 def _first(value: int | tuple[int, ...]) -> int:

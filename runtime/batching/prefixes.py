@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ggq.runtime.cache.kvcache import PAGE, KVCache
+from ggq.runtime.cache.kvcache import KVCache
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["FairQueue", "PrefixStore"]

@@ -1,23 +1,25 @@
 """Requests for answers and the state of each answer while it is written, for the scheduler.
 
-A request has one or more choices; a task is one choice: its sequence, sampler and text held back.
-It knows neither engine nor HTTP.
+A request has one or more choices; a task is one choice: its sequence and its answer. It knows
+neither engine nor HTTP.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ggq.runtime.generation.generation import AnswerText, Logprobs, Piece, check_prompt
-from ggq.runtime.sampling import Sampler, SamplingParams
-from ggq.runtime.sampling.candidates import Candidates
+from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
+from ggq.runtime.generation.generation import check_prompt
+from ggq.runtime.sampling import SamplingParams
 
-__all__ = ["Event", "Request", "Task", "Ticket", "token_logprobs"]
+__all__ = ["Event", "Request", "Task", "Ticket"]
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,21 @@ class Request:
     between clients.
     """
 
-    ids: Sequence[int]
+    ids: abc.Sequence[int]
     params: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
-    stop: Sequence[str] = ()
+    stop: abc.Sequence[str] = ()
     n: int = 1
     logprobs: int | None = None
     ignore_eos: bool = False
     constraint: Callable[[], Any] | None = None
     shown: frozenset[int] = frozenset()
     client: str = ""
+
+    @property
+    def config(self) -> AnswerConfig:
+        """Where an answer ends and what of it is told."""
+        return AnswerConfig(self.max_tokens, self.stop, self.ignore_eos, self.logprobs, self.shown)
 
     def check(self, n_vocab: int, n_ctx: int) -> None:
         """Raise UsageError if it cannot be answered, ContextError if the prompt is too long."""
@@ -89,13 +96,12 @@ class Task:
 
     def __init__(self, ticket: Ticket, choice: int, prompt: np.ndarray):
         self.ticket, self.choice, self.prompt = ticket, choice, prompt
-        self.generated: list[int] = []
-        self.sequence: Any = None
-        self._sampler: Sampler | None = None
-        self._answer: _ShownText | None = None
+        self.sequence: Sequence | None = None
+        self._answer: Answer | None = None
 
     @property
     def request(self) -> Request:
+        """The request that it is a choice of."""
         return self.ticket.request
 
     @property
@@ -105,73 +111,41 @@ class Task:
 
     @property
     def prefilling(self) -> bool:
+        """Whether a part of the prompt is yet to be evaluated."""
         return self.length < len(self.prompt)
+
+    @property
+    def n_sampled(self) -> int:
+        """Tokens chosen so far, the one that ended the answer included."""
+        return 0 if self._answer is None else self._answer.n_sampled
 
     def evaluated_ids(self) -> np.ndarray:
         """Return the ids that the sequence holds."""
-        ids = np.concatenate([self.prompt, np.array(self.generated, np.int64)])
-        return ids[: self.length]
+        generated = [] if self._answer is None else self._answer.tokens
+        return np.concatenate([self.prompt, np.array(generated, np.int64)])[: self.length]
 
     def next_ids(self, limit: int) -> np.ndarray:
         """Return the ids to evaluate next: up to ``limit`` of the prompt, or the last token."""
         if self.prefilling:
             return self.prompt[self.length : self.length + limit]
-        return np.array(self.generated[-1:], np.int64)
+        assert self._answer is not None
+        return np.array(self._answer.tokens[-1:], np.int64)
 
-    def begin(self, tokenizer: Any) -> None:
-        """Make sampler and text; raises UsageError for a grammar that cannot be used."""
-        params, request = self.request.params, self.request
-        if request.ignore_eos:
-            ends = dict.fromkeys(tokenizer.eog_ids, -np.inf)
-            params = params.replace(logit_bias={**params.logit_bias, **ends})
+    def begin(self, tokenizer: Tokenizer, n_ctx: int) -> None:
+        """Make its answer; raises UsageError for a grammar that cannot be used."""
+        request, params = self.request, self.request.params
         if request.n > 1 and params.seed is not None:  # choices differ, and stay reproducible
             params = params.replace(seed=(params.seed + self.choice) % 2**64)
         constraint = request.constraint() if request.constraint else None
-        self._sampler = Sampler(params, tokenizer, constraint)
-        self._sampler.prime(self.prompt.tolist())
-        self._ends = frozenset() if request.ignore_eos else tokenizer.eog_ids
-        self._answer = _ShownText(tokenizer, request)
+        prompt = self.prompt.tolist()
+        self._answer = Answer(tokenizer, prompt, params, request.config, n_ctx, constraint)
 
-    def take(self, logits: np.ndarray, n_ctx: int) -> Piece:
+    def take(self, logits: np.ndarray) -> Piece:
         """Choose the next token from its logits; return what became certain of the text."""
-        assert self._sampler is not None
-        assert self._answer is not None
-        token = self._sampler.sample(logits)
-        self._sampler.accept(token)
-        if token in self._ends:
-            text = self._answer.push(token).text if token in self.request.shown else ""
-            return Piece(text + self._answer.finish("stop").text, None, "stop")
-        self.generated.append(token)
-        piece = self._answer.push(token, token_logprobs(logits, token, self.request.logprobs))
-        limit = self.request.max_tokens
-        full = len(self.prompt) + len(self.generated) > n_ctx
-        if full or (limit is not None and 0 <= limit <= len(self.generated)):
-            text = piece.text + self._answer.finish("length").text
-            piece = replace(piece, text=text, finish_reason="length")
-        return replace(piece, finish_reason="stop") if self._answer.stopped else piece
-
-
-class _ShownText(AnswerText):
-    """An answer's text, with the control tokens that its reader wants to see."""
-
-    def __init__(self, tokenizer: Any, request: Request) -> None:
-        super().__init__(tokenizer, request.stop)
-        self._tokenizer, self._shown = tokenizer, request.shown
-
-    def push(self, token: int, logprobs: Logprobs | None = None) -> Piece:
-        if token not in self._shown:
-            return super().push(token, logprobs)
-        text = self._text.flush() + self._tokenizer.token_bytes(token).decode("utf-8", "replace")
-        return Piece(self._stop.push(text), token, None, logprobs)
-
-
-def token_logprobs(logits: np.ndarray, token: int, count: int | None) -> Logprobs | None:
-    """Return the log-probabilities of a token and of the ``count`` likeliest, before sampling."""
-    if count is None:
-        return None
-    wide = logits.astype(np.float64)
-    highest = wide.max()
-    total = highest + np.log(np.exp(wide - highest).sum())
-    top = Candidates(logits).top(count) if count else None
-    pairs = zip(top.ids.tolist(), top.logits.tolist(), strict=True) if top else ()
-    return Logprobs(float(wide[token] - total), tuple((i, x - float(total)) for i, x in pairs))
+        answer = self._answer
+        assert answer is not None
+        piece = Piece("") if answer.finish_reason else answer.take(logits)
+        if not answer.finish_reason:
+            return piece
+        rest = answer.rest()
+        return replace(piece, text=piece.text + rest.text, finish_reason=rest.finish_reason)

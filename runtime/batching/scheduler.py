@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.models.hparams import check_writes
-from ggq.runtime.backends.numba.inputs import Part
+from ggq.runtime.backends.base import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
-from ggq.runtime.cache.kvcache import PAGE
-from ggq.runtime.generation.generation import Piece, common_prefix
+from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.engine.engine import Engine
+from ggq.runtime.generation.answer import Piece, Tokenizer
+from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
 
@@ -61,13 +62,13 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Any,
-        tokenizer: Any,
+        engine: Engine,
+        tokenizer: Tokenizer,
         *,
         n_slots: int = 4,
         n_ctx: int | None = None,
         max_waiting: int = 64,
-        batch: int = 256,
+        batch: int = STEP_TOKENS,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
@@ -101,8 +102,7 @@ class Scheduler:
 
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
-        if hasattr(self.engine, "hp"):
-            check_writes(self.engine.hp)
+        self.engine.require_generative()
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
@@ -149,20 +149,6 @@ class Scheduler:
             self._news.notify()
         if self._thread.is_alive():
             self._thread.join()
-
-    def warm_up(self) -> None:
-        """Compile both plans, before anyone waits for them; call it before ``start``."""
-        if not getattr(getattr(self.engine, "hp", None), "causal", True):
-            for n_tokens in (1, 8):
-                self.engine.embed(np.zeros(n_tokens, np.int64))
-            return
-        sequence = self.engine.sequence()
-        try:
-            ids = np.zeros(min(8, self.n_ctx), np.int64)
-            for chunk in (ids[:-1], ids[-1:]):
-                self.engine.step([Part(sequence, chunk, np.ones(len(chunk), bool))])
-        finally:
-            sequence.free()
 
     # -- the scheduler's thread
 
@@ -219,7 +205,7 @@ class Scheduler:
                 task = self._waiting.pop()
                 self._running.append(task)  # at once: who looks sees it either waiting or running
             try:
-                task.begin(self.tokenizer)
+                task.begin(self.tokenizer, self.n_ctx)
             except Exception as error:
                 self._fail(task, error)
 
@@ -282,16 +268,16 @@ class Scheduler:
         self._store.make_room(needed)
 
     def _advance(self, task: Task, logits: np.ndarray) -> None:
-        ticket = task.ticket
+        ticket, sampled = task.ticket, task.n_sampled
         try:
-            piece = task.take(logits, self.n_ctx)
+            piece = task.take(logits)
         except Exception as error:
             self._fail(task, error)
             return
         if not ticket.first_token:
             ticket.first_token = time.perf_counter()
-        ticket.generated_tokens += 1
-        self.stats.generated_tokens += 1
+        ticket.generated_tokens += task.n_sampled - sampled
+        self.stats.generated_tokens += task.n_sampled - sampled
         if piece.finish_reason:
             self._leave(task, piece)
         elif piece.text or piece.logprobs:

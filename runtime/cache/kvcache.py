@@ -13,11 +13,11 @@ from collections.abc import Sequence as Rows
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.cache.memory import free_memory
 
 __all__ = [
     "CACHE_TYPES",
-    "PAGE",
     "KVCache",
     "Kind",
     "Sequence",
@@ -26,10 +26,8 @@ __all__ = [
     "recent_positions",
 ]
 
-PAGE = 64
 CHECKPOINTS = 4
 ENDS = 2  # prompts' ends that a windowed sequence can go back to
-STEP = 256  # most tokens of a step
 CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
 
 Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
@@ -65,7 +63,7 @@ def recent_positions(window: int, n_ctx: int) -> int:
 
     They are the window, a page to go back by, a step, and the windows before two prompts' ends.
     """
-    pages = -(-(window + PAGE + STEP) // PAGE) + 1 + ENDS * (-(-window // PAGE) + 1)
+    pages = -(-(window + PAGE + STEP_TOKENS) // PAGE) + 1 + ENDS * (-(-window // PAGE) + 1)
     return min(pages, -(-n_ctx // PAGE)) * PAGE
 
 

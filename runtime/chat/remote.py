@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from ggq.errors import UsageError, printable, reason
+from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.conversation import Conversation
-from ggq.runtime.generation.generation import Options, Piece, Stats
+from ggq.runtime.generation.generation import Options, Stats
 from ggq.runtime.sampling import SamplingParams
 
 __all__ = ["RemoteConversation"]

@@ -17,8 +17,9 @@ from typing import Any, TextIO
 
 from ggq.errors import GGQError, UsageError, printable
 from ggq.paths import user_cache_dir
+from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.conversation import Conversation
-from ggq.runtime.generation.generation import Options, Piece, Stats
+from ggq.runtime.generation.generation import Options, Stats
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.sampling.params import choose
 

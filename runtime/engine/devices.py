@@ -6,9 +6,13 @@ import re
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from ggq.errors import UsageError, printable
+from ggq.gguf import GGUFFile
+from ggq.models.base import HParams
+from ggq.runtime.backends.base import Architecture, Backend
+from ggq.runtime.cache.kvcache import Kind
+from ggq.runtime.engine.weights import Weights
 
 __all__ = ["CPU", "WEIGHT_KINDS", "Device", "resolve"]
 
@@ -23,16 +27,41 @@ class Device:
     name: str = "cpu"
     weights: str = "auto"
 
-    def engine(self, architecture: Any, hp: Any, gguf: Any, *, n_ctx: int, cache_type: str) -> Any:
-        """Return the engine of a torch device for an open GGUF file."""
-        from ggq.runtime.backends.torch.devices import find_device
-        from ggq.runtime.backends.torch.engine import TorchEngine
-        from ggq.runtime.backends.torch.weights import DeviceWeights
-        from ggq.runtime.engine.weights import Weights
+    def backend(
+        self,
+        architecture: Architecture,
+        hp: HParams,
+        gguf: GGUFFile,
+        *,
+        n_ctx: int,
+        cache_type: Kind,
+        threads: int | None,
+    ) -> Backend:
+        """Return the device's back end for the model of an open GGUF file.
 
-        place = find_device(self.name)
-        weights = DeviceWeights(Weights(gguf), place, self.weights, gguf.release)
-        return TorchEngine(architecture, hp, weights, n_ctx=n_ctx, kind=cache_type)
+        ``threads`` are the CPU's, None for as many as suit it. What computes is imported here:
+        numba and torch take seconds, and torch may not be installed.
+        """
+        weights = Weights(gguf)
+        if self.name == "cpu":
+            from ggq.runtime.backends.numba.cpu import CPUBackend
+            from ggq.runtime.backends.numba.threads import default_threads
+
+            return CPUBackend(
+                architecture,
+                hp,
+                weights,
+                n_ctx=n_ctx,
+                n_threads=threads or default_threads(),
+                cache_type=cache_type,
+                check_unchanged=weights.check_unchanged,
+            )
+        from ggq.runtime.backends.torch.device import DeviceBackend
+        from ggq.runtime.backends.torch.devices import find_device
+        from ggq.runtime.backends.torch.weights import DeviceWeights
+
+        placed = DeviceWeights(weights, find_device(self.name), self.weights, gguf.release)
+        return DeviceBackend(architecture, hp, placed, n_ctx=n_ctx, cache_type=cache_type)
 
 
 CPU = Device()

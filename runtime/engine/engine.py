@@ -1,102 +1,81 @@
-"""The CPU engine: weights, plans, cache and executor of one model; no text, no sampling."""
+"""The engine: steps of sequences through one back end, checked; no text, no sampling."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ggq.errors import ModelError, UsageError
+from ggq.errors import UsageError
 from ggq.models.base import HParams
 from ggq.models.hparams import check_writes
-from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
-from ggq.runtime.backends.numba.executor import Executor
-from ggq.runtime.backends.numba.inputs import Inputs, Part
-from ggq.runtime.backends.numba.plan import Plan, Recorder, State
-from ggq.runtime.cache.kvcache import KVCache, Sequence
+from ggq.runtime.backends.base import Backend, Output, Part
+from ggq.runtime.cache.kvcache import Sequence
 
-__all__ = ["BATCH", "Engine", "Part", "kv_layers", "kv_windows"]
+__all__ = ["Engine"]
 
-BATCH = 256  # most tokens of a step: weights are read once for all of them, buffers stay small
-
-
-def kv_layers(hp: HParams) -> list[tuple[int, int, int]]:
-    """Return (key-value heads, key columns, value columns) of each layer's cache."""
-    layers = range(hp.n_layer)
-    own = [not hp.recurrent(i) and hp.kv_layer(i) == i for i in layers]
-    return [(own[i] * hp.heads_kv(i), hp.width(i), hp.width_v(i)) for i in layers]
-
-
-def kv_windows(hp: HParams) -> list[int | None]:
-    """Return the window of each layer's cache, None where it holds all positions."""
-    return [hp.window_at(i) for i in range(hp.n_layer)]
+_WARM_UP = 8  # tokens: enough for the plan of prompts
 
 
 class Engine:
-    """Evaluates tokens of any number of sequences."""
+    """Evaluates tokens of any number of sequences of one model. It owns its back end."""
 
-    embeds = False  # whether steps give hidden states
-    _check_unchanged = staticmethod(lambda: None)  # where weights cannot change under us
+    def __init__(self, hp: HParams, backend: Backend):
+        self.hp, self.backend = hp, backend
+        self.cache, self.n_ctx = backend.cache, backend.cache.n_ctx
 
-    def __init__(
-        self, architecture: Any, hp: HParams, weights: Any, *, n_ctx: int, n_threads: int, kind: str
-    ):
-        self.hp, self.n_ctx = hp, n_ctx
-        self.batch = BATCH if hp.causal else n_ctx  # an encoder's text is evaluated whole
-        states = [hp.state_sizes(i) for i in range(hp.n_layer)]
-        self.cache = KVCache(kv_layers(hp), n_ctx, kind, states, kv_windows(hp))
-        self._architecture, self._weights = architecture, weights
-        # Pages beyond the new end of a file that was cut would end the process.
-        self._check_unchanged = getattr(weights, "check_unchanged", lambda: None)
-        self._state = State()
-        self._inputs = Inputs(self.batch, self._state, FEW, hp.causal)
-        self._plans: dict[int, Plan] = {}
-        self.executor = Executor(n_threads)
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a step."""
+        return self.backend.max_tokens
 
     def sequence(self) -> Sequence:
         """Return a new, empty sequence."""
         return Sequence(self.cache)
 
-    def plan(self, n_tokens: int) -> Plan:
-        """Return the plan for a step of ``n_tokens``, recorded on first use."""
-        size = FEW if n_tokens <= FEW else self.batch
-        if size not in self._plans:
-            recorder = Recorder(size, self._state)
-            ops = NumbaOps(self._weights, recorder, self._inputs, self.cache)
-            self._plans[size] = record(self._architecture, self.hp, ops)
-        return self._plans[size]
+    def require_generative(self) -> None:
+        """Raise UsageError for an encoder: it has no next token."""
+        check_writes(self.hp)
 
-    def step(self, parts: list[Part]) -> np.ndarray:
-        """Evaluate parts, ``batch`` tokens at most; return float32 logits (n_wanted, n_vocab)."""
+    def step(self, parts: list[Part], output: Output = Output.LOGITS) -> np.ndarray:
+        """Evaluate parts, ``max_tokens`` tokens at most.
+
+        Returns float32 (wanted tokens, n_vocab) logits, or (wanted tokens, n_embd) hidden states.
+        """
         n_tokens = sum(len(part.ids) for part in parts)
-        if not 0 < n_tokens <= self.batch:
-            raise UsageError(f"a step takes 1 to {self.batch} tokens, not {n_tokens}")
+        if not 0 < n_tokens <= self.max_tokens:
+            raise UsageError(f"a step takes 1 to {self.max_tokens} tokens, not {n_tokens}")
         for part in parts:
             if len(part.ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
                 raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
             part.sequence.reserve(len(part.ids))
-        plan = self.plan(n_tokens)
-        self._check_unchanged()
-        n_outputs = self._inputs.fill(parts)
         try:
-            self.executor.run(plan)
+            rows = self.backend.run(parts, output)
         except BaseException:  # Ctrl-C: states of recurrent layers are half moved
             for part in parts:
                 part.sequence.recover()
             raise
         for part in parts:
             part.sequence.advance(len(part.ids))
-        return self._rows(plan, n_outputs)
+        return rows
 
-    def evaluate(self, sequence: Sequence, ids: Any, every: bool = False) -> np.ndarray:
-        """Append ids in steps of ``batch``; return the last token's logits, or ``every`` one's."""
+    def evaluate(
+        self,
+        sequence: Sequence,
+        ids: Any,
+        every: bool = False,
+        output: Output = Output.LOGITS,
+    ) -> np.ndarray:
+        """Append ids in steps of ``max_tokens``; return the last token's row, or ``every`` one's.
+
+        An encoder has hidden states only; UsageError where its logits are asked for.
+        """
         try:
             ids = np.asarray(ids, np.int64)
         except OverflowError:
             raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}") from None
-        if not self.embeds:
-            check_writes(self.hp)
+        if output is Output.LOGITS:
+            self.require_generative()
         if not len(ids):
             raise UsageError("no tokens to evaluate")
         if sequence.length + len(ids) > self.n_ctx:
@@ -104,36 +83,23 @@ class Engine:
                 f"{sequence.length + len(ids)} tokens do not fit in the context of {self.n_ctx}"
             )
         rows = []
-        for start in range(0, len(ids), self.batch):
-            chunk = ids[start : start + self.batch]
+        for start in range(0, len(ids), self.max_tokens):
+            chunk = ids[start : start + self.max_tokens]
             wanted = np.full(len(chunk), every)
             wanted[-1] |= start + len(chunk) == len(ids)
-            rows.append(self.step([Part(sequence, chunk, wanted)]))
+            rows.append(self.step([Part(sequence, chunk, wanted)], output))
         return np.concatenate(rows) if every else rows[-1][-1]
 
-    @cached_property
-    def _embedder(self) -> Any:
-        from ggq.runtime.engine.embedding import Embedder
-
-        return Embedder(self)
-
-    def embed(self, ids: Any) -> np.ndarray:
-        """Return the tokens' pooled last hidden states, normalized: float32 (n_embd,)."""
-        return self._embedder.embed(ids)
-
-    def _rows(self, plan: Plan, n: int) -> np.ndarray:
-        """Copy the logits out of the plan's buffer."""
-        stride = plan.output.stride // 4
-        start = plan.output.address - plan.keep[0].ctypes.data
-        arena = plan.keep[0][start : start + n * 4 * stride].view(np.float32)
-        return arena.reshape(n, stride)[:, : self.hp.n_vocab].copy()
+    def warm_up(self) -> None:
+        """Compile what prompts and answers need, before anyone waits for it."""
+        output = Output.LOGITS if self.hp.causal else Output.HIDDEN
+        for n_tokens in (min(_WARM_UP, self.n_ctx), 1):
+            sequence = self.sequence()
+            try:
+                self.evaluate(sequence, np.zeros(n_tokens, np.int64), every=True, output=output)
+            finally:
+                sequence.free()
 
     def close(self) -> None:
-        """End the threads."""
-        self.executor.close()
-
-
-def check_finite(logits: np.ndarray) -> None:
-    """Raise ModelError where a file's values make the result useless."""
-    if not np.isfinite(logits[..., : min(64, logits.shape[-1])]).all():
-        raise ModelError("the model gives NaN or infinite logits: its weights are damaged")
+        """Give back what the back end holds: threads, a device's memory."""
+        self.backend.close()

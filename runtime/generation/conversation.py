@@ -16,7 +16,8 @@ from typing import Any
 
 from ggq.errors import UsageError, printable
 from ggq.gguf import leftovers
-from ggq.runtime.generation.generation import Options, Piece, Session, generate
+from ggq.runtime.generation.answer import Piece
+from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 

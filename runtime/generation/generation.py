@@ -1,4 +1,4 @@
-"""The loop from prompt ids to text pieces: prefix reuse, sampling, stop strings, ends, statistics.
+"""The loop from prompt ids to text pieces on one sequence: prefix reuse, steps, statistics.
 
 It drives an abstract session and knows nothing about models, back ends, templates or terminals.
 """
@@ -6,50 +6,43 @@ It drives an abstract session and knows nothing about models, back ends, templat
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from ggq.errors import UsageError, option
-from ggq.runtime.sampling import Sampler, SamplingParams
-from ggq.runtime.sampling.candidates import softmax
+from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
+from ggq.runtime.sampling import SamplingParams
+
+__all__ = [
+    "ContextError",
+    "Options",
+    "Session",
+    "Stats",
+    "check_prompt",
+    "common_prefix",
+    "generate",
+]
 
 
 class Session(Protocol):
     """One sequence with its KV cache; ``n_ctx`` tokens fit."""
 
-    ids: Sequence[int]
-    n_ctx: int
+    @property
+    def ids(self) -> list[int]:
+        """The tokens that it holds."""
+
+    @property
+    def n_ctx(self) -> int:
+        """The most tokens that it can hold."""
 
     def evaluate(self, ids: Sequence[int]) -> np.ndarray | None:
         """Append ``ids``; return float32 (n_vocab,) logits of the last, None if told to stop."""
 
     def truncate(self, n: int) -> None:
         """Keep the first ``n`` tokens."""
-
-
-@dataclass(frozen=True)
-class Logprobs:
-    """Natural logarithms of probabilities before sampling: the token's, and the likeliest ones."""
-
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Text that became certain with a token; ``finish_reason`` is set on the last piece only.
-
-    ``stop``: the model ended its turn or wrote a stop string. ``length``: max_tokens or the
-    context is used up. ``cancelled``: the session was told to stop.
-    """
-
-    text: str
-    token_id: int | None = None
-    finish_reason: str | None = None
-    logprobs: Logprobs | None = None
 
 
 @dataclass
@@ -83,65 +76,6 @@ class Stats:
         )
 
 
-class StopStrings:
-    """Cuts a stream of text before the first stop string; holds back what may become one."""
-
-    def __init__(self, stop: Sequence[str]) -> None:
-        """Take the stop strings; empty ones are ignored."""
-        self._stop = [s for s in stop if s]
-        self._held = ""
-        self.hit = False
-
-    def push(self, text: str) -> str:
-        """Return what is certain to be part of the answer; ``hit`` tells that it is complete."""
-        self._held += text
-        found = [at for s in self._stop if (at := self._held.find(s)) >= 0]
-        if found:
-            self.hit = True
-            out, self._held = self._held[: min(found)], ""
-            return out
-        keep = max((self._overlap(s) for s in self._stop), default=0)
-        cut = len(self._held) - keep
-        out, self._held = self._held[:cut], self._held[cut:]
-        return out
-
-    def flush(self) -> str:
-        """Return what was held back: the stream has ended without a stop string."""
-        out, self._held = self._held, ""
-        return out
-
-    def _overlap(self, stop: str) -> int:
-        longest = min(len(stop) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
-
-
-class AnswerText:
-    """Tokens to text: whole characters only, and none that may belong to a stop string.
-
-    Whoever steps several sequences at once keeps one for each.
-    """
-
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        """Take what decodes tokens and the strings that end the answer."""
-        self._text, self._stop = tokenizer.stream(), StopStrings(stop)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string has ended the answer."""
-        return self._stop.hit
-
-    def push(self, token: int, logprobs: Logprobs | None = None) -> Piece:
-        """Return the text that became certain with ``token``."""
-        return Piece(self._stop.push(self._text.push(token)), token, None, logprobs)
-
-    def finish(self, reason: str | None) -> Piece:
-        """Return what was held back, as the last piece."""
-        if self.stopped:
-            return Piece("", None, reason)
-        rest = self._stop.push(self._text.flush())
-        return Piece(rest if self.stopped else rest + self._stop.flush(), None, reason)
-
-
 @dataclass(frozen=True)
 class Options:
     """What a generation may be asked for besides sampling, length and stop strings."""
@@ -154,7 +88,7 @@ class Options:
 
 def generate(
     session: Session,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prompt_ids: Sequence[int],
     params: SamplingParams | None = None,
     max_tokens: int | None = None,
@@ -170,59 +104,32 @@ def generate(
     options, params = options or Options(), params or SamplingParams()
     prompt = [int(i) for i in prompt_ids]
     check_prompt(prompt, params, tokenizer.n_vocab, session.n_ctx)
-    sampler = Sampler(_biased(params, tokenizer, options), tokenizer, options.constraint)
-    sampler.prime(prompt)
-    options.stats.prompt_tokens, options.stats.seed = len(prompt), sampler.seed
-    room = session.n_ctx - len(prompt) + 1  # the last token need not be evaluated
-    limit = room if max_tokens is None or max_tokens < 0 else min(room, max_tokens)
-    return _pieces(_tokens(session, tokenizer, prompt, sampler, limit, options), tokenizer, stop)
-
-
-def _tokens(
-    session: Session,
-    tokenizer: Any,
-    prompt: list[int],
-    sampler: Sampler,
-    limit: int,
-    options: Options,
-) -> Iterator[tuple[int | None, str | None, Logprobs | None]]:
-    """Yield the tokens of an answer, then None with the reason why it ended."""
+    config = AnswerConfig(max_tokens, stop, options.ignore_eos, options.logprobs)
+    answer = Answer(tokenizer, prompt, params, config, session.n_ctx, options.constraint)
     stats = options.stats
-    ends = frozenset() if options.ignore_eos else tokenizer.eog_ids
-    logits = _evaluate_prompt(session, prompt, stats)
-    started, reason = time.perf_counter(), "length"
-    while stats.generated_tokens < limit:
-        if logits is None:
-            reason = "cancelled"
-            break
-        token = sampler.sample(logits)
-        sampler.accept(token)
-        stats.generated_tokens += 1
-        stats.generation_seconds = time.perf_counter() - started
-        if token in ends:
-            reason = "stop"
-            break
-        stats.ids.append(token)
-        yield token, None, _logprobs(logits, token, options.logprobs)
-        if stats.generated_tokens < limit:
-            logits = _evaluate(session, [token])
-    yield None, reason, None
+    stats.prompt_tokens, stats.seed, stats.ids = len(prompt), answer.seed, answer.tokens
+    return _pieces(session, prompt, answer, stats)
 
 
 def _pieces(
-    tokens: Iterator[tuple[int | None, str | None, Logprobs | None]],
-    tokenizer: Any,
-    stop: Sequence[str],
+    session: Session, prompt: list[int], answer: Answer, stats: Stats
 ) -> Generator[Piece, None, None]:
-    answer = AnswerText(tokenizer, stop)
-    for token, reason, logprobs in tokens:
-        if token is None:
-            yield answer.finish(reason)
-            return
-        yield answer.push(token, logprobs)
-        if answer.stopped:
-            yield answer.finish("stop")
-            return
+    """Yield a piece for each token of the answer, then what was held back and why it ended."""
+    logits = _evaluate_prompt(session, prompt, stats)
+    started = time.perf_counter()
+    while answer.finish_reason is None:
+        if logits is None:
+            answer.cancel()
+            break
+        piece = answer.take(logits)
+        stats.generated_tokens = answer.n_sampled
+        stats.generation_seconds = time.perf_counter() - started
+        if piece.token_id is None:  # the end of the turn
+            break
+        yield piece
+        if answer.finish_reason is None:
+            logits = _evaluate(session, [piece.token_id])
+    yield answer.rest()
 
 
 def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.ndarray | None:
@@ -246,7 +153,7 @@ def _evaluate(session: Session, ids: list[int]) -> np.ndarray | None:
         raise
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int] | np.ndarray, b: Sequence[int] | np.ndarray) -> int:
     """Return how many first tokens are the same."""
     size = min(len(a), len(b))
     different = np.flatnonzero(np.asarray(a[:size]) != np.asarray(b[:size]))
@@ -275,19 +182,3 @@ class ContextError(UsageError):
             f" shorten it or raise the context size ({option('--ctx', 'n_ctx')})"
         )
         self.n_prompt, self.n_ctx = n_prompt, n_ctx
-
-
-def _biased(params: SamplingParams, tokenizer: Any, options: Options) -> SamplingParams:
-    """Return the parameters, with the ends of a turn forbidden if they shall not end it."""
-    if not options.ignore_eos:
-        return params
-    forbidden = dict.fromkeys(tokenizer.eog_ids, -np.inf)
-    return params.replace(logit_bias={**params.logit_bias, **forbidden})
-
-
-def _logprobs(logits: np.ndarray, token: int, count: int | None) -> Logprobs | None:
-    if count is None:
-        return None
-    logs = np.log(np.maximum(softmax(np.asarray(logits)), np.finfo(np.float32).tiny))
-    top = np.argsort(-logs, kind="stable")[:count]
-    return Logprobs(float(logs[token]), tuple((int(i), float(logs[i])) for i in top))

@@ -8,7 +8,7 @@ as in arXiv 2205.14135. It knows no plan; how cached elements are read is handed
 from numba import float32, int64
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.simd import (
     f32x16,
     fma,
@@ -301,7 +301,8 @@ def attend(args, first, last, key, value):
     for item in range(first, last):
         segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
         total, size = _word(segment, COUNT) * group, block_size(head)
-        for index in range(0, total, size):
+        index = int64(0)
+        while index < total:  # a range whose step is known at run time may raise, says numba
             count = min(size, total - index)
             low, high = int64(0), int64(0)
             for i in range((count + 3) // 4 * 4):
@@ -317,3 +318,4 @@ def attend(args, first, last, key, value):
                 sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
                 out += 4 * h * _word(args, HEAD_V)
                 write(args, out, h, sums, scratch + STATES + 8 * i)
+            index += size

@@ -8,7 +8,7 @@ thread waits for another. It extends attend.py's argument block.
 from numba import int64
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     COUNT,
@@ -148,7 +148,8 @@ def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
     if split == splits - 1 and _word(args, NEW_KEYS):  # the new positions are in the last part
         _store_new(args, segment, kv, turned, key, value)
     total, size = count * _word(args, GROUP), block_size(_word(args, HEAD))
-    for index in range(0, total, size):
+    index = int64(0)
+    while index < total:  # a range whose step is known at run time may raise, says numba
         n = min(size, total - index)
         _fill(args, segment, kv, index, n, scratch, turned)
         visit(args, segment, kv, pages, n, scratch, key, value)
@@ -158,6 +159,7 @@ def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
                 _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
             else:
                 _keep(args, segment, kv, index + i, split, scratch, i)
+        index += size
 
 
 @njit

@@ -3,7 +3,7 @@
 from numba import int64
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import COUNT, FIRST_TOKEN, PAGE_TABLE, POSITION, SEGMENT_BYTES
 from ggq.simd import load
 

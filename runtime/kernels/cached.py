@@ -9,7 +9,7 @@ per 32 columns; keys as [32 columns]([position] halves, [column][position] codes
 from numba import float32, int8
 
 from ggq.jit import njit
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import mix4, scores4
 from ggq.simd import (
     convert,

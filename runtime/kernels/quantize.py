@@ -4,8 +4,8 @@ from numba import int64
 
 from ggq.jit import kernel
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import compiled
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.simd import load
 

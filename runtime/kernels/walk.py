@@ -214,7 +214,7 @@ def serve(control, last_step, patience, me):
         step = atomic_load(control + 8 * STEP)
         if step < 0:
             return int64(-1)
-        if step not in (0, last_step):
+        if step != 0 and step != last_step:  # a tuple's "in" may raise, says numba
             last_step = step
             atomic_add(control + 8 * ACTIVE, 1)
             _walk(control, 0, step, int64(0), me)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.runtime.engine.engine import BATCH
+from ggq.runtime.cache.layout import STEP_TOKENS
 from ggq.runtime.model import Model
 
 __all__ = ["Result", "kernels_in_use", "measure", "profile", "weight_bytes_per_token"]
@@ -126,7 +126,7 @@ def _repeat(engine: Any, result: Result, ids: np.ndarray, repeats: int) -> Itera
 def profile(model: Model, depth: int = 0, steps: int = 16) -> dict[str, float]:
     """Return a decoded token's microseconds per kind of operation, waiting for threads included.
 
-    The executor's own timestamps, after ``depth`` other tokens; a mean over ``steps`` tokens.
+    The threads' own timestamps, after ``depth`` other tokens; a mean over ``steps`` tokens.
     """
     engine = model.engine
     spent: dict[str, int] = {}
@@ -135,14 +135,14 @@ def profile(model: Model, depth: int = 0, steps: int = 16) -> dict[str, float]:
         if depth:
             engine.evaluate(sequence, np.arange(depth) % engine.hp.n_vocab)
         for number in range(2 + steps):  # two to warm up
-            engine.executor.profiled = spent if number > 1 else None
+            engine.backend.profile = spent if number > 1 else None
             engine.evaluate(sequence, [number % engine.hp.n_vocab])
     finally:
-        engine.executor.profiled = None
+        engine.backend.profile = None
         sequence.free()
     return {kind: ns / 1000 / steps for kind, ns in spent.items()}
 
 
 def context_needed(n_prompt: int, n_gen: int, depths: tuple[int, ...]) -> int:
     """Return the positions that the rows need."""
-    return max(depths) + max(n_prompt, n_gen, BATCH)
+    return max(depths) + max(n_prompt, n_gen, STEP_TOKENS)

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.generation.generation import Logprobs, Piece
+from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta, make_parser
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
 from ggq.runtime.server.prompts import tool_names

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.errors import UsageError
-from ggq.runtime.generation.generation import Piece
+from ggq.runtime.generation.answer import Piece
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
 from ggq.runtime.server.schema import CompletionBody

@@ -10,6 +10,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ggq.runtime.engine.embedding import embed
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.server.completions import token_lists
 from ggq.runtime.server.errors import APIError
@@ -31,8 +32,6 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
     if body.encoding_format not in (None, "float", "base64"):
         message = "encoding_format: expected float or base64"
         raise APIError(400, message, "encoding_format")
-    if not hasattr(service.scheduler.engine, "embed"):
-        raise APIError(501, "this engine computes no embeddings")
     prompts = await asyncio.to_thread(token_lists, service, body.input, "input")
     n_vocab, n_ctx = service.tokenizer.n_vocab, service.scheduler.n_ctx
     for ids in prompts:
@@ -56,7 +55,7 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
 
 
 async def _embed(scheduler: Any, ids: list[int]) -> np.ndarray:
-    job = scheduler.call(lambda: np.asarray(scheduler.engine.embed(ids), np.float32), len(ids))
+    job = scheduler.call(lambda: embed(scheduler.engine, ids), len(ids))
     return await asyncio.wrap_future(job)
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.generation.generation import Piece
+from ggq.runtime.generation.answer import Piece
 from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError

@@ -9,7 +9,7 @@ from typing import Any
 
 from ggq.errors import UsageError
 from ggq.runtime.batching.scheduler import Scheduler
-from ggq.runtime.cache.kvcache import PAGE
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.settings import Settings
 

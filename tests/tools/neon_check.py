@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -24,18 +23,7 @@ llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 llvm.get_process_triple = lambda: TRIPLE
 
-from numba.core import codegen  # noqa: E402
-
-from ggq import jit  # noqa: E402
-
-# Code for another machine is neither loaded nor kept.
-codegen.JITCPUCodegen._add_module = lambda self, module: None
-codegen.JITCPUCodegen.set_env = lambda self, name, environment: None
-codegen.JITCodeLibrary.get_pointer_to_function = lambda self, name: self._ensure_finalized() or 0
-_lowered = jit.numba.cfunc(jit.KERNEL_SIGNATURE, nopython=True, error_model="numpy")
-jit.kernel = lambda function: SimpleNamespace(cfunc=_lowered(function))
-
-from ggq import quants  # noqa: E402
+from ggq import jit, quants  # noqa: E402
 from ggq.quants.kernels import abi  # noqa: E402
 from ggq.simd import isa  # noqa: E402
 from tests import kernelcheck  # noqa: E402
@@ -55,13 +43,12 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
     machine, symbols, objects = _machine(), [], []
     for name, form in names:
         kernel = getattr(quants.get(name).matmul(), form)()
-        module = kernel.cfunc._library._final_module
         if form == "few" and name not in ("F32", "F16", "BF16"):
-            assembly = machine.emit_assembly(module)
+            assembly = kernel.module.assembly(machine)
             assert re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly), f"{name}: no dot products"
-        objects.append(folder / f"{name}_{form}.o")
-        objects[-1].write_bytes(machine.emit_object(module))
-        symbols.append(kernel.cfunc.native_name)
+        symbols.append(f"{name}_{form}")
+        objects.append(folder / f"{symbols[-1]}.o")
+        objects[-1].write_bytes(kernel.module.object(machine, symbols[-1]))
     table = "".join(
         f'extern void k{i}(long, long, long) __asm__("{s}");\n' for i, s in enumerate(symbols)
     )
@@ -69,8 +56,7 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
     (folder / "table.c").write_text(table)
     program = folder / "server"
     command = [COMPILER, "-O1", "-static", "-o", program, _SERVER, folder / "table.c", *objects]
-    # The error paths of numba's wrappers name CPython; a kernel raises nothing.
-    subprocess.run([*command, "-lm", "-Wl,--unresolved-symbols=ignore-all"], check=True)
+    subprocess.run([*command, "-lm"], check=True)
     return program
 
 

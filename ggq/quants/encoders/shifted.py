@@ -11,7 +11,7 @@ import numpy as np
 from numba import float32, int32, int64
 
 from ggq.jit import njit, njit_cached
-from ggq.quants.encoders.found import N, fill, put_found, round_scales
+from ggq.quants.encoders.lattice_codes import N, fill, put_codes, round_scales
 from ggq.quants.encoders.neighbours import nearest, neighbours
 from ggq.quants.encoders.search import (
     at,
@@ -22,7 +22,7 @@ from ggq.quants.encoders.search import (
     sum_of_squares,
 )
 from ggq.quants.encoders.slabs import LANES, gather, point_lanes
-from ggq.quants.lattices import Found
+from ggq.quants.lattices import LatticeCodes
 from ggq.simd import (
     any_lane,
     convert,
@@ -45,7 +45,7 @@ _plus = vector_constant(f32x16, [*map(float, _PLUS), 0.0] * 4)
 _minus = vector_constant(f32x16, [*map(float, _MINUS), 0.0] * 4)
 
 
-def search(kind, x, importance) -> Found:
+def search(kind, x, importance) -> LatticeCodes:
     """Return the fields that ggml would store; signs: whether a vector's shift is negative."""
     settings = np.float32(kind.limit), np.float32(kind.factor)
     counts = N // 8, N // kind.group
@@ -305,7 +305,7 @@ def _kernel(group):
             for i in range(N // 8):
                 bit = load(minus + 64 * i, i32x16)
                 store(minus + 64 * i, select(nothing, zeros(i32x16), bit))
-            put_found(
+            put_codes(
                 block, last, (d, codes, signs, scales), code_of,
                 units, words, N // 8, minus, found, N // group,
             )  # fmt: skip

@@ -1,20 +1,15 @@
 """The CPU back end: recording ``forward(ops)`` once yields a plan of compiled kernels.
 
-Values are made when something needs them, in the form it needs (float32 or quantized to 8 bit), so
-a norm that only feeds quantized weights writes no floats. It knows no operation.
+It knows no operation.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggq.errors import ModelError
 from ggq.machine_code import make_ready
-from ggq.models.base import HParams
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.numba.plan import (
@@ -27,69 +22,13 @@ from ggq.runtime.backends.numba.plan import (
     Plan,
     Recorder,
 )
+from ggq.runtime.backends.numba.values import FEW, Value
 from ggq.runtime.kernels.walk import ENTRIES
 
-__all__ = ["FEW", "NumbaOps", "Value", "compiled", "float_bits", "record"]
+if TYPE_CHECKING:
+    from ggq.models.base import HParams
 
-FEW = 4  # up to this many tokens the dot kernels read native blocks; above, tiles pay
-
-
-@cache
-def compiled(builder: Callable[[], Any]) -> Any:
-    """Return the kernel that ``builder`` compiles, once per process."""
-    return builder()
-
-
-def float_bits(value: float) -> int:
-    """Return a float32's bits as the low half of an argument slot."""
-    return struct.unpack("<i", struct.pack("<f", value))[0]
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """What a lazy rope would do: attention may do it itself and spare a pass."""
-
-    source: Value
-    table: int
-    half: int
-    neox: int
-
-
-class Value:
-    """An activation of ``width`` columns that is recorded when first asked for."""
-
-    def __init__(self, ops: NumbaOps, width: int, slot: int, make: Callable[..., Buffer]):
-        self.ops, self.width, self.slot = ops, width, slot
-        self._make = make
-        self._made: dict[str, Buffer] = {}
-        self.rotation: Rotation | None = None
-
-    def f32(self, residual: Buffer | None = None) -> Buffer:
-        """Return the float32 buffer, plus ``residual`` if the maker can add it."""
-        if residual is not None:
-            return self._make(self, "f32", residual)
-        if "f32" not in self._made:
-            self._made["f32"] = self._make(self, "f32", None)
-        return self._made["f32"]
-
-    def q8(self) -> Buffer:
-        """Return the buffer quantized to 8 bit (abi.py)."""
-        if "q8" not in self._made:
-            fused = getattr(self._make, "quantizes", False) and "f32" not in self._made
-            if fused:
-                self._made["q8"] = self._make(self, "q8", None)
-            else:
-                self._made["q8"] = self.ops.quantize(self)
-        return self._made["q8"]
-
-    @property
-    def adds_residual(self) -> bool:
-        """Whether the maker can add a residual on the way out, and has not run yet."""
-        return getattr(self._make, "adds", False) and not self._made
-
-    def form(self, name: str) -> Buffer:
-        """Return the buffer in the form "f32" or "q8"."""
-        return self.q8() if name == "q8" else self.f32()
+__all__ = ["FEW", "NumbaOps", "Value", "record"]
 
 
 class NumbaOps(Ops):

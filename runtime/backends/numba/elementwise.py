@@ -1,7 +1,7 @@
 """Recording for operations that treat every column alike: a token is an item, floats in and out."""
 
-from ggq.runtime.backends.numba.backend import compiled, float_bits
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import compiled, float_bits
 
 __all__ = ["record"]
 

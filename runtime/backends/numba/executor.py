@@ -15,7 +15,7 @@ from ggq.runtime.kernels.atomic import system_calls
 
 __all__ = ["Executor"]
 
-_PATIENCE = 2300  # turns that an idle worker waits (about 20 ms, most of it asleep) before it parks
+_SPINS = 2300  # rounds that an idle worker waits (about 20 ms, most of it asleep) before it parks
 _SLICE_NS = 50_000_000  # the calling thread looks at signals this often
 
 
@@ -32,22 +32,23 @@ class Executor:
         self._wake = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closed = False
-        # where steps add their nanoseconds per kind of row, as the calling thread saw them
-        self.profiled: dict[str, int] | None = None
 
-    def run(self, plan: Plan) -> None:
-        """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound."""
+    def run(self, plan: Plan, profile: dict[str, int] | None = None) -> None:
+        """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound.
+
+        ``profile``: where it adds nanoseconds per kind of row, as the calling thread saw them.
+        """
         self._start_workers()
-        if self.profiled is not None:
-            spent = np.zeros(plan.n_rows, np.int64)
+        spent = np.zeros(plan.n_rows, np.int64)
+        if profile is not None:
             self._control[w.PROFILE] = spent.ctypes.data
         try:
             self._run(plan)
         finally:
             self._control[w.PROFILE] = 0
-        if self.profiled is not None:
+        if profile is not None:
             for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
-                self.profiled[label] = self.profiled.get(label, 0) + nanoseconds
+                profile[label] = profile.get(label, 0) + nanoseconds
 
     def _run(self, plan: Plan) -> None:
         self._step += 1
@@ -94,7 +95,7 @@ class Executor:
     def _work(self, number: int) -> None:
         last = 0
         while True:
-            last = w.serve(self._address, last, _PATIENCE, number)
+            last = w.serve(self._address, last, _SPINS, number)
             if last < 0:
                 return
             with self._wake:

@@ -5,11 +5,11 @@ Arrays at fixed addresses, filled before the step; kernels only read them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ggq.runtime.backends.base import Part
 from ggq.runtime.backends.numba.plan import (
     OUTPUTS,
     OUTPUTS_FEW,
@@ -21,23 +21,13 @@ from ggq.runtime.backends.numba.plan import (
     TOKENS,
     State,
 )
-from ggq.runtime.cache.kvcache import PAGE, Sequence
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend_new import MAX_SPLITS, SPLIT_PAGES
 from ggq.runtime.ops.rope import angles
 
-__all__ = ["PART_BYTES", "Inputs", "Part"]
+__all__ = ["Inputs"]
 
-PART_BYTES = 24  # of a row of ``parts``
 _SEGMENT_TOKENS = 16  # an attention item's tokens: enough to reuse a page, few enough to share out
-
-
-@dataclass(frozen=True)
-class Part:
-    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for logits."""
-
-    sequence: Sequence
-    ids: np.ndarray
-    wanted: np.ndarray
 
 
 class Inputs:

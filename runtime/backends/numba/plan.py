@@ -90,12 +90,19 @@ class Plan:
     n_levels: int
     state_address: int
     output: Buffer
+    arena: np.ndarray = field(repr=False)
     keep: list[Any] = field(repr=False, default_factory=list)
 
     @property
     def n_rows(self) -> int:
         """Return the number of rows of the table."""
         return len(self.labels)
+
+    def output_rows(self, n: int, width: int) -> np.ndarray:
+        """Return a copy of the output's first rows, float32 (n, width)."""
+        start = self.output.address - self.arena.ctypes.data
+        rows = self.arena[start : start + n * self.output.stride].view(np.float32)
+        return rows.reshape(n, self.output.stride // 4)[:, :width].copy()
 
     def counters_for(self, shares: int) -> int:
         """Return the address of the counters of ``shares`` threads, made on the first call."""
@@ -171,9 +178,9 @@ class Recorder:
             table[i] = kernel, address, work.items, work.slot, work.chunk, row.level
             at += len(values)
         n_levels = rows[-1].level + 1
-        keep = [arena, args, self.state, *{id(r.kernel): r.kernel for r in rows}.values()]
+        keep = [args, self.state, *{id(r.kernel): r.kernel for r in rows}.values()]
         labels = [r.label for r in rows]
-        return Plan(table, None, labels, n_levels, self.state.address(), output, keep)
+        return Plan(table, None, labels, n_levels, self.state.address(), output, arena, keep)
 
     def _most_rows(self, slot: int) -> int:
         """Return how many rows a buffer that ``slot`` counts holds at most."""

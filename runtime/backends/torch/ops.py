@@ -16,7 +16,8 @@ import torch
 
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.torch.weights import DeviceWeights, Matrix
-from ggq.runtime.cache.kvcache import PAGE, KVCache, Sequence, recent_positions
+from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.ops.attention import visible
 from ggq.runtime.ops.conv import torch as conv
 from ggq.runtime.ops.delta import torch as delta

@@ -4,8 +4,8 @@ from functools import cache
 
 from ggq.errors import ModelError
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.backend import float_bits
 from ggq.runtime.backends.numba.plan import SEGMENTS, SPLITS, SPLITS_OF_ALL, Work
+from ggq.runtime.backends.numba.values import float_bits
 from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend
 from ggq.runtime.kernels.attend_new import MAX_SPLITS, attend_new
 from ggq.runtime.kernels.cache_store import store_new

@@ -3,8 +3,8 @@
 from numba import float32, int64
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import TOKENS
+from ggq.runtime.backends.numba.values import compiled
 from ggq.simd import f32x16, fma, load, splat, store, zeros
 
 

@@ -4,9 +4,9 @@ from numba import int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.backends.numba.backend import compiled
-from ggq.runtime.backends.numba.inputs import PART_BYTES
 from ggq.runtime.backends.numba.plan import PARTS, Work
+from ggq.runtime.backends.numba.values import compiled
+from ggq.runtime.cache.layout import PART_BYTES
 from ggq.simd import f32x16, fma, load, store, zeros
 from ggq.simd.math import sigmoid
 

@@ -1,7 +1,7 @@
 """embed as plan rows: a token's row is decoded by its block type's kernel."""
 
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import TOKENS
+from ggq.runtime.backends.numba.values import compiled
 
 
 def run(backend, name, of="ids"):

@@ -9,8 +9,8 @@ from numba import int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba.backend import FEW, compiled
 from ggq.runtime.backends.numba.plan import ONE, TOKENS, Work
+from ggq.runtime.backends.numba.values import FEW, compiled
 from ggq.runtime.kernels.atomic import call_kernel
 from ggq.simd import load, stack, store, u8x64
 

@@ -5,8 +5,8 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import compiled
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
 from ggq.simd import f32x16, fma, load, splat, stack, store, vmax, vmin

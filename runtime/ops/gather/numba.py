@@ -3,8 +3,8 @@
 from numba import int64
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import OUTPUTS, Work
+from ggq.runtime.backends.numba.values import compiled
 from ggq.simd import f32x16, load, store
 
 

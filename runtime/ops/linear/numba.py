@@ -2,8 +2,8 @@
 
 from ggq.errors import ModelError
 from ggq.quants.kernels.abi import GROUP
-from ggq.runtime.backends.numba.backend import compiled
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import compiled
 
 _CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
 

@@ -5,8 +5,8 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
-from ggq.runtime.backends.numba.backend import compiled, float_bits
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import compiled, float_bits
 from ggq.runtime.kernels.rows import load_valid, quantize_super
 from ggq.simd import f32x16, fma, load, reduce_add, splat, sqrt, stack, store, zeros
 

@@ -4,8 +4,8 @@ from numba import int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.backend import Rotation, compiled
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba.values import Rotation, compiled
 from ggq.runtime.kernels.rotate import rotate
 from ggq.simd import load
 

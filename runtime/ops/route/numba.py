@@ -6,8 +6,8 @@ from numba import float32, int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.backends.numba.backend import compiled, float_bits
 from ggq.runtime.backends.numba.plan import ONE, Buffer, Work
+from ggq.runtime.backends.numba.values import compiled, float_bits
 from ggq.runtime.ops.route import TINY
 from ggq.simd import f32x16, lane, load, splat, stack, store
 from ggq.simd.math import exp, sigmoid

@@ -1,0 +1,208 @@
+"""How HF tensors become GGUF tensors, by the names that the architectures' tables use.
+
+Each transform works on any slab of whole rows, so that no tensor is ever held whole. It knows
+hyper-parameters, but no file and no block type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ggq.converters.checkpoint import fused
+from ggq.errors import ModelError
+from ggq.models.base import HParams
+
+__all__ = ["TRANSFORMS", "Transform", "llama3_factors"]
+
+RowMap = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
+
+    ``columns(hp)``: the same for columns.
+
+    ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
+    ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
+    the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
+    """
+
+    rows: Callable[[HParams, int, int], RowMap] | None = None
+    undo_rows: Callable[[HParams, int, int], RowMap] | None = None
+    values: Callable[[np.ndarray], np.ndarray] | None = None
+    undo_values: Callable[[np.ndarray], np.ndarray] | None = None
+    columns: Callable[[HParams], RowMap] | None = None
+    undo_columns: Callable[[HParams], RowMap] | None = None
+    make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
+    bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
+    stored_as: Callable[[str], tuple[str, ...]] | None = None
+
+
+def _to_pairs(n_head: int, n_rows: int) -> RowMap:
+    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i]."""
+    half = n_rows // n_head // 2
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row, 2 * half)
+        pair, side = np.divmod(within, 2)
+        return head * 2 * half + side * half + pair
+
+    return source
+
+
+def _to_halves(n_head: int, n_rows: int) -> RowMap:
+    """Invert `_to_pairs`."""
+    half = n_rows // n_head // 2
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row, 2 * half)
+        side, pair = np.divmod(within, half)
+        return head * 2 * half + 2 * pair + side
+
+    return source
+
+
+def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
+    """Return Llama 3.1's frequency divisors, float32 (rope_dim / 2,); None for another scaling.
+
+    Method: transformers' _compute_llama3_parameters, rounded as convert_hf_to_gguf.py rounds.
+    """
+    rope = config.get("rope_parameters") or {}
+    if str(rope.get("rope_type", "")).lower() != "llama3":
+        return None
+    dim, base = hp.rope_dim, np.float32(rope.get("rope_theta", 10000.0))
+    factor = rope.get("factor", 8.0)
+    low, high = rope.get("low_freq_factor", 1.0), rope.get("high_freq_factor", 4.0)
+    context = rope.get("original_max_position_embeddings", 8192)
+    if low == high:
+        raise ModelError("config.json: rope low_freq_factor equals high_freq_factor")
+    exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    powers = np.power(base.astype(np.float64), exponents.astype(np.float64))
+    freqs = np.float32(1.0) / powers.astype(np.float32)
+    return np.array([_llama3_factor(f, factor, low, high, context) for f in freqs], np.float32)
+
+
+def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, context: int) -> Any:
+    """Return one divisor; quotients are products with reciprocals because torch's are."""
+    one = np.float32(1)
+    wavelength = one / freq * np.float32(2 * math.pi)
+    if wavelength < context / high:
+        return one
+    if wavelength > context / low:
+        return np.float32(factor)
+    smooth = (one / wavelength * np.float32(context) - np.float32(low)) / np.float32(high - low)
+    return one / ((one - smooth) / np.float32(factor) + smooth)
+
+
+def _proportional(config: Mapping[str, Any], hp: HParams) -> np.ndarray:
+    """Return divisors that leave all but the first pairs of wide heads where they are."""
+    share = config["rope_parameters"].get("partial_rotary_factor", 1.0)
+    pairs = np.arange(hp.rope_dim // 2)
+    return np.where(pairs < int(hp.rope_dim * share / 2), 1.0, 1e30).astype(np.float32)
+
+
+def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray | None:
+    """Return the divisors of LongRoPE that the config lists, float32 (rope_dim / 2,)."""
+    listed = (config.get("rope_parameters") or {}).get(name)
+    if not listed:
+        return None
+    if not isinstance(listed, list) or len(listed) != hp.rope_dim // 2:
+        raise ModelError(f"config.json: {name} is not a list of {hp.rope_dim // 2} numbers")
+    try:
+        return np.array(listed, np.float32)
+    except (TypeError, ValueError):
+        raise ModelError(f"config.json: {name} holds other things than numbers") from None
+
+
+def _to_tiles(delta: Any, width: int, start: int) -> RowMap:
+    """Map rows from ``start`` on of value heads in llama.cpp's order to HF's.
+
+    HF has the value heads of a key head side by side; GGUF has the first ones of all key heads,
+    then the second ones, so that value head h goes with key head h % n_key_heads.
+    """
+    keys = delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        grouped = head % keys * (delta.n_head // keys) + head // keys
+        return np.where(row < start, row, start + grouped * width + within)
+
+    return source
+
+
+def _to_groups(delta: Any, width: int, start: int) -> RowMap:
+    """Invert `_to_tiles`."""
+    each = delta.n_head // delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        tiled = head % each * delta.n_key_heads + head // each
+        return np.where(row < start, row, start + tiled * width + within)
+
+    return source
+
+
+def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 0) -> Transform:
+    return Transform(
+        rows=lambda hp, i, n: _to_tiles(hp.delta, width(hp.delta), start(hp.delta)),
+        undo_rows=lambda hp, i, n: _to_groups(hp.delta, width(hp.delta), start(hp.delta)),
+    )
+
+
+def _stack(part: int, n_parts: int) -> Transform:
+    """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
+    return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
+
+
+def _experts(first: int, step: int) -> Transform:
+    """Return the binding of gpt-oss's experts: transposed floats, or blocks and scales."""
+    return Transform(
+        bind=lambda name, shape, parts: fused.experts(name, shape, parts, first, step),
+        stored_as=lambda name: (f"{name}_blocks", f"{name}_scales"),
+    )
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "copy": Transform(),
+    "permute_q": Transform(
+        rows=lambda hp, i, n: _to_pairs(hp.heads(i), n),
+        undo_rows=lambda hp, i, n: _to_halves(hp.heads(i), n),
+    ),
+    "permute_k": Transform(
+        rows=lambda hp, i, n: _to_pairs(hp.heads_kv(i), n),
+        undo_rows=lambda hp, i, n: _to_halves(hp.heads_kv(i), n),
+    ),
+    "plus_one": Transform(
+        values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
+    ),
+    "tile_qkv": _tiled(lambda d: d.head_dim_v, lambda d: 2 * d.n_key_heads * d.head_dim),
+    "tile_values": _tiled(lambda d: d.head_dim_v),
+    "tile_heads": _tiled(lambda d: 1),
+    "tile_decay": replace(
+        _tiled(lambda d: 1),
+        values=lambda x: -np.exp(x),
+        undo_values=lambda x: np.log(-x),
+    ),
+    "tile_columns": Transform(
+        columns=lambda hp: _to_tiles(hp.delta, hp.delta.head_dim_v, 0),
+        undo_columns=lambda hp: _to_groups(hp.delta, hp.delta.head_dim_v, 0),
+    ),
+    "stack": _stack(0, 1),
+    "first_half": _stack(0, 2),
+    "second_half": _stack(1, 2),
+    "latent_keys": Transform(bind=fused.latent_keys),
+    "latent_values": Transform(bind=fused.latent_values),
+    "transposed": _experts(0, 1),
+    "even_columns": _experts(0, 2),
+    "odd_columns": _experts(1, 2),
+    "llama3_factors": Transform(make=llama3_factors),
+    "proportional_factors": Transform(make=_proportional),
+    "longrope_long": Transform(make=lambda config, hp: _longrope(config, hp, "long_factor")),
+    "longrope_short": Transform(make=lambda config, hp: _longrope(config, hp, "short_factor")),
+}

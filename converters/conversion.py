@@ -1,0 +1,185 @@
+"""A planned conversion: what will be written, of which tensors, in which types; and its writing.
+
+`ggq.converters.prepare` makes one, pre-passes may alter it, `Conversion.run` writes the file;
+nothing is on disk before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ggq.arguments import check_fields
+from ggq.converters.checkpoint.tensors import SourceTensor, in_own_blocks
+from ggq.converters.encode import EncodeTask, encode_all
+from ggq.converters.imatrix import Imatrix
+from ggq.converters.metadata import general
+from ggq.errors import UsageError, option, printable
+from ggq.gguf import GGUFFile, GGUFWriter, spec
+from ggq.quants.mixtures import MixtureOptions, Plan
+
+__all__ = ["Conversion", "Options", "Progress", "Summary"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to convert; ``via``: "f16" rounds weights to F16 first; ``threads`` None: all cores."""
+
+    mixture: MixtureOptions = field(default_factory=MixtureOptions)
+    via: str | None = None
+    allow_requantize: bool = False
+    force: bool = False
+    threads: int | None = None
+    split_max_bytes: int | None = None
+    pre: str | None = None  # the pre-tokenizer, where its own is not recognised
+    check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
+    outline: bool = False  # of a repository the headers do: nothing will be written
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion writes. ``shards``: files and their bytes; ``tensors``: name -> type.
+
+    ``fallbacks``: (tensor, type wanted, type used) where rows are no multiple of the block.
+    """
+
+    type: str
+    architecture: str
+    shards: tuple[tuple[Path, int], ...]
+    n_weights: int
+    tensors: dict[str, str]
+    fallbacks: tuple[tuple[str, str, str], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(nbytes for _, nbytes in self.shards)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits a weight, everything in the files counted."""
+        return 8 * self.nbytes / self.n_weights
+
+    @property
+    def types(self) -> dict[str, int]:
+        """How many tensors each type has, the most frequent first."""
+        return dict(Counter(self.tensors.values()).most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "type": self.type,
+            "architecture": self.architecture,
+            "bytes": self.nbytes,
+            "shards": [{"path": str(path), "bytes": nbytes} for path, nbytes in self.shards],
+            "weights": self.n_weights,
+            "tensors": self.tensors,
+            "fallbacks": [{"tensor": n, "wanted": w, "used": u} for n, w, u in self.fallbacks],
+        }
+
+
+@dataclass
+class Conversion:
+    """A conversion ready to run; a pre-pass may replace ``tensors`` and ``imatrix`` before."""
+
+    out: Path
+    arch: str
+    hparams: Any
+    tensors: dict[str, SourceTensor]
+    plan: Plan
+    options: Options
+    items: list[general.Item] = field(default_factory=list)
+    copy_from: GGUFFile | None = None
+    imatrix: Imatrix | None = None
+    skipped: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
+    original: dict[str, SourceTensor] = field(default_factory=dict)  # before any pre-pass
+    on_written: list[Callable[[], None]] = field(default_factory=list)  # when the file is complete
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def n_elements(self) -> int:
+        """Weights in all tensors."""
+        return sum(prod(t.shape) for t in self.tensors.values())
+
+    @property
+    def lacking_importance(self) -> list[str]:
+        """Return the tensors that would be garbage: of types that need importance, without it."""
+        planned, have = dict(self.plan.types), self.imatrix.values if self.imatrix else {}
+        return [
+            name
+            for name in self.plan.need_imatrix
+            if name not in have and self.tensors[name].type_name != planned[name]
+        ]
+
+    def summary(self) -> Summary:
+        """Return what will be written, with the exact sizes of the files; nothing is on disk."""
+        return Summary(
+            type=self.plan.file_type.name,
+            architecture=self.arch,
+            shards=tuple((shard.path, shard.nbytes) for shard in self.writer().plan()),
+            n_weights=self.n_elements,
+            tensors=dict(self.plan.types),
+            fallbacks=tuple(self.plan.fallbacks),
+        )
+
+    def writer(self) -> GGUFWriter:
+        """Return a writer with all keys and tensors declared; nothing is on disk yet."""
+        writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
+        if self.copy_from is not None:
+            writer.copy_metadata(self.copy_from.metadata)
+        for item in self.items:
+            writer.add(item.key, item.value, item.type)
+        for name, type_name in self.plan.types:
+            writer.add_tensor(name, self.tensors[name].shape, spec.TYPE_IDS[type_name])
+        return writer
+
+    def run(self, progress: Progress | None = None) -> list[Path]:
+        """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
+        if self.options.outline:
+            raise UsageError("an outline has no weights to write")
+        if lacking := self.lacking_importance:  # a pre-pass may have measured it
+            what = f"{self.plan.file_type.name} needs an importance matrix"
+            where = f"{printable(lacking[0])} in {dict(self.plan.types)[lacking[0]]}"
+            raise UsageError(f"{what} ({option('--imatrix')}) for {where}")
+        total, done = self.n_elements, 0
+
+        def advance(name: str, elements: int) -> None:
+            nonlocal done
+            done += elements
+            if progress:
+                progress(done, total, name)
+
+        tasks = [self.encode_task(name, type_name) for name, type_name in self.plan.types]
+        writer = self.writer()
+        writer.begin()
+        try:
+            encode_all(tasks, writer.write, self.imatrix, self.options.threads, advance)
+            paths = writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+        for forget in self.on_written:
+            forget()
+        return paths
+
+    def encode_task(self, name: str, type_name: str) -> EncodeTask:
+        """Return how one tensor is encoded: codes that fit the type are kept."""
+        tensor = in_own_blocks(self.tensors[name], type_name)  # a pre-pass may have replanned it
+        via = self.options.via == "f16" and type_name != "F32" and tensor.type_name != "F16"
+        return EncodeTask(tensor, type_name, via)

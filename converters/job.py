@@ -1,0 +1,236 @@
+"""One conversion from request to result: recipe, types for a size or a plan, passes, file, report.
+
+`ggq.convert` and ``ggq convert`` differ in how they make the `Request` and show the `Events`. How
+a source is read, a pass works and a file is written is known below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, overload
+
+from ggq.arguments import check_fields
+from ggq.converters.conversion import Conversion, Options, Progress, Summary
+from ggq.converters.imatrix import Imatrix, read_imatrix
+from ggq.converters.prepare import prepare
+from ggq.converters.prepasses.base import Pass, Prepass
+from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
+from ggq.errors import UsageError, option, printable
+
+__all__ = ["Events", "Request", "Result", "planned", "run"]
+
+DEFAULT_TYPE = "Q4_K_M"
+TARGET_TOKENS, TARGET_WINDOWS = 256, 8  # of the text that types for a target are weighed on
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to convert, into what and how; None where it is not asked for.
+
+    ``type``: the recipe's own by default, else Q4_K_M. ``target_size`` (bytes of the file) and
+    ``target_bpw`` choose a type for each tensor; ``plan``: JSON of such types, written with a
+    target, else read. ``calibration``: the text of passes and targets. ``report``:
+    a name in .html or .json.
+    """
+
+    source: str | os.PathLike[str]
+    out: str | os.PathLike[str] | None = None
+    type: str | None = None
+    quality: str | None = None
+    prepasses: Sequence[str | Callable[..., Any]] = ()
+    recipe: str | os.PathLike[str] | None = None
+    calibration: str | os.PathLike[str] | None = None
+    imatrix: Imatrix | str | os.PathLike[str] | None = None
+    target_size: int | None = None
+    target_bpw: float | None = None
+    plan: str | os.PathLike[str] | None = None
+    report: str | os.PathLike[str] | None = None
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types and what excludes each other; UsageError."""
+        check_fields(self)
+        bits = self.target_bpw
+        if bits is not None and not 1 <= bits <= 32:  # nan is not, either
+            raise UsageError(f"{option('--target-bpw')} {bits}: expected a number from 1 to 32")
+        if bits is not None and self.target_size is not None:
+            raise UsageError(f"{option('--target-size')} and --target-bpw: give one of them")
+        if self.recipe is not None and (self.quality or self.prepasses):
+            without = f"no {option('--quality')} or {option('--prepass', 'prepasses')} with it"
+            raise UsageError(f"{option('--recipe')} says which passes run: {without}")
+        if self.plan is not None and not Path(self.plan).parent.is_dir():
+            raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
+
+    @property
+    def has_target(self) -> bool:
+        """Whether types are to be chosen for a size."""
+        return self.target_size is not None or self.target_bpw is not None
+
+
+class Events:
+    """What a conversion tells while it runs; each method may be overridden, none must be."""
+
+    def planned(self, conversion: Conversion, passes: Sequence[Pass]) -> None:
+        """Everything is known and nothing done: keys, types, sizes and the passes to come."""
+
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        """Return what is told of a piece of long work, for as long as it takes."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Result(Summary, Sequence[Path]):
+    """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``."""
+
+    paths: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Path, ...]: ...
+    def __getitem__(self, index: int | slice) -> Path | tuple[Path, ...]:
+        return self.paths[index]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def run(request: Request, events: Events | None = None) -> Result:
+    """Convert; GGQError naming the file, tensor, key or option at fault, before any work if known.
+
+    A report is written last, when the file is complete.
+    """
+    events = events or Events()
+    with planned(request, events) as (conversion, passes):
+        events.planned(conversion, passes)
+        with events.progress() as progress:
+            run_passes(conversion, [_reporting(one, progress) for one in passes])
+            summary = conversion.summary()  # before the file is there
+            paths = conversion.run(progress)
+        if request.report is not None:
+            _report(conversion, paths[0], passes, request.report)
+        told = {f.name: getattr(summary, f.name) for f in fields(summary)}
+        return Result(**told, paths=tuple(paths), warnings=tuple(conversion.warnings))
+
+
+@contextmanager
+def planned(
+    request: Request, events: Events | None = None, dry_run: bool = False
+) -> Iterator[tuple[Conversion, list[Pass]]]:
+    """Yield the planned conversion and its passes; nothing is written.
+
+    ``dry_run``: of a repository the headers do, and an output that exists is no matter.
+    """
+    events = events or Events()
+    if request.report is not None:
+        from ggq.converters.report.write import report_path
+
+        report_path(request.report)
+    recipe = _recipe(request)
+    passes = recipe.passes(request.calibration)  # what is wrong ends it here
+    if dry_run:
+        planning = {"force": True, "check_tokenizer": False, "outline": True}
+        request = replace(request, options=replace(request.options, **planning))
+    if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
+        request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
+    request = replace(request, type=request.type or recipe.type or DEFAULT_TYPE)
+    types = _tensor_types(request, events)
+    with _prepared(request, _with_types(request.options, types)) as conversion:
+        if request.calibration and not (passes or request.has_target):
+            unused = (
+                f"{option('--calibration')} is not used: neither a pass nor a target asks for it"
+            )
+            conversion.warnings.insert(0, unused)
+        if request.plan is not None:
+            conversion.warnings += _plan_not_followed(conversion, types, request.plan)
+        yield conversion, passes
+
+
+def _prepared(request: Request, options: Options) -> Conversion:
+    assert request.type is not None
+    return prepare(request.source, request.out, request.type, request.imatrix, options)
+
+
+def _recipe(request: Request) -> Recipe:
+    """Return what the recipe's file holds, or the quality and the passes asked for as one."""
+    if request.recipe is not None:
+        return read_recipe(request.recipe)
+    return Recipe(quality=request.quality, steps=tuple(request.prepasses))
+
+
+def _reporting(one: Pass, progress: Progress | None) -> Pass:
+    """Return the pass such that it tells ``progress``, if it has none of its own."""
+    unheard = progress and isinstance(one, Prepass) and one.progress is None
+    return replace(one, progress=progress) if unheard else one
+
+
+def _tensor_types(request: Request, events: Events) -> dict[str, str]:
+    """Return the types by tensor that a target or a plan asks for, {} where none does."""
+    if not request.has_target and request.plan is None:
+        return {}
+    from ggq.converters.prepasses import allocation
+
+    if not request.has_target:
+        assert request.plan is not None
+        return allocation.read_plan(request.plan)
+    types = _targeted(request, events)
+    if request.plan is not None:
+        allocation.write_plan(request.plan, types)
+    return types
+
+
+def _targeted(request: Request, events: Events) -> dict[str, str]:
+    """Weigh every type for every tensor on a text; return the best that the size allows."""
+    from ggq.converters.calibration.text import calibrate
+    from ggq.converters.prepasses import allocation
+
+    weighing = replace(request.options, outline=False)  # the choice asks for the weights
+    with _prepared(request, weighing) as conversion, events.progress() as progress:
+        size = request.target_size
+        if size is None:
+            assert request.target_bpw is not None
+            size = int(request.target_bpw * conversion.n_elements / 8)
+        room = allocation.room(conversion, size)
+        text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
+        windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
+        return allocation.targeted(conversion, room, windows, progress)
+
+
+def _with_types(options: Options, types: dict[str, str]) -> Options:
+    from ggq.converters.prepasses import allocation
+
+    pairs = (*options.mixture.tensor_types, *allocation.overrides(types))
+    return replace(options, mixture=replace(options.mixture, tensor_types=pairs))
+
+
+def _plan_not_followed(
+    conversion: Conversion, types: dict[str, str], path: str | os.PathLike[str]
+) -> list[str]:
+    """Name what a plan asks for and the file will not have: tensors that keep their types."""
+    planned, fallen = dict(conversion.plan.types), {n for n, _, _ in conversion.plan.fallbacks}
+    return [
+        f"{printable(path)}: {printable(name)} stays {planned[name]}, {printable(wanted)} is not "
+        "for it"
+        for name, wanted in types.items()
+        if planned[name] != wanted.upper() and name not in fallen
+    ]
+
+
+def _report(
+    conversion: Conversion, path: Path, passes: Sequence[Pass], out: str | os.PathLike[str]
+) -> None:
+    from ggq.converters.report.findings import findings
+    from ggq.converters.report.predictions import held_back
+    from ggq.converters.report.write import write_report
+
+    held = held_back(conversion, path, passes)
+    measured = conversion.imatrix.values if conversion.imatrix else {}
+    found = findings(path, conversion.original, {**(held.power if held else {}), **measured})
+    facts = {i.key: i.value for i in conversion.items if i.key.startswith("ggq.")}
+    facts = {"file": path.name, "type": conversion.plan.file_type.name, **facts}
+    write_report(out, found, facts, held)

@@ -1,0 +1,257 @@
+"""Plans a conversion from headers alone: tensors, their types, keys, the name of the file.
+
+Nothing is written here and no weights are read. How blocks are made, what an architecture is and
+how files are laid out is known elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ggq
+from ggq import models
+from ggq.arguments import checked
+from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.repository import fetch, outline
+from ggq.converters.checkpoint.tensors import (
+    SourceTensor,
+    gguf_tensors,
+    hf_tensors,
+    in_own_blocks,
+    own_blocks,
+)
+from ggq.converters.conversion import Conversion, Options
+from ggq.converters.imatrix import Imatrix, read_imatrix
+from ggq.converters.metadata import general
+from ggq.converters.metadata.names import NameParts, file_name, model_id
+from ggq.converters.vocab.read import read_vocab
+from ggq.errors import ModelError, UsageError, option, printable
+from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.models.extras import extra_warnings
+from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
+
+__all__ = ["prepare"]
+
+VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
+PREFIX = "ggq"  # of the provenance keys
+
+
+@checked
+def prepare(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    type: str = "Q4_K_M",
+    imatrix: Imatrix | str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+) -> Conversion:
+    """Open ``source`` and plan its conversion: keys, types, exact sizes; reads no weights."""
+    options = options or Options()
+    if options.via not in (None, "f16"):
+        raise UsageError(f"{option('--via')} {printable(options.via)}: only f16 is known")
+    if imatrix is not None and not isinstance(imatrix, Imatrix):
+        imatrix = read_imatrix(imatrix)
+    options = replace(options, mixture=replace(options.mixture, imatrix=imatrix is not None))
+    path = Path(source)
+    with contextlib.ExitStack() as stack:
+        if not path.exists():
+            name = str(source)
+            path = stack.enter_context(outline(name)) if options.outline else fetch(name)
+        build = _from_folder if path.is_dir() else _from_gguf
+        job = build(path, file_type(type).name, options, stack)
+        job.imatrix, job.original = imatrix, dict(job.tensors)
+        job.items += _imatrix_items(imatrix) + _provenance(job, path)
+        job.out = _out_path(job, path, out)
+        _check_importance(job)
+        job.close = stack.pop_all().close
+    return job
+
+
+def _from_folder(
+    folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
+) -> Conversion:
+    checkpoint = Checkpoint(folder)
+    stack.callback(checkpoint.close)
+    arch = models.for_hf(checkpoint.config)
+    hp = arch.hparams(checkpoint.config)
+    tensors, skipped = hf_tensors(checkpoint, arch, hp)
+    plan_of = [PlanTensor(t.name, t.shape, _kept_type(t, options)) for t in tensors]
+    made = plan(plan_of, hp, wanted, options.mixture)
+    shapes = [(t.name, t.shape) for t in tensors]
+    parts = general.model_parts(folder, checkpoint.config, shapes)
+    items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
+    items += general.general_items(folder, parts)
+    items += _arch_items(arch, checkpoint.config)
+    vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
+    items += [general.Item(item.key, item.value, item.type) for item in vocab]
+    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
+    items.append(general.Item("general.quantization_version", 2, spec.U32))
+    if checkpoint.quantization:
+        key = f"{PREFIX}.source_quantization"
+        items.append(general.Item(key, checkpoint.quantization, spec.STR))
+    by_name = {t.name: t for t in tensors}
+    notes = _keep_codes(by_name, made)
+    if checkpoint.quantization:
+        notes += _quantized_twice(by_name, made, checkpoint.quantization)
+    found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
+    found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
+    return found
+
+
+def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
+    """Let tensors whose codes fit the blocks planned for them be written so; return notes."""
+    kept = 0
+    rounded: str | None = None
+    for name, type_name in made.types:
+        own = in_own_blocks(tensors[name], type_name)
+        if own is not tensors[name]:
+            tensors[name] = own
+            kept += 1
+            if rounded is None and own.rounds(type_name):
+                rounded = f"{name} in {type_name}"
+    if rounded is None:
+        return []
+    what = "scales or minimums are no half-precision numbers and are rounded to them"
+    return [f"the checkpoint's codes of {kept} tensors are kept as they are; {what}: {rounded}"]
+
+
+def _quantized_twice(tensors: dict[str, SourceTensor], made: Plan, method: str) -> list[str]:
+    """Return a note where all of the checkpoint's codes are lost, and the type that keeps them."""
+    chosen = [(n, t) for n, t in made.types if t not in UNQUANTIZED]
+    if any(tensors[n].type_name == t for n, t in chosen):
+        return []
+    keeping = (t for n, _ in chosen for t in own_blocks(tensors[n]) if t in FILE_TYPES)
+    best = next(keeping, None)
+    what = f"the weights are quantized already ({method}), {made.file_type.name} does it once more"
+    return [f"{what}; {option('--type')} {best} keeps their codes"] if best else []
+
+
+def _kept_type(tensor: SourceTensor, options: Options) -> str:
+    """Return the type a tensor keeps where the mixture does not choose: its own, or F16."""
+    return "F16" if options.via == "f16" and tensor.type_name != "F32" else tensor.type_name
+
+
+def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Item]:
+    found = arch.metadata(config)
+    return [
+        general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
+        for k, v, t in found
+    ]
+
+
+def _from_gguf(
+    path: Path, wanted: str, options: Options, stack: contextlib.ExitStack
+) -> Conversion:
+    file = stack.enter_context(open_gguf(path))
+    tensors = gguf_tensors(file)
+    facts = _facts(file)
+    made = plan(
+        [PlanTensor(t.name, t.shape, t.type_name) for t in tensors], facts, wanted, options.mixture
+    )
+    by_name = {t.name: t for t in tensors}
+    if not options.allow_requantize:
+        _refuse_requantizing(by_name, made)
+    items = [general.Item("general.quantization_version", 2, spec.U32)]
+    items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
+    found = Conversion(Path(), facts.arch, facts, by_name, made, options, items)
+    found.copy_from = file
+    found.warnings = _extra_warnings(file, facts.arch)
+    return found
+
+
+def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
+    try:
+        arch = models.get(name)
+        hp = arch.hparams(file)
+    except ModelError:  # any architecture's file can be quantized
+        arch = hp = None
+    return extra_warnings(file, arch, hp, "carried over")
+
+
+def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:
+    for name, new in made.types:
+        old = tensors[name].type_name
+        if old != new and old not in UNQUANTIZED:
+            what = f"tensor {printable(name)} is already {old}; converting it again to {new}"
+            allow = option("--allow-requantize", "allow_requantize=True")
+            raise UsageError(f"{what} loses quality, {allow} does it anyway")
+
+
+def _facts(file: GGUFFile) -> Any:
+    """Return what the mixture's rules ask of a model, for any architecture with the usual keys."""
+    arch = file.get(spec.KEY_ARCHITECTURE, type=str)
+    if arch is None:
+        raise ModelError(f"{printable(file.path)}: no key {spec.KEY_ARCHITECTURE}")
+
+    def number(key: str) -> int:
+        value = file.metadata.get(f"{arch}.{key}", 0)
+        first = value[0] if hasattr(value, "__len__") and len(value) else value
+        if not isinstance(first, int) and not hasattr(first, "item"):
+            raise ModelError(f"{arch}.{key} is {printable(repr(value))}, expected a number")
+        return int(first)
+
+    return SimpleNamespace(
+        arch=arch,
+        n_layer=number("block_count"),
+        n_head=number("attention.head_count"),
+        n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
+        n_expert=number("expert_count"),
+    )
+
+
+def _imatrix_items(imatrix: Imatrix | None) -> list[general.Item]:
+    if imatrix is None:
+        return []
+    items = [general.Item("quantize.imatrix.file", imatrix.path, spec.STR)] if imatrix.path else []
+    if imatrix.dataset:
+        items.append(general.Item("quantize.imatrix.dataset", imatrix.dataset, spec.STR))
+    items.append(general.Item("quantize.imatrix.entries_count", len(imatrix.values), spec.U32))
+    if imatrix.chunks:
+        items.append(general.Item("quantize.imatrix.chunks_count", imatrix.chunks, spec.U32))
+    return items
+
+
+def _provenance(job: Conversion, path: Path) -> list[general.Item]:
+    """Return the keys that say what this file was made from, by which version, into which types."""
+    counts = Counter(t for _, t in job.plan.types)
+    values = {
+        "version": ggq.__version__,
+        "source": model_id(path),
+        "source_types": _listed(Counter(t.type_name for t in job.tensors.values())),
+        "types": _listed(counts),
+    }
+    if job.options.via:
+        values["via"] = job.options.via
+    return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
+
+
+def _listed(counts: Counter) -> str:
+    return " ".join(f"{name}:{n}" for name, n in counts.most_common())
+
+
+def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:
+    """Return the file to write: ``out``, or a name by convention in ``out`` or this folder."""
+    if out is not None and not Path(out).is_dir():
+        return Path(out)
+    keys = {i.key: i.value for i in job.items}
+    if job.copy_from is not None:
+        old = job.copy_from.metadata
+        keys = {k: old[k] for k in old if k.startswith("general.")} | keys
+    text = {k: v for k, v in keys.items() if isinstance(v, str)}
+    names = ("name", "basename", "finetune", "version", "size_label")
+    parts = NameParts(**{n: text.get(f"general.{n}") for n in names})
+    if parts.name is None and parts.basename is None:
+        parts = replace(parts, name=source.stem)
+    return Path(out or ".") / file_name(parts, job.plan.file_type.name)
+
+
+def _check_importance(job: Conversion) -> None:
+    """Refuse a matrix that does not fit the tensors."""
+    for name, kind in job.plan.types:
+        if job.imatrix and kind not in UNQUANTIZED:
+            job.imatrix.slice_for(name, job.tensors[name].shape, 0)

@@ -1,0 +1,70 @@
+"""The CPU back end: plans of compiled kernels, recorded on first use, run by persistent threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ggq.models.base import HParams
+from ggq.runtime.backends.base import Architecture, Output, Part
+from ggq.runtime.backends.headless import ending_with
+from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
+from ggq.runtime.backends.numba.executor import Executor
+from ggq.runtime.backends.numba.inputs import Inputs
+from ggq.runtime.backends.numba.plan import Plan, Recorder, State
+from ggq.runtime.cache.kvcache import Kind, KVCache
+from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
+
+__all__ = ["CPUBackend"]
+
+
+class CPUBackend:
+    """Runs steps on ``n_threads`` threads (ggq.runtime.backends.base.Backend).
+
+    ``check_unchanged`` is called before each step: it raises where the weights' file was cut, since
+    reading pages beyond its new end would end the process.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        hp: HParams,
+        weights: Mapping[str, Any],
+        *,
+        n_ctx: int,
+        n_threads: int,
+        cache_type: Kind,
+        check_unchanged: Callable[[], None] = lambda: None,
+    ):
+        self.max_tokens = step_tokens(hp, n_ctx)
+        self.cache = KVCache(kv_layers(hp), n_ctx, cache_type, state_sizes(hp), kv_windows(hp))
+        self.profile: dict[str, int] | None = None
+        self._hp, self._architecture, self._weights = hp, architecture, weights
+        self._check_unchanged = check_unchanged
+        self._state = State()
+        self._inputs = Inputs(self.max_tokens, self._state, FEW, hp.causal)
+        self._plans: dict[tuple[Output, int], Plan] = {}
+        self._executor = Executor(n_threads)
+
+    def run(self, parts: list[Part], output: Output) -> np.ndarray:
+        """Evaluate the parts of a step; return a row for each token that wants one."""
+        plan = self._plan(sum(len(part.ids) for part in parts), output)
+        self._check_unchanged()
+        n_rows = self._inputs.fill(parts)
+        self._executor.run(plan, self.profile)
+        return plan.output_rows(n_rows, output.width(self._hp))
+
+    def _plan(self, n_tokens: int, output: Output) -> Plan:
+        """Return the plan for a step of ``n_tokens``, recorded on first use."""
+        key = output, FEW if n_tokens <= FEW else self.max_tokens
+        if key not in self._plans:
+            recorder = Recorder(key[1], self._state)
+            ops = NumbaOps(self._weights, recorder, self._inputs, self.cache)
+            self._plans[key] = record(ending_with(output, self._architecture), self._hp, ops)
+        return self._plans[key]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._executor.close()
