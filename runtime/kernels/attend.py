@@ -2,7 +2,10 @@
 
 Up to 16 queries that share a key-value head go through the pages together, four at a time on a
 page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
-as in arXiv 2205.14135. It knows no plan; how cached elements are read is handed in (cached.py).
+as in arXiv 2205.14135. Each chunk of pages has its own, merged in ascending order: as chunks depend
+on positions alone, a query's output does not depend on how a prompt was cut into steps or a
+sequence split among threads. It knows no plan; how cached elements are read is handed in
+(cached.py).
 """
 
 from numba import float32, int64
@@ -44,10 +47,36 @@ _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
 # (scaled), sums of weighted values.
 _POSITIONS, STATES, _SCORES = 0, 128, 256
 _QUERIES, SUMS = 1280, 1280 + 4 * _BLOCK_COLUMNS
-SCRATCH = 99584
-assert SCRATCH >= SUMS + 4 * BLOCK * MAX_HEAD
+CHUNK_SCRATCH = 99584
+assert CHUNK_SCRATCH >= SUMS + 4 * BLOCK * MAX_HEAD
+# States and sums of all chunks so far.
+_TOTAL_STATES, _TOTALS = SUMS + 4 * BLOCK * MAX_HEAD, SUMS + 4 * BLOCK * MAX_HEAD + 128
+SCRATCH = 132480
+assert SCRATCH >= _TOTALS + 4 * BLOCK * MAX_HEAD
 _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
+
+
+def _chunk(page):
+    """Return the number of the chunk that holds ``page``, its first page and one past its last.
+
+    Chunks have 256 positions up to 4096, then twice as many at each doubling of the position: they
+    stay few, and at least eight can be attended side by side.
+    """
+    number, start, end = 0, 0, 64
+    while page >= end:
+        number, start, end = number + (end - start) // (end // 16), end, 2 * end
+    size = end // 16
+    index = (page - start) // size
+    return number + index, start + index * size, start + (index + 1) * size
+
+
+chunk = njit(_chunk)
+
+
+def chunks_of(pages):
+    """Return how many chunks that many pages have."""
+    return _chunk(pages - 1)[0] + 1
 
 
 @njit
@@ -202,16 +231,22 @@ def place(args, segment, kv, index):
 
 @njit
 def put_query(args, scratch, i, query, position):
-    """Make the float32 query at ``query`` the block's number ``i``, with nothing seen so far."""
-    head, width = _word(args, HEAD), _word(args, HEAD_V)
+    """Make the float32 query at ``query`` the block's number ``i``."""
+    head = _word(args, HEAD)
     store(scratch + _POSITIONS + 8 * i, position)
-    store(scratch + STATES + 8 * i, float32(_FAR))
-    store(scratch + STATES + 8 * i + 4, float32(0))
     scale = splat(load(args + SCALE, float32), f32x16)
-    to, sums = scratch + _QUERIES + 4 * i * head, scratch + SUMS + 4 * i * width
+    to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
         store(to + j, load(query + j, f32x16) * scale)
-    for j in range(0, 4 * width, 64):
+
+
+@njit
+def _forget(states, sums, count, width):
+    """Start with nothing seen."""
+    for i in range(count):
+        store(states + 8 * i, float32(_FAR))
+        store(states + 8 * i + 4, float32(0))
+    for j in range(0, 4 * count * width, 64):
         store(sums + j, zeros(f32x16))
 
 
@@ -231,7 +266,7 @@ def _soften_four(args, scratch, i, first):
 
 @njit
 def visit(args, segment, kv, pages, count, scratch, key, value):
-    """Let a block's ``count`` queries (positions ascending) attend pages [first, last).
+    """Let a block's ``count`` queries (positions ascending) attend pages [first, last), anew.
 
     ``key`` and ``value``: (bytes of 32 elements, writer, reader) of cached.py.
     """
@@ -239,6 +274,7 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
     table, scores = _word(segment, PAGE_TABLE), scratch + _SCORES
     key_unit, value_unit = key[0], value[0]
     key_bytes, value_bytes = head * PAGE // 32 * key_unit, width * PAGE // 32 * value_unit
+    _forget(scratch + STATES, scratch + SUMS, (count + 3) // 4 * 4, width)
     for number in range(pages[0], pages[1]):
         first = number * PAGE
         at = load(table + 8 * number, int64) * n_kv + kv
@@ -275,8 +311,11 @@ def write(args, out, head, sums, state):
 
 
 @njit
-def merge(state, sums, other, width):
-    """Add what a query saw elsewhere, (state, sums) at ``other``, to ``state`` and ``sums``."""
+def merge(state, sums, other, others, width):
+    """Add what a query saw in a later chunk, ``other`` and ``others``, to ``state`` and ``sums``.
+
+    Where it saw nothing, this changes nothing.
+    """
     a, b = load(state, float32), load(other, float32)
     top = max(a, b)
     x, y = _exp_scalar(a - top), _exp_scalar(b - top)
@@ -284,7 +323,7 @@ def merge(state, sums, other, width):
     store(state + 4, load(state + 4, float32) * x + load(other + 4, float32) * y)
     p, q = splat(x, f32x16), splat(y, f32x16)
     for i in range(0, 4 * width, 64):
-        store(sums + i, load(sums + i, f32x16) * p + load(other + 64 + i, f32x16) * q)
+        store(sums + i, load(sums + i, f32x16) * p + load(others + i, f32x16) * q)
 
 
 @njit
@@ -294,15 +333,30 @@ def block_size(head):
 
 
 @njit
+def _visit_chunks(args, segment, kv, pages, count, scratch, key, value):
+    """Let a block's queries attend chunk by chunk; leave what they saw for ``write``."""
+    width = _word(args, HEAD_V)
+    states, totals = scratch + _TOTAL_STATES, scratch + _TOTALS
+    _forget(states, totals, count, width)
+    page = pages[0]
+    while page < pages[1]:
+        end = min(chunk(page)[2], pages[1])
+        visit(args, segment, kv, (page, end), count, scratch, key, value)
+        for i in range(count):
+            sums = scratch + SUMS + 4 * i * width
+            merge(states + 8 * i, totals + 4 * i * width, scratch + STATES + 8 * i, sums, width)
+        page = end
+
+
+@njit
 def attend(args, first, last, key, value):
     """Attend items: (segment, key-value head); ``key``, ``value``: see visit."""
-    scratch = stack(99584)  # SCRATCH
+    scratch = stack(132480)  # SCRATCH
     n_kv, group, head = _word(args, N_KV), _word(args, GROUP), _word(args, HEAD)
     for item in range(first, last):
         segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
         total, size = _word(segment, COUNT) * group, block_size(head)
-        index = int64(0)
-        while index < total:  # a range whose step is known at run time may raise, says numba
+        for index in range(0, total, size):
             count = min(size, total - index)
             low, high = int64(0), int64(0)
             for i in range((count + 3) // 4 * 4):
@@ -311,11 +365,10 @@ def attend(args, first, last, key, value):
                 put_query(args, scratch, i, query, position)
                 low, high = position if i == 0 else low, position
             pages = (window_start(args, low) // PAGE, high // PAGE + 1)
-            visit(args, segment, kv, pages, count, scratch, key, value)
+            _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)
                 out = _word(args, OUT) + row * _word(args, OUT_STRIDE)
-                sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                sums = scratch + _TOTALS + 4 * i * _word(args, HEAD_V)
                 out += 4 * h * _word(args, HEAD_V)
-                write(args, out, h, sums, scratch + STATES + 8 * i)
-            index += size
+                write(args, out, h, sums, scratch + _TOTAL_STATES + 8 * i)

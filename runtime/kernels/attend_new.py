@@ -1,8 +1,8 @@
 """Decoding's whole attention in one pass: rotate, store, attend, and quantize the output.
 
-An item is (segment, key-value head, part of the positions): long sequences are split, so that a few
-heads keep many threads busy (as in Flash-Decoding), and whoever ends last merges the parts; no
-thread waits for another. It extends attend.py's argument block.
+An item is (segment, key-value head, part of the positions): long sequences are split into whole
+chunks, so that a few heads keep many threads busy (as in Flash-Decoding), and whoever ends last
+merges all chunks in order; no thread waits for another. It extends attend.py's argument block.
 """
 
 from numba import int64
@@ -28,6 +28,7 @@ from ggq.runtime.kernels.attend import (
     SUMS,
     VALUES,
     block_size,
+    chunk,
     merge,
     place,
     put_query,
@@ -43,10 +44,9 @@ from ggq.simd import f32x16, load, stack, store, zeros
 NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 120, 128, 136, 144  # no NEW_KEYS: all are stored
 QUERY_TABLE, KEY_TABLE, HALF, NEOX = 152, 160, 168, 176  # HALF 0: no rotation
 QUANTIZED, QUANTIZED_STRIDE = 184, 192  # 0: the output stays float32
-SPLITS, PARTIALS, PARTIAL_STRIDE, ENDED = 200, 208, 216, 224
+SPLITS, PARTIALS, PARTIAL_STRIDE, ENDED, MAX_CHUNKS = 200, 208, 216, 224, 232
 
 MAX_SPLITS = 16
-SPLIT_PAGES = 4  # pages of a part at least
 
 
 @njit
@@ -85,18 +85,18 @@ def _fill(args, segment, kv, index, count, scratch, turned):
 
 
 @njit
-def _partial(args, segment, kv, index, split):
-    """Return where a query's (state, sums) of a part of the positions stand."""
+def _partial(args, segment, kv, index, number):
+    """Return where what a query saw in the segment's chunk ``number`` stands: (state, sums)."""
     group, size = _word(args, GROUP), 64 + 4 * _word(args, HEAD_V)
     row, _, head = place(args, segment, kv, index)
-    at = (kv * MAX_SPLITS + split) * group + head - kv * group
+    at = (kv * _word(args, MAX_CHUNKS) + number) * group + head - kv * group
     return _word(args, PARTIALS) + row * _word(args, PARTIAL_STRIDE) + at * size
 
 
 @njit
-def _keep(args, segment, kv, index, split, scratch, i):
+def _keep(args, segment, kv, index, number, scratch, i):
     """Leave what query ``index``, the block's number ``i``, saw for whoever merges."""
-    to, width = _partial(args, segment, kv, index, split), _word(args, HEAD_V)
+    to, width = _partial(args, segment, kv, index, number), _word(args, HEAD_V)
     store(to, load(scratch + STATES + 8 * i, int64))
     sums = scratch + SUMS + 4 * i * width
     for j in range(0, 4 * width, 64):
@@ -104,13 +104,14 @@ def _keep(args, segment, kv, index, split, scratch, i):
 
 
 @njit
-def _merge_all(args, segment, kv, total, splits):
-    """Merge the parts of a head's queries, write their outputs."""
+def _merge_all(args, segment, kv, total, n_chunks):
+    """Merge the chunks of a head's queries, write their outputs."""
     width = _word(args, HEAD_V)
     for index in range(total):
         to = _partial(args, segment, kv, index, int64(0))
-        for split in range(1, splits):
-            merge(to, to + 64, _partial(args, segment, kv, index, split), width)
+        for number in range(1, n_chunks):
+            other = _partial(args, segment, kv, index, number)
+            merge(to, to + 64, other, other + 64, width)
         _output(args, segment, kv, index, to + 64, to)
 
 
@@ -139,55 +140,63 @@ def _quantize_group(args, token, kv):
 
 
 @njit
-def _attend_part(args, segment, kv, split, splits, scratch, turned, key, value):
-    """Let a segment's queries of a head attend part ``split`` of its pages."""
-    position, count = _word(segment, POSITION), _word(segment, COUNT)
-    begin = window_start(args, position) // PAGE
-    n_pages = (position + count - 1) // PAGE + 1 - begin
-    pages = (begin + n_pages * split // splits, begin + n_pages * (split + 1) // splits)
-    if split == splits - 1 and _word(args, NEW_KEYS):  # the new positions are in the last part
-        _store_new(args, segment, kv, turned, key, value)
-    total, size = count * _word(args, GROUP), block_size(_word(args, HEAD))
-    index = int64(0)
-    while index < total:  # a range whose step is known at run time may raise, says numba
-        n = min(size, total - index)
-        _fill(args, segment, kv, index, n, scratch, turned)
-        visit(args, segment, kv, pages, n, scratch, key, value)
-        for i in range(n):
-            if splits == 1:
-                sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
-                _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
-            else:
-                _keep(args, segment, kv, index + i, split, scratch, i)
-        index += size
+def _pages(args, segment):
+    """Return the first page that a segment's queries see and one past the last."""
+    position = _word(segment, POSITION)
+    last = position + _word(segment, COUNT) - 1
+    return window_start(args, position) // PAGE, last // PAGE + 1
 
 
 @njit
-def _splits(args, segment, most):
-    """Return into how many parts a segment's positions are split, ``most`` at most."""
-    position = _word(segment, POSITION)
-    begin = window_start(args, position) // PAGE
-    n_pages = (position + _word(segment, COUNT) - 1) // PAGE + 1 - begin
-    return min(most, max(int64(1), n_pages // SPLIT_PAGES))
+def _part_of(segment, pages, page, end, splits):
+    """Return which part has the chunk of pages [page, end): the last one has all new positions."""
+    if end * PAGE > _word(segment, POSITION):
+        return splits - 1
+    return (page - pages[0]) * splits // (pages[1] - pages[0])
+
+
+@njit
+def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, turned, key, value):
+    """Let a segment's queries of a head attend the chunks of part ``split``."""
+    if split == splits - 1 and _word(args, NEW_KEYS):
+        _store_new(args, segment, kv, turned, key, value)
+    total, size = _word(segment, COUNT) * _word(args, GROUP), block_size(_word(args, HEAD))
+    pages = _pages(args, segment)
+    for index in range(0, total, size):
+        n, number, page = min(size, total - index), 0, pages[0]
+        _fill(args, segment, kv, index, n, scratch, turned)
+        while page < pages[1]:
+            end = min(chunk(page)[2], pages[1])
+            if _part_of(segment, pages, page, end, splits) == split:
+                visit(args, segment, kv, (page, end), n, scratch, key, value)
+                for i in range(n):
+                    if n_chunks == 1:
+                        sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                        _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
+                    else:
+                        _keep(args, segment, kv, index + i, number, scratch, i)
+            number, page = number + 1, end
 
 
 @njit
 def attend_new(args, first, last, key, value):
     """Rotate, store and attend items; ``key`` and ``value``: see attend.visit."""
-    scratch, turned = stack(99584), stack(16384)  # SCRATCH, and a key: MAX_KEY floats
+    scratch, turned = stack(99584), stack(16384)  # CHUNK_SCRATCH, and a key: MAX_KEY floats
     n_kv, most = _word(args, N_KV), load(_word(args, SPLITS), int64)
     for item in range(first, last):
         head, split = item // most, item % most
         segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (head // n_kv), head % n_kv
-        splits = _splits(args, segment, most)
+        pages = _pages(args, segment)
+        n_chunks = chunk(pages[1] - 1)[0] - chunk(pages[0])[0] + 1
+        splits = min(most, n_chunks)
         if split >= splits:
             continue
-        _attend_part(args, segment, kv, split, splits, scratch, turned, key, value)
-        if splits > 1:
+        _attend_part(args, segment, kv, split, splits, n_chunks, scratch, turned, key, value)
+        if n_chunks > 1:
             if atomic_add(_word(args, ENDED) + 8 * head, 1) < splits - 1:
                 continue
             atomic_store(_word(args, ENDED) + 8 * head, 0)
-            _merge_all(args, segment, kv, _word(segment, COUNT) * _word(args, GROUP), splits)
+            _merge_all(args, segment, kv, _word(segment, COUNT) * _word(args, GROUP), n_chunks)
         if _word(args, QUANTIZED):
             for i in range(_word(segment, COUNT)):
                 _quantize_group(args, _word(segment, FIRST_TOKEN) + i, kv)

@@ -6,8 +6,8 @@ from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import SEGMENTS, SPLITS, SPLITS_OF_ALL, Work
 from ggq.runtime.backends.numba.values import float_bits
-from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend
-from ggq.runtime.kernels.attend_new import MAX_SPLITS, attend_new
+from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend, chunks_of
+from ggq.runtime.kernels.attend_new import attend_new
 from ggq.runtime.kernels.cache_store import store_new
 from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
 
@@ -102,14 +102,15 @@ def _record_fused(layout, value, form, inputs):
     query, key, new = (x and x.f32() for x in sources)
     out = backend.new(value)
     quantized = backend.new(value, "q8") if form == "q8" else None
-    parts = recorder.buffer(spec.n_head * MAX_SPLITS * (64 + 4 * spec.head_dim_v))
+    n_chunks = chunks_of(backend.cache.n_pages)
+    parts = recorder.buffer(spec.n_head * n_chunks * (64 + 4 * spec.head_dim_v))
     args = layout.attend_args(query, out)
     args += [key, key.stride, new, new.stride] if key else [0, 0, 0, 0]
     args += [turn.table, inputs[1].rotation.table if key else 0] if turn else [0, 0]
     args += [turn.half, turn.neox] if turn else [0, 0]
     args += [quantized, quantized.stride] if quantized else [0, 0]
     args += [recorder.state.address(SPLITS), parts, parts.stride]
-    args += [backend.inputs.ended(spec.n_head_kv)]
+    args += [backend.inputs.ended(spec.n_head_kv), n_chunks]
     stored = layout.keys
     recorder.row(
         "attention",
