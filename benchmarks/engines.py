@@ -101,7 +101,7 @@ class Ggq:
 
     def evaluate(self, ids: list[int], sequences: list[int] | None = None) -> None:
         """Append ids to sequence 0, or one id to each of several sequences."""
-        from ggq.runtime.backends.base import Part
+        from ggq.runtime.engine.backend import Part
 
         if sequences is None:
             self.model.engine.evaluate(self.sequences[0], ids)

@@ -1,95 +1,38 @@
-"""The one place where numba is configured: instruction set, cache folder, compile options.
+"""How functions are compiled: numba's options, and the folder where machine code is kept.
 
-Import numba through this module only (``from ggq.jit import njit, kernel``): the processor name,
-the feature list and the cache folder have to be set before numba is first imported. It knows no
-kernel.
+Import numba through this module only (``from ggq.jit import njit, kernel``): the processor has to
+be set before numba is first imported (simd/target.py). It knows no kernel.
 """
 
 import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
+from ggq.simd.target import CHOSEN, IDENTITY, ISA  # before numba: see there
+
+# isort: split
+import numba
+
 from ggq import machine_code, sources
-from ggq.errors import UsageError
 from ggq.paths import user_cache_dir
 
-# What GGQ_ISA accepts -> (LLVM processor name, features). None: the host as LLVM detects it.
-# The names are baselines that hold the set and nothing above it; features are LLVM's own.
-_FORCED = {
-    "avx512": ("icelake-server", "+avx512vnni,+avx512bw,+avx512vl,+avx512vbmi,+f16c,+fma"),
-    "avx2vnni": ("alderlake", "+avx2,+avxvnni,+f16c,+fma"),
-    "avx2": ("haswell", "+avx2,+f16c,+fma"),
-    "neon": ("neoverse-n1", "+neon,+dotprod,+fullfp16"),
-    "generic": ("x86-64", ""),
-}
+__all__ = [
+    "CACHE_DIR",
+    "EMITTERS",
+    "ISA",
+    "KERNEL_SIGNATURE",
+    "entry",
+    "kernel",
+    "njit",
+    "njit_cached",
+]
 
-
-_KEPT_SECONDS = 30 * 24 * 3600  # how long an unused cache folder stays
-
-
-def _host_features() -> dict[str, bool]:
-    import llvmlite.binding as llvm
-
-    return dict(llvm.get_host_cpu_features())
-
-
-def _machine() -> str:
-    import platform
-
-    machine = platform.machine().lower()
-    return "arm" if machine in ("arm64", "aarch64") else "x86"
-
-
-@cache
-def host_isas() -> tuple[str, ...]:
-    """Return the instruction sets that this machine can execute, best first."""
-    f = _host_features()
-    if _machine() == "arm":
-        # LLVM does not list features on macOS; every Apple processor here has the dot product.
-        has_dot = f.get("dotprod") or sys.platform == "darwin"
-        return ("neon", "generic") if has_dot else ("generic",)
-    found = []
-    avx512 = all(f.get(k) for k in ("avx512vnni", "avx512bw", "avx512vl"))
-    if avx512:
-        found.append("avx512")
-    if all(f.get(k) for k in ("avx2", "fma", "f16c")):
-        found += ["avx2vnni", "avx2"] if f.get("avxvnni") else ["avx2"]
-    return (*found, "generic")
-
-
-def _choose_isa() -> str:
-    forced = os.environ.get("GGQ_ISA", "").strip().lower()
-    if not forced:
-        return host_isas()[0]
-    if forced not in _FORCED:
-        raise UsageError(f"GGQ_ISA={forced}: unknown; one of {', '.join(_FORCED)}")
-    if forced not in host_isas() and not os.environ.get("GGQ_CROSS"):
-        raise UsageError(f"GGQ_ISA={forced}: this machine has {', '.join(host_isas())}")
-    return forced
-
-
-ISA = _choose_isa()
-
-
-def _configure_target() -> str:
-    """Pin LLVM's processor and features if an instruction set is forced; return their identity."""
-    import llvmlite.binding as llvm
-
-    if os.environ.get("GGQ_ISA"):
-        cpu, features = _FORCED[ISA]
-        if ISA == "generic" and _machine() == "arm":
-            cpu, features = "generic", "+neon"
-        os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = cpu, features
-        return f"{cpu}:{features}"
-    on = sorted(name for name, present in _host_features().items() if present)
-    return f"{llvm.get_host_cpu_name()}:{','.join(on)}"
+_KEPT_SECONDS = 30 * 24 * 3600  # how long what nobody uses stays
 
 
 def _private_folder(path: Path) -> Path:
@@ -120,11 +63,11 @@ def _forget_unused(folder: Path) -> None:
                     entry.unlink(missing_ok=True)
 
 
-def _configure_cache(target: str) -> Path:
+def _configure_cache() -> Path:
     """Return the folder for code that this processor and this numba make; tidy it once a day."""
     from importlib.metadata import version
 
-    identity = (target, ISA, version("numba"), version("llvmlite"))
+    identity = (IDENTITY, ISA, version("numba"), version("llvmlite"))
     key = hashlib.sha256("|".join(identity).encode()).hexdigest()[:24]
     parent = user_cache_dir() / "jit"
     folder = _private_folder(parent / key)
@@ -137,15 +80,7 @@ def _configure_cache(target: str) -> Path:
     return folder
 
 
-if "numba" in sys.modules:
-    import numba as _numba
-
-    CACHE_DIR = _configure_cache(_configure_target())
-    _numba.config.reload_config()
-else:
-    CACHE_DIR = _configure_cache(_configure_target())
-
-import numba  # noqa: E402
+CACHE_DIR = _configure_cache()
 
 # No fastmath anywhere: kernels ask for fused multiply-add by name, encoders must not contract.
 # A helper lives in its callers: wrappers for calls from Python would only double its code.
@@ -158,8 +93,7 @@ njit = numba.njit(
 )
 
 # The modules that decide how any function is compiled, whatever it imports itself.
-_SETS = {f"ggq.simd.{name}" for name in ("avx2", "avx512", "neon", "generic")}
-EMITTERS = frozenset({"ggq.jit", "ggq.lean", "ggq.simd.isa", *_SETS})
+EMITTERS = frozenset({"ggq.jit", "ggq.lean", "ggq.simd.isa", CHOSEN.__name__})
 
 
 def njit_cached(function):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from ggq.models.hparams import check_writes
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.sampling import SamplingParams
+
+if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from ggq.runtime.template.template import ChatTemplate
+    from ggq.runtime.tokenizers.base import Tokenizer
 
 __all__ = ["Model", "Session", "load"]
 
@@ -122,7 +127,7 @@ class Model:
             raise UsageError("the model was opened with vocab_only")
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer built from the file's metadata."""
         from ggq.runtime.tokenizers import tokenizer_from_gguf
 
@@ -207,17 +212,15 @@ class Model:
         return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
 
     @cached_property
-    def template(self) -> Any:
+    def template(self) -> ChatTemplate:
         """The chat template."""
         from ggq.runtime.template.template import ChatTemplate
 
         return ChatTemplate.from_gguf(self.gguf)
 
     @checked
-    def sampling(self, flags: Mapping[str, Any]) -> Any:
+    def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
-        from ggq.runtime.sampling import SamplingParams
-
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
 
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import ggq
-from ggq.runtime.backends.base import Part
+from ggq.runtime.engine.backend import Part
 
 STEPS = (1, 2, 3, 5, 8, 17, 0)  # tokens of a step; 0: as many as one takes
 NEIGHBOURS = range(8)  # other sequences in the same steps
@@ -140,7 +140,8 @@ def main():
             for path in make_files(tiny, Path(folder), ("Q4_K_M", "Q4_0", "F16")):
                 bad = try_all(path, random_ids(LONG), CACHES, THREADS, ways, rng)
                 failed += len(bad)
-                print(f"{tiny.label} {path.stem}: {len(bad)} ways differ", *bad[:9], sep="\n  ")
+                lines = [f"{tiny.label} {path.stem}: {len(bad)} ways differ", *bad[:9]]
+                sys.stdout.write("\n  ".join(lines) + "\n")
     raise SystemExit(failed > 0)
 
 

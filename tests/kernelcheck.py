@@ -194,9 +194,9 @@ def check_assembly(kind, forms=("few", "many", "rows")):
     for form in forms:
         assembly = compiled(kind.name, form).module.assembly()
         assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
-        if isa.DOT_INSTRUCTION and form != "rows" and kind.matmul().activations == "q8":
-            found = re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly)
-            assert found, f"{kind.name} {form}: no {isa.DOT_INSTRUCTION}"
+        if isa.SET.dot and form != "rows" and kind.matmul().activations == "q8":
+            found = re.search(rf"\b{isa.SET.dot}\b", assembly)
+            assert found, f"{kind.name} {form}: no {isa.SET.dot}"
         foreign = FOREIGN.get(jit.ISA)
         hit = re.search(foreign, assembly) if foreign else None
         assert not hit, f"{kind.name} {form}: {hit[0]} under {jit.ISA}"

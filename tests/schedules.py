@@ -53,7 +53,7 @@ class Spy:
 
 def drain(s, limit=2000):
     for _ in range(limit):
-        s.turn()
+        s.step()
         if not s.n_running and not s.n_waiting:
             return
     raise AssertionError("the scheduler does not come to an end")
@@ -131,7 +131,7 @@ def answered_like_alone(model, shared, own, parting, n_ctx, batch):
     for i, prompt in enumerate(prompts):
         answers.append(ask(s, prompt, max_tokens=8)[1])
         for _ in range(i % 4):
-            s.turn()
+            s.step()
     drain(s)
     assert [a.text[0] for a in answers] == alone
     return prompts, s

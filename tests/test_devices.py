@@ -18,7 +18,7 @@ from ggq.runtime.engine.devices import Device
 
 torch = pytest.importorskip("torch")
 
-from ggq.runtime.backends.torch import devices as torch_devices  # noqa: E402
+from ggq.runtime.engine.torch import devices as torch_devices  # noqa: E402
 
 
 @pytest.fixture

@@ -75,8 +75,8 @@ def test_back_ends_agree_with_transformers(arch, made):
 def test_a_torch_device_agrees(arch, made):
     import torch
 
-    from ggq.runtime.backends.torch.device import DeviceBackend
-    from ggq.runtime.backends.torch.weights import DeviceWeights
+    from ggq.runtime.engine.torch.backend import DeviceBackend
+    from ggq.runtime.engine.torch.weights import DeviceWeights
 
     _, path, hidden = made(arch)
     with ggq.load(path) as model:

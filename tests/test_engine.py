@@ -9,9 +9,9 @@ import pytest
 
 import ggq
 from ggq.errors import UsageError
-from ggq.runtime.backends.base import Part
 from ggq.runtime.backends.reference import logits
 from ggq.runtime.cache.layout import STEP_TOKENS
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.weights import Weights
 from tests.ggufmaker import make_tiny_llama
 

@@ -10,8 +10,8 @@ import pytest
 from ggufmaker import make_tiny_llama
 
 import ggq
-from ggq.runtime.backends.numba.executor import Executor
 from ggq.runtime.cache.layout import STEP_TOKENS
+from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.generation.generation import Options, generate
 from ggq.runtime.sampling import SamplingParams
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggq import jit, quants
+from ggq.simd import target
 from tests import kernelcheck
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ def _run(isa, *command):
 # The kernels differ between sets in what ggq.simd puts in: a type's codes and lookups (all types),
 # tiles (one type per form). GGQ_WHOLE compiles every kernel of every set.
 WHOLE = bool(os.environ.get("GGQ_WHOLE"))
-OTHERS = [isa for isa in jit.host_isas() if WHOLE or isa != jit.ISA]
+OTHERS = [isa for isa in target.available() if WHOLE or isa != jit.ISA]
 # Machine code is there to be read where it is compiled: always in CI, elsewhere of some types.
 READS_ALL = WHOLE or bool(os.environ.get("CI"))
 OPTIONS = [*([] if WHOLE else ["--sample"]), *(["--assembly"] if READS_ALL else [])]
@@ -58,7 +59,7 @@ check_assembly(quants.get(sys.argv[1]))
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "F16"])
-@pytest.mark.parametrize("isa", [jit.ISA] if READS_ALL else jit.host_isas())
+@pytest.mark.parametrize("isa", [jit.ISA] if READS_ALL else target.available())
 def test_assembly_holds_the_sets_instructions_only(isa, name):
     done = _run(isa, "-c", _ASSEMBLY, name)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -33,7 +33,12 @@ KERNEL_FILES = (
     "runtime/ops/*/numba.py",
     "runtime/kernels/*.py",
 )
-TORCH_FILES = ("runtime/backends/torch/*.py", "runtime/ops/*/torch.py", "converters/prepasses/*.py")
+TORCH_FILES = (
+    "runtime/backends/torch/*.py",
+    "runtime/engine/torch/*.py",
+    "runtime/ops/*/torch.py",
+    "converters/prepasses/*.py",
+)
 
 
 def files(*folders: str) -> list[str]:

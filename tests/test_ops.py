@@ -16,11 +16,11 @@ import pytest
 from floats import distance, float_weights
 
 from ggq.models.base import Attention, Delta, Rope, Routing
-from ggq.runtime.backends.base import op_names
-from ggq.runtime.backends.numba.cpu import CPUBackend
 from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
+from ggq.runtime.engine.cpu.backend import CPUBackend
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.ops import op_names
 
 TOKENS, HEADS, KV_HEADS, HEAD = 23, 6, 2, 32
 FIRST = 9  # tokens of the first step

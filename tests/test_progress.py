@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from ggufmaker import make_tiny_llama
 
+from ggq import progress as _progress
 from ggq.cli import cli
-from ggq.commands import _progress
 
 
 @pytest.fixture

@@ -335,6 +335,28 @@ class OnlyEven:
         self.accepted.append(token)
 
 
+@pytest.mark.parametrize("chain", [{}, {"xtc_probability": 0.5}, {"mirostat": 2}], ids=str)
+def test_a_refused_token_does_not_shift_later_draws(chain):
+    """The random numbers of a text's tokens depend on their number alone."""
+    params = SamplingParams(seed=11, **{**OFF, **chain})
+    logits = np.random.default_rng(2).normal(size=50).astype(np.float32)
+
+    class OnlyEvenAtFirst(OnlyEven):
+        left = 5
+
+        def allows(self, token):
+            self.left -= 1
+            return self.left < 0 or super().allows(token)
+
+    grammar = OnlyEvenAtFirst()
+    with_grammar, free = Sampler(params, constraint=grammar), Sampler(params)
+    drawn = [(with_grammar.sample(logits), free.sample(logits)) for _ in range(60)]
+    assert any(a != b for a, b in drawn[:5])
+    if not params.mirostat:  # its target moves with what was chosen
+        assert all(a == b for a, b in drawn[5:])
+    assert with_grammar._rng.random() == free._rng.random()
+
+
 def test_constraint_masks_only_when_refused():
     grammar = OnlyEven()
     sampler = Sampler(SamplingParams(temperature=0), constraint=grammar)

@@ -1,6 +1,6 @@
 """The scheduler: answers as if alone, prefixes computed once, fair and bounded, nothing leaked.
 
-Turns are driven by hand, so that every step is seen; only the threaded tests wait for time.
+Steps are driven by hand, so that every step is seen; only the threaded tests wait for time.
 """
 
 import queue
@@ -58,7 +58,7 @@ def test_answers_together_are_those_of_each_alone(model):
     for i, prompt in enumerate(prompts):  # they join while others run
         answers.append(ask(s, prompt, max_tokens=12)[1])
         for _ in range(i % 3):
-            s.turn()
+            s.step()
     drain(s)
     assert [a.text[0] for a in answers] == alone
     assert {a.ends[0] for a in answers} <= {"length", "stop"}
@@ -122,7 +122,7 @@ def test_a_follower_takes_over_when_the_first_is_cancelled(model):
     ids = model.tokenize("the rain in an inn is on the hill " * 4)
     first, gone = ask(s, ids, max_tokens=4)
     _, answer = ask(s, ids, max_tokens=4)
-    s.turn()
+    s.step()
     first.cancel()
     drain(s)
     assert gone.ends == {0: "cancelled"}
@@ -164,7 +164,7 @@ def test_long_prompts_are_cut_while_answers_run(model):
     s = scheduler(model)
     ask(s, model.tokenize("a b"), max_tokens=60, ignore_eos=True)
     for _ in range(5):
-        s.turn()
+        s.step()
     s.pace.budget = lambda n_answers, depth: 20
     ask(s, model.tokenize("e" * 150), max_tokens=2)
     at = len(s.engine.steps)
@@ -179,7 +179,7 @@ def test_waiting_prompts_share_a_step(model):
     s = scheduler(model, batch=32)
     for letter in "ab":
         ask(s, model.tokenize(letter * 60), max_tokens=2)
-    s.turn()
+    s.step()
     assert [len(ids) for ids in s.engine.steps[0]] == [16, 16]
     drain(s)
 
@@ -188,10 +188,10 @@ def test_cancel_stops_before_the_next_token(model):
     s = scheduler(model)
     ticket, answer = ask(s, model.tokenize("a b"), ignore_eos=True)
     for _ in range(4):
-        s.turn()
+        s.step()
     ticket.cancel()
     n_tokens, n_generated = s.engine.n_tokens, ticket.generated_tokens
-    s.turn()
+    s.step()
     assert answer.ends == {0: "cancelled"}
     assert (s.engine.n_tokens, ticket.generated_tokens) == (n_tokens, n_generated)
     assert not s.n_running
@@ -290,7 +290,7 @@ def test_a_failing_step_fails_those_in_it_and_no_more(model, monkeypatch):
     _, first = ask(s, model.tokenize("a"), max_tokens=3)
     with monkeypatch.context() as patch:
         patch.setattr(s.engine._engine, "step", lambda parts: 1 / 0)
-        s.turn()
+        s.step()
     assert isinstance(first.errors[0], ZeroDivisionError)
     _, second = ask(s, model.tokenize("a"), max_tokens=3)
     drain(s)

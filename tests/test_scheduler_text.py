@@ -11,6 +11,7 @@ from schedules import Scripted, ask, byte_tokens, drain, said
 import ggq
 from ggq.errors import ModelError
 from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.sampling import SamplingParams
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,26 @@ def test_logprobs_are_those_before_sampling(model):
         assert piece.logprobs.logprob == pytest.approx(expected, abs=1e-6)
         assert piece.logprobs.top[0] == (token, pytest.approx(expected, abs=1e-6))
         assert len(piece.logprobs.top) == 3
+
+
+def test_seeded_answers_do_not_depend_on_neighbours(model):
+    script = byte_tokens(model, "what a seed says when others draw, too")
+    hot = SamplingParams(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0)
+
+    def tokens_beside(n_others):
+        s = Scheduler(Scripted(script, model.tokenizer.n_vocab), model.tokenizer, n_slots=4)
+        for i in range(n_others):
+            ask(s, [9, 8, 7 + i], params=hot.replace(seed=i), max_tokens=5 + 7 * i)
+            s.step()
+        options = {"max_tokens": 30, "ignore_eos": True, "logprobs": 0}
+        _, answer = ask(s, [5, 5, 5, 5], params=hot.replace(seed=77), **options)
+        drain(s)
+        return [piece.token_id for piece in answer.pieces]
+
+    alone = tokens_beside(0)
+    assert len(alone) == 30
+    assert alone != script[:30]
+    assert tokens_beside(1) == tokens_beside(3) == alone
 
 
 def test_logits_that_are_not_finite(model):

@@ -6,8 +6,12 @@ import random
 import pytest
 
 from ggq.runtime.server.answer import make_parser
-from ggq.runtime.server.formats import GENERIC, HARMONY, HERMES, LLAMA, MISTRAL, choose_format
+from ggq.runtime.server.formats import all_formats, choose_format
 
+BY_NAME = {form.name: form for form in all_formats()}
+GENERIC, HARMONY, HERMES, LLAMA, MISTRAL = (
+    BY_NAME[name] for name in ("generic", "harmony", "hermes", "llama", "mistral")
+)
 TOOLS = ("get_weather", "add")
 WEATHER = ("get_weather", {"city": "Bern"})
 ADD = ("add", {"a": 1, "b": [2, {"c": "}"}]})
@@ -90,8 +94,14 @@ def parsed(form, pieces, tools=TOOLS, thinking=False):
     calls = [d for d in deltas if d.call]
     assert [d.index for d in calls] == list(range(len(calls)))
     assert len({d.id for d in calls}) == len(calls)
+    arguments = [d.call.arguments for d in calls]
+    for d in deltas:
+        if d.kind == "call":
+            assert d.id == calls[d.index].id
+            arguments[d.index] += d.text
     texts = ["".join(d.text for d in deltas if d.kind == kind) for kind in ("reasoning", "content")]
-    return (*texts, [(d.call.name, json.loads(d.call.arguments)) for d in calls])
+    names = [d.call.name for d in calls]
+    return (*texts, list(zip(names, map(json.loads, arguments), strict=True)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -131,7 +141,7 @@ def test_format_of_a_model(shared_dir):
     expected = {
         "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": "hermes",
         "Qwen-Qwen2.5-7B-Instruct": "hermes",
-        "Qwen3.5-4B": "hermes",
+        "Qwen3.5-4B": "qwen",
         "meta-llama-Llama-3.3-70B-Instruct": "llama",
         "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
         "openai-gpt-oss-120b": "harmony",
@@ -141,3 +151,86 @@ def test_format_of_a_model(shared_dir):
     for name, form in expected.items():
         source = (shared_dir / "templates" / f"{name}.jinja").read_text()
         assert choose_format(source, tokens.get(form, set())).name == form, name
+
+
+S = {"type": "string"}
+TYPES = {
+    "s": S,
+    "i": {"type": "integer"},
+    "f": {"type": "number"},
+    "b": {"type": "boolean"},
+    "o": {"type": "object"},
+    "l": {"type": "array"},
+    "n": {"type": ["string", "null"]},
+    "r": {"$ref": "#/$defs/R"},
+    "a": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+    "e": {"enum": ["1", "2"]},
+}
+TYPED = {"f": {"type": "object", "properties": TYPES, "$defs": {"R": S}}}
+VALUES = [
+    ("s", "12345", "12345"),
+    ("s", '{"name": "x"}', '{"name": "x"}'),
+    ("s", "true", "true"),
+    ("s", "a\n\nb", "a\n\nb"),
+    ("s", 'quotes " and \\ and é', 'quotes " and \\ and é'),
+    ("s", "<parameter=x>\n1\n</parameter> is how", "<parameter=x>\n1\n</parameter> is how"),
+    ("s", "", ""),
+    ("i", "5", 5),
+    ("i", "5.0", 5),
+    ("i", "five", "five"),
+    ("f", "2.5", 2.5),
+    ("b", "true", True),
+    ("b", "False", False),
+    ("o", '{"x": [1, "2"]}', {"x": [1, "2"]}),
+    ("l", "[1, 2]", [1, 2]),
+    ("n", "null", None),
+    ("n", "12", "12"),
+    ("r", "12", "12"),
+    ("a", "12", 12),
+    ("a", "None", None),
+    ("e", "1", "1"),
+    ("unnamed", "12", 12),
+    ("unnamed", "twelve", "twelve"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "want"), VALUES)
+def test_arguments_in_tags_have_the_schemas_types(key, text, want):
+    call = f"<tool_call>\n<function=f>\n<parameter={key}>\n{text}\n</parameter>\n<parameter=s>\n"
+    call += "end\n</parameter>\n</function>\n</tool_call>"
+    for pieces in ([call], call):
+        _, content, calls = parsed(BY_NAME["qwen"], pieces, TYPED)
+        expected = {key: want, "s": "end"} if key != "s" else {"s": "end"}
+        assert content == "" and calls == [("f", expected)]
+    short = call.replace("<parameter=s>\nend\n</parameter>\n", "") if key == "s" else ""
+    for pieces in ([short], short) if short else ():
+        assert parsed(BY_NAME["qwen"], pieces, TYPED)[2] == [("f", {key: want})]
+
+
+def test_arguments_come_as_they_are_written():
+    def seen(form, text):
+        parser = make_parser(form, TYPED)
+        return [d for letter in text for d in parser.push(letter)]
+
+    begun = seen(HERMES, '<tool_call>{"name": "f", "arguments": {"s": "Once upon')
+    assert "".join(d.text for d in begun) == '{"s": "Once upon'
+    begun = seen(
+        BY_NAME["qwen"], "<tool_call>\n<function=f>\n<parameter=s>\nOnce upon a time there"
+    )
+    assert "".join(d.text for d in begun) == '{"s": "Once upon a time there'
+    begun = seen(HARMONY, "<|channel|>commentary to=functions.f<|message|>{" + '"s": 1')
+    assert "".join(d.text for d in begun) == '{"s": 1'
+
+
+def test_marks_inside_of_arguments():
+    inner = json.dumps({"s": 'a </tool_call> and "}'})
+    for order in ('{"name": "f", "arguments": %s}', '{"arguments": %s, "name": "f"}'):
+        text = f"<tool_call>\n{order % inner}\n</tool_call>"
+        for pieces in ([text], text):
+            assert parsed(HERMES, pieces, TYPED) == ("", "", [("f", json.loads(inner))])
+
+
+def test_json_that_is_no_call_flows():
+    parser = make_parser(GENERIC, TYPED)
+    assert "".join(d.text for d in parser.push('{"answer": ')) == '{"answer": '
+    assert "".join(d.text for d in parser.push("42}")) == "42}"

@@ -10,7 +10,7 @@ from servers import WEATHER
 
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
-from ggq.runtime.server.prompts import Prompter, tool_names
+from ggq.runtime.server.prompts import Prompter, offered_tools
 from ggq.runtime.server.schema import ChatBody, decode
 from ggq.runtime.template.template import ChatTemplate
 
@@ -18,8 +18,8 @@ TOKENS = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}
 TEMPLATES = {
     "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": ("hermes", False),
     "Qwen-Qwen2.5-7B-Instruct": ("hermes", False),
-    "Qwen3-Coder": ("hermes", False),
-    "Qwen3.5-4B": ("hermes", True),
+    "Qwen3-Coder": ("qwen", False),
+    "Qwen3.5-4B": ("qwen", True),
     "GLM-4.6": ("hermes", False),
     "meta-llama-Llama-3.2-3B-Instruct": ("llama", False),
     "meta-llama-Llama-3.3-70B-Instruct": ("llama", False),
@@ -91,8 +91,8 @@ def test_template_variables():
         prompter(source, "").render(body(chat_template_kwargs={"messages": []}))
 
 
-def test_tool_names():
-    assert tool_names(body()) == ["get_weather"]
-    assert tool_names(body(tool_choice="none")) == []
+def test_offered_tools():
+    assert offered_tools(body()) == [WEATHER]
+    assert offered_tools(body(tool_choice="none")) == []
     with pytest.raises(APIError, match="only 'function' is supported"):
-        tool_names(body(tools=[{"type": "web_search"}]))
+        offered_tools(body(tools=[{"type": "web_search"}]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ggq
-from ggq.runtime.backends.numba import threads
+from ggq.runtime.engine.cpu import threads
 from tests.ggufmaker import make_tiny_llama
 
 CPU = "sys/devices/system/cpu"

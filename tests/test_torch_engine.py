@@ -16,7 +16,7 @@ import ggq
 from ggq import quants
 from ggq.gguf import open_gguf
 from ggq.runtime.backends import reference
-from ggq.runtime.backends.base import Part
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.devices import Device
 from ggq.runtime.engine.weights import Weights
 from ggq.runtime.model import Model
@@ -24,10 +24,10 @@ from ggq.runtime.model import Model
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from ggq.runtime.backends.torch import ops as torch_ops  # noqa: E402
-from ggq.runtime.backends.torch import weights as torch_weights  # noqa: E402
 from ggq.runtime.backends.torch.arrays import TorchArray, upload  # noqa: E402
-from ggq.runtime.backends.torch.weights import DeviceWeights  # noqa: E402
+from ggq.runtime.engine.torch import ops as torch_ops  # noqa: E402
+from ggq.runtime.engine.torch import weights as torch_weights  # noqa: E402
+from ggq.runtime.engine.torch.weights import DeviceWeights  # noqa: E402
 
 HALF = 5e-3  # the logits' share that float16 rounding may move
 ROUNDED = 8e-2  # and what numba's activations of 8 bits may, too

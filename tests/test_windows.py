@@ -231,7 +231,7 @@ def test_sizes_are_known_before(model):
 
 def test_pages_on_a_device_grow_with_the_sequences():
     torch = pytest.importorskip("torch")
-    from ggq.runtime.backends.torch.ops import DeviceCache
+    from ggq.runtime.engine.torch.ops import DeviceCache
 
     layers, windows = [(1, 2, 2), (1, 2, 2)], (None, WINDOW)
     cache = DeviceCache(layers, 160 * PAGE, "f32", (), windows, torch.device("cpu"))

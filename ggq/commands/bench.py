@@ -34,7 +34,7 @@ def command(model: str, **given: Any) -> None:
     On the CPU decoding also shows the bytes of weights read per second and their share of the
     memory bandwidth that this machine reaches in a plain read, measured in the same run.
     """
-    from ggq.runtime.backends.numba.threads import default_threads
+    from ggq.runtime.engine.cpu.threads import default_threads
     from ggq.runtime.measure import benchmark, roofline
     from ggq.runtime.model import load
 

@@ -52,7 +52,7 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
 
 def measured_bandwidth() -> float:
     """Return the bytes per second that this machine's threads read."""
-    from ggq.runtime.backends.numba.threads import default_threads
+    from ggq.runtime.engine.cpu.threads import default_threads
     from ggq.runtime.measure.roofline import read_bandwidth
 
     return read_bandwidth(default_threads(), repeats=3)

@@ -48,7 +48,7 @@ def clear(path: Path) -> None:
             left = path.parent / name
             handle = os.open(left, os.O_RDONLY) if fcntl else None
             try:
-                if fcntl:
+                if fcntl and handle is not None:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody's
                 if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left)

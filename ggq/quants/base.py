@@ -33,11 +33,13 @@ class Grid:
         """Return the codes, uint8 (rows, n), whose values are nearest to ``x``."""
         safe = np.where(self.scale == 0, np.float32(1), self.scale)
         codes = np.rint((x + self.offset) / safe)
-        return np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        found: np.ndarray = np.clip(codes, 0, self.levels - 1).astype(np.uint8)
+        return found
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """Return the float32 values of ``codes``."""
-        return self.scale * codes.astype(np.float32) - self.offset
+        found: np.ndarray = self.scale * codes.astype(np.float32) - self.offset
+        return found
 
 
 class QuantType(ABC):
@@ -86,7 +88,8 @@ class QuantType(ABC):
             module = import_module(f"ggq.quants.kernels.{self.name.lower()}")
         except ModuleNotFoundError:
             raise UsageError(f"{self.name}: ggq has no matmul kernels for this type") from None
-        return module.KERNELS
+        found: Kernels = module.KERNELS
+        return found
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

@@ -29,7 +29,12 @@ class FileType(NamedTuple):
 
 def _rules(**rules: str) -> dict[str, tuple[tuple[str, str], ...]]:
     """Read "condition:TYPE condition:TYPE" per category."""
-    return {k: tuple(tuple(r.split(":")) for r in v.split()) for k, v in rules.items()}
+
+    def pair(rule: str) -> tuple[str, str]:
+        condition, _, chosen = rule.partition(":")
+        return condition, chosen
+
+    return {k: tuple(pair(r) for r in v.split()) for k, v in rules.items()}
 
 
 def _two_bits(better: str, attn_output: str) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -40,12 +40,12 @@ class MagnitudesType(LatticeType):
 
     search: Search
 
-    @property
-    def needs_importance(self) -> bool:
-        """Return whether ggml's encoder refuses to work without importance."""
-        return self.search.plain is None
+    def __init_subclass__(cls) -> None:
+        """ggml's encoder refuses to work without importance where there are no plain weights."""
+        super().__init_subclass__()
+        cls.needs_importance = cls.search.plain is None
 
-    def find(self, x, importance):
+    def find(self, x: np.ndarray, importance: np.ndarray | None) -> LatticeCodes:
         from ggq.quants.encoders.magnitudes import search
 
         return search(self, self.search, x, importance)
@@ -61,7 +61,7 @@ class ShiftedType(LatticeType):
     limit: float
     factor: float
 
-    def find(self, x, importance):
+    def find(self, x: np.ndarray, importance: np.ndarray | None) -> LatticeCodes:
         from ggq.quants.encoders.shifted import search
 
         return search(self, x, importance)
@@ -86,13 +86,15 @@ def sign_words(found: LatticeCodes) -> np.ndarray:
     """Return uint32 (..., 8): seven signs of each of four vectors, then the scale in 4 bits."""
     sevens = (found.signs & np.uint8(127)).reshape(*found.d.shape, 8, 4).astype(np.uint32)
     words = np.bitwise_or.reduce(sevens << np.arange(0, 28, 7, dtype=np.uint32), axis=-1)
-    return words | found.scales.astype(np.uint32) << np.uint32(28)
+    out: np.ndarray = words | found.scales.astype(np.uint32) << np.uint32(28)
+    return out
 
 
 def signs(packed: np.ndarray) -> np.ndarray:
     """Return bytes (..., m) as float32 factors 1 and -1 (..., m, 8), lowest bit first."""
     bits = split_planes(packed, 1, 1).reshape(*packed.shape, 8)
-    return np.float32(1) - np.float32(2) * bits
+    found: np.ndarray = np.float32(1) - np.float32(2) * bits
+    return found
 
 
 def four_bit_scales(packed: np.ndarray) -> np.ndarray:

@@ -101,7 +101,8 @@ def lattice(name: str) -> np.ndarray:
     )
     chosen = np.flatnonzero(bitmap)[:, None]
     digits = chosen // len(levels) ** np.arange(elements) % len(levels)
-    return np.asarray(levels, np.float32)[digits]
+    found: np.ndarray = np.asarray(levels, np.float32)[digits]
+    return found
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def view_blocks(blocks: np.ndarray, layout: np.dtype) -> np.ndarray:
 
 def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return ``table[codes]``; codes of another array library know how to do it there."""
-    return table[codes] if isinstance(codes, np.ndarray) else codes.look_up(table)
+    found: np.ndarray = table[codes] if isinstance(codes, np.ndarray) else codes.look_up(table)
+    return found
 
 
 def join_blocks(layout: np.dtype, **fields: np.ndarray) -> np.ndarray:
@@ -37,7 +38,8 @@ def split_planes(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
     runs = packed.reshape(*packed.shape[:-1], -1, 1, width)
     codes = (runs >> shifts) & np.uint8((1 << bits) - 1)
-    return codes.reshape(*packed.shape[:-1], -1)
+    found: np.ndarray = codes.reshape(*packed.shape[:-1], -1)
+    return found
 
 
 def join_planes(codes: np.ndarray, width: int, bits: int) -> np.ndarray:
@@ -85,14 +87,16 @@ def join_scales_and_mins(scales: np.ndarray, mins: np.ndarray) -> np.ndarray:
 def nearest_int(values: np.ndarray) -> np.ndarray:
     """Return ggml's nearest_int of float32 values as int32: half to even, wrapping beyond 2**22."""
     bits = (values + np.float32(12582912)).view(np.int32)
-    return (bits & np.int32(0x7FFFFF)) - np.int32(0x400000)
+    found: np.ndarray = (bits & np.int32(0x7FFFFF)) - np.int32(0x400000)
+    return found
 
 
 def split_six_bit(packed: np.ndarray) -> np.ndarray:
     """Return 16 scales of 6 bits from the 12 bytes of Q3_K: nibbles of 8 bytes, high bits of 4."""
     low = split_planes(packed[..., :8], 8, 4)
     high = split_planes(packed[..., 8:], 4, 2)
-    return low | (high << np.uint8(4))
+    found: np.ndarray = low | (high << np.uint8(4))
+    return found
 
 
 def join_six_bit(scales: np.ndarray) -> np.ndarray:
@@ -104,7 +108,8 @@ def join_six_bit(scales: np.ndarray) -> np.ndarray:
 
 def split_nibbles_and_bits(nibbles: np.ndarray, bits: np.ndarray) -> np.ndarray:
     """Return 32 codes of 5 bits from 16 bytes of low nibbles and 4 bytes of fifth bits in order."""
-    return split_planes(nibbles, 16, 4) | (split_planes(bits, 1, 1) << np.uint8(4))
+    found: np.ndarray = split_planes(nibbles, 16, 4) | (split_planes(bits, 1, 1) << np.uint8(4))
+    return found
 
 
 def join_nibbles_and_bits(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

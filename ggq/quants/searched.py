@@ -4,6 +4,8 @@ A type names its layout, its groups and its compiled search; it knows no other t
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class SearchedType(BlockType):
     levels: int
     zero = 0
     keeps_codes = False
-    combine = staticmethod(np.subtract)  # of scale * code and offset
+    combine: Callable[..., Any] = staticmethod(np.subtract)  # of scale * code and offset
     layout: np.dtype
 
     def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
@@ -61,7 +63,7 @@ class SearchedType(BlockType):
         kept = params.get("codes")
         if self.keeps_codes and kept is not None:
             return kept
-        scale, offset = (per_weight(s, self.group) for s in self.scales(params))
+        scale, offset = self._per_weight(params)
         shifted = x if offset is None else self._inverse_combine(x, offset)
         codes = nearest_int((shifted / scale).astype(np.float32, copy=False)) + self.zero
         codes = np.clip(codes, 0, self.levels - 1)
@@ -69,7 +71,7 @@ class SearchedType(BlockType):
 
     @np.errstate(all="ignore")
     def grid(self, params: Params) -> Grid:
-        scale, offset = (per_weight(s, self.group) for s in self.scales(params))
+        scale, offset = self._per_weight(params)
         if offset is None:
             offset = scale * np.float32(self.zero)
         elif self.combine is np.add:
@@ -88,8 +90,16 @@ class SearchedType(BlockType):
             values = self.combine(values, offset[..., None])
         return values.reshape(len(codes), -1)
 
-    def _inverse_combine(self, x, offset):
-        return x - offset if self.combine is np.add else x + offset
+    def _per_weight(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return scale and offset repeated for each weight; offset None without one."""
+        scale, offset = self.scales(params)
+        return per_weight(scale, self.group), None if offset is None else per_weight(
+            offset, self.group
+        )
+
+    def _inverse_combine(self, x: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        found: np.ndarray = x - offset if self.combine is np.add else x + offset
+        return found
 
 
 class Nibbles:
@@ -97,36 +107,41 @@ class Nibbles:
 
     layout: np.dtype
 
-    def unpack(self, blocks):
+    def unpack(self, blocks: np.ndarray) -> tuple[Params, np.ndarray]:
         fields = view_blocks(blocks, self.layout)
-        params = {name: fields[name] for name in self.layout.names[:-1]}
+        params = {name: fields[name] for name in parameter_names(self.layout)}
         return params, flat(split_planes(fields["qs"], 16, 4))
 
-    def pack(self, params, codes):
-        fields = {name: params[name] for name in self.layout.names[:-1]}
+    def pack(self, params: Params, codes: np.ndarray) -> np.ndarray:
+        fields = {name: params[name] for name in parameter_names(self.layout)}
         return join_blocks(self.layout, **fields, qs=join_planes(by_block(codes, 32), 16, 4))
 
 
 class MinimumType(SearchedType):
     """A K type with scales ``sc`` and minimums ``mn`` under ``d`` and ``dmin``."""
 
-    def packed_params(self, fields) -> Params:
+    def packed_params(self, fields: np.ndarray) -> Params:
         """Return the parameters of blocks whose 12 bytes ``scales`` hold them in 6 bits each."""
         sc, mn = split_scales_and_mins(fields["scales"])
         return {"d": fields["d"], "dmin": fields["dmin"], "sc": sc, "mn": mn}
 
-    def scales(self, params):
+    def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
         return flat(widen(params["d"]) * params["sc"]), flat(widen(params["dmin"]) * params["mn"])
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.block_256 import affine
 
         return affine(self, x, importance)
 
 
-def per_weight(per_group: np.ndarray | None, group: int) -> np.ndarray | None:
+def parameter_names(layout: np.dtype) -> tuple[str, ...]:
+    """Return the fields of a block before its codes."""
+    return (layout.names or ())[:-1]
+
+
+def per_weight(per_group: np.ndarray, group: int) -> np.ndarray:
     """Return values per group repeated for each weight."""
-    return None if per_group is None else np.repeat(per_group, group, axis=-1)
+    return np.repeat(per_group, group, axis=-1)
 
 
 def flat(values: np.ndarray) -> np.ndarray:

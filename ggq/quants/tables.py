@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggq.quants.base import Grid
+from ggq.quants.base import Grid, Params
 from ggq.quants.packing import look_up
 from ggq.quants.searched import SearchedType, per_weight
 
 # kvalues_iq4nl of ggml, and twice the values of E2M1 (OCP microscaling formats).
-CURVE = np.float32([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-E2M1 = np.float32([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
+CURVE = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)
+E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class TableGrid(Grid):
         return order[np.searchsorted(middles, x / safe, "right")].astype(np.uint8)
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        return self.scale * look_up(self.table, codes)
+        found: np.ndarray = self.scale * look_up(self.table, codes)
+        return found
 
 
 class TableType(SearchedType):
@@ -37,15 +40,15 @@ class TableType(SearchedType):
     table: np.ndarray
 
     @np.errstate(all="ignore")
-    def encode(self, x, params):
+    def encode(self, x: np.ndarray, params: Params) -> np.ndarray:
         kept = params.get("codes")
         return self.grid(params).nearest(x) if kept is None else kept
 
-    def grid(self, params):
+    def grid(self, params: Params) -> Grid:
         scale = per_weight(self.scales(params)[0], self.group)
         return TableGrid(scale, np.zeros_like(scale), self.levels, self.table)
 
     @np.errstate(all="ignore")
-    def decode(self, params, codes):
+    def decode(self, params: Params, codes: np.ndarray) -> np.ndarray:
         """Return float32 (rows, n) values, rounded as ggml's dequantize_row rounds them."""
         return self.grid(params).values(codes)

@@ -30,7 +30,8 @@ class TernaryType(QuantType):
         fields = view_blocks(blocks, self.layout)
         levels = self.split(fields).astype(np.float32) - np.float32(1)
         values = fields["d"].astype(np.float32)[..., None] * levels
-        return values.reshape(len(blocks), -1)
+        found: np.ndarray = values.reshape(len(blocks), -1)
+        return found
 
     @np.errstate(all="ignore")
     def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:

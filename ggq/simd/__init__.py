@@ -1,6 +1,8 @@
 """SIMD vectors for numba kernels: types by name, operations on them, and raw memory access."""
 
-from ggq import jit  # noqa: F401  (configures numba before its first import)
+from ggq.simd import target  # noqa: F401  (configures numba before its first import)
+
+# isort: split
 from ggq.simd.lanes import (
     bitcast,
     convert,

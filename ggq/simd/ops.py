@@ -8,7 +8,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from ggq.simd import isa
-from ggq.simd.lowering import lanes_of
+from ggq.simd.lowering import pieces
 from ggq.simd.types import Vector
 
 
@@ -92,7 +92,7 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 def reduce_add(typingctx, value):
-    """Return the sum of all lanes; of floats in one order: lane i and i + n / 2, again and again."""
+    """Return the sum of all lanes; of floats by halves: lane i and i + n / 2, again and again."""
 
     def codegen(context, builder, sig, args):
         if not value.is_float:
@@ -101,9 +101,7 @@ def reduce_add(typingctx, value):
         total = args[0]
         while total.type.count > 1:
             half = total.type.count // 2
-            total = builder.fadd(
-                lanes_of(builder, total, 0, half), lanes_of(builder, total, half, half)
-            )
+            total = builder.fadd(*pieces(builder, total, half))
         return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
     return value.scalar(value), codegen

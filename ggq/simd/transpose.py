@@ -69,7 +69,7 @@ def _pairs_added(builder, a, b):
 
 def _neighbours(builder, vectors):
     """Emit the pairs of vectors whose lanes are paired: halves of one, or two whole registers."""
-    if isa.LANES == 16:
+    if isa.SET.lanes == 16:
         return list(zip(vectors[::2], vectors[1::2], strict=True))
     return [pieces(builder, vector, 8) for vector in vectors]
 

@@ -1,87 +1,21 @@
-"""What every back end is to the engine, and what all share: operations, found as folders.
+"""What every back end shares: weights by name, and operations found as folders of ggq.runtime.ops.
 
-It knows no operation.
+It knows no operation and no array library.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-
 from ggq.errors import ModelError, printable
-from ggq.models.base import HParams
-from ggq.runtime import ops
-from ggq.runtime.cache.kvcache import KVCache, Sequence
 
-__all__ = [
-    "Architecture",
-    "Backend",
-    "LinearListener",
-    "Ops",
-    "Output",
-    "Part",
-    "Weight",
-    "op_names",
-]
+__all__ = ["LinearListener", "Ops", "Weight"]
 
 
 LinearListener = Callable[[str, Any], None]
-
-
-class Output(Enum):
-    """What a step gives for the tokens that want a row."""
-
-    LOGITS = "logits"
-    HIDDEN = "hidden states"  # normed, before the head
-
-    def width(self, hp: HParams) -> int:
-        """Return the columns of a row."""
-        return hp.n_vocab if self is Output.LOGITS else hp.n_embd
-
-
-@dataclass(frozen=True)
-class Part:
-    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row."""
-
-    sequence: Sequence
-    ids: np.ndarray  # int64
-    wanted: np.ndarray  # bool
-
-
-class Backend(Protocol):
-    """A model on one kind of machine: its weights, its cache, and the forward pass over both.
-
-    ``max_tokens``: the most tokens of a step. ``profile``: where steps add their nanoseconds by
-    kind of operation, for back ends that can tell.
-    """
-
-    cache: KVCache
-    max_tokens: int
-    profile: dict[str, int] | None
-
-    def run(self, parts: list[Part], output: Output) -> np.ndarray:
-        """Evaluate the parts, for whose tokens their sequences have room.
-
-        Returns float32 (wanted tokens, width) in the parts' order. Broken off by an exception it
-        leaves the sequences' lengths as they were, their recurrent states undefined.
-        """
-
-    def close(self) -> None:
-        """Give back threads and memory; no step follows."""
-
-
-class Architecture(Protocol):
-    """What a back end asks of a model (ggq.models.base.Architecture)."""
-
-    def forward(self, ops: Any, hp: HParams) -> Any:
-        """Record or compute one evaluation on ``ops``; return the rows of the gathered tokens."""
 
 
 class Weight(Protocol):
@@ -93,11 +27,6 @@ class Weight(Protocol):
 
     def dequantized(self) -> Any:
         """Return the values as float32 in the tensor's shape."""
-
-
-def op_names() -> list[str]:
-    """Return the names of all operations, sorted: the sub-packages of ggq.runtime.ops."""
-    return sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if module.ispkg)
 
 
 class Ops:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.runtime.cache.kvcache import KVCache
+from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.generation.generation import common_prefix
 
@@ -22,7 +22,7 @@ class PrefixStore:
 
     def __init__(self, cache: KVCache, limit: int = 256):
         self._cache, self._limit = cache, limit
-        self._kept: list[tuple[np.ndarray, Any]] = []
+        self._kept: list[tuple[np.ndarray, Sequence]] = []
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -31,7 +31,7 @@ class PrefixStore:
         """Return the length of the longest common prefix with ``ids``, reachable or not."""
         return max((common_prefix(ids, kept) for kept, _ in self._kept), default=0)
 
-    def best(self, ids: np.ndarray) -> tuple[int, Any]:
+    def best(self, ids: np.ndarray) -> tuple[int, Sequence | None]:
         """Return (length, sequence) of the longest common prefix that can be forked, or (0, None).
 
         Windowed and recurrent layers cannot go back to every length.
@@ -44,7 +44,7 @@ class PrefixStore:
         self._kept.append(entry)
         return lengths[at], entry[1]
 
-    def keep(self, ids: np.ndarray, sequence: Any) -> None:
+    def keep(self, ids: np.ndarray, sequence: Sequence) -> None:
         """Take over a sequence; those that it begins with are given up."""
         if not len(ids) or any(common_prefix(ids, kept) == len(ids) for kept, _ in self._kept):
             sequence.free()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
 from ggq.runtime.generation.generation import check_prompt
 from ggq.runtime.sampling import SamplingParams
@@ -124,12 +125,20 @@ class Task:
         generated = [] if self._answer is None else self._answer.tokens
         return np.concatenate([self.prompt, np.array(generated, np.int64)])[: self.length]
 
-    def next_ids(self, limit: int) -> np.ndarray:
-        """Return the ids to evaluate next: up to ``limit`` of the prompt, or the last token."""
-        if self.prefilling:
-            return self.prompt[self.length : self.length + limit]
+    def next_part(self, limit: int) -> Part:
+        """Return what to evaluate next: up to ``limit`` tokens of the prompt, or the last token.
+
+        The logits of the last token alone are wanted.
+        """
+        assert self.sequence is not None
         assert self._answer is not None
-        return np.array(self._answer.tokens[-1:], np.int64)
+        if self.prefilling:
+            ids = self.prompt[self.length : self.length + limit]
+        else:
+            ids = np.array(self._answer.tokens[-1:], np.int64)
+        wanted = np.zeros(len(ids), bool)
+        wanted[-1] = self.length + len(ids) >= len(self.prompt)
+        return Part(self.sequence, ids, wanted)
 
     def begin(self, tokenizer: Tokenizer, n_ctx: int) -> None:
         """Make its answer; raises UsageError for a grammar that cannot be used."""

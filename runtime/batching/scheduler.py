@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
-from ggq.runtime.backends.base import Part
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import common_prefix
@@ -82,7 +82,8 @@ class Scheduler:
             )
         self.stats = SchedulerStats()
         self._store = PrefixStore(engine.cache)
-        self._waiting, self._running = FairQueue(), []
+        self._waiting = FairQueue()
+        self._running: list[Task] = []
         self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
         self._news = threading.Condition()
         self._closed = False
@@ -102,7 +103,7 @@ class Scheduler:
 
         Raises UsageError for a prompt that cannot be evaluated and QueueFullError.
         """
-        self.engine.require_generative()
+        self.engine.check_generates()
         request.check(self.tokenizer.n_vocab, self.n_ctx)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
@@ -160,14 +161,14 @@ class Scheduler:
                 if self._closed:
                     break
             self._run_jobs()
-            self.turn()
+            self.step()
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
         for _, _, future in self._jobs:
             future.cancel()
         self._store.clear()
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Do one step for everyone who is here; it is what the thread repeats."""
         self._drop_cancelled()
         self._admit()
@@ -215,18 +216,16 @@ class Scheduler:
             if task.sequence is None:
                 self._start(task, self._running[:i])
         answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
-        batch = [(t, Part(t.sequence, t.next_ids(1), np.ones(1, bool))) for t in answering]
+        batch = [(t, t.next_part(1)) for t in answering]
         prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
         depth = sum(t.length for t in prefilling) / max(len(prefilling), 1)
         budget = self.pace.budget(len(answering), depth)
         for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
-            ids = task.next_ids(max(budget // left, 1))
             if not budget:
                 break
-            budget -= len(ids)
-            wanted = np.zeros(len(ids), bool)
-            wanted[-1] = task.length + len(ids) == len(task.prompt)
-            batch.append((task, Part(task.sequence, ids, wanted)))
+            part = task.next_part(max(budget // left, 1))
+            budget -= len(part.ids)
+            batch.append((task, part))
         return batch
 
     def _start(self, task: Task, earlier: list[Task]) -> None:
@@ -263,7 +262,7 @@ class Scheduler:
         for task, part in batch:
             start, end = task.length, task.length + len(part.ids)
             needed += -(-end // PAGE) - -(-start // PAGE)
-            if start % PAGE and cache.is_shared(int(task.sequence.table[start // PAGE])):
+            if start % PAGE and cache.is_shared(int(part.sequence.table[start // PAGE])):
                 needed += 1  # copied before it is written
         self._store.make_room(needed)
 

@@ -9,6 +9,7 @@ Of q8_0 it knows the size alone (kernels/cached.py). It knows no kernel.
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from typing import Any
 
 import numpy as np
 
@@ -107,6 +108,7 @@ class _Pool:
 class KVCache:
     """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences.
 
+    Pages and states are numpy's; a cache elsewhere makes its own in `_pages` and `new_state`.
     ``windows``: the window of each layer. Pages of windowed layers never run out before the others
     do: whoever holds one holds the other layers' page of the same positions, too.
     """
@@ -127,14 +129,10 @@ class KVCache:
         self.windowed = [bool(self.window and windows[i]) for i in range(len(layers))]
         self._layers = list(layers)
 
-        def pages(heads: int, width: int, kind: str) -> np.ndarray:
-            # zeros: the system gives pages when they are first written
-            shape = self.n_pages, heads, PAGE * _columns(kind, width)
-            return np.zeros(shape, CACHE_TYPES[kind])
-
+        key, value = self.kinds
         try:
-            self.keys = [pages(h, k, self.kinds[0]) for h, k, _ in layers]
-            self.values = [pages(h, v, self.kinds[1]) for h, _, v in layers]
+            self.keys = [self._pages(i, k, key) for i, (_, k, _) in enumerate(layers)]
+            self.values = [self._pages(i, v, value) for i, (_, _, v) in enumerate(layers)]
         except (MemoryError, ValueError):  # ValueError: more than addresses
             raise UsageError(self._too_large()) from None
         ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
@@ -144,12 +142,18 @@ class KVCache:
         self.state_names = [(object(), object()) for _ in states]
         self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
 
+    def _pages(self, layer: int, columns: int, kind: str) -> Any:
+        """Return a layer's pages of keys or values; its first axis is the page."""
+        # zeros: the system gives pages when they are first written
+        shape = self.n_pages, self._layers[layer][0], PAGE * _columns(kind, columns)
+        return np.zeros(shape, CACHE_TYPES[kind])
+
     def _too_large(self) -> str:
         free = free_memory()
         here = "" if free is None else f", {free / 1e9:.1f} GB are free"
         return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
 
-    def new_state(self) -> np.ndarray:
+    def new_state(self) -> Any:
         """Return a sequence's state of the recurrent layers before its first token."""
         return np.zeros(self.state_floats, np.float32)
 
@@ -217,7 +221,7 @@ class Sequence:
         self._ends: list[int] = []  # lengths at which prompts ended
         self._pinned = 0
         self._state = cache.new_state()
-        self._checkpoints: list[tuple[int, np.ndarray]] = []  # (length, state), shortest first
+        self._checkpoints: list[tuple[int, Any]] = []  # (length, state), shortest first
 
     def reserve(self, n_tokens: int) -> None:
         """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
@@ -225,7 +229,7 @@ class Sequence:
         if end > self.cache.n_ctx:
             raise UsageError(f"{end} tokens do not fit in the context of {self.cache.n_ctx}")
         if self.length % PAGE:
-            self._own(self.table, self.length // PAGE, recent=False)
+            self._copy_if_shared(self.table, self.length // PAGE, recent=False)
         while self._n_pages * PAGE < end:
             self.table[self._n_pages] = self.cache.take()
             self._n_pages += 1
@@ -234,9 +238,9 @@ class Sequence:
                 self.recent[i] = self.cache.take(recent=True)
                 self._held[i] = True
             elif i * PAGE < self.length:
-                self._own(self.recent, i, recent=True)
+                self._copy_if_shared(self.recent, i, recent=True)
 
-    def _own(self, table: np.ndarray, i: int, recent: bool) -> None:
+    def _copy_if_shared(self, table: np.ndarray, i: int, recent: bool) -> None:
         """Copy a page that others use, too, before it is written to."""
         page = int(table[i])
         if self.cache.is_shared(page, recent):
@@ -256,19 +260,19 @@ class Sequence:
             if n_tokens > 1:  # the next step of the same prompt moves its end
                 self._ends = [*(e for e in self._ends if e != start), self.length][-ENDS:]
             if n_tokens > 1 or not self.length % PAGE:
-                self._let_go()
+                self._release_unseen()
 
     def pin(self, length: int) -> None:
         """Keep what a fork at ``length`` needs of windowed layers, now or when it comes."""
         self._pinned = length
 
-    def _let_go(self) -> None:
+    def _release_unseen(self) -> None:
         """Give back the windowed layers' pages that nobody will look at."""
         window, needed = self.cache.window, np.zeros(len(self._held), bool)
         needed[max(0, self.length - window - PAGE) // PAGE :] = True
         for end in (*self._ends, self._pinned):
             needed[max(0, end + 1 - window) // PAGE : -(-end // PAGE)] = True
-        for i in np.flatnonzero(self._held & ~needed):
+        for i in np.flatnonzero(self._held & ~needed).tolist():
             self.cache.release(int(self.recent[i]), recent=True)
         self._held &= needed
 
@@ -281,14 +285,14 @@ class Sequence:
         """Return the greatest length up to ``length`` that `truncate` and `fork` can go back to."""
         length = min(length, self.length)
         if len(self._state):
-            known = (at for at, _ in reversed(self._checkpoints) if at <= length)
-            lengths = (length,) if length == self.length else (*known, 0)
+            known = [at for at, _ in reversed(self._checkpoints) if at <= length]
+            lengths = [length] if length == self.length else [*known, 0]
             return next(at for at in lengths if self._sees(at) or not at)
         while not self._sees(length):  # then at the end of a page, if anywhere
             length = (length - 1) // PAGE * PAGE
         return length
 
-    def _state_at(self, length: int) -> np.ndarray:
+    def _state_at(self, length: int) -> Any:
         """Return the state after ``length`` positions, one that is `reachable`."""
         known = next((s for at, s in self._checkpoints if at == length), None)
         if known is None:
@@ -320,7 +324,7 @@ class Sequence:
         while self._n_pages > keep:
             self._n_pages -= 1
             self.cache.release(int(self.table[self._n_pages]))
-        for i in keep + np.flatnonzero(self._held[keep:]):
+        for i in (keep + np.flatnonzero(self._held[keep:])).tolist():
             self.cache.release(int(self.recent[i]), recent=True)
         self._held[keep:] = False
 
@@ -335,7 +339,7 @@ class Sequence:
         other._n_pages = -(-other.length // PAGE)
         for i in range(other._n_pages):
             other.table[i] = self.cache.share(int(self.table[i]))
-        for i in np.flatnonzero(self._held[: other._n_pages]):
+        for i in np.flatnonzero(self._held[: other._n_pages]).tolist():
             other.recent[i] = self.cache.share(int(self.recent[i]), recent=True)
             other._held[i] = True
         return other
@@ -345,14 +349,14 @@ class Sequence:
         self.truncate(0)
 
     @property
-    def state(self) -> np.ndarray:
+    def state(self) -> Any:
         """Return the recurrent layers' states, one after the other; steps write to it."""
         return self._state
 
     @property
     def state_address(self) -> int:
         """Return the address of the recurrent layers' states, for kernels."""
-        return self._state.ctypes.data
+        return int(self._state.ctypes.data)
 
     @property
     def table_address(self) -> int:

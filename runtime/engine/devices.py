@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from ggq.errors import UsageError, printable
 from ggq.gguf import GGUFFile
 from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Backend
 from ggq.runtime.cache.kvcache import Kind
+from ggq.runtime.engine.backend import Architecture, Backend
 from ggq.runtime.engine.weights import Weights
 
 __all__ = ["CPU", "WEIGHT_KINDS", "Device", "resolve"]
@@ -44,8 +44,8 @@ class Device:
         """
         weights = Weights(gguf)
         if self.name == "cpu":
-            from ggq.runtime.backends.numba.cpu import CPUBackend
-            from ggq.runtime.backends.numba.threads import default_threads
+            from ggq.runtime.engine.cpu.backend import CPUBackend
+            from ggq.runtime.engine.cpu.threads import default_threads
 
             return CPUBackend(
                 architecture,
@@ -56,9 +56,9 @@ class Device:
                 cache_type=cache_type,
                 check_unchanged=weights.check_unchanged,
             )
-        from ggq.runtime.backends.torch.device import DeviceBackend
-        from ggq.runtime.backends.torch.devices import find_device
-        from ggq.runtime.backends.torch.weights import DeviceWeights
+        from ggq.runtime.engine.torch.backend import DeviceBackend
+        from ggq.runtime.engine.torch.devices import find_device
+        from ggq.runtime.engine.torch.weights import DeviceWeights
 
         placed = DeviceWeights(weights, find_device(self.name), self.weights, gguf.release)
         return DeviceBackend(architecture, hp, placed, n_ctx=n_ctx, cache_type=cache_type)
@@ -71,7 +71,7 @@ def resolve(name: str, weights: str = "auto") -> Device:
     """Return the device that ``name`` means here; UsageError where there is none.
 
     "auto" is the GPU of a Mac where torch is installed, else the CPU. ``weights``: see
-    ggq.runtime.backends.torch.weights.
+    ggq.runtime.engine.torch.weights.
     """
     if weights not in WEIGHT_KINDS:
         kinds = ", ".join(WEIGHT_KINDS)
@@ -84,7 +84,7 @@ def resolve(name: str, weights: str = "auto") -> Device:
         return CPU
     if find_spec("torch") is None:
         raise UsageError(f"device {name} needs torch: pip install 'ggq[torch]'")
-    from ggq.runtime.backends.torch.devices import find_device
+    from ggq.runtime.engine.torch.devices import find_device
 
     find_device(name)
     return Device(name, weights)
@@ -93,6 +93,6 @@ def resolve(name: str, weights: str = "auto") -> Device:
 def _mac_with_gpu() -> bool:
     if sys.platform != "darwin" or find_spec("torch") is None:
         return False
-    from ggq.runtime.backends.torch.devices import has_mps
+    from ggq.runtime.engine.torch.devices import has_mps
 
     return has_mps()

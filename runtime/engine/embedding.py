@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ggq.errors import ModelError, UsageError
-from ggq.runtime.backends.base import Output
+from ggq.runtime.engine.backend import Output
 from ggq.runtime.engine.engine import Engine
 
 __all__ = ["embed"]
 
 # Pooling as files number it (llama.cpp's llama_pooling_type): rows (n_tokens, n_embd) to one.
-_POOLS = {
+_POOLS: dict[int, Callable[[np.ndarray], Any]] = {
     0: lambda rows: rows.mean(axis=0, dtype=np.float64),  # none: left to us
     1: lambda rows: rows.mean(axis=0, dtype=np.float64),
     2: lambda rows: rows[0].astype(np.float64),  # of the token that BERT calls CLS
@@ -38,7 +39,8 @@ def embed(engine: Engine, ids: Any) -> np.ndarray:
         rows = engine.evaluate(sequence, ids, every=True, output=Output.HIDDEN)
     finally:
         sequence.free()
-    pooled = _POOLS[hp.pooling](rows)
+    pooled: np.ndarray = _POOLS[hp.pooling](rows)
     if not np.isfinite(pooled).all():
         raise ModelError("the model gives NaN or infinite values: its weights are damaged")
-    return (pooled / max(float(np.linalg.norm(pooled)), 1e-12)).astype(np.float32)
+    unit = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
+    return unit.astype(np.float32)

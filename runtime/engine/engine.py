@@ -9,8 +9,8 @@ import numpy as np
 from ggq.errors import UsageError
 from ggq.models.base import HParams
 from ggq.models.hparams import check_writes
-from ggq.runtime.backends.base import Backend, Output, Part
 from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.engine.backend import Backend, Output, Part
 
 __all__ = ["Engine"]
 
@@ -33,7 +33,7 @@ class Engine:
         """Return a new, empty sequence."""
         return Sequence(self.cache)
 
-    def require_generative(self) -> None:
+    def check_generates(self) -> None:
         """Raise UsageError for an encoder: it has no next token."""
         check_writes(self.hp)
 
@@ -75,7 +75,7 @@ class Engine:
         except OverflowError:
             raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}") from None
         if output is Output.LOGITS:
-            self.require_generative()
+            self.check_generates()
         if not len(ids):
             raise UsageError("no tokens to evaluate")
         if sequence.length + len(ids) > self.n_ctx:

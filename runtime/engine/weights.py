@@ -28,7 +28,7 @@ class Tensor:
     @property
     def row_bytes(self) -> int:
         """Return the bytes of one row of blocks."""
-        return self.raw.shape[1]
+        return int(self.raw.shape[1])
 
     def dequantized(self) -> np.ndarray:
         """Return the values as float32 in the tensor's shape."""

@@ -48,6 +48,9 @@ class Tokenizer(Protocol):
     def eog_ids(self) -> frozenset[int]:
         """The tokens that end an answer."""
 
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text."""
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token stands for."""
 
@@ -234,6 +237,6 @@ def token_logprobs(logits: np.ndarray, token: int, count: int | None) -> Logprob
     wide = logits.astype(np.float64)
     highest = wide.max()
     total = float(highest + np.log(np.exp(wide - highest).sum()))
-    top = Candidates(logits).top(count) if count else None
-    pairs = zip(top.ids.tolist(), top.logits.tolist(), strict=True) if top else ()
-    return Logprobs(float(wide[token]) - total, tuple((i, x - total) for i, x in pairs))
+    top = Candidates(logits).top(count) if count else Candidates(logits[:0])
+    pairs = [(top.token(i), float(x) - total) for i, x in enumerate(top.logits)]
+    return Logprobs(float(wide[token]) - total, tuple(pairs))

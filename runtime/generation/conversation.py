@@ -16,7 +16,7 @@ from typing import Any
 
 from ggq.errors import UsageError, printable
 from ggq.gguf import leftovers
-from ggq.runtime.generation.answer import Piece
+from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
@@ -33,7 +33,7 @@ class Conversation:
     def __init__(
         self,
         session: Session | Callable[[], Session],
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         template: ChatTemplate,
         system: str | None = None,
         template_options: Mapping[str, Any] | None = None,

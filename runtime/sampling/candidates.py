@@ -90,9 +90,11 @@ def _falling(logits: np.ndarray) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities, float64 for short arrays and float32 for whole vocabularies."""
-    wide = np.float64 if len(logits) < _SMALL else np.float32
-    weights = np.exp(logits.astype(wide) - wide(logits.max()))
-    return weights / weights.sum(dtype=np.float64).astype(wide)
+    wide = np.dtype(np.float64 if len(logits) < _SMALL else np.float32)
+    values = logits.astype(wide)
+    weights = np.exp(values - values.max())
+    found: np.ndarray = weights / weights.sum(dtype=np.float64).astype(wide)
+    return found
 
 
 def draw(probabilities: np.ndarray, rng: np.random.Generator) -> int:

@@ -17,7 +17,7 @@ class Mirostat:
     def __init__(self, version: int, tau: float, eta: float, n_vocab: int) -> None:
         """Take the version (1 or 2), target surprise, learning rate and vocabulary size."""
         self.version, self.tau, self.eta, self.n_vocab = version, tau, eta, n_vocab
-        self.mu = 2.0 * tau
+        self.mu = self._previous = 2.0 * tau
 
     def pick(self, c: Candidates, rng: np.random.Generator) -> int:
         """Return the position drawn in ``c.sorted()`` and move ``mu`` towards the target."""
@@ -25,8 +25,13 @@ class Mirostat:
         keep = self._cut(ordered) if self.version == 1 else self._surprise_cut(ordered)
         kept = softmax(ordered.logits[: max(1, min(keep, len(ordered)))])
         position = draw(kept, rng)
+        self._previous = self.mu
         self.mu -= self.eta * (-float(np.log2(kept[position])) - self.tau)
         return position
+
+    def undo(self) -> None:
+        """Forget the last pick: its token was refused."""
+        self.mu = self._previous
 
     def _cut(self, ordered: Candidates) -> int:
         """Estimate Zipf's exponent from the head and return k for the wanted surprise."""

@@ -112,7 +112,7 @@ def choose(flags: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, t
     return chosen
 
 
-def _checked(spec: dataclasses.Field, value: Any, label: str, error: type[GGQError]) -> Any:
+def _checked(spec: dataclasses.Field[Any], value: Any, label: str, error: type[GGQError]) -> Any:
     """Return ``value`` in its parameter's type, or raise ``error`` naming ``label``."""
     if spec.name in _CHECKS:
         return _CHECKS[spec.name](value, label, error)
@@ -122,17 +122,18 @@ def _checked(spec: dataclasses.Field, value: Any, label: str, error: type[GGQErr
     low, high = spec.metadata["low"], spec.metadata["high"]
     if isinstance(value, bool) or not isinstance(value, Real):
         raise error(f"{label}: expected a number, not {printable(repr(value))}")
-    if not low <= value <= high or (integral and value != int(value)):
+    number = float(value)
+    if not low <= value <= high or (integral and not number.is_integer()):
         kind = "a whole number" if integral else "a number"
         raise error(f"{label}: {printable(value, 40)} is not {kind} from {low:g} to {high:g}")
-    return int(value) if integral else float(value)
+    return int(number) if integral else number
 
 
 def _biases(value: Any, label: str, error: type[GGQError]) -> Mapping[int, float]:
     if not isinstance(value, Mapping):
         raise error(f"{label}: expected token ids and numbers, not {printable(repr(value))}")
     for token, bias in value.items():
-        known = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0
+        known = isinstance(token, Integral) and isinstance(bias, Real) and int(token) >= 0
         if not known or math.isnan(bias) or bias == math.inf:
             shown = printable(f"{token!r}: {bias!r}")
             raise error(f"{label}: {shown} is not a token id and a number")

@@ -39,7 +39,8 @@ def penalise(
 
     def lowered(old: np.ndarray, of: np.ndarray) -> np.ndarray:
         scaled = np.where(old > 0, old / np.float32(repeat), old * np.float32(repeat))
-        return scaled - (times[of] * np.float32(frequency) + np.float32(presence))
+        found: np.ndarray = scaled - (times[of] * np.float32(frequency) + np.float32(presence))
+        return found
 
     return _changed(c, np.fromiter(counts, np.int64, len(counts)), lowered)
 

@@ -46,6 +46,7 @@ class Sampler:
         self.params = params
         self.seed = secrets.randbits(32) if params.seed is None else params.seed
         self._rng = np.random.default_rng(self.seed)
+        self._redraws = np.random.default_rng((self.seed, 1))
         self._constraint = constraint
         self._history: list[int] = []
         self._counts: Counter[int] = Counter()
@@ -71,8 +72,21 @@ class Sampler:
         """Return the next token for float32 ``logits`` of shape (n_vocab,)."""
         token = self._pick(logits)
         if self._constraint is not None and not self._constraint.allows(token):
-            token = self._pick(self._constraint.mask(logits))
+            token = self._pick_again(self._constraint.mask(logits))
         return token
+
+    def _pick_again(self, logits: np.ndarray) -> int:
+        """Pick in place of a refused token, with random numbers of their own.
+
+        So that `_rng` serves every token of the text alike, refused or not.
+        """
+        if self._mirostat is not None:
+            self._mirostat.undo()
+        self._rng, self._redraws = self._redraws, self._rng
+        try:
+            return self._pick(logits)
+        finally:
+            self._rng, self._redraws = self._redraws, self._rng
 
     def candidates(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and probabilities of the tokens that the chain leaves in play."""
@@ -159,7 +173,8 @@ class Sampler:
         entropy = -float(probabilities @ np.log(probabilities)) / float(np.log(len(c)))
         low = max(0.0, p.temperature - p.dynatemp_range)
         high = p.temperature + p.dynatemp_range
-        return low + (high - low) * max(entropy, 0.0) ** p.dynatemp_exponent
+        found: float = low + (high - low) * max(entropy, 0.0) ** p.dynatemp_exponent
+        return found
 
     _STEPS: dict[str, Callable[["Sampler", Candidates], Candidates]] = {  # noqa: RUF012
         "e": _penalties,

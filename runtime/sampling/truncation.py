@@ -72,7 +72,9 @@ def xtc(
 
     "Exclude top choices": the likely but dull continuations go, one viable stays.
     """
-    if probability <= 0.0 or threshold > 0.5 or len(c) < 2 or rng.random() > probability:
+    if probability <= 0.0 or threshold > 0.5:
+        return c
+    if rng.random() > probability or len(c) < 2:  # drawn first: later draws count on it
         return c
     ordered = c.sorted()
     above = int(np.count_nonzero(softmax(ordered.logits) >= threshold))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +63,7 @@ def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
     """Return the application; it starts the scheduler's thread and ends it."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette):
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         scheduler.start()
         yield
         scheduler.close()
@@ -85,7 +86,8 @@ def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
     return app
 
 
-async def _not_found(request: Request, error: HTTPException) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     found = APIError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return _written(request, found)
 
@@ -95,7 +97,8 @@ def _guarded(endpoint: Any) -> Any:
 
     async def guarded(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            found: Response = await endpoint(request)
+            return found
         except ClientGone:
             return Response(status_code=_CLOSED_STATUS)
         except Exception as error:

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Logprobs, Piece
-from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta, make_parser
+from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
-from ggq.runtime.server.prompts import tool_names
+from ggq.runtime.server.prompts import offered_tools
 from ggq.runtime.server.schema import ChatBody
 from ggq.runtime.server.service import Answers, Service, new_id
 from ggq.runtime.server.streaming import EventStream, data, while_connected
@@ -24,16 +24,24 @@ __all__ = ["ChatRun", "answer_chat", "chat_completions", "token_logprob"]
 class ChatRun:
     """A chat request in work: its prompt, and its answers as deltas."""
 
-    def __init__(self, service: Service, body: ChatBody, answers: Answers, thinking: bool):
+    def __init__(
+        self,
+        service: Service,
+        body: ChatBody,
+        answers: Answers,
+        tools: list[dict[str, Any]],
+        thinking: bool,
+    ) -> None:
         self.service, self.body, self.answers = service, body, answers
-        tools = tool_names(body)
-        self.parsers = [make_parser(service.format, tools, thinking) for _ in range(body.n or 1)]
+        schemas = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
+        self.parsers = [service.format.parser(schemas, thinking) for _ in range(body.n or 1)]
 
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
         """Write the prompt, compile the grammar and queue the request."""
         prompt = await asyncio.to_thread(service.prompter.render, body, service.check_length)
-        make = await asyncio.to_thread(service.constraint, body, tool_names(body), prompt.thinking)
+        tools = offered_tools(body)
+        make = await asyncio.to_thread(service.constraints.of, body, tools, prompt.thinking)
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         request = service.request(
             body,
@@ -43,7 +51,8 @@ class ChatRun:
             constraint=make,
             shown=service.shown(parsed=True),
         )
-        return cls(service, body, Answers(service.scheduler, [request]), prompt.thinking)
+        answers = Answers(service.scheduler, [request])
+        return cls(service, body, answers, tools, prompt.thinking)
 
     async def deltas(self) -> AsyncIterator[tuple[int, list[Delta], Piece]]:
         """Yield (choice, deltas, piece); the piece's finish reason is OpenAI's."""
@@ -130,14 +139,20 @@ def _chunk(
 
 
 def _delta(delta: Delta) -> dict[str, Any]:
-    if delta.call is None:
+    if delta.kind != CALL:
         return {"reasoning_content" if delta.kind == REASONING else "content": delta.text}
-    return {"tool_calls": [{"index": delta.index, **_call(delta)}]}
+    if delta.call is None:
+        return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.text}}]}
+    return {"tool_calls": [{"index": delta.index, **_call([delta])}]}
 
 
-def _call(delta: Delta) -> dict[str, Any]:
-    function = {"name": delta.call.name, "arguments": delta.call.arguments}
-    return {"id": f"call_{delta.id}", "type": "function", "function": function}
+def _call(deltas: list[Delta]) -> dict[str, Any]:
+    """Return a call of all its deltas; the first has the name."""
+    call = deltas[0].call
+    assert call is not None
+    arguments = call.arguments + "".join(d.text for d in deltas)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": f"call_{deltas[0].id}", "type": "function", "function": function}
 
 
 async def _collect(run: ChatRun) -> list[dict[str, Any]]:
@@ -165,7 +180,11 @@ def message_of(deltas: list[Delta]) -> dict[str, Any]:
     text, thoughts = (
         "".join(d.text for d in deltas if d.kind == kind) for kind in (CONTENT, REASONING)
     )
-    calls = [_call(d) for d in deltas if d.kind == CALL]
+    by_call: dict[int, list[Delta]] = {}
+    for d in deltas:
+        if d.kind == CALL:
+            by_call.setdefault(d.index, []).append(d)
+    calls = [_call(found) for found in by_call.values()]
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": None}
     if not calls:
         message["content"] = text
@@ -181,7 +200,7 @@ def _logprobs(service: Service, pieces: list[Piece]) -> dict[str, Any] | None:
             "top_logprobs": [token_logprob(service, *pair) for pair in p.logprobs.top],
         }
         for p in pieces
-        if isinstance(p.logprobs, Logprobs)
+        if isinstance(p.logprobs, Logprobs) and p.token_id is not None
     ]
     return {"content": found, "refusal": None} if found else None
 

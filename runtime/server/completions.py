@@ -72,7 +72,7 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
     prompts = await asyncio.to_thread(token_lists, service, body.prompt, "prompt")
     if len(prompts) > _MAX_PROMPTS:
         raise APIError(400, f"prompt: at most {_MAX_PROMPTS} prompts at once", "prompt")
-    make = await asyncio.to_thread(service.constraint, body, [], False)
+    make = await asyncio.to_thread(service.constraints.of, body, [], False)
     more: dict[str, Any] = {"logprobs": body.logprobs, "constraint": make}
     if body.max_tokens is None and body.n_predict is None:
         more["max_tokens"] = 16  # OpenAI's default for this endpoint
@@ -147,4 +147,5 @@ def _logprobs(service: Service, pieces: list[Piece], offset: int) -> dict[str, A
 
 
 def _text(service: Service, token: int) -> str:
-    return service.tokenizer.token_bytes(token).decode("utf-8", "replace")
+    found: str = service.tokenizer.token_bytes(token).decode("utf-8", "replace")
+    return found

@@ -70,9 +70,14 @@ def api_error(error: Exception) -> APIError:
     if isinstance(error, APIError):
         return error
     if isinstance(error, ContextError):
-        numbers = {"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx}
-        kind = "exceed_context_size_error"
-        return APIError(400, str(error), code="context_length_exceeded", type=kind, **numbers)
+        return APIError(
+            400,
+            str(error),
+            code="context_length_exceeded",
+            type="exceed_context_size_error",
+            n_prompt_tokens=error.n_prompt,
+            n_ctx=error.n_ctx,
+        )
     if isinstance(error, QueueFullError):
         return APIError(429, str(error), retry_after=error.retry_after)
     if isinstance(error, ModelError):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.runtime.sampling.sampler import Constraint
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats.base import JSON_STYLE
 
-__all__ = ["GrammarCompiler"]
+__all__ = ["AfterReasoning", "GrammarCompiler", "MakeConstraint"]
 
-_JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+MakeConstraint = Callable[[], Constraint]  # for one answer
 
 
 class _Vocabulary:
@@ -34,7 +36,8 @@ class _Vocabulary:
 
     def __call__(self, text: bytes | str) -> list[int]:
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        return self._encode(text, add_special=False)
+        found: list[int] = self._encode(text, add_special=False)
+        return found
 
 
 class GrammarCompiler:
@@ -45,18 +48,16 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._vocabulary: Any = None
 
-    def json(self, schema: dict[str, Any] | None, field: str) -> Any:
-        """Return a factory of constraints to JSON under a schema, None for any object."""
+    def json(self, schema: dict[str, Any], field: str) -> MakeConstraint:
+        """Return a factory of constraints to JSON under a schema."""
         lib = _library(field)
         try:
-            text = lib.LLMatcher.grammar_from_json_schema(
-                schema if schema is not None else {"type": "object"}, overrides=_JSON
-            )
+            text = lib.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)
         except (ValueError, TypeError, RecursionError) as error:
             raise APIError(400, f"{field}: {_first_line(error)}", field) from None
         return self._factory(text, field)
 
-    def lark(self, text: str, field: str) -> Any:
+    def grammar(self, text: str, field: str) -> MakeConstraint:
         """Return a factory of constraints to a grammar in llama.cpp's GBNF or in Lark."""
         lib = _library(field)
         if "::=" in text:
@@ -64,9 +65,13 @@ class GrammarCompiler:
                 text = lib.gbnf_to_lark.gbnf_to_lark(text)
             except Exception as error:  # its parser raises many kinds on wrong input
                 raise APIError(400, f"{field}: {_first_line(error)}", field) from None
-        return self._factory(lib.LLMatcher.grammar_from_lark(text), field)
+        return self.lark(text, field)
 
-    def _factory(self, grammar: str, field: str) -> Any:
+    def lark(self, text: str, field: str) -> MakeConstraint:
+        """Return a factory of constraints to a grammar in Lark."""
+        return self._factory(_library(field).LLMatcher.grammar_from_lark(text), field)
+
+    def _factory(self, grammar: str, field: str) -> MakeConstraint:
         lib = _library(field)
         with self._lock:
             if self._vocabulary is None:
@@ -89,8 +94,8 @@ class _Matched:
 
     def allows(self, token: int) -> bool:
         if token in self._ends:
-            return self._matcher.is_accepting() or self._matcher.is_stopped()
-        return self._matcher.validate_tokens([token]) == 1
+            return bool(self._matcher.is_accepting() or self._matcher.is_stopped())
+        return bool(self._matcher.validate_tokens([token]) == 1)
 
     def mask(self, logits: np.ndarray) -> np.ndarray:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -109,7 +114,7 @@ class _Matched:
 class AfterReasoning:
     """A constraint that begins after a closing mark: thoughts are free, the answer is not."""
 
-    def __init__(self, inner: Any, tokenizer: Any, closing: str):
+    def __init__(self, inner: Constraint, tokenizer: Any, closing: str):
         self._inner, self._tokenizer, self._closing = inner, tokenizer, closing.encode()
         self._tail, self._on = b"", False
 
@@ -119,7 +124,7 @@ class AfterReasoning:
     def mask(self, logits: np.ndarray) -> np.ndarray:
         if self._on:
             return self._inner.mask(logits)
-        out = logits.copy()
+        out: np.ndarray = logits.copy()
         out[sorted(self._tokenizer.eog_ids)] = -np.inf
         return out
 
@@ -144,8 +149,3 @@ def _library(field: str) -> Any:
 def _first_line(error: object) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return printable(" ".join(lines[:2]) or type(error).__name__, 300)
-
-
-def json_text(value: Any) -> str:
-    """Return compact JSON for a grammar's text."""
-    return msgspec.json.encode(value).decode()

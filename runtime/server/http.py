@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 def service_of(request: Request) -> Service:
     """Return the model's service."""
-    return request.app.state.service
+    found: Service = request.app.state.service
+    return found
 
 
 def client_of(request: Request) -> str:
@@ -42,7 +43,8 @@ async def read(request: Request, kind: type[T]) -> T:
         raise APIError(408, "the body did not arrive in time") from None
     except ClientDisconnect:
         raise ClientGone from None
-    return decode(body, kind)
+    found: T = decode(body, kind)
+    return found
 
 
 async def _body(request: Request, limit: int) -> bytes:

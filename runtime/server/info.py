@@ -113,7 +113,7 @@ def _page() -> tuple[bytes, str]:
     text = resources.files("ggq.runtime.server").joinpath("page.html").read_text("utf-8")
     hashes = {}
     for tag in ("script", "style"):
-        inside = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL).group(1)
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
         digest = hashlib.sha256(inside.encode()).digest()
         hashes[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
     policy = (

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Piece
-from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.service import new_id
@@ -166,6 +166,7 @@ class _Writer:
         self._id = new_id("msg_")
         self._content: list[dict[str, Any]] = []
         self._open: str | None = None
+        self._arguments: list[str] = []  # of the call in work
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
 
@@ -192,7 +193,7 @@ class _Writer:
     def add(self, delta: Delta) -> list[dict[str, Any]]:
         """Return the events of a delta."""
         if delta.kind == CALL:
-            return self.close() + self._call(delta)
+            return self._call(delta)
         name = "text" if delta.kind == CONTENT else "thinking"
         out = []
         if self._open != delta.kind:
@@ -209,6 +210,8 @@ class _Writer:
         """Return the event that ends the block in work, if there is one."""
         if self._open is None:
             return []
+        if self._open == CALL:
+            self._content[-1]["input"] = _input("".join(self._arguments))
         self._open = None
         return [{"type": "content_block_stop", "index": len(self._content) - 1}]
 
@@ -229,12 +232,16 @@ class _Writer:
         ]
 
     def _call(self, delta: Delta) -> list[dict[str, Any]]:
-        block = {"type": "tool_use", "id": f"toolu_{delta.id}", "name": delta.call.name}
-        out = [self._begin({**block, "input": {}})]
-        self._content[-1]["input"] = msgspec.json.decode(delta.call.arguments)
-        text = {"type": "input_json_delta", "partial_json": delta.call.arguments}
-        end = {"type": "content_block_stop", "index": len(self._content) - 1}
-        return [*out, self._delta(text), end]
+        out, text = [], delta.text
+        if delta.call is not None:
+            out, text = self.close(), delta.call.arguments + text
+            self._open, self._arguments = CALL, []
+            block = {"type": "tool_use", "id": f"toolu_{delta.id}", "name": delta.call.name}
+            out.append(self._begin({**block, "input": {}}))
+        if text:
+            self._arguments.append(text)
+            out.append(self._delta({"type": "input_json_delta", "partial_json": text}))
+        return out
 
     def _begin(self, block: dict[str, Any]) -> dict[str, Any]:
         self._content.append(block)
@@ -266,6 +273,14 @@ async def _stream(run: ChatRun, writer: _Writer) -> AsyncIterator[bytes]:
 async def _collect(run: ChatRun, writer: _Writer) -> None:
     async for _ in _events(run, writer):
         pass
+
+
+def _input(arguments: str) -> Any:
+    """Return a call's arguments; cut off at the limit of tokens they are no JSON, and nothing."""
+    try:
+        return msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return {}
 
 
 def _failure(error: Exception) -> bytes:

@@ -6,7 +6,6 @@ system message. It knows no HTTP.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -16,10 +15,10 @@ import msgspec
 
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats import Format
+from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.schema import ChatBody, Message
 
-__all__ = ["Prompt", "Prompter", "tool_names"]
+__all__ = ["Prompt", "Prompter", "offered_tools"]
 
 _RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
@@ -104,18 +103,13 @@ class Prompter:
         return _plain_call(out)
 
     def _id(self, given: str) -> str:
-        """Return a call's id as the template wants it: Mistral's insist on nine characters."""
-        if self._form.name != "mistral" or len(given) == 9:
-            return given
-        tail = given[-9:]
-        own = given == f"call_{tail}" and tail.isalnum()
-        return tail if own else hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:9]
+        """Return a call's id as the template wants it."""
+        return self._form.call_id(given)
 
 
-def tool_names(body: ChatBody) -> list[str]:
-    """Return the names of the functions that a request offers, none if it forbids calls."""
-    tools = _tools(body) if body.tool_choice != "none" else None
-    return [tool["function"]["name"] for tool in tools or ()]
+def offered_tools(body: ChatBody) -> list[dict[str, Any]]:
+    """Return the functions that a request offers, none if it forbids calls."""
+    return (_tools(body) or []) if body.tool_choice != "none" else []
 
 
 def _tools(body: ChatBody) -> list[dict[str, Any]] | None:

@@ -11,9 +11,9 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.server.answer import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
 from ggq.runtime.server.schema import ChatBody, Message, Tokens
 from ggq.runtime.server.service import new_id
@@ -137,7 +137,8 @@ class _Writer:
         self._run, self._body, self._model = run, body, model
         self._id, self._created = new_id("resp_"), int(time.time())
         self._number = -1
-        self._status, self._reason = "in_progress", None
+        self._status = "in_progress"
+        self._reason: str | None = None
         self.output: list[dict[str, Any]] = []
         self._open: str | None = None
 
@@ -186,12 +187,12 @@ class _Writer:
     def add(self, delta: Delta) -> list[dict[str, Any]]:
         """Return the events of a delta."""
         if delta.kind == CALL:
-            return self.close() + self._call(delta)
+            return self._call(delta)
         out = [] if self._open == delta.kind else self.close() + self._begin(delta.kind)
         item = self.output[-1]
         item["content"][0]["text"] += delta.text
         name = "output_text" if delta.kind == CONTENT else "reasoning_text"
-        extra = {"logprobs": []} if delta.kind == CONTENT else {}
+        extra: dict[str, Any] = {"logprobs": []} if delta.kind == CONTENT else {}
         out.append(self._part(f"response.{name}.delta", delta=delta.text, **extra))
         return out
 
@@ -201,9 +202,12 @@ class _Writer:
             return []
         item, kind = self.output[-1], self._open
         self._open, item["status"] = None, "completed"
+        if kind == CALL:
+            done = {"arguments": item["arguments"], "name": item["name"]}
+            return [self._arguments("done", **done), self._item("done")]
         part = item["content"][0]
         name = "output_text" if kind == CONTENT else "reasoning_text"
-        extra = {"logprobs": []} if kind == CONTENT else {}
+        extra: dict[str, Any] = {"logprobs": []} if kind == CONTENT else {}
         return [
             self._part(f"response.{name}.done", text=part["text"], **extra),
             self._part("response.content_part.done", part=part),
@@ -232,23 +236,28 @@ class _Writer:
         return [*out, self._part("response.content_part.added", part=dict(part))]
 
     def _call(self, delta: Delta) -> list[dict[str, Any]]:
-        item = {
-            "id": new_id("fc_"),
-            "type": "function_call",
-            "call_id": f"call_{delta.id}",
-            "name": delta.call.name,
-            "arguments": "",
-            "status": "in_progress",
-        }
-        self.output.append(item)
-        out = [self._item("added")]
-        where = {"item_id": item["id"], "output_index": len(self.output) - 1}
-        item.update(arguments=delta.call.arguments, status="completed")
-        name = "response.function_call_arguments"
-        out.append(self._event(f"{name}.delta", **where, delta=item["arguments"]))
-        done = {"arguments": item["arguments"], "name": item["name"]}
-        out.append(self._event(f"{name}.done", **where, **done))
-        return [*out, self._item("done")]
+        out, text = [], delta.text
+        if delta.call is not None:
+            out, text = self.close(), delta.call.arguments + text
+            self._open = CALL
+            item = {
+                "id": new_id("fc_"),
+                "type": "function_call",
+                "call_id": f"call_{delta.id}",
+                "name": delta.call.name,
+                "arguments": "",
+                "status": "in_progress",
+            }
+            self.output.append(item)
+            out.append(self._item("added"))
+        if text:
+            self.output[-1]["arguments"] += text
+            out.append(self._arguments("delta", delta=text))
+        return out
+
+    def _arguments(self, what: str, **more: Any) -> dict[str, Any]:
+        where = {"item_id": self.output[-1]["id"], "output_index": len(self.output) - 1}
+        return self._event(f"response.function_call_arguments.{what}", **where, **more)
 
     def _item(self, what: str) -> dict[str, Any]:
         item = dict(self.output[-1])  # a copy: the item goes on growing

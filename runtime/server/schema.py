@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -35,11 +35,22 @@ Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
 # One field per sampling parameter: a new one in SamplingParams is accepted here without an edit.
-_Numbers = msgspec.defstruct(
-    "_Numbers",
-    [(f.name, Number, None) for f in dataclasses.fields(SamplingParams) if f.name not in _OWN],
-    kw_only=True,
-)
+if TYPE_CHECKING:
+
+    class _Numbers(msgspec.Struct, kw_only=True):
+        """What type checkers are told of them."""
+
+        temperature: Number = None
+        top_k: Number = None
+        top_p: Number = None
+        repeat_penalty: Number = None
+
+else:
+    _Numbers = msgspec.defstruct(
+        "_Numbers",
+        [(f.name, Number, None) for f in dataclasses.fields(SamplingParams) if f.name not in _OWN],
+        kw_only=True,
+    )
 
 
 class StreamOptions(msgspec.Struct):

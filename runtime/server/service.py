@@ -18,9 +18,9 @@ from ggq.runtime.batching.requests import Event, Request, Ticket
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.server import formats
+from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, json_text
+from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompter
 from ggq.runtime.server.schema import SamplingBody
 from ggq.runtime.server.settings import Settings
@@ -113,13 +113,10 @@ class Service:
         self.tokenizer = model.tokenizer
         self.created = int(time.time())
         tokens = self.tokenizer.ids
-        self.format = formats.choose_format(model.template.source, tokens)
+        self.format = choose_format(model.template.source, tokens)
         self.prompter = Prompter(model.template, self.tokenizer, self.format)
-        self.grammars = GrammarCompiler(self.tokenizer)
-        marks = (tokens[mark] for mark in self.format.marks() if mark in tokens)
-        self._shown = frozenset(marks)
-        ends = [tokens[t] for t in ("<|call|>",) if t in tokens]
-        self._shown |= frozenset(ends if self.format.name == "harmony" else ())
+        self.constraints = Constraints(self.tokenizer, self.format)
+        self._shown = frozenset(tokens[mark] for mark in self.format.marks if mark in tokens)
 
     @cached_property
     def _longest(self) -> int:
@@ -170,7 +167,8 @@ class Service:
             flags["repeat_penalty"] = body.repetition_penalty
         flags["seed"] = None if body.seed == -1 else body.seed
         try:
-            return self.model.sampling(flags)
+            found: SamplingParams = self.model.sampling(flags)
+            return found
         except UsageError as error:  # the request's name of the field, not ours
             name = str(error).partition(":")[0]
             raise UsageError(str(error).replace(name, _FIELDS.get(name, name), 1)) from None
@@ -191,108 +189,10 @@ class Service:
                 raise UsageError(f"{name}: 0 is not a number of tokens from 1, or -1 for no limit")
             if value is not None and value > 0:
                 limit = self.settings.max_tokens
-                return value if limit is None else min(value, limit)
+                found: int | None = value if limit is None else min(value, limit)
+                return found
         return self.settings.max_tokens
 
     def shown(self, parsed: bool) -> frozenset[int]:
         """Return the control tokens whose text is part of an answer that is parsed."""
         return self._shown if parsed else frozenset()
-
-    # -- grammars
-
-    def constraint(self, body: Any, tools: list[str], thinking: bool) -> Any:
-        """Return a factory of constraints for what a request demands, None where it is free."""
-        make = self._demanded(body) or self._forced_call(body, tools)
-        if make is None or not thinking:
-            return make
-        closing = self.format.think[1]
-        return lambda: AfterReasoning(make(), self.tokenizer, closing)
-
-    def _demanded(self, body: SamplingBody) -> Any:
-        """Read response_format, grammar and json_schema."""
-        form, field = body.response_format, "response_format"
-        if body.grammar:
-            return self.grammars.lark(body.grammar, "grammar")
-        if body.json_schema is not None:
-            return self.grammars.json(body.json_schema, "json_schema")
-        kind = form.get("type") if form else "text"
-        if kind == "text":
-            return None
-        if kind == "json_object":
-            schema = form.get("schema")
-            if schema is not None and not isinstance(schema, dict):
-                raise APIError(400, f"{field}.schema: expected a JSON schema", field)
-            return self.grammars.json(schema, field)
-        if kind == "json_schema":
-            wrapper = form.get("json_schema")
-            schema = wrapper.get("schema") if isinstance(wrapper, dict) else None
-            if not isinstance(schema, dict):
-                raise APIError(400, f"{field}.json_schema.schema: expected a JSON schema", field)
-            return self.grammars.json(schema, field)
-        message = f"{field}.type: expected text, json_object or json_schema"
-        raise APIError(400, message, field)
-
-    def _forced_call(self, body: Any, tools: list[str]) -> Any:
-        """Read tool_choice: "required" or a named function force a call."""
-        choice, field = getattr(body, "tool_choice", None), "tool_choice"
-        if isinstance(choice, dict):
-            function = choice.get("function", choice)
-            name = function.get("name") if isinstance(function, dict) else None
-            if name not in tools:
-                raise APIError(400, f"{field}: names no function of tools", field)
-            names = [name]
-        elif choice in (None, "none", "auto"):
-            return None
-        elif choice in ("required", "any"):
-            if not tools:
-                raise APIError(400, f"{field}: required, but there are no tools", field)
-            names = tools
-        else:
-            message = f"{field}: expected none, auto, required or a function"
-            raise APIError(400, message, field)
-        functions = [t["function"] for t in body.tools if t["function"]["name"] in names]
-        return self.grammars.lark(self._call_grammar(functions), "tools")
-
-    def _call_grammar(self, functions: list[dict[str, Any]]) -> str:
-        """Return the Lark grammar of one call in the model's own format."""
-        if self.format.name == "harmony":
-            return self._harmony_grammar(functions)
-        schemas = [
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": f["name"]},
-                    self.format.arguments: f.get("parameters") or {"type": "object"},
-                },
-                "required": ["name", self.format.arguments],
-                "additionalProperties": False,
-            }
-            for f in functions
-        ]
-        schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
-        guide = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        body = f"%json {json_text({**schema, 'x-guidance': guide})}"
-        if self.format.bare:
-            return f"start: {body}"
-        (opening, closing), *_ = self.format.calls
-        if self.format.name == "mistral":
-            return f'start: {self._mark(opening)} "[" call "]"\ncall: {body}'
-        marks = self._mark(opening), self._mark(closing)
-        return f'start: {marks[0]} "\\n" call "\\n" {marks[1]}\ncall: {body}'
-
-    def _harmony_grammar(self, functions: list[dict[str, Any]]) -> str:
-        mark, lines = self._mark, []
-        for i, f in enumerate(functions):
-            name = json_text(f"commentary to=functions.{f['name']} ")
-            head = f'{name} {mark("<|constrain|>")} "json"'
-            lines.append(f"c{i}: {head} {mark('<|message|>')} a{i}")
-            lines.append(f"a{i}: %json {json_text(f.get('parameters') or {'type': 'object'})}")
-        calls = " | ".join(f"c{i}" for i in range(len(functions)))
-        return "\n".join([f"start: {mark('<|channel|>')} ({calls})", *lines])
-
-    def _mark(self, text: str) -> str:
-        """Return a mark in Lark: a control token by its id, else its text."""
-        token = self.tokenizer.ids.get(text)
-        if token is not None and self.tokenizer.is_control(token):
-            return f"<[{token}]>"
-        return json_text(text)

@@ -31,7 +31,8 @@ def data(value: Any) -> bytes:
 
 def event(value: dict[str, Any]) -> bytes:
     """Return a named event; the name is the value's type."""
-    return b"event: " + value["type"].encode() + b"\n" + data(value)
+    found: bytes = b"event: " + value["type"].encode() + b"\n" + data(value)
+    return found
 
 
 def reported(error: Exception) -> APIError:
@@ -72,8 +73,9 @@ class EventStream(Response):
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and not isinstance(sending.exception(), (OSError, type(None))):
-                raise sending.exception()
+            error = sending.exception() if sending.done() else None
+            if error is not None and not isinstance(error, OSError):
+                raise error
         finally:
             self._close()
             for task in (sending, gone):

@@ -68,7 +68,8 @@ def replace(env: Any, s: Any, old: Any, new: Any, count: int | None = None) -> s
     """Replace ``old`` by ``new``, the first ``count`` times."""
     s, old, new = str(s), str(old), str(new)
     env.check_replace(s, old, new)
-    return s.replace(old, new, -1 if count is None else count)
+    found: str = s.replace(old, new, -1 if count is None else count)
+    return found
 
 
 @pass_environment
@@ -102,7 +103,8 @@ def round_filter(value: Any, precision: int = 0, method: str = "common") -> floa
     """Round to ``precision`` digits."""
     if not -_WIDEST < precision < _WIDEST:
         raise FilterArgumentError("round: too large a precision")
-    return FILTERS["round"](value, precision, method)
+    found: float = FILTERS["round"](value, precision, method)
+    return found
 
 
 @pass_environment

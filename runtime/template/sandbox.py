@@ -95,15 +95,15 @@ class Budget:
         return total
 
 
-class _List(list):
+class _List(list[Any]):
     weight, inside = 0, False
 
 
-class _Tuple(tuple):
+class _Tuple(tuple[Any, ...]):
     weight, inside = 0, False
 
 
-class _Dict(dict):
+class _Dict(dict[Any, Any]):
     weight, inside = 0, False
 
 
@@ -132,7 +132,8 @@ class _Generation(Extension):
 
     def parse(self, parser: Any) -> list[nodes.Node]:
         next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        found: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return found
 
 
 class _CodeGenerator(CodeGenerator):
@@ -219,7 +220,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """Check the time; a property so that compiled loops can name it as a statement."""
         self.budget.tick()
 
-    def concat(self, pieces: Iterable[str]) -> Text:  # type: ignore[override]
+    def concat(self, pieces: Iterable[str]) -> Text:
         """Join the output of a macro or block."""
         return join_checked(pieces, "", self.budget.spend)
 

@@ -262,7 +262,7 @@ def _checked(messages: Any) -> list[dict[str, Any]]:
     return copied
 
 
-class _Arguments(dict):
+class _Arguments(dict[str, Any]):
     """Tool arguments that came as JSON text: an object to a template, JSON when printed."""
 
     def __str__(self) -> str:

@@ -39,7 +39,8 @@ def tokenizer_from_gguf(source: Any) -> Tokenizer:
     if model in (m.name for m in iter_modules(__path__)):  # no other family is imported
         build = getattr(import_module(f"{__name__}.{model}"), "build", None)
         if build:
-            return build(meta)
+            found: Tokenizer = build(meta)
+            return found
     known = ", ".join(families())
     raise ModelError(
         f"tokenizer.ggml.model: '{printable(model)}' is not supported (known: {known})"

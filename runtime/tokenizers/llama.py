@@ -8,6 +8,7 @@ here no merge ever yields one.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class SentencePieceTokenizer(Tokenizer):
         except (RuntimeError, ValueError) as error:
             raise meta.fail("tokens", f"SentencePiece refuses them: {error}") from None
 
-    def _normalizer(self, meta: TokenizerMetadata) -> dict:
+    def _normalizer(self, meta: TokenizerMetadata) -> dict[str, Any]:
         return {}
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:

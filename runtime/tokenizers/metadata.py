@@ -91,6 +91,6 @@ class TokenizerMetadata:
         return int(value)
 
 
-def _decoded(items: list) -> list[str]:
+def _decoded(items: list[Any]) -> list[str]:
     """Return bytes (or str) items as text."""
     return [item if isinstance(item, str) else item.decode("utf-8", "replace") for item in items]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ggq.runtime.tokenizers.base import Tokenizer
@@ -40,7 +42,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
     default_space_prefix = False
     model_type = UNIGRAM
 
-    def _normalizer(self, meta: TokenizerMetadata) -> dict:
+    def _normalizer(self, meta: TokenizerMetadata) -> dict[str, Any]:
         charsmap = b""
         value = meta.source.get(PREFIX + "precompiled_charsmap")
         if value is not None:

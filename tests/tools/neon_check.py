@@ -23,7 +23,7 @@ llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 llvm.get_process_triple = lambda: TRIPLE
 
-from ggq import jit, quants  # noqa: E402
+from ggq import quants  # noqa: E402
 from ggq.quants.kernels import abi  # noqa: E402
 from ggq.simd import isa  # noqa: E402
 from tests import kernelcheck  # noqa: E402
@@ -33,7 +33,7 @@ _SERVER = Path(__file__).with_name("neon_server.c")
 
 
 def _machine():
-    cpu, features = jit._FORCED["neon"]
+    cpu, features = isa.SET.cpu, isa.SET.features
     target = llvm.Target.from_triple(TRIPLE)
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic")
 
@@ -45,7 +45,7 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
         kernel = getattr(quants.get(name).matmul(), form)()
         if form == "few" and name not in ("F32", "F16", "BF16"):
             assembly = kernel.module.assembly(machine)
-            assert re.search(rf"\b{isa.DOT_INSTRUCTION}\b", assembly), f"{name}: no dot products"
+            assert re.search(rf"\b{isa.SET.dot}\b", assembly), f"{name}: no dot products"
         symbols.append(f"{name}_{form}")
         objects.append(folder / f"{symbols[-1]}.o")
         objects[-1].write_bytes(kernel.module.object(machine, symbols[-1]))

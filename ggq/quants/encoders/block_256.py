@@ -5,6 +5,8 @@ half-precision factor, and takes the codes again from the rounded scales, except
 zero. Source: ggml, quantize_row_*_K_ref without importance and quantize_row_*_K_impl with it.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import int64
 
@@ -56,18 +58,18 @@ from ggq.simd import (
 N = 256
 
 
-def affine(kind, x, importance):
+def affine(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of a type with scales and minimums: Q2_K, Q4_K, Q5_K."""
     bits = kind.levels.bit_length() - 1
     return run(_affine, kind, x, importance, bits, kind.block_bytes)
 
 
-def symmetric_3(kind, x, importance):
+def symmetric_3(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of Q3_K."""
     return run(_symmetric_3, kind, x, importance)
 
 
-def symmetric_6(kind, x, importance):
+def symmetric_6(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of Q6_K."""
     return run(_symmetric_6, kind, x, importance)
 

@@ -4,6 +4,8 @@ Without importance: quantize_row_*_ref of ggml, one division of the extreme valu
 quantize_row_*_impl, the weighted searches. ggml writes the search's own codes here.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import float32, int64
 
@@ -51,17 +53,17 @@ N = 32
 HUGE = np.float32(3.4028234663852886e38)
 
 
-def symmetric(kind, x, importance):
+def symmetric(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of a type with a scale only: Q4_0, Q5_0."""
     return _plain_or_weighted(kind, x, importance, _symmetric, _symmetric_weighted)
 
 
-def affine(kind, x, importance):
+def affine(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of a type with scale and minimum: Q4_1, Q5_1."""
     return _plain_or_weighted(kind, x, importance, _affine, _affine_weighted)
 
 
-def signed_bytes(kind, x, importance):
+def signed_bytes(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of Q8_0."""
     return run(_signed_bytes, kind, x, importance)
 

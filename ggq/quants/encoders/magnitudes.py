@@ -5,6 +5,7 @@ the scales to 4 bits. Source: ggml, quantize_row_iq2_xxs_impl and its like.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import float32, int32, int64
@@ -42,7 +43,7 @@ from ggq.simd import (
 TOP = 31  # 2 * 15 + 1: the largest scale code as ggml counts
 
 
-def search(kind, how: Search, x, importance) -> LatticeCodes:
+def search(kind: Any, how: Search, x: np.ndarray, importance: np.ndarray | None) -> LatticeCodes:
     """Return the fields that ggml would store for float32 rows ``x``."""
     elements = 4 if how.lattice.startswith("IQ3") else 8
     settings = (how.group, how.tries, how.refine, how.even, how.fitted, how.wiped)

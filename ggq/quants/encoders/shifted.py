@@ -6,6 +6,7 @@ and quantize_row_iq1_m_impl.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import float32, int32, int64
@@ -45,7 +46,7 @@ _plus = vector_constant(f32x16, [*map(float, _PLUS), 0.0] * 4)
 _minus = vector_constant(f32x16, [*map(float, _MINUS), 0.0] * 4)
 
 
-def search(kind, x, importance) -> LatticeCodes:
+def search(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> LatticeCodes:
     """Return the fields that ggml would store; signs: whether a vector's shift is negative."""
     settings = np.float32(kind.limit), np.float32(kind.factor)
     counts = N // 8, N // kind.group

@@ -4,11 +4,15 @@ A slab is whole rows in memory. Lanes beyond the last block repeat it and write 
 again. It knows no block type.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import int64
 
 from ggq.errors import UsageError
 from ggq.jit import njit
+from ggq.quants.base import QuantType
 from ggq.simd import (
     bitcast,
     convert,
@@ -29,7 +33,13 @@ from ggq.simd import (
 LANES = 16
 
 
-def run(kernel, kind, x, importance, *settings) -> np.ndarray:
+def run(
+    kernel: Callable[..., None],
+    kind: QuantType,
+    x: np.ndarray,
+    importance: np.ndarray | None,
+    *settings: Any,
+) -> np.ndarray:
     """Return the blocks of ``kind`` that ``kernel`` writes for float32 rows ``x``.
 
     The kernel gets the addresses of x, importance (0: none) and blocks, the bytes from one row of
@@ -44,7 +54,9 @@ def run(kernel, kind, x, importance, *settings) -> np.ndarray:
     return blocks
 
 
-def contiguous(x, importance):
+def contiguous(
+    x: np.ndarray, importance: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return float32 rows and importance, None or of shape (n,) or (rows, n), as kernels read them.
 
     UsageError: importance of another shape.
@@ -57,7 +69,7 @@ def contiguous(x, importance):
     return x, importance
 
 
-def place(importance) -> tuple[int, int]:
+def place(importance: np.ndarray | None) -> tuple[int, int]:
     """Return the address of importance, 0 for None, and the bytes from one row to the next."""
     if importance is None:
         return 0, 0

@@ -4,6 +4,7 @@ Source: quantize_row_iq4_nl_impl and quantize_row_mxfp4_ref of ggml, one block p
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import float32, int64
@@ -51,12 +52,12 @@ _BOTTOM = int(CURVE[0])
 _TRIES = 7
 
 
-def curve(kind, x, importance):
+def curve(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of IQ4_NL or IQ4_XS."""
     return run(_curve, kind, x, importance, kind.block_size // 32, kind.block_bytes)
 
 
-def e2m1(kind, x, importance):
+def e2m1(kind: Any, x: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Return blocks of MXFP4."""
     return run(_mxfp4, kind, x, importance)
 

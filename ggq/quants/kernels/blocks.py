@@ -101,7 +101,7 @@ def _tail_at(at, stride, tail, scratch, end):
 
 @njit
 def _products(codes, x, dot):
-    """Return the sums of 8 products of 256 columns; ``codes``: see even_and_odd, ``x``: so stored."""
+    """Return the sums of 8 products of 256 columns, both sides in the order of even_and_odd."""
     first = dot(zeros(i32x16), codes[0], load(x, i8x64))
     second = dot(zeros(i32x16), codes[2], load(x + 128, i8x64))
     return (

@@ -1,7 +1,9 @@
 """From exact integer sums to a float total: the arithmetic that both matmul kernels share.
 
-Per lane of scales, columns ascending, and all in float32:
-    weighted = scale x sum [- minimum x (sum of the token's codes)];  total += weighted x (token's scale)
+Per lane of scales, columns ascending, and all in float32, the products with a rounding each but
+where a sum follows:
+    weighted = scale x sum - minimum x (sum of the token's codes)
+    total = total + weighted x (the token's scale)
 Sums of integers are exact, so a kernel adds codes in the order that suits it; what follows stands
 here, so that an output is bit for bit the same from either kernel and beside any other tokens.
 Where the minimum is ``centre`` x scale, it is taken from the integer sum instead.
@@ -10,7 +12,6 @@ Where the minimum is ``centre`` x scale, it is taken from the integer sum instea
 from numba import float32, int32, int64
 from numba.extending import overload
 
-from ggq import jit
 from ggq.jit import njit
 from ggq.simd import (
     bitcast,
@@ -20,6 +21,7 @@ from ggq.simd import (
     fma,
     i32x8,
     i32x16,
+    isa,
     load,
     shuffle,
     splat,
@@ -37,7 +39,7 @@ BYTES = 3 * 16 * 64
 # + sum, exact below 2^22, so that one multiply-add yields scale x sum, rounded once as a product is
 # (scales are a half times a small integer, their product with 1.5 x 2^23 is exact). Without a fused
 # multiply-add the sums start at 0 and are converted.
-_FUSED = jit.ISA != "generic"
+_FUSED = isa.SET.has_fma
 _START = 0x4B400000 if _FUSED else 0
 _FLOAT_START = 1.5 * 2.0**23 if _FUSED else 0.0
 _even = shuffle(range(0, 16, 2))
@@ -103,7 +105,7 @@ def add_weighted(total, sums, tile, lane, low, scale, centre):
 
 
 def put_row(rows, r, values):
-    """Store row ``r``'s lanes where ``turn`` finds them: rows of 8 lanes r and r + 8 side by side."""
+    """Store row ``r``'s lanes where ``turn`` finds them: if there are 8, rows r and r + 8 together."""
     raise NotImplementedError
 
 

@@ -11,11 +11,11 @@ class F16(QuantType):
     name, ggml_id, block_size, block_bytes = "F16", 1, 1, 2
     file_type = 1
 
-    def dequantize(self, blocks):
+    def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         """Return the halves widened to float32, exactly."""
         return np.ascontiguousarray(blocks).view("<f2").astype(np.float32)
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         """Round half to even; importance has nothing to steer (ggml_fp32_to_fp16_row)."""
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float32).astype("<f2").view(np.uint8)
@@ -24,7 +24,8 @@ class F16(QuantType):
         """Return the kernels for half rows, which take float32 activations."""
         from ggq.quants.kernels.float_rows import KERNELS
 
-        return KERNELS[self.name]
+        found: Kernels = KERNELS[self.name]
+        return found
 
 
 TYPE = F16()

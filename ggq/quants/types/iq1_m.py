@@ -6,7 +6,7 @@ The half-precision scale lies in the upper nibbles of the four words of scales.
 import numpy as np
 
 from ggq.quants.lattice_types import ShiftedType, low_bytes
-from ggq.quants.lattices import lattice
+from ggq.quants.lattices import LatticeCodes, lattice
 from ggq.quants.packing import join_planes, look_up, split_planes, view_blocks
 from ggq.quants.types.iq1_s import SHIFT
 
@@ -20,7 +20,7 @@ class IQ1_M(ShiftedType):
     group, limit, factor = 16, 1e-7, 1.1125
     layout = np.dtype([("qs", "u1", 32), ("qh", "u1", 16), ("scales", "<u2", 4)])
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         words = fields["scales"]
         nibbles = (words & np.uint16(0xF000)) >> np.array([12, 8, 4, 0], np.uint16)
@@ -31,9 +31,10 @@ class IQ1_M(ShiftedType):
         qh = split_planes(fields["qh"], 1, 4)
         shift = np.where(qh & np.uint8(8), -SHIFT, SHIFT)
         codes = fields["qs"] | ((qh & np.uint8(7)).astype(np.uint16) << np.uint16(8))
-        return scale[..., None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None])
+        found: np.ndarray = scale[..., None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None])
+        return found
 
-    def fields(self, found):
+    def fields(self, found: LatticeCodes) -> dict[str, np.ndarray]:
         nibbles = low_bytes(found.codes >> np.uint16(8)) | found.signs << np.uint8(3)
         bits = found.d.astype(np.float16).view(np.uint16)[..., None]
         nibble = np.arange(4, dtype=np.uint16)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattice_types import ShiftedType, half, low_bytes
-from ggq.quants.lattices import lattice
+from ggq.quants.lattices import LatticeCodes, lattice
 from ggq.quants.packing import look_up, view_blocks
 
 SHIFT = np.float32(0.125)  # IQ1S_DELTA
@@ -18,16 +18,19 @@ class IQ1_S(ShiftedType):
     group, limit, factor, needs_importance = 32, 1e-12, 1.125, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         qh = fields["qh"]
         scale = half(fields) * (2 * ((qh >> np.uint16(12)) & np.uint16(7)) + 1)
         shift = np.where(qh & np.uint16(0x8000), -SHIFT, SHIFT)
         high = (qh[..., None] >> np.arange(0, 12, 3, dtype=np.uint16)) & np.uint16(7)
         codes = fields["qs"].reshape(high.shape) | (high << np.uint16(8))
-        return scale[..., None, None] * (look_up(lattice("IQ1_S"), codes) + shift[..., None, None])
+        found: np.ndarray = scale[..., None, None] * (
+            look_up(lattice("IQ1_S"), codes) + shift[..., None, None]
+        )
+        return found
 
-    def fields(self, found):
+    def fields(self, found: LatticeCodes) -> dict[str, np.ndarray]:
         high = (found.codes >> np.uint16(8)).reshape(*found.d.shape, 8, 4)
         parts = [high[..., i] << np.uint16(3 * i) for i in range(4)]
         parts.append(found.scales.astype(np.uint16) << np.uint16(12))

@@ -11,7 +11,7 @@ from ggq.quants.lattice_types import (
     nibbles,
     signs,
 )
-from ggq.quants.lattices import Search, lattice
+from ggq.quants.lattices import LatticeCodes, Search, lattice
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
@@ -29,15 +29,16 @@ class IQ2_S(MagnitudesType):
         *("IQ2_S", 16, 9, 0.1, 1e-8), even=False, mean=2, factor=0.9875, plain=0.25, wiped=False
     )
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         high = split_planes(fields["qh"], 1, 2).astype(np.uint16) << np.uint16(8)
         scale = half(fields) * (np.float32(0.5) + four_bit_scales(fields["scales"]))
         scale = np.repeat(scale * np.float32(0.25), 2, axis=-1)
         vectors = look_up(lattice("IQ2_S"), fields["qs"] | high)
-        return scale[..., None] * vectors * signs(fields["signs"])
+        found: np.ndarray = scale[..., None] * vectors * signs(fields["signs"])
+        return found
 
-    def fields(self, found):
+    def fields(self, found: LatticeCodes) -> dict[str, np.ndarray]:
         return {
             "d": found.d,
             "qs": low_bytes(found.codes),

@@ -11,7 +11,7 @@ from ggq.quants.lattice_types import (
     nibbles,
     signs,
 )
-from ggq.quants.lattices import Search, lattice
+from ggq.quants.lattices import LatticeCodes, Search, lattice
 from ggq.quants.packing import look_up, split_planes, view_blocks
 
 
@@ -29,15 +29,16 @@ class IQ3_S(MagnitudesType):
         wiped=False,
     )  # fmt: skip
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         high = split_planes(fields["qh"], 1, 1).astype(np.uint16) << np.uint16(8)
         vectors = look_up(lattice("IQ3_S"), fields["qs"] | high)
         scale = half(fields) * (1 + 2 * four_bit_scales(fields["scales"]))
         scale = np.repeat(scale, 4, axis=-1)[..., None]
-        return scale * vectors.reshape(*scale.shape[:-1], 8) * signs(fields["signs"])
+        found: np.ndarray = scale * vectors.reshape(*scale.shape[:-1], 8) * signs(fields["signs"])
+        return found
 
-    def fields(self, found):
+    def fields(self, found: LatticeCodes) -> dict[str, np.ndarray]:
         return {
             "d": found.d,
             "qs": low_bytes(found.codes),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.quants.lattice_types import MagnitudesType, half, low_bytes, sign_words, signs
-from ggq.quants.lattices import EVEN_SIGNS, Search, lattice
+from ggq.quants.lattices import EVEN_SIGNS, LatticeCodes, Search, lattice
 from ggq.quants.packing import look_up, view_blocks
 
 
@@ -17,16 +17,17 @@ class IQ3_XXS(MagnitudesType):
 
     search = Search("IQ3_XXS", 32, 15, 0.2, 1e-8, even=True, mean=2, factor=1.0125, plain=0)
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         word = fields["words"]
         sc = (word >> np.uint32(28)).astype(np.float32)
         scale = half(fields) * (np.float32(0.5) + sc) * np.float32(0.5)
         stored = (word[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
         vectors = look_up(lattice("IQ3_XXS"), fields["qs"]).reshape(*stored.shape, 8)
-        return scale[..., None, None] * vectors * signs(look_up(EVEN_SIGNS, stored))
+        found: np.ndarray = scale[..., None, None] * vectors * signs(look_up(EVEN_SIGNS, stored))
+        return found
 
-    def fields(self, found):
+    def fields(self, found: LatticeCodes) -> dict[str, np.ndarray]:
         return {"d": found.d, "qs": low_bytes(found.codes), "words": sign_words(found)}
 
 

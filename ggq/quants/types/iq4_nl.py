@@ -15,7 +15,7 @@ class IQ4_NL(Nibbles, TableType):
     group, table = 32, CURVE
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.table import curve
 
         return curve(self, x, importance)

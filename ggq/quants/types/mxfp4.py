@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.packing import look_up
 from ggq.quants.searched import Nibbles
 from ggq.quants.tables import E2M1, TableType
@@ -16,10 +17,10 @@ class MXFP4(Nibbles, TableType):
     group, table = 32, E2M1
     layout = np.dtype([("d", "u1"), ("qs", "u1", 16)])
 
-    def scales(self, params):
+    def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
         return look_up(_POWERS, params["d"]), None
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.table import e2m1
 
         return e2m1(self, x, importance)

@@ -26,10 +26,11 @@ class NVFP4(ReadOnlyType):
     name, ggml_id, block_size, block_bytes = "NVFP4", 40, 64, 36
     layout = np.dtype([("scales", "u1", 4), ("qs", "u1", 32)])
 
-    def values(self, blocks):
+    def values(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         codes = split_planes(fields["qs"], 8, 4).reshape(*fields.shape, 4, 16)
-        return look_up(_E4M3, fields["scales"])[..., None] * look_up(E2M1, codes)
+        found: np.ndarray = look_up(_E4M3, fields["scales"])[..., None] * look_up(E2M1, codes)
+        return found
 
 
 TYPE = NVFP4()

@@ -13,13 +13,13 @@ class Q1_0(QuantType):
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 
     @np.errstate(all="ignore")
-    def dequantize(self, blocks):
+    def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         fields = view_blocks(blocks, self.layout)
         d = fields["d"].astype(np.float32)[..., None]
         return np.where(split_planes(fields["qs"], 1, 1), d, -d).reshape(len(blocks), -1)
 
     @np.errstate(all="ignore")
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         """Return the blocks of quantize_row_q1_0_ref: magnitudes are summed first to last."""
         x = np.ascontiguousarray(x, np.float32)
         self.row_bytes(x.shape[1])

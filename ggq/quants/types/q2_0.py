@@ -14,10 +14,10 @@ class Q2_0(TernaryType):
     undefined = 0
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 
-    def split(self, fields):
+    def split(self, fields: np.ndarray) -> np.ndarray:
         return split_planes(fields["qs"], 1, 2)
 
-    def join(self, codes):
+    def join(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         return {"qs": join_planes(codes, 1, 2)}
 
 

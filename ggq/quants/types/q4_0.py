@@ -14,7 +14,7 @@ class Q4_0(Nibbles, SearchedType):
     group, levels, zero, keeps_codes = 32, 16, 8, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.block_32 import symmetric
 
         return symmetric(self, x, importance)

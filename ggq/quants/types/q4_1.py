@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.searched import Nibbles, SearchedType
 
 
@@ -16,10 +17,10 @@ class Q4_1(Nibbles, SearchedType):
     combine = staticmethod(np.add)
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])
 
-    def scales(self, params):
+    def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
         return params["d"].astype(np.float32), params["m"].astype(np.float32)
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.block_32 import affine
 
         return affine(self, x, importance)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.packing import (
     join_blocks,
     join_planes,
@@ -22,11 +23,11 @@ class Q4_K(MinimumType):
     group, levels = 32, 16
     layout = np.dtype([("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qs", "u1", 128)])
 
-    def unpack(self, blocks):
+    def unpack(self, blocks: np.ndarray) -> tuple[Params, np.ndarray]:
         fields = view_blocks(blocks, self.layout)
         return self.packed_params(fields), flat(split_planes(fields["qs"], 32, 4))
 
-    def pack(self, params, codes):
+    def pack(self, params: Params, codes: np.ndarray) -> np.ndarray:
         scales = join_scales_and_mins(params["sc"], params["mn"])
         qs = join_planes(by_block(codes, 256), 32, 4)
         return join_blocks(self.layout, d=params["d"], dmin=params["dmin"], scales=scales, qs=qs)

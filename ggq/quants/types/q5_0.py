@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.packing import (
     join_blocks,
     join_nibbles_and_bits,
@@ -20,15 +21,15 @@ class Q5_0(SearchedType):
     group, levels, zero, keeps_codes = 32, 32, 16, True
     layout = np.dtype([("d", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])
 
-    def unpack(self, blocks):
+    def unpack(self, blocks: np.ndarray) -> tuple[Params, np.ndarray]:
         fields = view_blocks(blocks, self.layout)
         return {"d": fields["d"]}, flat(split_nibbles_and_bits(fields["qs"], fields["qh"]))
 
-    def pack(self, params, codes):
+    def pack(self, params: Params, codes: np.ndarray) -> np.ndarray:
         qs, qh = join_nibbles_and_bits(by_block(codes, 32))
         return join_blocks(self.layout, d=params["d"], qh=qh, qs=qs)
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.block_32 import symmetric
 
         return symmetric(self, x, importance)

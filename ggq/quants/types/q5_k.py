@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.packing import (
     join_blocks,
     join_planes,
@@ -24,12 +25,12 @@ class Q5_K(MinimumType):
         [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qh", "u1", 32), ("qs", "u1", 128)]
     )
 
-    def unpack(self, blocks):
+    def unpack(self, blocks: np.ndarray) -> tuple[Params, np.ndarray]:
         fields = view_blocks(blocks, self.layout)
         high = split_planes(fields["qh"], 32, 1) << np.uint8(4)
         return self.packed_params(fields), flat(split_planes(fields["qs"], 32, 4) | high)
 
-    def pack(self, params, codes):
+    def pack(self, params: Params, codes: np.ndarray) -> np.ndarray:
         codes = by_block(codes, 256)
         return join_blocks(
             self.layout,

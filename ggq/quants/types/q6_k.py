@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ggq.quants.base import Params
 from ggq.quants.packing import join_blocks, join_planes, split_planes, view_blocks
 from ggq.quants.searched import SearchedType, by_block, flat, widen
 
@@ -18,22 +19,22 @@ class Q6_K(SearchedType):
     group, levels, zero = 16, 64, 32
     layout = np.dtype([("ql", "u1", 128), ("qh", "u1", 64), ("sc", "i1", 16), ("d", "<f2")])
 
-    def unpack(self, blocks):
+    def unpack(self, blocks: np.ndarray) -> tuple[Params, np.ndarray]:
         fields = view_blocks(blocks, self.layout)
         low = split_planes(fields["ql"], 64, 4)
         high = split_planes(fields["qh"], 32, 2) << np.uint8(4)
         return {"d": fields["d"], "sc": fields["sc"]}, flat(low | high)
 
-    def pack(self, params, codes):
+    def pack(self, params: Params, codes: np.ndarray) -> np.ndarray:
         codes = by_block(codes, 256)
         ql = join_planes(codes & np.uint8(15), 64, 4)
         qh = join_planes(codes >> np.uint8(4), 32, 2)
         return join_blocks(self.layout, ql=ql, qh=qh, sc=params["sc"], d=params["d"])
 
-    def scales(self, params):
+    def scales(self, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
         return flat(widen(params["d"]) * params["sc"]), None
 
-    def quantize(self, x, importance=None):
+    def quantize(self, x: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         from ggq.quants.encoders.block_256 import symmetric_6
 
         return symmetric_6(self, x, importance)

@@ -16,14 +16,16 @@ def _digits(packed: np.ndarray, width: int, count: int) -> np.ndarray:
     runs = packed.reshape(*packed.shape[:-1], -1, 1, width)
     fractions = runs * _POWERS[:count]  # wraps: what is above the point falls away
     codes = (fractions.astype(np.uint16) * np.uint16(3)) >> np.uint16(8)
-    return codes.astype(np.uint8).reshape(*packed.shape[:-1], -1)
+    found: np.ndarray = codes.astype(np.uint8).reshape(*packed.shape[:-1], -1)
+    return found
 
 
 def _bytes(codes: np.ndarray, width: int, count: int) -> np.ndarray:
     runs = codes.reshape(*codes.shape[:-1], -1, count, width).astype(np.uint16)
     number = (runs * _POWERS[5 - count :][::-1].astype(np.uint16)).sum(-2, dtype=np.uint16)
     packed = (number * np.uint32(256) + np.uint32(242)) // np.uint32(243)
-    return packed.astype(np.uint8).reshape(*codes.shape[:-1], -1)
+    found: np.ndarray = packed.astype(np.uint8).reshape(*codes.shape[:-1], -1)
+    return found
 
 
 class TQ1_0(TernaryType):
@@ -33,11 +35,11 @@ class TQ1_0(TernaryType):
     fallback = "Q4_0"
     layout = np.dtype([("long", "u1", 32), ("short", "u1", 16), ("last", "u1", 4), ("d", "<f2")])
 
-    def split(self, fields):
+    def split(self, fields: np.ndarray) -> np.ndarray:
         parts = [_digits(fields["long"], 32, 5), _digits(fields["short"], 16, 5)]
         return np.concatenate([*parts, _digits(fields["last"], 4, 4)], -1)
 
-    def join(self, codes):
+    def join(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         return {
             "long": _bytes(codes[..., :160], 32, 5),
             "short": _bytes(codes[..., 160:240], 16, 5),

@@ -13,10 +13,10 @@ class TQ2_0(TernaryType):
     fallback = "Q4_0"
     layout = np.dtype([("qs", "u1", 64), ("d", "<f2")])
 
-    def split(self, fields):
+    def split(self, fields: np.ndarray) -> np.ndarray:
         return split_planes(fields["qs"], 32, 2)
 
-    def join(self, codes):
+    def join(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         return {"qs": join_planes(codes, 32, 2)}
 
 

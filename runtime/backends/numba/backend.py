@@ -21,8 +21,10 @@ from ggq.runtime.backends.numba.plan import (
     Buffer,
     Plan,
     Recorder,
+    Work,
 )
-from ggq.runtime.backends.numba.values import FEW, Value
+from ggq.runtime.backends.numba.values import FEW, Value, compiled
+from ggq.runtime.kernels.quantize import quantize_kernel
 from ggq.runtime.kernels.walk import ENTRIES
 
 if TYPE_CHECKING:
@@ -52,9 +54,13 @@ class NumbaOps(Ops):
 
     def quantize(self, value: Value) -> Buffer:
         """Record the quantization of a value to 8 bit."""
-        from ggq.runtime.kernels import quantize
-
-        return quantize.record(self, value)
+        source, out = value.f32(), self.new(value, "q8")
+        blocks = abi.padded(value.width) // abi.SUPER
+        args = [source, source.stride, out, out.stride, value.width, blocks]
+        work = Work(items=blocks, slot=value.slot, chunk=4)
+        kernel = compiled(quantize_kernel)
+        self.recorder.row("quantize", kernel, args, work, reads=[source], writes=[out])
+        return out
 
     def kernels(self, weight: Any) -> Any:
         """Return the matmul kernels of a weight's block type."""

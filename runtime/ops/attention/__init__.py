@@ -10,12 +10,14 @@ c tanh(s / c); ``sinks`` names one logit per head that takes weight and gives no
 2309.17453).
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 __all__ = ["visible"]
 
 
-def visible(n_tokens, past, window=None, causal=True):
+def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = True) -> np.ndarray:
     """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
     if not causal:
         return np.ones((n_tokens, past + n_tokens), bool)

@@ -1,10 +1,14 @@
 """conv in torch."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from torch.nn import functional
 
 
-def run(backend, x, name, layer, kind="none"):
+def run(backend: Any, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
     """Return the outputs of x's tokens; the last inputs stay in the cache."""
     weights = backend.tensor(name)
     channels, taps = weights.shape

@@ -1,12 +1,23 @@
 """delta in torch, token by token, all sequences and heads at once."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from torch.nn import functional
 
 from ggq.runtime.ops.delta import LENGTH_EPS
 
 
-def run(backend, x, alpha, beta, layer, spec):
+def run(
+    backend: Any,
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    beta: torch.Tensor,
+    layer: int,
+    spec: Any,
+) -> torch.Tensor:
     """Return the outputs and keep the state."""
     n, keys, d, dv = spec.n_head, spec.n_key_heads, spec.head_dim, spec.head_dim_v
     n_sequences = len(backend.ids)
@@ -28,5 +39,5 @@ def run(backend, x, alpha, beta, layer, spec):
     return torch.stack(rows, dim=1).flatten(2).flatten(0, 1)
 
 
-def _unit(x):
+def _unit(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + LENGTH_EPS)

@@ -5,20 +5,26 @@ x (n_tokens, n_head * head_dim). Pair i turns by the angle of `angles` (arXiv 21
 2309.00071).
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ggq.models.base import Rope
 
 __all__ = ["angles", "frequencies", "magnitude"]
 
 
-def _correction(rope, turns):
+def _correction(rope: Rope, turns: float) -> float:
     """Return the pair (as a real number) that turns ``turns`` times over the original context."""
     ratio = rope.original_context / (turns * 2 * math.pi)
     return rope.dims * math.log(ratio) / (2 * math.log(rope.base))
 
 
-def frequencies(rope, factors=None):
+def frequencies(rope: Rope, factors: np.ndarray | None = None) -> np.ndarray:
     """Return radians per position of each pair, float64 (dims / 2,)."""
     pairs = np.arange(rope.dims // 2)
     plain = np.float64(rope.base) ** (-2.0 * pairs / rope.dims)
@@ -37,7 +43,7 @@ def frequencies(rope, factors=None):
     return slowed * (1.0 - kept) + plain * kept
 
 
-def magnitude(rope):
+def magnitude(rope: Rope) -> float:
     """Return the factor on cos and sin: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
     if rope.scaling != "yarn" or rope.ext_factor == 0 or rope.factor <= 1:
         return rope.attn_factor
@@ -45,7 +51,9 @@ def magnitude(rope):
     return rope.attn_factor * (1.0 + growth) / (1.0 + rope.log_multiplier * growth)
 
 
-def angles(rope, positions, factors=None):
+def angles(
+    rope: Rope, positions: np.ndarray, factors: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each."""
     positions = np.asarray(positions, np.float64)[:, None]
     turned, length = positions * frequencies(rope, factors), magnitude(rope)

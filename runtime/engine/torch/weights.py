@@ -15,7 +15,7 @@ import torch
 
 from ggq.runtime.backends.base import Weight
 from ggq.runtime.backends.torch.arrays import TorchBlocks, upload
-from ggq.runtime.backends.torch.devices import free_bytes
+from ggq.runtime.engine.torch.devices import free_bytes
 
 __all__ = ["DeviceWeights", "Matrix"]
 
@@ -46,20 +46,24 @@ class Matrix:
 
     def take(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows ``ids`` as float32."""
-        if self.packed:
-            rows = self.stored.map(lambda field: field.index_select(0, ids))
-            return self.kind.dequantize(rows).tensor
+        if isinstance(self.stored, TorchBlocks):
+            return self._decoded(self.stored.map(lambda field: field.index_select(0, ids)))
         return self.stored.index_select(0, ids).float()
 
     def chunks(self, first: int, end: int) -> Iterator[torch.Tensor]:
         """Yield rows ``first`` .. ``end`` in order, as they are stored or decoded to float32."""
         step = max(1, _CHUNK // self.n_columns) if self.packed else max(1, end - first)
         for start in range(first, end, step):
-            part = slice(start, min(end, start + step))
-            if self.packed:
-                yield self.kind.dequantize(self.stored.map(lambda f, p=part: f[p])).tensor
-            else:
-                yield self.stored[part]
+            yield self._rows(slice(start, min(end, start + step)))
+
+    def _rows(self, part: slice) -> torch.Tensor:
+        if isinstance(self.stored, TorchBlocks):
+            return self._decoded(self.stored.map(lambda field: field[part]))
+        return self.stored[part]
+
+    def _decoded(self, blocks: TorchBlocks) -> torch.Tensor:
+        rows: torch.Tensor = self.kind.dequantize(blocks).tensor
+        return rows
 
 
 class DeviceWeights:
@@ -131,8 +135,8 @@ class DeviceWeights:
     @property
     def nbytes(self) -> int:
         """Return the bytes on the device."""
-        held = (*self._matrices.values(), *self._vectors.values())
-        return sum(each.nbytes for each in held)
+        matrices = sum(matrix.nbytes for matrix in self._matrices.values())
+        return matrices + sum(vector.nbytes for vector in self._vectors.values())
 
     def clear(self) -> None:
         """Give the device's memory back."""

@@ -9,26 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ggq.runtime.backends.base import Ops
-from ggq.runtime.backends.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.ops.attention import visible
 from ggq.runtime.ops.conv import torch as conv
 from ggq.runtime.ops.delta import torch as delta
 from ggq.runtime.ops.rope import angles
-from ggq.runtime.ops.rope.torch import turn
+from ggq.runtime.ops.rope.torch import rotate
 
 __all__ = ["DeviceCache", "DeviceOps", "Stretch"]
+
+T = TypeVar("T")
 
 _FEW = 8  # up to this many tokens decoded blocks are multiplied as float32: halves cost one pass
 _SCORES = 1 << 25  # attention scores held at a time
 _TINY = 1e-30
+_DTYPES = {"f16": torch.float16, "f32": torch.float32}
 
 
 class DeviceCache(KVCache):
@@ -46,18 +49,19 @@ class DeviceCache(KVCache):
         windows: Any,
         device: torch.device,
     ):
-        super().__init__(layers, n_ctx, kind, states, windows)  # its arrays are never touched
         self._device = device
-        dtype = {"f16": torch.float16, "f32": torch.float32}[kind]
-        self._n_recent = recent_positions(self.window, n_ctx) // PAGE
+        super().__init__(layers, n_ctx, kind, states, windows)
+        self._n_recent = self._first_recent
 
-        def pages(layer: int, columns: int) -> torch.Tensor:
-            n_pages = self._n_recent if self.windowed[layer] else self.n_pages
-            shape = n_pages, PAGE, layers[layer][0], columns
-            return torch.zeros(shape, dtype=dtype, device=device)
+    @property
+    def _first_recent(self) -> int:
+        """The pages of windowed layers to begin with."""
+        return recent_positions(self.window, self.n_ctx) // PAGE
 
-        self.keys = [pages(i, k) for i, (_, k, _) in enumerate(layers)]
-        self.values = [pages(i, v) for i, (_, _, v) in enumerate(layers)]
+    def _pages(self, layer: int, columns: int, kind: str) -> torch.Tensor:
+        n_pages = self._first_recent if self.windowed[layer] else self.n_pages
+        shape = n_pages, PAGE, self._layers[layer][0], columns
+        return torch.zeros(shape, dtype=_DTYPES[kind], device=self._device)
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +75,7 @@ class DeviceCache(KVCache):
             more = min(self.n_pages, 2 * page) - self._n_recent
             self._n_recent += more
             for arrays in (self.keys, self.values):
-                for i in np.flatnonzero(self.windowed):
+                for i in np.flatnonzero(self.windowed).tolist():
                     new = arrays[i].new_zeros(more, *arrays[i].shape[1:])
                     arrays[i] = torch.cat((arrays[i], new))
         return page
@@ -102,7 +106,7 @@ class _One:
 
     tensor: Callable[[str], torch.Tensor]
     cache: dict[Any, torch.Tensor]
-    ids = (None,)
+    ids: tuple[None] = (None,)
 
 
 class DeviceOps(Ops):
@@ -137,10 +141,11 @@ class DeviceOps(Ops):
     def _put(self, values: np.ndarray | list[int]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
-    def _once(self, key: Any, make: Any) -> Any:
+    def _once(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._memory:
             self._memory[key] = make()
-        return self._memory[key]
+        made: T = self._memory[key]
+        return made
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a small tensor (gains, biases, factors) as float32."""
@@ -194,12 +199,15 @@ class DeviceOps(Ops):
     def rope(self, x: torch.Tensor, n_head: int, rope: Any) -> torch.Tensor:
         """Return x with the pairs of each head rotated."""
 
-        def table() -> tuple[torch.Tensor, ...]:
+        def table() -> tuple[torch.Tensor, torch.Tensor]:
             factors = None if rope.factors is None else self.weight(rope.factors).dequantized()
-            both = angles(rope, self.positions, factors)
-            return tuple(self._put(a.astype(np.float32))[:, None, :] for a in both)
+            cos, sin = angles(rope, self.positions, factors)
+            return self._angles(cos), self._angles(sin)
 
-        return turn(x, n_head, rope, self._once(rope, table))
+        return rotate(x, n_head, rope, self._once(rope, table))
+
+    def _angles(self, table: np.ndarray) -> torch.Tensor:
+        return self._put(table.astype(np.float32))[:, None, :]
 
     def attention(
         self,
@@ -214,7 +222,7 @@ class DeviceOps(Ops):
         for rows, pages in ((k, self._cache.keys[layer]), (v, self._cache.values[layer])):
             store = pages.flatten(0, 1)
             if rows is not None:
-                store[self._new_slots[recent]] = rows.unflatten(1, store.shape[1:]).to(store.dtype)
+                store[self._new_slots[recent]] = rows.reshape(-1, *store.shape[1:]).to(store.dtype)
             stores.append(store)
         mixed = [self._mix(q, stores, (s, recent), spec) for s in self._stretches]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
@@ -258,12 +266,18 @@ class DeviceOps(Ops):
         n, past = stretch.n_tokens, stretch.past
         return self._once(key, lambda: self._put(visible(n, past, window)[:, start:]))
 
-    def _attend(self, q: torch.Tensor, cached: Any, seen: Any, spec: Any) -> torch.Tensor:
+    def _attend(
+        self,
+        q: torch.Tensor,
+        cached: tuple[torch.Tensor, torch.Tensor],
+        seen: torch.Tensor | None,
+        spec: Any,
+    ) -> torch.Tensor:
         keys, values = cached
-        n_tokens, per_key = len(q), spec.n_head // spec.n_head_kv
-        queries = q.reshape(n_tokens, spec.n_head_kv, per_key, -1) * spec.scale
+        n_tokens, n_kv, per_key = len(q), spec.n_head_kv, spec.n_head // spec.n_head_kv
+        queries = q.reshape(n_tokens, n_kv, per_key, -1) * spec.scale
         queries = queries.permute(1, 2, 0, 3).flatten(1, 2)  # (n_head_kv, queries, head_dim)
-        scores = (queries @ keys.transpose(1, 2)).unflatten(1, (per_key, n_tokens))
+        scores = (queries @ keys.transpose(1, 2)).reshape(n_kv, per_key, n_tokens, -1)
         if spec.softcap:
             scores = spec.softcap * torch.tanh(scores / spec.softcap)
         if seen is not None:
@@ -272,8 +286,9 @@ class DeviceOps(Ops):
             sinks = self.tensor(spec.sinks).reshape(spec.n_head_kv, per_key, 1, 1)
             scores = torch.cat((scores, sinks.expand(-1, -1, n_tokens, 1)), dim=-1)
         weights = torch.softmax(scores, dim=-1)[..., : keys.shape[1]]
-        mixed = (weights.flatten(1, 2) @ values).unflatten(1, (per_key, n_tokens))
-        return mixed.permute(2, 0, 1, 3).reshape(n_tokens, -1)
+        mixed = (weights.flatten(1, 2) @ values).reshape(n_kv, per_key, n_tokens, -1)
+        rows: torch.Tensor = mixed.permute(2, 0, 1, 3).reshape(n_tokens, -1)
+        return rows
 
     def conv(self, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
         """Return the causal convolution of each sequence's tokens."""
@@ -290,8 +305,10 @@ class DeviceOps(Ops):
         """Return the gated delta rule of each sequence's tokens."""
         shape = 1, spec.n_head, spec.head_dim, spec.head_dim_v
 
-        def run(one: _One, *inputs: torch.Tensor) -> torch.Tensor:
-            return delta.run(one, *inputs, layer, spec)
+        def run(
+            one: _One, x: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor
+        ) -> torch.Tensor:
+            return delta.run(one, x, alpha, beta, layer, spec)
 
         return self._recur(("delta", layer), shape, run, x, alpha, beta)
 
@@ -336,6 +353,6 @@ class DeviceOps(Ops):
             ids = chosen.cpu().numpy().ravel()
             pairs = [(int(e), self._put(np.flatnonzero(ids == e))) for e in np.unique(ids)]
             known = self._memory["chosen"] = chosen, pairs
-        for expert, pairs in known[1]:
-            rows = pairs if per_token == 1 else torch.div(pairs, per_token, rounding_mode="floor")
-            yield expert, pairs, rows
+        for expert, mine in known[1]:
+            rows = mine if per_token == 1 else torch.div(mine, per_token, rounding_mode="floor")
+            yield expert, mine, rows

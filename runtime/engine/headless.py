@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Output
+from ggq.runtime.engine.backend import Architecture, Output
 
 __all__ = ["ending_with"]
 

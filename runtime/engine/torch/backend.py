@@ -7,18 +7,18 @@ import torch
 
 from ggq.errors import UsageError
 from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Output, Part
-from ggq.runtime.backends.headless import ending_with
-from ggq.runtime.backends.torch.ops import DeviceCache, DeviceOps
-from ggq.runtime.backends.torch.weights import DeviceWeights
 from ggq.runtime.cache.kvcache import Kind
 from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
+from ggq.runtime.engine.backend import Architecture, Output, Part
+from ggq.runtime.engine.headless import ending_with
+from ggq.runtime.engine.torch.ops import DeviceCache, DeviceOps
+from ggq.runtime.engine.torch.weights import DeviceWeights
 
 __all__ = ["DeviceBackend"]
 
 
 class DeviceBackend:
-    """Runs steps on the device of ``weights`` (ggq.runtime.backends.base.Backend).
+    """Runs steps on the device of ``weights`` (ggq.runtime.engine.backend.Backend).
 
     ``cache_type``: f16 or f32; UsageError for others.
     """
@@ -50,7 +50,8 @@ class DeviceBackend:
         n_rows = self._ops.fill(parts)
         with torch.inference_mode():
             rows = ending_with(output, self._architecture).forward(self._ops, self._hp)
-            return rows.cpu().numpy()[:n_rows]
+            host: np.ndarray = rows.cpu().numpy()
+        return host[:n_rows]
 
     def close(self) -> None:
         """Give the device's memory back."""

@@ -3,16 +3,23 @@
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from ggq.simd.lowering import I8, I32, by_pieces, call, concatenate, lanes_of, pieces
+from ggq.simd.declared import InstructionSet, x86_with
+from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces
 
-HAS_HALF = True
-LANES = 16  # 32-bit lanes of a register
-DOT_INSTRUCTION = "vpdpbusd"
+SET = InstructionSet(
+    rank=30,
+    runs_on=x86_with("avx512vnni", "avx512bw", "avx512vl"),
+    cpu="icelake-server",
+    features="+avx512vnni,+avx512bw,+avx512vl,+avx512vbmi,+f16c,+fma",
+    dot="vpdpbusd",
+    lanes=16,
+)
 # LLVM 21 changed the operands' type from i32 to i8 vectors.
 _BYTE_OPERANDS = llvm.llvm_version_info[0] >= 21
 
 
-def _vpdpbusd(builder, acc, unsigned, signed):
+def vpdpbusd(builder, acc, unsigned, signed):
+    """Emit the instruction for 4, 8 or 16 sums."""
     if not _BYTE_OPERANDS:
         unsigned, signed = builder.bitcast(unsigned, acc.type), builder.bitcast(signed, acc.type)
     bits = 32 * acc.type.count
@@ -24,7 +31,7 @@ def dot4(builder, acc, unsigned, signed, wide):
     """Emit acc + sums of four u8 x i8 products; exact for every u8."""
     lanes = min(16, max(4, acc.type.count))
     return by_pieces(
-        builder, lambda a, u, s: _vpdpbusd(builder, a, u, s), lanes, acc, unsigned, signed
+        builder, lambda a, u, s: vpdpbusd(builder, a, u, s), lanes, acc, unsigned, signed
     )
 
 
@@ -44,6 +51,3 @@ def lookup16(builder, table, index):
 def lookup8(builder, table, index):
     """Emit vpermps; it looks at four bits, and the table repeats after three."""
     return call(builder, "llvm.x86.avx512.permvar.sf.512", table.type, [table, index])
-
-
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "I32", "LANES", "dot4", "lanes_of", "lookup8", "lookup16"]

@@ -1,12 +1,25 @@
 """NEON with the dot-product extension: signed four-way products."""
 
+import sys
+
 from llvmlite import ir
 
+from ggq.simd.declared import InstructionSet
 from ggq.simd.lowering import I8, by_pieces, call, concatenate, pieces, select_lookup8, splat
 
-HAS_HALF = True
-LANES = 4  # 32-bit lanes of a register
-DOT_INSTRUCTION = "sdot"
+
+def _runs_on(machine, features):
+    """LLVM does not list features on macOS; every Apple processor here has the dot product."""
+    return machine == "arm" and ("dotprod" in features or sys.platform == "darwin")
+
+
+SET = InstructionSet(
+    rank=10,
+    runs_on=_runs_on,
+    cpu="neoverse-n1",
+    features="+neon,+dotprod,+fullfp16",
+    dot="sdot",
+)
 
 
 def _sdot(builder, acc, a, b):

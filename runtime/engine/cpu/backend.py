@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from ggq.models.base import HParams
-from ggq.runtime.backends.base import Architecture, Output, Part
-from ggq.runtime.backends.headless import ending_with
 from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
-from ggq.runtime.backends.numba.executor import Executor
-from ggq.runtime.backends.numba.inputs import Inputs
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kvcache import Kind, KVCache
 from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
+from ggq.runtime.engine.backend import Architecture, Output, Part
+from ggq.runtime.engine.cpu.executor import Executor
+from ggq.runtime.engine.cpu.inputs import Inputs
+from ggq.runtime.engine.headless import ending_with
 
 __all__ = ["CPUBackend"]
 
 
 class CPUBackend:
-    """Runs steps on ``n_threads`` threads (ggq.runtime.backends.base.Backend).
+    """Runs steps on ``n_threads`` threads (ggq.runtime.engine.backend.Backend).
 
     ``check_unchanged`` is called before each step: it raises where the weights' file was cut, since
     reading pages beyond its new end would end the process.

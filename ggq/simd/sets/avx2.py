@@ -1,15 +1,18 @@
-"""AVX2: pairs of multiply-adds stand in for the dot instruction, unless AVX-VNNI has it."""
+"""AVX2: pairs of multiply-adds stand in for the dot instruction."""
 
 from llvmlite import ir
 
-from ggq import jit
-from ggq.simd.avx512 import _vpdpbusd
+from ggq.simd.declared import InstructionSet, x86_with
 from ggq.simd.lowering import I8, I16, I32, by_pieces, call, concatenate, lanes_of, pieces, splat
 
-HAS_HALF = True
-_VNNI = jit.ISA == "avx2vnni"
-LANES = 8  # 32-bit lanes of a register
-DOT_INSTRUCTION = "vpdpbusd" if _VNNI else "vpmaddubsw"
+SET = InstructionSet(
+    rank=10,
+    runs_on=x86_with("avx2", "fma", "f16c"),
+    cpu="haswell",
+    features="+avx2,+f16c,+fma",
+    dot="vpmaddubsw",
+    lanes=8,
+)
 
 
 def _narrow(builder, acc, unsigned, signed):
@@ -32,7 +35,7 @@ def _wide(builder, acc, unsigned, signed):
 
 def dot4(builder, acc, unsigned, signed, wide):
     """Emit acc + sums of four u8 x i8 products; ``wide`` for codes above 127."""
-    form = _vpdpbusd if _VNNI else (_wide if wide else _narrow)
+    form = _wide if wide else _narrow
     return by_pieces(builder, lambda a, u, s: form(builder, a, u, s), 8, acc, unsigned, signed)
 
 
@@ -59,6 +62,3 @@ def lookup8(builder, table, index):
         for part in pieces(builder, index, 8)
     ]
     return concatenate(builder, parts)
-
-
-__all__ = ["DOT_INSTRUCTION", "HAS_HALF", "LANES", "dot4", "lanes_of", "lookup8", "lookup16"]

@@ -2,11 +2,18 @@
 
 from llvmlite import ir
 
+from ggq.simd.declared import MACHINE, InstructionSet
 from ggq.simd.lowering import I16, I32, by_pieces, select_lookup8, select_lookup16, splat
 
-HAS_HALF = False
-LANES = 4  # 32-bit lanes of a register
-DOT_INSTRUCTION = None
+SET = InstructionSet(
+    rank=0,
+    runs_on=lambda machine, features: True,
+    cpu="x86-64" if MACHINE == "x86" else "generic",
+    features="" if MACHINE == "x86" else "+neon",
+    dot=None,
+    has_half=False,
+    has_fma=False,
+)
 
 
 def _widen(builder, acc, unsigned, signed):

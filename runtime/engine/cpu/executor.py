@@ -39,16 +39,17 @@ class Executor:
         ``profile``: where it adds nanoseconds per kind of row, as the calling thread saw them.
         """
         self._start_workers()
+        if profile is None:
+            self._run(plan)
+            return
         spent = np.zeros(plan.n_rows, np.int64)
-        if profile is not None:
-            self._control[w.PROFILE] = spent.ctypes.data
+        self._control[w.PROFILE] = spent.ctypes.data
         try:
             self._run(plan)
         finally:
             self._control[w.PROFILE] = 0
-        if profile is not None:
-            for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
-                profile[label] = profile.get(label, 0) + nanoseconds
+        for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
+            profile[label] = profile.get(label, 0) + nanoseconds
 
     def _run(self, plan: Plan) -> None:
         self._step += 1

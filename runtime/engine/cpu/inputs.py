@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ggq.runtime.backends.base import Part
 from ggq.runtime.backends.numba.plan import (
     OUTPUTS,
     OUTPUTS_FEW,
@@ -22,6 +21,7 @@ from ggq.runtime.backends.numba.plan import (
     State,
 )
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.engine.backend import Part
 from ggq.runtime.kernels.attend import chunks_of
 from ggq.runtime.kernels.attend_new import MAX_SPLITS
 from ggq.runtime.ops.rope import angles

@@ -1,0 +1,44 @@
+"""A wheel does its main job without a checkout: `.ci/wheel` copies this beside hfmaker.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hfmaker
+
+import ggq
+
+HERE = Path(__file__).resolve().parent
+
+
+def command(*arguments: object) -> str:
+    """Run the installed ggq command; return its stdout."""
+    words = [Path(sys.executable).with_name("ggq"), *map(str, arguments)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    if done.returncode:
+        sys.exit(f"smoke: ggq {' '.join(map(str, arguments))} ended with {done.returncode}")
+    return done.stdout
+
+
+def main() -> None:
+    """Convert a tiny model by command and by call, run both, look at what wheels forget."""
+    package = Path(ggq.__file__).resolve().parent
+    assert Path(sys.prefix).resolve() in package.parents, f"ggq comes from {package}"
+    for data in ("runtime/server/page.html", "converters/calibration/calibration.txt", "py.typed"):
+        assert (package / data).is_file(), f"the wheel lacks {data}"
+    folder = hfmaker.make_hf(HERE / "hf")
+    command("check", folder)
+    command("convert", folder, HERE / "a.gguf", "--type", "Q4_K_M", "--quiet")
+    ggq.convert(folder, HERE / "b.gguf", "Q4_K_M", progress=False)
+    assert (HERE / "a.gguf").read_bytes() == (HERE / "b.gguf").read_bytes()
+    command("verify", HERE / "a.gguf")
+    prompt = "The quick brown fox"
+    said = command("chat", HERE / "a.gguf", "-p", prompt, "--temp", "0", "--max-tokens", "8")
+    with ggq.load(HERE / "b.gguf", n_ctx=128) as model:
+        again = "".join(model.generate(prompt, max_tokens=8, temperature=0.0))
+    assert said.strip() and again
+    sys.stdout.write(f"{command('--version').strip()} from {package}: converts and runs\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the engine asks of a back end: a model on one kind of machine that runs steps.
+
+engine/cpu and engine/torch are two. It knows no operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+from ggq.models.base import HParams
+from ggq.runtime.cache.kvcache import KVCache, Sequence
+
+__all__ = ["Architecture", "Backend", "Output", "Part"]
+
+
+class Output(Enum):
+    """What a step gives for the tokens that want a row."""
+
+    LOGITS = "logits"
+    HIDDEN = "hidden states"  # normed, before the head
+
+    def width(self, hp: HParams) -> int:
+        """Return the columns of a row."""
+        return hp.n_vocab if self is Output.LOGITS else hp.n_embd
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row."""
+
+    sequence: Sequence
+    ids: np.ndarray  # int64
+    wanted: np.ndarray  # bool
+
+
+class Backend(Protocol):
+    """A model on one kind of machine: its weights, its cache, and the forward pass over both.
+
+    ``max_tokens``: the most tokens of a step. ``profile``: where steps add their nanoseconds by
+    kind of operation, for back ends that can tell.
+    """
+
+    max_tokens: int
+    profile: dict[str, int] | None
+
+    @property
+    def cache(self) -> KVCache:
+        """The pages and states that sequences take."""
+
+    def run(self, parts: list[Part], output: Output) -> np.ndarray:
+        """Evaluate the parts, for whose tokens their sequences have room.
+
+        Returns float32 (wanted tokens, width) in the parts' order. Broken off by an exception it
+        leaves the sequences' lengths as they were, their recurrent states undefined.
+        """
+
+    def close(self) -> None:
+        """Give back threads and memory; no step follows."""
+
+
+class Architecture(Protocol):
+    """What a back end asks of a model (ggq.models.base.Architecture)."""
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        """Record or compute one evaluation on ``ops``; return the rows of the gathered tokens."""

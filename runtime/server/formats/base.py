@@ -1,0 +1,143 @@
+"""What a format of answers is: how it is recognized, read while it comes, and forced by a grammar.
+
+It knows no format by name and no HTTP.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+__all__ = [
+    "CALL",
+    "CONTENT",
+    "JSON_STYLE",
+    "REASONING",
+    "Call",
+    "Delta",
+    "Format",
+    "Function",
+    "Lark",
+    "Parser",
+    "Tools",
+    "as_tools",
+    "literal",
+    "new_call_id",
+    "one_of",
+]
+
+CONTENT, REASONING, CALL = "content", "reasoning", "call"
+# As models write it: no white space but after , and :.
+JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+Tools = Mapping[str, Mapping[str, Any]]  # name -> JSON schema of the parameters
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call: the function's name and its arguments as JSON text, as far as they have come."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer: text of a kind, a tool call, or in ``text`` more of its arguments."""
+
+    kind: str
+    text: str = ""
+    call: Call | None = None  # where a call begins
+    index: int = 0  # of the call
+    id: str = ""
+
+
+class Parser(Protocol):
+    """Reads one answer."""
+
+    n_calls: int
+
+    def push(self, text: str) -> list[Delta]:
+        """Return what is certain after another piece of text."""
+
+    def finish(self) -> list[Delta]:
+        """Return the rest at the end of the answer."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that a grammar lets the model call."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lark:
+    """Writes the pieces of a grammar for one model: ``control`` tells a control token's number."""
+
+    control: Callable[[str], int | None]
+
+    def mark(self, text: str) -> str:
+        """Return a mark: a control token by its number, else its text."""
+        token = self.control(text)
+        return literal(text) if token is None else f"<[{token}]>"
+
+    def json(self, schema: Mapping[str, Any], **guidance: Any) -> str:
+        """Return any JSON under a schema."""
+        own = schema.get("x-guidance", {})
+        return f"%json {literal({**schema, 'x-guidance': {**JSON_STYLE, **own, **guidance}})}"
+
+
+class Format(ABC):
+    """One way of models to write thoughts and tool calls."""
+
+    name: str
+    rank = 0  # where several recognize a model, the highest is its format
+    think: tuple[str, str] = ("<think>", "</think>")  # marks around thoughts
+    marks: tuple[str, ...] = ()  # further ones: control tokens that have to be seen as text
+
+    @abstractmethod
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        """Tell whether a model with this template's source and these tokens writes like this."""
+
+    @abstractmethod
+    def parser(self, tools: Tools, thinking: bool) -> Parser:
+        """Return the reader of one answer; ``thinking``: the prompt has opened thoughts.
+
+        Without tools calls stay text.
+        """
+
+    @abstractmethod
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        """Return Lark rules, ``calls`` among them: one call of these functions, or ``many``."""
+
+    def call_id(self, given: str) -> str:
+        """Return the id of a call in the history as the format's templates take it."""
+        return given
+
+
+def as_tools(tools: Iterable[str] | Tools) -> Tools:
+    """Return tools by name, given as that or as names alone."""
+    return tools if isinstance(tools, Mapping) else {name: {} for name in tools}
+
+
+def new_call_id() -> str:
+    """Return an id of nine letters and digits: the form that Mistral's templates insist on."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+
+
+def literal(value: Any) -> str:
+    """Return compact JSON, which is how Lark writes a text as well."""
+    return msgspec.json.encode(value).decode()
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return a choice among rules."""
+    return f"({' | '.join(names)})"

@@ -1,0 +1,33 @@
+"""For models of no known format: calls are explained to them as Hermes', and read in most ways."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ggq.runtime.server.formats.base import Function, Lark
+from ggq.runtime.server.formats.hermes import FORMAT as HERMES
+from ggq.runtime.server.formats.hermes import object_rules
+from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.tagged import TaggedReader
+
+__all__ = ["FORMAT"]
+
+
+class Generic(MarkedFormat):
+    """What all other formats leave over."""
+
+    name = "generic"
+    rank = -100
+    calls = (*HERMES.calls, ("<|python_tag|>", ""), ("[TOOL_CALLS]", ""))
+    bare = True
+    reader = TaggedReader
+
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        return True
+
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        more = ' ("\\n" call)*' if many else ""
+        return [*object_rules(functions, lark), f"calls: call{more}"]
+
+
+FORMAT = Generic()

@@ -1,0 +1,32 @@
+"""Llama 3: an answer that is nothing but JSON, with <|python_tag|> before it or without."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ggq.runtime.server.formats.base import Function, Lark
+from ggq.runtime.server.formats.hermes import object_rules
+from ggq.runtime.server.formats.json_calls import JsonReader
+from ggq.runtime.server.formats.marked import MarkedFormat
+
+__all__ = ["FORMAT"]
+
+
+class Llama(MarkedFormat):
+    """The arguments are called parameters; several calls stand with ; between."""
+
+    name = "llama"
+    rank = -1  # a template with marks of its own says more than the token
+    calls = (("<|python_tag|>", ""),)
+    bare = True
+    reader = JsonReader
+
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        return "<|python_tag|>" in tokens and "parameters" in template
+
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        more = ' ("; " call)*' if many else ""
+        return [*object_rules(functions, lark, "parameters"), f"calls: call{more}"]
+
+
+FORMAT = Llama()

@@ -1,0 +1,165 @@
+"""The parser of formats that put marks around thoughts and calls.
+
+What may be the beginning of a mark is held back; text that only looks like a call comes out as the
+content it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ggq.runtime.server.formats.base import (
+    CALL,
+    CONTENT,
+    REASONING,
+    Delta,
+    Format,
+    Tools,
+    new_call_id,
+)
+from ggq.runtime.server.formats.reader import CallReader
+
+__all__ = ["MakeReader", "MarkedFormat", "MarkedParser"]
+
+MakeReader = Callable[[Tools, str, str], CallReader]
+
+
+class MarkedFormat(Format):
+    """A format with marks around calls, ``("", closing mark)`` where the answer's end closes them.
+
+    ``bare``: a call may be an answer that is nothing but JSON.
+    """
+
+    calls: tuple[tuple[str, str], ...] = (("<tool_call>", "</tool_call>"),)
+    bare = False
+    reader: MakeReader
+
+    def __init__(self) -> None:
+        """Collect the marks: control tokens among them have to be seen to be understood."""
+        found = {mark for pair in (self.think, *self.calls) for mark in pair if mark}
+        self.marks = tuple(sorted({*found, *type(self).marks}))
+
+    def parser(self, tools: Tools, thinking: bool) -> MarkedParser:
+        """Return the reader of one answer."""
+        return MarkedParser(self, tools, thinking)
+
+
+class MarkedParser:
+    """Reads one answer."""
+
+    def __init__(self, form: MarkedFormat, tools: Tools, thinking: bool):
+        """Take the tools (none: calls stay text) and whether the prompt opened thoughts."""
+        self._form, self._tools = form, tools
+        self._state = REASONING if thinking else CONTENT
+        self._held = ""
+        self._reader: CallReader | None = None
+        self._begun = False  # whether content has come, apart from white space
+        self._trim = thinking
+        self.n_calls = 0
+        self._id = ""
+        self._bare = form.bare and bool(tools)
+
+    def push(self, text: str) -> list[Delta]:
+        """Return what is certain after another piece of text."""
+        self._held += text
+        return list(self._drain())
+
+    def finish(self) -> list[Delta]:
+        """Return the rest at the end of the answer."""
+        out = list(self._drain())
+        if self._reader is not None:
+            out += self._read(self._reader.finish())
+        rest, self._held = self._held, ""
+        return out + self._text(rest)
+
+    def _drain(self) -> Iterator[Delta]:
+        while True:
+            if self._reader is not None:
+                pushed, self._held = self._held, ""
+                yield from self._read(self._reader.push(pushed))
+                if self._reader.rest is None:
+                    return
+                self._held, self._reader = self._reader.rest, None
+                continue
+            if self._may_be_json():
+                self._reader = type(self._form).reader(self._tools, "", "")
+                self._bare = False
+                continue
+            mark = self._first_mark()
+            if mark is None:
+                yield from self._certain_text()
+                return
+            at, opening, state, closing = mark
+            text, self._held = self._held[:at], self._held[at + len(opening) :]
+            yield from self._text(text.rstrip())
+            self._trim = True
+            if state == CALL:
+                self._reader = type(self._form).reader(self._tools, opening, closing)
+            else:
+                self._state = state
+
+    def _certain_text(self) -> list[Delta]:
+        """Return the text that no mark can begin in."""
+        cut = len(self._held) - self._overlap()
+        if any(self._marks()):  # white space before a mark is no part of the answer
+            cut = len(self._held[:cut].rstrip())
+        text, self._held = self._held[:cut], self._held[cut:]
+        return self._text(text)
+
+    def _marks(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (mark, state after it, closing mark) of what can come next."""
+        opening, closing = self._form.think
+        if self._state == REASONING:
+            yield closing, CONTENT, ""
+            return
+        if opening and not self._begun:
+            yield opening, REASONING, ""
+        if self._tools:
+            for mark, end in self._form.calls:
+                yield mark, CALL, end
+
+    def _first_mark(self) -> tuple[int, str, str, str] | None:
+        found = [
+            (at, mark, state, closing)
+            for mark, state, closing in self._marks()
+            if (at := self._held.find(mark)) >= 0
+            and (state != REASONING or not self._held[:at].strip())
+        ]
+        return min(found, default=None)
+
+    def _overlap(self) -> int:
+        """Return how many last characters may begin a mark."""
+        marks = [mark for mark, _, _ in self._marks()]
+        longest = max(map(len, marks), default=1) - 1
+        sizes = range(min(longest, len(self._held)), 0, -1)
+        return next((n for n in sizes if any(m.startswith(self._held[-n:]) for m in marks)), 0)
+
+    def _may_be_json(self) -> bool:
+        """Return whether the whole answer so far may be a bare call."""
+        if not self._bare or self._state != CONTENT or self._begun:
+            return False
+        text = self._held.lstrip()
+        return text[:1] == "{" or text[:2] in ("[", "[{")
+
+    def _read(self, deltas: list[Delta]) -> Iterator[Delta]:
+        """Number what a reader has read."""
+        for delta in deltas:
+            if delta.kind == CONTENT:
+                self._trim = False
+                yield from self._text(delta.text)
+                continue
+            if delta.call is not None:
+                self._trim, self._id = True, new_call_id()
+                self.n_calls += 1
+            yield replace(delta, index=self.n_calls - 1, id=self._id)
+
+    def _text(self, text: str) -> list[Delta]:
+        if self._trim:
+            text = text.lstrip()
+        if not text:
+            return []
+        self._trim = False
+        kind = REASONING if self._state == REASONING else CONTENT
+        self._begun |= kind == CONTENT and bool(text.strip())
+        return [Delta(kind, text)]
