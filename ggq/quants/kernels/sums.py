@@ -105,7 +105,7 @@ def add_weighted(total, sums, tile, lane, low, scale, centre):
 
 
 def put_row(rows, r, values):
-    """Store row ``r``'s lanes where ``turn`` finds them: if there are 8, rows r and r + 8 together."""
+    """Store row ``r``'s lanes for ``turn``: of 8 lanes, rows r and r + 8 stand together."""
     raise NotImplementedError
 
 
