@@ -34,7 +34,7 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 2  # blocks to prefetch ahead: 16 rows are more streams than the hardware follows
+_AHEAD = 4  # blocks to prefetch ahead: 16 rows are more streams than the hardware follows
 _TOKENS = 4  # share an unpacked block
 _LOW, _PREPARED = 256, 320  # a prepared token: 256 codes, 16 lanes of sums.token_sums
 SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
