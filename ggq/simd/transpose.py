@@ -64,7 +64,8 @@ def _pairs_added(builder, a, b):
 
     In this order each of the two shuffles is one instruction of SSE and its successors.
     """
-    return builder.add(*(_shuffled(builder, a, b, four) for four in (_EVEN, _ODD)))
+    add = builder.add if a.type.element == _I32 else builder.fadd
+    return add(*(_shuffled(builder, a, b, four) for four in (_EVEN, _ODD)))
 
 
 def _neighbours(builder, vectors):
@@ -136,6 +137,17 @@ def sums_of_8(typingctx, pairs, others):
         return _picked(builder, both, order)
 
     return pairs[0](pairs, others), codegen
+
+
+@intrinsic
+def sums_of_2(typingctx, row, other):
+    """Return 8 sums of neighbouring lanes of each of two vectors."""
+
+    def codegen(context, builder, sig, args):
+        order = [i % 8 // 2 * 4 + i // 8 * 2 + i % 2 for i in range(16)]
+        return _picked(builder, _pairs_added(builder, *args), order)
+
+    return row(row, other), codegen
 
 
 def _row_addresses(builder, table, offset, count):

@@ -25,8 +25,10 @@ from ggq.simd import (
     splat,
     stack,
     store,
+    sums_of_2,
     sums_of_4,
     sums_of_8,
+    transpose8,
     u8x16,
     u8x64,
     u32x16,
@@ -37,6 +39,7 @@ _SUPER = abi.SUPER
 _AHEAD = 4  # blocks to prefetch ahead: 16 rows are more streams than the hardware follows
 _TOKENS = 4  # share an unpacked block
 _LOW, _PREPARED = 256, 320  # a prepared token: 256 codes, 16 lanes of sums.token_sums
+_ROWS = 8 * 64  # bytes of a token's weighted sums: 8 of rows r and r + 8, r = 0 .. 7
 SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
 
 
@@ -91,15 +94,6 @@ def _tail_at(at, stride, tail, scratch, end):
 
 
 @njit
-def _tail_at(at, stride, tail, scratch, end):
-    """Return where to read a row's last super-block: nothing behind the tensor may be read."""
-    if at + stride > end:
-        copy_tail(at, tail, scratch)
-        return scratch
-    return at
-
-
-@njit
 def _products(codes, x, dot):
     """Return the sums of 8 products of 256 columns, both sides in the order of even_and_odd."""
     first = dot(zeros(i32x16), codes[0], load(x, i8x64))
@@ -110,68 +104,53 @@ def _products(codes, x, dot):
     )
 
 
-def _multiply_pair(here, there, r, prepared, rows, unpack, dot, centre, kind):
-    """Put the weighted sums of rows r and r + 8 with one token where sums.turn finds them."""
+def _weighted(first, second, a, b, low, centre):
+    """Return the weighted sums of 32 columns each, 8 of row ``a`` and 8 of row ``b``.
+
+    ``first`` and ``second``: their products with a token; ``low``: the address of its token_sums.
+    """
     raise NotImplementedError
 
 
-@overload(_multiply_pair, jit_options={"forceinline": True})
-def _overload_multiply_pair(here, there, r, prepared, rows, unpack, dot, centre, kind):
-    if kind.instance_type.lanes == 8:
-
-        def per_32(here, there, r, prepared, rows, unpack, dot, centre, kind):
-            a = unpack(here)
-            first = _products(even_and_odd(a[:4]), prepared, dot)
-            b = unpack(there)
-            exact = sums_of_8(first, _products(even_and_odd(b[:4]), prepared, dot))
-            scales, mins = join(a[4], b[4]), join(a[5], b[5])
-            low = load(prepared + _LOW, i32x16)
-            store(rows + 64 * r, sums.weighted(exact, scales, mins, low, centre))
-
-        return per_32
-
-    def per_16(here, there, r, prepared, rows, unpack, dot, centre, kind):
-        low = load(prepared + _LOW, i32x16)
-        c0, c1, c2, c3, scales, mins = unpack(here)
-        exact = sums_of_4(_products(even_and_odd((c0, c1, c2, c3)), prepared, dot))
-        store(rows + 64 * r, sums.weighted(exact, scales, mins, low, centre))
-        c0, c1, c2, c3, scales, mins = unpack(there)
-        exact = sums_of_4(_products(even_and_odd((c0, c1, c2, c3)), prepared, dot))
-        store(rows + 64 * r + 512, sums.weighted(exact, scales, mins, low, centre))
-
-    return per_16
-
-
-def _multiply_pair_many(a, b, r, prepared, count, rows, dot, centre):
-    """The same with several tokens; ``a`` and ``b``: the rows unpacked."""
-    raise NotImplementedError
-
-
-@overload(_multiply_pair_many, jit_options={"forceinline": True})
-def _overload_multiply_pair_many(a, b, r, prepared, count, rows, dot, centre):
+@overload(_weighted, jit_options={"forceinline": True})
+def _overload_weighted(first, second, a, b, low, centre):
     if a[4].lanes == 8:
 
-        def per_32(a, b, r, prepared, count, rows, dot, centre):
-            here, there = even_and_odd(a[:4]), even_and_odd(b[:4])
+        def per_32(first, second, a, b, low, centre):
             scales, mins = join(a[4], b[4]), join(a[5], b[5])
-            for t in range(count):
-                x = prepared + _PREPARED * t
-                exact = sums_of_8(_products(here, x, dot), _products(there, x, dot))
-                value = sums.weighted(exact, scales, mins, load(x + _LOW, i32x16), centre)
-                store(rows + 1024 * t + 64 * r, value)
+            exact = sums_of_8(first, second)
+            return sums.weighted(exact, scales, mins, load(low, i32x16), centre)
 
         return per_32
 
-    def per_16(a, b, r, prepared, count, rows, dot, centre):
-        here, there = even_and_odd(a[:4]), even_and_odd(b[:4])
-        for t in range(count):
-            x, to = prepared + _PREPARED * t, rows + 1024 * t + 64 * r
-            exact, low = sums_of_4(_products(here, x, dot)), load(x + _LOW, i32x16)
-            store(to, sums.weighted(exact, a[4], a[5], low, centre))
-            exact = sums_of_4(_products(there, x, dot))
-            store(to + 512, sums.weighted(exact, b[4], b[5], low, centre))
+    def per_16(first, second, a, b, low, centre):
+        low = load(low, i32x16)
+        x = sums.weighted(sums_of_4(first), a[4], a[5], low, centre)
+        y = sums.weighted(sums_of_4(second), b[4], b[5], low, centre)
+        return sums_of_2(x, y)
 
     return per_16
+
+
+@njit
+def _multiply_pair(here, there, to, x, unpack, dot, centre):
+    """Leave the weighted sums of two rows with one token at ``to``."""
+    a = unpack(here)
+    first = _products(even_and_odd(a[:4]), x, dot)
+    b = unpack(there)
+    second = _products(even_and_odd(b[:4]), x, dot)
+    store(to, _weighted(first, second, a, b, x + _LOW, centre))
+
+
+@njit
+def _multiply_pair_by_several(here, there, to, x, count, unpack, dot, centre):
+    """The same with ``count`` tokens: the rows are unpacked once."""
+    a, b = unpack(here), unpack(there)
+    codes, others = even_and_odd(a[:4]), even_and_odd(b[:4])
+    for _ in range(count):
+        first, second = _products(codes, x, dot), _products(others, x, dot)
+        store(to, _weighted(first, second, a, b, x + _LOW, centre))
+        x, to = x + _PREPARED, to + _ROWS
 
 
 @njit
@@ -190,11 +169,9 @@ def _prepare(token, n, block, to, centre, kind):
 
 
 @njit
-def _multiply_block(
-    at, row_bytes, n_valid, shape, block, prepared, count, rows, unpack, dot, centre, kind
-):
-    """Leave the weighted sums of 256 columns of up to 16 rows with each token for sums.turn."""
-    n_full, stride, tail, end, scratch = shape
+def _multiply_block(at, n_valid, shape, block, prepared, count, rows, unpack, dot, centre):
+    """Leave the weighted sums of 256 columns of up to 16 rows with each token as rows r | r + 8."""
+    row_bytes, n_full, stride, tail, end, scratch = shape
     ahead = _AHEAD * stride
     if block + _AHEAD >= n_full:  # in the next group's rows
         ahead += abi.GROUP * row_bytes - n_full * stride
@@ -207,21 +184,20 @@ def _multiply_block(
         if block == n_full:
             here = _tail_at(here, stride, tail, scratch, end)
             there = _tail_at(there, stride, tail, scratch + SCRATCH, end)
+        to = rows + 64 * r
         if count == 1:
-            _multiply_pair(here, there, r, prepared, rows, unpack, dot, centre, kind)
+            _multiply_pair(here, there, to, prepared, unpack, dot, centre)
         else:
-            a, b = unpack(here), unpack(there)
-            _multiply_pair_many(a, b, r, prepared, count, rows, dot, centre)
+            _multiply_pair_by_several(here, there, to, prepared, count, unpack, dot, centre)
 
 
 @njit
-def _add_turned(total, turned, n_subs, scales, kind):
-    """Return the total of 16 rows with the weighted sums of ``n_subs`` times 32 columns added."""
-    per_sub = len(zeros(kind)) // 8
+def _add_rows(total, rows, n_subs, scales):
+    """Return the total of 16 rows with their weighted sums of ``n_subs`` times 32 columns added."""
+    transpose8(rows, rows)
     for sub in range(n_subs):
         scale = splat(load(scales + 4 * sub, float32), f32x16)
-        for i in range(per_sub * sub, per_sub * (sub + 1)):
-            total = fma(load(turned + 64 * i, f32x16), scale, total)
+        total = fma(load(rows + 64 * sub, f32x16), scale, total)
     return total
 
 
@@ -240,8 +216,8 @@ def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)
     n = n_blocks * _SUPER
-    shape = (n_full, stride, tail, weights + n_rows * row_bytes, stack(768))
-    prepared, rows, totals = stack(1280), stack(4096), stack(256)
+    shape = (row_bytes, n_full, stride, tail, weights + n_rows * row_bytes, stack(768))
+    prepared, rows, totals = stack(1280), stack(2048), stack(256)
     for item in range(first, last):
         row = item * abi.GROUP
         n_valid, at = min(int64(abi.GROUP), n_rows - row), weights + row * row_bytes
@@ -253,25 +229,12 @@ def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
                 for i in range(count):
                     _prepare(token + i * step, n, block, prepared + _PREPARED * i, centre, kind)
                 _multiply_block(
-                    at,
-                    row_bytes,
-                    n_valid,
-                    shape,
-                    block,
-                    prepared,
-                    count,
-                    rows,
-                    unpack,
-                    dot,
-                    centre,
-                    kind,
+                    at, n_valid, shape, block, prepared, count, rows, unpack, dot, centre
                 )
                 n_subs = min(8, (n_cols - block * _SUPER) // 32)
                 for i in range(count):
-                    turned, scales = rows + 1024 * i, token + i * step + n + 32 * block
-                    sums.turn(turned, turned, kind)
-                    total = load(totals + 64 * i, f32x16)
-                    store(totals + 64 * i, _add_turned(total, turned, n_subs, scales, kind))
+                    scales, total = token + i * step + n + 32 * block, load(totals + 64 * i, f32x16)
+                    store(totals + 64 * i, _add_rows(total, rows + _ROWS * i, n_subs, scales))
             for i in range(count):
                 finish_group(args, row, n_valid, t + i, totals + 64 * i)
 

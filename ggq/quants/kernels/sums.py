@@ -1,9 +1,9 @@
 """From exact integer sums to a float total: the arithmetic that both matmul kernels share.
 
-Per lane of scales, columns ascending, and all in float32, the products with a rounding each but
-where a sum follows:
-    weighted = scale x sum - minimum x (sum of the token's codes)
-    total = total + weighted x (the token's scale)
+In float32, columns ascending, fused where a product is added to something:
+    weighted = scale x sum - minimum x (sum of the token's codes), per lane of scales
+    total = total + weighted x (the token's scale), per 32 columns
+Where scales are per 16 columns, the weighted sums of both halves are added first.
 Sums of integers are exact, so a kernel adds codes in the order that suits it; what follows stands
 here, so that an output is bit for bit the same from either kernel and beside any other tokens.
 Where the minimum is ``centre`` x scale, it is taken from the integer sum instead.
@@ -92,16 +92,16 @@ def tile_start(low, centre):
 
 
 @njit
-def add_weighted(total, sums, tile, lane, low, scale, centre):
-    """Return the total with the tile's sums of one lane of scales added."""
+def tile_weighted(sums, tile, lane, low, centre):
+    """Return the weighted sums of 16 rows; ``low``: the address of one of token_sums."""
     scales = load(tile + 64 * lane, f32x16)
     if _FUSED:
         value = fma(bitcast(sums, f32x16), scales, load(tile + BACK + 64 * lane, f32x16))
     else:
         value = convert(sums, f32x16) * scales
-    if not centre:
-        value = fma(load(tile + MINS + 64 * lane, f32x16), splat(load(low, float32), f32x16), value)
-    return fma(value, scale, total)
+    if centre:
+        return value
+    return fma(load(tile + MINS + 64 * lane, f32x16), splat(load(low, float32), f32x16), value)
 
 
 def put_row(rows, r, values):

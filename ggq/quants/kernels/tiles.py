@@ -15,6 +15,7 @@ from ggq.simd import (
     bitcast,
     f32x8,
     f32x16,
+    fma,
     i8x64,
     i32x16,
     load,
@@ -110,19 +111,27 @@ def _starts(x, y, lane, centre):
 
 
 @njit
-def _scale_part(totals, products, tile, lane, x, y, sub, centre):
-    """Scale the integer sums of one lane of scales and add them to the totals."""
+def _weighted(products, tile, lane, x, y, centre):
+    """Return sums.weighted of one lane of scales, of 32 rows and two tokens."""
     scales, others = tile + _SCALES, tile + _GROUP_TILE + _SCALES
+    x, y = x + _TOKEN_SUMS + 4 * lane, y + _TOKEN_SUMS + 4 * lane
+    p, q, r, s = products
+    return (
+        sums.tile_weighted(p, scales, lane, x, centre),
+        sums.tile_weighted(q, others, lane, x, centre),
+        sums.tile_weighted(r, scales, lane, y, centre),
+        sums.tile_weighted(s, others, lane, y, centre),
+    )
+
+
+@njit
+def _add(totals, values, x, y, sub):
+    """Return the totals with the weighted sums of 32 columns times the tokens' scales added."""
     x_scale = splat(load(x + _TOKEN_SCALES + 4 * sub, float32), f32x16)
     y_scale = splat(load(y + _TOKEN_SCALES + 4 * sub, float32), f32x16)
-    x, y = x + _TOKEN_SUMS + 4 * lane, y + _TOKEN_SUMS + 4 * lane
     a, b, c, d = totals
-    p, q, r, s = products
-    a = sums.add_weighted(a, p, scales, lane, x, x_scale, centre)
-    b = sums.add_weighted(b, q, others, lane, x, x_scale, centre)
-    c = sums.add_weighted(c, r, scales, lane, y, y_scale, centre)
-    d = sums.add_weighted(d, s, others, lane, y, y_scale, centre)
-    return a, b, c, d
+    p, q, r, s = values
+    return fma(p, x_scale, a), fma(q, x_scale, b), fma(r, y_scale, c), fma(s, y_scale, d)
 
 
 def _two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
@@ -138,17 +147,18 @@ def _overload_two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
             at = 32 * sub
             acc = _columns16(_starts(x, y, sub, centre), w[0], w[1], x + at, y + at, dot)
             acc = _columns16(acc, w[2], w[3], x + at + 16, y + at + 16, dot)
-            return _scale_part(totals, acc, tile, sub, x, y, sub, centre)
+            return _add(totals, _weighted(acc, tile, sub, x, y, centre), x, y, sub)
 
         return per_32
 
     def per_16(w, tile, sub, x, y, totals, dot, centre, kind):
         at, lane = 32 * sub, 2 * sub
         acc = _columns16(_starts(x, y, lane, centre), w[0], w[1], x + at, y + at, dot)
-        totals = _scale_part(totals, acc, tile, lane, x, y, sub, centre)
+        a, b, c, d = _weighted(acc, tile, lane, x, y, centre)
         at, lane = at + 16, lane + 1
         acc = _columns16(_starts(x, y, lane, centre), w[2], w[3], x + at, y + at, dot)
-        return _scale_part(totals, acc, tile, lane, x, y, sub, centre)
+        p, q, r, s = _weighted(acc, tile, lane, x, y, centre)
+        return _add(totals, (a + p, b + q, c + r, d + s), x, y, sub)
 
     return per_16
 
