@@ -24,7 +24,11 @@ def main() -> None:
     """Convert a tiny model by command and by call, run both, look at what wheels forget."""
     package = Path(ggq.__file__).resolve().parent
     assert Path(sys.prefix).resolve() in package.parents, f"ggq comes from {package}"
-    for data in ("runtime/server/page.html", "converters/calibration/calibration.txt", "py.typed"):
+    for data in (
+        "runtime/server/page/index.html",
+        "converters/calibration/calibration.txt",
+        "py.typed",
+    ):
         assert (package / data).is_file(), f"the wheel lacks {data}"
     folder = hfmaker.make_hf(HERE / "hf")
     command("check", folder)

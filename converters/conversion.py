@@ -100,6 +100,7 @@ class Conversion:
     items: list[general.Item] = field(default_factory=list)
     copy_from: GGUFFile | None = None
     imatrix: Imatrix | None = None
+    roles: dict[str, str] = field(default_factory=dict)  # tensors', where a table says them
     skipped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     close: Callable[[], None] = lambda: None

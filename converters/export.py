@@ -23,7 +23,9 @@ from ggq.converters.metadata.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
-from ggq.models.base import Architecture, HParams, Tensor
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
+from ggq.models.table import Tensor
 
 __all__ = ["export", "hf_config"]
 
@@ -92,7 +94,7 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         value = value.tolist() if hasattr(value, "tolist") else value
         config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
     config["vocab_size"] = hp.n_vocab
-    config["rope_theta"] = _short(hp.rope.base)
+    config["rope_theta"] = _short(hp.rope.base if hp.rope else 10000.0)
     scaling = _rope_scaling(file, hp)
     if scaling:
         config["rope_scaling"] = scaling
@@ -100,7 +102,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
     config["tie_word_embeddings"] = "output.weight" not in names
     config["attention_bias"] = "blk.0.attn_q.bias" in names
     config["mlp_bias"] = "blk.0.ffn_up.bias" in names
-    config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(hp.activation, hp.activation)
+    activation = getattr(hp.layers[0].feed, "activation", "silu")
+    config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation)
     config["pad_token_id"] = None  # some classes have one by default, outside small vocabularies
     for short in ("bos", "eos"):
         token = file.get(f"tokenizer.ggml.{short}_token_id", type=int)
@@ -121,7 +124,7 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
             for n in ("long", "short")
         }
         return {"rope_type": "longrope", **kinds}
-    if rope.scaling == "none":
+    if rope is None or rope.scaling == "none":
         return None
     scaling = {"rope_type": rope.scaling, "factor": _short(rope.factor)}
     if rope.scaling == "yarn":
@@ -136,7 +139,7 @@ def _factors(file: GGUFFile, name: str) -> np.ndarray:
 
 def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     stored = _factors(file, "rope_freqs.weight")
-    if (stored == 1).all():
+    if (stored == 1).all() or hp.rope is None:
         return None
     for context in ROPE_CONTEXTS:
         scaling = {

@@ -33,7 +33,9 @@ from ggq.converters.metadata.names import NameParts, file_name, model_id
 from ggq.converters.vocab.read import read_vocab
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
-from ggq.models.extras import extra_warnings
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
+from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["prepare"]
@@ -80,7 +82,8 @@ def _from_folder(
     arch = models.for_hf(checkpoint.config)
     hp = arch.hparams(checkpoint.config)
     tensors, skipped = hf_tensors(checkpoint, arch, hp)
-    plan_of = [PlanTensor(t.name, t.shape, _kept_type(t, options)) for t in tensors]
+    roles = arch.roles(hp)
+    plan_of = [PlanTensor(t.name, t.shape, _kept_type(t, options), roles[t.name]) for t in tensors]
     made = plan(plan_of, hp, wanted, options.mixture)
     shapes = [(t.name, t.shape) for t in tensors]
     parts = general.model_parts(folder, checkpoint.config, shapes)
@@ -99,7 +102,7 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.skipped, found.warnings = skipped, [*vocab.warnings, *notes]
+    found.roles, found.skipped, found.warnings = roles, skipped, [*vocab.warnings, *notes]
     return found
 
 
@@ -136,7 +139,7 @@ def _kept_type(tensor: SourceTensor, options: Options) -> str:
     return "F16" if options.via == "f16" and tensor.type_name != "F32" else tensor.type_name
 
 
-def _arch_items(arch: models.base.Architecture, config: Any) -> list[general.Item]:
+def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
     found = arch.metadata(config)
     return [
         general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
@@ -150,27 +153,28 @@ def _from_gguf(
     file = stack.enter_context(open_gguf(path))
     tensors = gguf_tensors(file)
     facts = _facts(file)
-    made = plan(
-        [PlanTensor(t.name, t.shape, t.type_name) for t in tensors], facts, wanted, options.mixture
-    )
+    arch, hp = _known(file, facts.arch)
+    roles = arch.roles(hp) if arch and hp else {}
+    plan_of = [PlanTensor(t.name, t.shape, t.type_name, roles.get(t.name)) for t in tensors]
+    made = plan(plan_of, facts, wanted, options.mixture)
     by_name = {t.name: t for t in tensors}
     if not options.allow_requantize:
         _refuse_requantizing(by_name, made)
     items = [general.Item("general.quantization_version", 2, spec.U32)]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
     found = Conversion(Path(), facts.arch, facts, by_name, made, options, items)
-    found.copy_from = file
-    found.warnings = _extra_warnings(file, facts.arch)
+    found.copy_from, found.roles = file, roles
+    found.warnings = unknown_warnings(file, arch, hp, "carried over")
     return found
 
 
-def _extra_warnings(file: GGUFFile, name: str) -> list[str]:
+def _known(file: GGUFFile, name: str) -> tuple[Architecture, HParams] | tuple[None, None]:
+    """Return a file's architecture and hyper-parameters; files of others can be quantized, too."""
     try:
         arch = models.get(name)
-        hp = arch.hparams(file)
-    except ModelError:  # any architecture's file can be quantized
-        arch = hp = None
-    return extra_warnings(file, arch, hp, "carried over")
+        return arch, arch.hparams(file)
+    except ModelError:
+        return None, None
 
 
 def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:

@@ -20,12 +20,12 @@ import numba
 
 from ggq import machine_code, sources
 from ggq.paths import user_cache_dir
+from ggq.simd.structs import Struct
 
 __all__ = [
     "CACHE_DIR",
     "EMITTERS",
     "ISA",
-    "KERNEL_SIGNATURE",
     "entry",
     "kernel",
     "njit",
@@ -113,13 +113,19 @@ def njit_cached(function):
         numba.config.CACHE_DIR = before
 
 
-# Every plan kernel: (address of its argument block, first item, one past the last item).
-KERNEL_SIGNATURE = numba.types.void(numba.types.intp, numba.types.intp, numba.types.intp)
+def kernel(arguments=None, **fields):
+    """Make ``function(args, first, last)`` a C function whose address a plan row can hold.
 
+    ``args`` is the block of its arguments, a Struct, or the fields of one; first and one past the
+    last item follow. The declaration stays at the kernel: ``arguments``.
+    """
 
-def kernel(function):
-    """Make ``function(args, first, last)`` a C function whose address a plan row can hold."""
-    return _c_function(KERNEL_SIGNATURE, function)
+    def decorate(function):
+        block = arguments or Struct(function.__name__, **fields)
+        signature = numba.types.void(block, numba.types.intp, numba.types.intp)
+        return _c_function(signature, function, block)
+
+    return decorate
 
 
 def entry(returns=False):
@@ -137,7 +143,7 @@ def entry(returns=False):
     return decorate
 
 
-def _c_function(signature, function):
+def _c_function(signature, function, arguments=None):
     def compile_module(function):
         try:
             from ggq.lean import compile_module
@@ -146,4 +152,4 @@ def _c_function(signature, function):
         except (AttributeError, ImportError, TypeError):  # a numba whose internals differ
             return numba.cfunc(signature, nopython=True, error_model="numpy")(function)
 
-    return machine_code.Function(function, compile_module, CACHE_DIR, EMITTERS)
+    return machine_code.Function(function, compile_module, CACHE_DIR, EMITTERS, arguments)

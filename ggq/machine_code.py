@@ -72,12 +72,18 @@ class Function:
 
     ``compile_module(function)`` returns lean.Module, or what has an ``address`` and cannot be kept;
     ``folder`` belongs to one processor; ``emitters`` are the modules that decide how any function
-    is compiled.
+    is compiled; ``arguments`` is the declaration of a kernel's block of arguments.
     """
 
     def __init__(
-        self, function: FunctionType, compile_module: Callable, folder: Path, emitters: Set[str]
+        self,
+        function: FunctionType,
+        compile_module: Callable,
+        folder: Path,
+        emitters: Set[str],
+        arguments: Any = None,
     ) -> None:
+        self.arguments = arguments
         self._function, self._compile_module = function, compile_module
         self._folder, self._emitters = folder, emitters
         self._address: int | None = None

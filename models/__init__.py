@@ -18,7 +18,7 @@ from typing import Any
 
 from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
-from ggq.models.missing import missing_piece
+from ggq.models.unsupported import missing_piece
 
 __all__ = ["all_architectures", "for_hf", "get"]
 

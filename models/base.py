@@ -1,4 +1,4 @@
-"""What an architecture is, as data: keys, tensors and hyper-parameters, for converter and runtime.
+"""What an architecture is: keys, tensors, layers and graph, for converter and runtime alike.
 
 It knows no tensor values, no back end and no file: a source is an HF config (a mapping) or an
 object with the ``metadata`` and ``tensors`` of a GGUF file.
@@ -6,36 +6,17 @@ object with the ``metadata`` and ``tensors`` of a GGUF file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
-from ggq.models.hparams import (
-    MAX_LAYERS,
-    Attention,
-    Delta,
-    HParams,
-    Latent,
-    Rope,
-    Routing,
-    check,
-)
+from ggq.models.hparams import HParams, check
+from ggq.models.layers.base import Layer, Values
+from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
 from ggq.models.vocabulary import Vocabulary
 
-__all__ = [
-    "Architecture",
-    "Attention",
-    "Delta",
-    "HParams",
-    "Key",
-    "Latent",
-    "Rope",
-    "Routing",
-    "Tensor",
-    "Vocabulary",
-    "config_value",
-]
+__all__ = ["Architecture"]
 
 IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 IGNORED_PARTS = (
@@ -46,82 +27,31 @@ IGNORED_PARTS = (
     "multi_modal_projector.",
     "patch_merger.",
 )
-PER_LAYER = "s"  # a key type ending in this letter holds one value or one value per layer
-
-
-@dataclass(frozen=True)
-class Key:
-    """One GGUF key: where HF's config holds it and which hyper-parameter it fills.
-
-    ``hf``: dotted paths in config.json, the first found wins. ``derive(config)`` gives the value
-    where no path does (None: the key is left out). ``type`` is u32, f32, bool or str; u32s, f32s
-    and bools also take one value per layer, bools a number n too: all but every n-th layer.
-    ``default`` fills the hyper-parameter when a GGUF has no such key. ``to_hf(value)`` maps the
-    value back at export.
-    """
-
-    gguf: str
-    hf: tuple[str, ...] = ()
-    attr: str | None = None
-    type: str = "u32"
-    required: bool = False
-    default: Any = None
-    derive: Callable[[Mapping], Any] | None = None
-    to_hf: Callable[[Any], Any] | None = None
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One row of the tensor table; ``{i}`` stands for the layer and ``{e}`` for the expert.
-
-    ``hf``: the source tensors, in order; () for a tensor that ``transform`` generates from the
-    config. ``shape``: names of dimensions, rows first (see `HParams.dim`). ``role``: the mixture's
-    category. ``input``: rows with the same label (per layer) multiply the same activations.
-    ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
-    float32 in every file type. ``only``: "dense" or "experts", "attention" or "recurrent", where
-    the row exists in one kind of layer only. ``fused``: (HF name, transform) of one tensor that
-    may stand in the place of ``hf``.
-    """
-
-    gguf: str
-    hf: tuple[str, ...]
-    shape: tuple[str, ...]
-    transform: str = "copy"
-    role: str = "other"
-    input: str | None = None
-    absorbs: str | None = None
-    optional: bool = False
-    f32: bool = False
-    only: str | None = None
-    fused: tuple[str, str] | None = None
-
-    @property
-    def per_layer(self) -> bool:
-        return "{i}" in self.gguf
 
 
 class Architecture:
-    """One architecture: subclasses fill the class attributes and write ``forward``."""
+    """One architecture: subclasses fill the class attributes, declare layers and a graph."""
 
-    name: str = ""
-    hf_classes: tuple[str, ...] = ()
-    hf_model_type: str = ""
-    rope_kind: str = "norm"
-    exports: bool = True  # whether the tables read backwards give the HF folder again
-    window_period: int = 0  # all layers but every n-th have the window; 0: no window or all layers
-    keys: tuple[Key, ...] = ()
-    tensors: tuple[Tensor, ...] = ()
-    config_defaults: Mapping[str, Any] = {}  # what the HF config class fills in by itself
-    hf_prefixes: tuple[str, ...] = ("", "language_model.", "model.language_model.")
-    vocab = Vocabulary()
+    name: ClassVar[str] = ""
+    hf_classes: ClassVar[tuple[str, ...]] = ()
+    hf_model_type: ClassVar[str] = ""
+    exports: ClassVar[bool] = True  # whether the tables read backwards give the HF folder again
+    keys: ClassVar[tuple[Key, ...]] = ()
+    tensors: ClassVar[tuple[Tensor, ...]] = ()
+    config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
+    hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
+    vocab: ClassVar[Vocabulary] = Vocabulary()
+
+    def layer(self, values: Values, i: int) -> Layer:
+        """Return layer ``i`` of the model whose keys say ``values``."""
+        raise NotImplementedError(self.name)
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
         raise NotImplementedError(self.name)
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return ``values`` (attribute -> value) plus what this architecture fixes in code."""
-        return values
+    def complete(self, values: Values) -> None:
+        """Add to ``values`` what this architecture fixes in code or makes of several keys."""
 
     def metadata(self, config: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
         """Return (GGUF key, value, type) of every key ``config`` gives; ModelError if one lacks."""
@@ -131,7 +61,7 @@ class Architecture:
             value = config_value(config, key)
             name = key.gguf.format(arch=self.name)
             if value is not None:
-                found.append((name, _checked(name, value, key.type), key.type))
+                found.append((name, checked_value(name, value, key.type), key.type))
             elif key.required:
                 raise ModelError(f"config.json has no {printable(' or '.join(key.hf))} ({name})")
         return found
@@ -162,27 +92,32 @@ class Architecture:
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
-        flat["window_period"] = self.window_period
         return flat
 
     def hparams(self, source: Any) -> HParams:
         """Return the hyper-parameters of an HF config (mapping) or a GGUFFile; ModelError."""
-        values = (
-            self._values_hf(source) if isinstance(source, Mapping) else self._values_gguf(source)
-        )
+        read = self._values_hf if isinstance(source, Mapping) else self._values_gguf
+        values = Values(self.name, read(source))
         for key in self.keys:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default
-        values = self.finish(_completed(self, values))
+        self.complete(values)
+        n_layer = values["n_layer"]
+        if not 0 < n_layer <= MAX_LAYERS:
+            what = f"is {n_layer}" if n_layer < 1 else f"{n_layer} is above {MAX_LAYERS}"
+            raise ModelError(f"{self.name}: block count {what}")
+        values["layers"] = tuple(self.layer(values, i) for i in range(n_layer))
+        values["n_head"] = values.first("n_head")
+        n_head_kv = values.first("n_head_kv")
+        values["n_head_kv"] = values["n_head"] if n_head_kv is None else n_head_kv
         names = {f.name for f in fields(HParams)}
-        extra = {k: v for k, v in values.items() if k not in names}
         known = {k: v for k, v in values.items() if k in names and v is not None}
         lacking = sorted({f.name for f in fields(HParams) if _needed(f)} - {"arch", *known})
         if lacking:
             raise ModelError(f"{self.name}: nothing says {', '.join(lacking)}")
-        hp = HParams(arch=self.name, extra=extra, **known)
+        hp = HParams(arch=self.name, **known)
         check(hp)
-        return hp
+        return hp.for_context(hp.n_ctx_train)
 
     def _values_hf(self, config: Mapping[str, Any]) -> dict[str, Any]:
         by_name = {name: value for name, value, _ in self.metadata(config)}
@@ -190,10 +125,8 @@ class Architecture:
         for key in self.keys:
             if key.attr and values.get(key.attr) is None:
                 values[key.attr] = by_name.get(key.gguf.format(arch=self.name))
-        flat = self.config(config)
-        values.setdefault("n_vocab", flat.get("vocab_size"))
-        if values["n_vocab"] is None:
-            values["n_vocab"] = flat.get("vocab_size")
+        if values.get("n_vocab") is None:
+            values["n_vocab"] = self.config(config).get("vocab_size")
         return values
 
     def _values_gguf(self, source: Any) -> dict[str, Any]:
@@ -201,7 +134,7 @@ class Architecture:
         for key in self.keys:
             name = key.gguf.format(arch=self.name)
             if key.attr and values.get(key.attr) is None and name in source.metadata:
-                values[key.attr] = _checked(name, source.metadata[name], key.type)
+                values[key.attr] = checked_value(name, source.metadata[name], key.type)
             elif key.required and name not in source.metadata:
                 raise ModelError(f"the file has no key {name}")
         embedding = source.tensors.get("token_embd.weight")
@@ -214,23 +147,25 @@ class Architecture:
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         """Yield (GGUF name, table row, layer or None) of every tensor a file may hold."""
         for row in self.tensors:
-            if not row.per_layer:
+            if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
-        for i in range(hp.n_layer):
-            kinds = (None, "experts" if hp.mixes(i) else "dense")
-            kinds += ("recurrent" if hp.recurrent(i) else "attention",)
+        for i, layer in enumerate(hp.layers):
             for row in self.tensors:
-                if row.per_layer and row.only in kinds:
+                if row.per_layer and _exists(row, layer):
                     yield row.gguf.format(i=i), row, i
 
     def shape(self, row: Tensor, hp: HParams, layer: int | None) -> tuple[int, ...]:
         """Return the tensor's shape, rows first and row length last, as the file must have it."""
-        return tuple(hp.dim(name, layer or 0) for name in row.shape)
+        return tuple(hp.dim(name, layer) for name in row.shape)
 
     def sources(self, row: Tensor, hp: HParams, layer: int | None) -> list[str]:
         """Return the HF names (without prefix) that make this tensor, experts in order."""
         experts = range(hp.n_expert) if any("{e}" in p for p in row.hf) else (0,)
         return [p.format(i=layer, e=e) for e in experts for p in row.hf]
+
+    def roles(self, hp: HParams) -> dict[str, str]:
+        """Return GGUF name -> role in mixtures of every tensor a file may hold."""
+        return {name: row.role for name, row, _ in self.rows(hp)}
 
     def check(self, gguf: Any, hp: HParams) -> None:
         """Raise ModelError where a tensor of ``gguf`` is missing or its shape is not ``hp``'s."""
@@ -247,86 +182,13 @@ class Architecture:
                 )
 
 
+def _exists(row: Tensor, layer: Layer) -> bool:
+    """Tell whether ``layer`` has the part that the row is of, and that part such a tensor."""
+    if row.part is None:
+        return True
+    part = layer.find(row.part)
+    return part is not None and all(part.dims.get(name) != 0 for name in row.shape)
+
+
 def _needed(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
-
-
-def config_value(config: Mapping[str, Any], key: Key) -> Any:
-    """Return what the flat ``config`` says for ``key``: the first path found, else ``derive``."""
-    for path in key.hf:
-        value: Any = config
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
-            return value
-    return key.derive(config) if key.derive else None
-
-
-def _checked(name: str, value: Any, kind: str) -> Any:
-    """Return ``value`` as ``kind`` asks for it, a per-layer list as a tuple; ModelError."""
-    base = kind.removesuffix(PER_LAYER)
-    if (
-        kind.endswith(PER_LAYER)
-        and not isinstance(value, (str, bytes))
-        and hasattr(value, "__len__")
-    ):
-        if len(value) > MAX_LAYERS:
-            raise ModelError(f"{name} has {len(value)} values")
-        return tuple(_checked(name, v.item() if hasattr(v, "item") else v, base) for v in value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind == "bools" and number:
-        base = "u32"
-    whole = number and float(value).is_integer() and 0 <= value < 1 << 32
-    finite = number and value - value == 0
-    right = {
-        "u32": whole,
-        "f32": finite,
-        "bool": isinstance(value, bool),
-        "str": isinstance(value, str),
-    }
-    if not right[base]:
-        raise ModelError(f"{name} is {printable(repr(value))}, expected {base}")
-    return {"u32": int, "f32": float, "bool": bool, "str": str}[base](value)
-
-
-def _completed(arch: Architecture, values: dict[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with head sizes and the Rope that follow from the others."""
-    get = values.get
-    n_head, n_embd = get("n_head"), get("n_embd")
-    heads = (n_head[0] if n_head else 0) if isinstance(n_head, tuple) else n_head
-    if not heads or not n_embd:
-        raise ModelError(
-            f"{arch.name}: head count {heads} and embedding length {n_embd} must be at least 1"
-        )
-    if not get("head_dim"):
-        if n_embd % heads:
-            raise ModelError(
-                f"{arch.name}: embedding length {n_embd} is no multiple of the head count {heads}"
-            )
-        values["head_dim"] = n_embd // heads
-    values["n_head_kv"] = n_head if get("n_head_kv") is None else values["n_head_kv"]
-    values["head_dim_v"] = get("head_dim_v") or values["head_dim"]
-    values["rope_dim"] = get("rope_dim") or values["head_dim"]
-    local_base = values.pop("rope_local_base", None)
-    local_dims = values.pop("rope_local_dims", None) or values["rope_dim"]
-    rope = {
-        f.name: values.pop("rope_" + f.name, None)
-        for f in fields(Rope)
-        if f.name not in ("kind", "dims")
-    }
-    rope = {k: v for k, v in rope.items() if v is not None}
-    if rope.get("factor", 1.0) in (0.0, 1.0):
-        rope.pop("factor", None)
-    if (
-        rope.get("scaling", "linear") == "linear"
-    ):  # a factor without a type means linear, as llama.cpp reads it
-        rope["scaling"] = "linear" if "factor" in rope else "none"
-    rope.setdefault("original_context", get("n_ctx_train") or 0)
-    values["rope"] = Rope(kind=arch.rope_kind, dims=values["rope_dim"], **rope)
-    if local_base is not None:
-        values["rope_local"] = Rope(kind=arch.rope_kind, dims=local_dims, base=local_base)
-    if arch.window_period and not isinstance(get("window_layers"), tuple):
-        period = get("window_layers") or arch.window_period
-        n_layer = min(get("n_layer") or 0, MAX_LAYERS)
-        values["window_layers"] = tuple((i + 1) % period != 0 for i in range(n_layer))
-    return values

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from ggq.models.base import Tensor
-from ggq.models.encoder import ENCODER_KEYS, Encoder, encoder_norm, encoder_rows
+from ggq.models.encoder import ENCODER_KEYS, Encoder, embedding, encode, encoder_norm
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.table import rows
 
 __all__ = ["ARCHITECTURE"]
 
 LAYER = "encoder.layer.{i}."
-SELF = f"{LAYER}attention.self."
+SELF, AFTER = f"{LAYER}attention.self.", f"{LAYER}attention.output."
 
 
-def _embedding(gguf: str, hf: str, rows: str, **more: Any) -> Tensor:
-    return Tensor(f"{gguf}.weight", (f"embeddings.{hf}_embeddings.weight",), (rows, "embd"), **more)
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return hidden states: three embeddings added, then the layers."""
+    x = ops.embed("token_embd.weight")
+    if ops.has("token_types.weight"):  # every text is a first part
+        x = ops.shift(x, "token_types.weight")
+    x = ops.add(x, ops.embed("position_embd.weight", of="positions"))
+    return encode(ops, x, hp)
 
 
 class Bert(Encoder):
@@ -35,23 +44,26 @@ class Bert(Encoder):
         "is_decoder": False,
     }
     tensors = (
-        _embedding("token_embd", "word", "vocab", role="token_embd"),
-        _embedding("position_embd", "position", "positions", f32=True),
-        _embedding("token_types", "token_type", "token_types", f32=True, optional=True),
+        embedding("token_embd", "word", "vocab", role="token_embd"),
+        embedding("position_embd", "position", "positions", f32=True, role="kept"),
+        embedding("token_types", "token_type", "token_types", f32=True, role="kept", optional=True),
         *encoder_norm("token_embd_norm", "embeddings.LayerNorm"),
-        *encoder_rows("attn_q", f"{SELF}query", ("q", "embd"), "attn_in"),
-        *encoder_rows("attn_k", f"{SELF}key", ("k", "embd"), "attn_in"),
-        *encoder_rows("attn_v", f"{SELF}value", ("v", "embd"), "attn_in"),
-        *encoder_rows("attn_output", f"{LAYER}attention.output.dense", ("embd", "o"), "attn_out"),
-        *encoder_norm("blk.{i}.attn_output_norm", f"{LAYER}attention.output.LayerNorm"),
-        *encoder_rows("ffn_up", f"{LAYER}intermediate.dense", ("ff", "embd"), "ffn_in"),
-        *encoder_rows("ffn_down", f"{LAYER}output.dense", ("embd", "ff"), "ffn_act"),
+        *rows("attn_q", f"{SELF}query", ("q", "embd"), input="attn_in"),
+        *rows("attn_k", f"{SELF}key", ("k", "embd"), input="attn_in"),
+        *rows("attn_v", f"{SELF}value", ("v", "embd"), input="attn_in"),
+        *rows("attn_output", f"{AFTER}dense", ("embd", "o"), input="attn_out"),
+        *encoder_norm("blk.{i}.attn_output_norm", f"{AFTER}LayerNorm"),
+        *rows("ffn_up", f"{LAYER}intermediate.dense", ("ff", "embd"), input="ffn_in"),
+        *rows("ffn_down", f"{LAYER}output.dense", ("embd", "ff"), input="ffn_act"),
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}output.LayerNorm"),
     )
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        layers = (False,) * min(values.get("n_layer") or 0, 4096)
-        return values | {"rope_layers": layers, "activation": "gelu"}
+    def layer(self, values: Values, i: int) -> Layer:
+        mixer = Attention.of(values, i, None, causal=values["causal"])
+        return Layer(mixer, FeedForward.of(values, i, activation="gelu", gated=False))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
 
 
 ARCHITECTURE = Bert()

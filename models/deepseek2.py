@@ -1,20 +1,25 @@
 """DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash: latent attention, shared and routed experts."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ggq.errors import ModelError
-from ggq.models.base import HParams, Key, Latent, Tensor
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, EXPERT_KEYS, changed, scaled
-from ggq.models.tables import EXPERT_TENSORS, SHARED_EXPERT
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, FF_NORM, HEAD, MIXER_NORM, VOCAB_KEY
+from ggq.models.hparams import HParams
+from ggq.models.layers import experts, feed_forward, latent
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.experts import GATING, Experts, router_bias, shared_rows
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.latent import LatentAttention
+from ggq.models.layers.rope import Rope, scaled
+from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
 
-BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
-GATING = {"softmax": 1, "sigmoid": 2}  # what GGUF calls them
 V2 = {"norm_topk_prob": False, "routed_scaling_factor": 1.0, "scoring_func": "softmax"}
 V3 = {"norm_topk_prob": True, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid"}
 GLM = V3 | {"routed_scaling_factor": 1.8}
@@ -25,64 +30,15 @@ BY_CLASS = {
 }
 
 
-def _row(name: str, hf: str, shape: tuple[str, ...], **more: Any) -> Tensor:
-    return Tensor(f"{BLOCK}attn_{name}.weight", (f"{LAYER}self_attn.{hf}.weight",), shape, **more)
-
-
-def _norm(name: str, hf: str, dim: str) -> Tensor:
-    return _row(name, hf, (dim,), role="norm", f32=True)
-
-
-FROM_NORM = {"input": "attn_in", "absorbs": f"{BLOCK}attn_norm.weight"}
-DIRECT = (_row("q", "q_proj", ("latent_q", "embd"), role="attn_q", **FROM_NORM),)
-LOW_RANK = (
-    _row("q_a", "q_a_proj", ("latent_q_rank", "embd"), **FROM_NORM),
-    _norm("q_a_norm", "q_a_layernorm", "latent_q_rank"),
-    _row(
-        "q_b",
-        "q_b_proj",
-        ("latent_q", "latent_q_rank"),
-        input="q_in",
-        absorbs=f"{BLOCK}attn_q_a_norm.weight",
-    ),
-)
-LATENT = (
-    _row("kv_a_mqa", "kv_a_proj_with_mqa", ("latent_kv", "embd"), **FROM_NORM),
-    _norm("kv_a_norm", "kv_a_layernorm", "latent_rank"),
-    _row("k_b", "kv_b_proj", ("heads", "latent_rank", "latent_plain"), transform="latent_keys"),
-    _row("v_b", "kv_b_proj", ("heads", "latent_value", "latent_rank"), transform="latent_values"),
-    _row("output", "o_proj", ("embd", "latent_o"), role="attn_output", input="attn_out"),
-)
-BIAS = Tensor(
-    f"{BLOCK}exp_probs_b.bias",
-    (f"{LAYER}mlp.gate.e_score_correction_bias",),
-    ("expert",),
-    role="bias",
-    optional=True,
-    f32=True,
-    only="experts",
-)
-SHARED = tuple(
-    replace(
-        row,
-        hf=tuple(n.replace("shared_expert.", "shared_experts.") for n in row.hf),
-        only="experts",
-    )
-    for row in SHARED_EXPERT[1:]
-)
-USUAL = tuple(f"{BLOCK}attn_{name}." for name in ("q", "k", "v", "output"))
-OTHERS = tuple(row for row in EXPERT_TENSORS if not row.gguf.startswith(USUAL))
-
-
 def _dense(config: Mapping[str, Any]) -> int:
     """Return how many layers at the start have no experts."""
     kinds = config.get("mlp_layer_types")
     if kinds:
         return next((i for i, kind in enumerate(kinds) if kind != "dense"), len(kinds))
-    return 0 if config.get("n_routed_experts") else config["num_hidden_layers"]
+    return 0 if config.get("n_routed_experts") else int(config["num_hidden_layers"])
 
 
-class Deepseek2(Decoder):
+class Deepseek2(Architecture):
     name = "deepseek2"
     hf_classes = tuple(BY_CLASS)
     hf_model_type = "deepseek_v3"
@@ -97,8 +53,8 @@ class Deepseek2(Decoder):
         "n_shared_experts": 1,
     }
     keys = changed(
-        (*DECODER_KEYS, *EXPERT_KEYS),
-        Key("{arch}.vocab_size", ("vocab_size",), "n_vocab"),
+        (*DECODER_KEYS, *experts.KEYS),
+        VOCAB_KEY,
         Key("{arch}.attention.head_count_kv", (), "n_head_kv", "u32s", derive=lambda c: 1),
         Key(
             "{arch}.leading_dense_block_count",
@@ -107,25 +63,7 @@ class Deepseek2(Decoder):
             default=0,
             derive=_dense,
         ),
-        Key("{arch}.attention.q_lora_rank", ("q_lora_rank",), "latent_q_rank", default=0),
-        Key("{arch}.attention.kv_lora_rank", ("kv_lora_rank",), "latent_rank", required=True),
-        Key(
-            "{arch}.attention.key_length",
-            (),
-            "head_dim",
-            required=True,
-            derive=lambda c: c["kv_lora_rank"] + c["qk_rope_head_dim"],
-        ),
-        Key("{arch}.attention.value_length", ("kv_lora_rank",), "head_dim_v", required=True),
-        Key(
-            "{arch}.attention.key_length_mla",
-            (),
-            "latent_key",
-            required=True,
-            derive=lambda c: c["qk_nope_head_dim"] + c["qk_rope_head_dim"],
-        ),
-        Key("{arch}.attention.value_length_mla", ("v_head_dim",), "latent_value", required=True),
-        Key("{arch}.rope.dimension_count", ("qk_rope_head_dim",), "rope_dim", required=True),
+        *latent.KEYS,
         Key("{arch}.expert_shared_count", ("n_shared_experts",), "n_shared", default=0),
         Key("{arch}.expert_weights_scale", ("routed_scaling_factor",), "expert_scale", "f32"),
         Key(
@@ -151,11 +89,25 @@ class Deepseek2(Decoder):
         ),
         Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
     )
-    tensors = (*OTHERS, *DIRECT, *LOW_RANK, *LATENT, *SHARED, BIAS)
+    tensors = (
+        EMBEDDING,
+        *HEAD,
+        *MIXER_NORM,
+        *latent.TENSORS,
+        *FF_NORM,
+        *feed_forward.TENSORS,
+        *experts.EXPERT_TENSORS,
+        *shared_rows("mlp.shared_experts"),
+        router_bias("mlp.gate.e_score_correction_bias"),
+    )
 
-    def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
-        unused = DIRECT if hp.latent.q_rank else LOW_RANK
-        return (found for found in super().rows(hp) if found[1] not in unused)
+    def layer(self, values: Values, i: int) -> Layer:
+        if i < values["n_dense"] or not values["n_expert"]:
+            return Layer(_attention(values, i), FeedForward.of(values, i))
+        return Layer(_attention(values, i), Experts.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         layer = hf_name.removeprefix("model.").removeprefix("layers.").partition(".")[0]
@@ -163,9 +115,9 @@ class Deepseek2(Decoder):
         return super().ignores(hf_name, hp) or further
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        kind = next((c for c in config.get("architectures") or () if c in BY_CLASS), None)
-        flat = BY_CLASS.get(kind, V3) | {k: v for k, v in config.items() if v is not None}
-        flat = super().config(flat)
+        kind = next((c for c in config.get("architectures") or () if c in BY_CLASS), "")
+        given = {k: v for k, v in config.items() if v is not None}
+        flat = super().config({**BY_CLASS.get(kind, V3), **given})
         if flat["scoring_func"] not in GATING:
             raise ModelError(f"deepseek2: scoring_func {flat['scoring_func']!r} is not supported")
         if flat.get("topk_method") == "group_limited_greedy" and flat.get("n_group", 1) > 1:
@@ -181,22 +133,28 @@ class Deepseek2(Decoder):
             )
         return flat
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        values = dict(values)
-        rank, key = values.pop("latent_rank"), values.pop("latent_key")
-        turned, rope, log = values["rope_dim"], values["rope"], values.pop("yarn_log", None) or 0.0
-        values["latent"] = Latent(
-            values.pop("latent_q_rank"), rank, key - turned, turned, values.pop("latent_value")
-        )
-        scale = max(key, 1) ** -0.5
-        if log and rope.scaling == "yarn":  # scores grow, rotations do not
-            scale *= (1 + log * math.log(rope.factor)) ** 2
-            values["rope"] = replace(rope, log_multiplier=1.0)
+    def complete(self, values: Values) -> None:
         names = {number: name for name, number in GATING.items()}
-        values["gating"] = names.get(values.pop("gating_func", None) or 1, "softmax")
-        values["n_layer"] -= min(values.pop("n_nextn"), values["n_layer"])
-        values["n_ff_shared"] = values.pop("n_shared") * (values.get("n_ff_expert") or 0)
-        return values | {"attn_scale": scale}
+        values["gating"] = names.get(values.get("gating_func") or 1, "softmax")
+        values["n_layer"] -= min(values["n_nextn"], values["n_layer"])
+        values["n_ff_shared"] = values["n_shared"] * (values.get("n_ff_expert") or 0)
+
+
+def _attention(values: Values, i: int) -> LatentAttention:
+    """Return layer ``i``'s attention; ModelError where the cached heads are not of its parts."""
+    key, rope_dim = values["latent_key"], values["rope_dim"]
+    rank, log = values["latent_rank"], values.get("yarn_log") or 0.0
+    rope = replace(Rope.of(values, "norm", rope_dim), factors=None)
+    scale = float(max(key, 1)) ** -0.5
+    if log and rope.scaling == "yarn":  # scores grow, rotations do not
+        scale *= (1 + log * math.log(rope.factor)) ** 2
+        rope = replace(rope, log_multiplier=1.0)
+    parts = values["latent_q_rank"], rank, key - rope_dim, rope_dim, values["latent_value"]
+    if (values["head_dim"], values["head_dim_v"]) != (rank + rope_dim, rank):
+        what = f"cached heads of {values['head_dim']} columns for parts of {parts[1:]}"
+        raise ModelError(f"{values.arch}: {what}")
+    n_head = values.at("n_head", i, "head counts")
+    return LatentAttention(n_head, *parts, scale, rope, values["norm_eps"], layer=i)
 
 
 ARCHITECTURE = Deepseek2()

@@ -6,16 +6,17 @@ Their forward pass ends with hidden states: they embed texts and write none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
-from ggq.models.base import Architecture, HParams, Key, Tensor
-from ggq.models.blocks import attention, linear
-from ggq.models.keys import POOLING
+from ggq.models.base import Architecture
+from ggq.models.decoder import POOLING_KEY
+from ggq.models.hparams import HParams
+from ggq.models.table import Key, Tensor
 
-__all__ = ["ENCODER_KEYS", "Encoder", "encoder", "encoder_norm", "encoder_rows"]
+__all__ = ["ENCODER_KEYS", "Encoder", "embedding", "encode", "encoder_norm", "layer_norm"]
 
-BLOCK = "blk.{i}."
 ENCODER_KEYS = (
     Key("{arch}.block_count", ("num_hidden_layers", "n_layer"), "n_layer", required=True),
     Key("{arch}.context_length", ("max_position_embeddings",), "n_ctx_train", required=True),
@@ -44,72 +45,42 @@ ENCODER_KEYS = (
     Key(
         "{arch}.attention.causal", (), "causal", "bool", default=False, derive=lambda config: False
     ),
-    Key("{arch}.pooling_type", (POOLING,), "pooling"),
+    POOLING_KEY,
 )
 
 
-def encoder_norm(gguf: str, *hf: str, dim: str = "embd") -> tuple[Tensor, Tensor]:
+def embedding(gguf: str, hf: str, n_rows: str, **more: Any) -> Tensor:
+    """Return the row of one of the embeddings that are added."""
+    source = f"embeddings.{hf}_embeddings.weight"
+    return Tensor(f"{gguf}.weight", (source,), (n_rows, "embd"), **more)
+
+
+def encoder_norm(gguf: str, hf: str) -> tuple[Tensor, Tensor]:
     """Return the rows of a LayerNorm's gain and bias; some checkpoints say gamma and beta."""
-    (name,) = hf
-    both = (("weight", "gamma"), ("bias", "beta"))
-    return tuple(
-        Tensor(
-            f"{gguf}.{new}",
-            (f"{name}.{new}",),
-            (dim,),
-            role="norm" if new == "weight" else "bias",
-            f32=True,
-            fused=(f"{name}.{old}", "copy"),
-        )
-        for new, old in both
-    )
+    gain = Tensor(f"{gguf}.weight", (f"{hf}.weight",), ("embd",), role="norm", f32=True)
+    bias = replace(gain, gguf=f"{gguf}.bias", hf=(f"{hf}.bias",), role="bias")
+    return replace(gain, fused=(f"{hf}.gamma", "copy")), replace(bias, fused=(f"{hf}.beta", "copy"))
 
 
-def encoder_rows(gguf: str, hf: str, shape: tuple[str, str], label: str) -> tuple[Tensor, Tensor]:
-    """Return the rows of a layer's weight and of its optional bias."""
-    weight = Tensor(f"{BLOCK}{gguf}.weight", (f"{hf}.weight",), shape, role=gguf, input=label)
-    bias = Tensor(
-        f"{BLOCK}{gguf}.bias", (f"{hf}.bias",), shape[:1], role="bias", optional=True, f32=True
-    )
-    return weight, bias
-
-
-def _normed(ops: Any, x: Any, name: str, hp: HParams) -> Any:
+def layer_norm(ops: Any, x: Any, name: str, hp: HParams) -> Any:
+    """Return ``x`` with mean 0 and variance 1, times ``name``.weight plus ``name``.bias."""
     return ops.shift(ops.norm(x, f"{name}.weight", hp.norm_eps, kind="layer"), f"{name}.bias")
 
 
-def _fed(ops: Any, x: Any, hp: HParams, i: int) -> Any:
-    p = f"blk.{i}.ffn_"
-    y = linear(ops, x, f"{p}up")
-    if ops.has(f"{p}gate.weight"):
-        y = ops.gate(linear(ops, x, f"{p}gate"), y, kind=hp.activation)
-    else:
-        y = ops.activate(y, hp.activation)
-    return linear(ops, y, f"{p}down")
-
-
-def encoder(ops: Any, hp: HParams) -> Any:
+def encode(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the hidden states of the gathered rows, (n_gathered, n_embd)."""
-    x = ops.embed("token_embd.weight")
-    if ops.has("token_types.weight"):  # every text is a first part
-        x = ops.shift(x, "token_types.weight")
-    if ops.has("position_embd.weight"):
-        x = ops.add(x, ops.embed("position_embd.weight", of="positions"))
-    x = _normed(ops, x, "token_embd_norm", hp)
-    for i in range(hp.n_layer):
-        p = f"blk.{i}."
-        x = _normed(ops, ops.add(x, attention(ops, x, hp, i)), f"{p}attn_output_norm", hp)
-        x = _normed(ops, ops.add(x, _fed(ops, x, hp, i)), f"{p}layer_output_norm", hp)
+    x = layer_norm(ops, x, "token_embd_norm", hp)
+    for layer in hp.layers:
+        p = layer.prefix
+        x = layer_norm(ops, ops.add(x, layer.mixer.forward(ops, x)), f"{p}attn_output_norm", hp)
+        x = layer_norm(ops, ops.add(x, layer.feed.forward(ops, x)), f"{p}layer_output_norm", hp)
     return ops.gather(x)
 
 
 class Encoder(Architecture):
-    """An architecture whose forward pass is `encoder`."""
+    """What BERT and its like share."""
 
-    needs: Mapping[str, Any] = {}  # settings of config.json that alone are supported
-
-    def forward(self, ops: Any, hp: HParams) -> Any:
-        return encoder(ops, hp)
+    needs: ClassVar[Mapping[str, Any]] = {}  # settings of config.json that alone are supported
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a tensor is no part of the encoder: heads, the pooler, buffers."""

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.models.base import HParams, Key
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, WINDOW_KEYS
-from ggq.models.tables import DECODER_TENSORS, POST_NORMS, changed, plus_one
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS, POST_NORMS, logits
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation, window_keys, windowed
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import Rope
+from ggq.models.table import Key, changed, plus_one
 
-__all__ = ["ARCHITECTURE", "GEMMA_TENSORS", "Gemma"]
+__all__ = ["ARCHITECTURE", "GEMMA_TENSORS", "Gemma", "gemma_keys"]
 
 GEMMA_TENSORS = plus_one(changed(DECODER_TENSORS, *POST_NORMS, without=("output.weight",)))
 
@@ -19,44 +24,82 @@ def _score_scale(config: Mapping[str, Any]) -> float | None:
     return float(scalar) ** -0.5 if scalar and scalar != config.get("head_dim") else None
 
 
-class Gemma(Decoder):
-    """What Gemma 2 and 3 share: scaled embeddings, GELU, factors that no key holds."""
-
-    rope_kind = "neox"
-    wide_layers = 0  # the size whose scores are scaled by the embedding's share of a head
-    keys = (
+def gemma_keys(period: int) -> tuple[Key, ...]:
+    """Return the keys of a model in which every ``period``-th layer has no window."""
+    return (
         *DECODER_KEYS,
-        *WINDOW_KEYS,
+        *window_keys(period),
         Key("{arch}.attention.scale", (), "attn_scale", "f32", derive=_score_scale),
         Key("{arch}.attn_logit_softcapping", ("attn_logit_softcapping",), "attn_softcap", "f32"),
         Key("{arch}.final_logit_softcapping", ("final_logit_softcapping",), "final_softcap", "f32"),
     )
 
+
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a decoder with norms before and after each part of a layer."""
+
+    def normed(x: Any, name: str) -> Any:
+        return rms_norm(ops, x, name, hp.norm_eps)
+
+    x = ops.scale(ops.embed("token_embd.weight"), hp.embedding_scale)
+    for layer in hp.layers:
+        p = layer.prefix
+        y = layer.mixer.forward(ops, normed(x, f"{p}attn_norm"))
+        x = ops.add(x, normed(y, f"{p}post_attention_norm"))
+        y = layer.feed.forward(ops, normed(x, f"{p}ffn_norm"))
+        x = ops.add(x, normed(y, f"{p}post_ffw_norm"))
+    return logits(ops, x, hp)
+
+
+class Gemma(Architecture):
+    """What Gemma 2 and 3 share: scaled embeddings, GELU, factors that no key holds."""
+
+    period = 0  # every n-th layer has no window
+    wide_layers = 0  # the size whose scores are scaled by the embedding's share of a head
+    norms: str | None = None
+    local_base: float | None = None  # of layers with a window, where neither config nor file says
+
+    def layer(self, values: Values, i: int) -> Layer:
+        rope, window = rotation(values, "neox"), None
+        if windowed(values, i, self.period):
+            window = values["window"]
+            local = Rope.local(values, "neox", rope.dims)
+            if local is None and self.local_base:
+                local = Rope("neox", rope.dims, self.local_base)
+            rope = local or rope
+        mixer = Attention.of(values, i, rope, window=window, norms=self.norms)
+        return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh"))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
+
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         return super().ignores(hf_name, hp) or hf_name.endswith("lm_head.weight")  # always tied
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
-        kinds = {True: "sliding_attention", False: "full_attention"}
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        mixer = hp.find(Attention)
+        assert mixer is not None
+        windows = [layer.memory.window for layer in hp.layers]
         return {
             "hidden_activation": "gelu_pytorch_tanh",
-            "query_pre_attn_scalar": round(hp.scale() ** -2),
-            "layer_types": [kinds[hp.windowed(i)] for i in range(hp.n_layer)],
+            "query_pre_attn_scalar": round(mixer.scale**-2),
+            "layer_types": ["sliding_attention" if w else "full_attention" for w in windows],
         }
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        n_embd, n_head = values["n_embd"], values["n_head"]
-        made = {"activation": "gelu_tanh", "embedding_scale": float(n_embd) ** 0.5}
-        if not values.get("attn_scale") and values["n_layer"] == self.wide_layers:
-            made["attn_scale"] = (n_embd / n_head) ** -0.5
-        return values | made
+    def complete(self, values: Values) -> None:
+        n_embd, n_head = values["n_embd"], values.first("n_head")
+        values["embedding_scale"] = float(n_embd) ** 0.5
+        if not values.get("attn_scale") and n_head and values["n_layer"] == self.wide_layers:
+            values["attn_scale"] = (n_embd / n_head) ** -0.5
 
 
 class Gemma2(Gemma):
     name = "gemma2"
     hf_classes = ("Gemma2ForCausalLM",)
     hf_model_type = "gemma2"
-    window_period = 2
+    period = 2
     wide_layers = 46
+    keys = gemma_keys(2)
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 256,
         "max_position_embeddings": 8192,

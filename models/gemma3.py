@@ -3,20 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.models.gemma2 import GEMMA_TENSORS, Gemma
-from ggq.models.tables import QK_NORMS, plus_one
+from ggq.models.gemma2 import GEMMA_TENSORS, Gemma, gemma_keys
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention
+from ggq.models.layers.attention import Attention
+from ggq.models.table import plus_one
 
 __all__ = ["ARCHITECTURE"]
-
-LOCAL_BASE = 10000.0  # of the layers with a window, where neither config nor file says
 
 
 class Gemma3(Gemma):
     name = "gemma3"
     hf_classes = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
     hf_model_type = "gemma3_text"
-    window_period = 6
+    period = 6
     wide_layers = 62
+    norms = "head"
+    local_base = 10000.0
+    keys = gemma_keys(6)
     config_defaults = {  # noqa: RUF012 - read only
         "hidden_size": 2304,
         "intermediate_size": 9216,
@@ -31,22 +35,18 @@ class Gemma3(Gemma):
         "query_pre_attn_scalar": 256,
         "sliding_window": 4096,
     }
-    tensors = (*GEMMA_TENSORS, *plus_one(QK_NORMS))
+    tensors = (*GEMMA_TENSORS, *plus_one(attention.QK_NORMS))
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)
-        local = flat.get("rope_local_base_freq", LOCAL_BASE)
+        local = flat.get("rope_local_base_freq", self.local_base)
         flat["rope_local"] = {"rope_theta": local, **flat.get("rope_local", {})}
         return flat
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
-        return super().export_config(hp) | {"rope_local_base_freq": hp.rope_local.base}
-
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        if "rope_local" not in values:
-            plain = type(values["rope"])(self.rope_kind, values["rope_dim"], LOCAL_BASE)
-            values = values | {"rope_local": plain}
-        return super().finish(values)
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        mixers = (layer.find(Attention) for layer in hp.layers)
+        local = next((m.rope.base for m in mixers if m and m.window and m.rope), self.local_base)
+        return super().export_config(hp) | {"rope_local_base_freq": local}
 
 
 ARCHITECTURE = Gemma3()

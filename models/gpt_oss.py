@@ -3,17 +3,32 @@
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Key, Tensor
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, EXPERT_KEYS, WINDOW_KEYS, changed
-from ggq.models.tables import DECODER_TENSORS, POST_NORMS
-from ggq.models.tables import changed as changed_rows
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, logits
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, experts
+from ggq.models.layers.attention import Attention, rotation, window_keys, windowed
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.experts import Experts
+from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import Rope
+from ggq.models.table import BLOCK, LAYER, Key, Tensor, changed, norm, rows
 
 __all__ = ["ARCHITECTURE"]
 
-BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
-NORM = f"{BLOCK}post_attention_norm.weight"  # what it is called in GGUF; it precedes the experts
-DENSE = tuple(f"ffn_{n}.{s}" for n in ("gate", "up", "down") for s in ("weight", "bias"))
+PERIOD = 2
+NORM = "post_attention_norm"  # what it is called in GGUF; it precedes the experts
+
+
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder."""
+    x = ops.embed("token_embd.weight")
+    for layer in hp.layers:
+        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, layer.mixer.forward(ops, normed))
+        normed = rms_norm(ops, x, f"{layer.prefix}{NORM}", hp.norm_eps)
+        x = ops.add(x, layer.feed.forward(ops, normed))
+    return logits(ops, x, hp)
 
 
 def _experts(name: str, hf: str, shape: tuple[str, str], kind: str) -> tuple[Tensor, Tensor]:
@@ -26,7 +41,8 @@ def _experts(name: str, hf: str, shape: tuple[str, str], kind: str) -> tuple[Ten
         transform=kind,
         role=name,
         input="experts_act" if down else "ffn_in",
-        absorbs=None if down else NORM,
+        absorbs=None if down else f"{BLOCK}{NORM}.weight",
+        part=Experts,
     )
     bias = replace(
         weight,
@@ -42,15 +58,32 @@ def _experts(name: str, hf: str, shape: tuple[str, str], kind: str) -> tuple[Ten
     return weight, bias
 
 
-class GptOss(Decoder):
+ROUTER = rows(
+    "ffn_gate_inp",
+    "mlp.router",
+    ("expert", "embd"),
+    role="router",
+    input="ffn_in",
+    absorbs=NORM,
+    part=Experts,
+)
+SINKS = Tensor(
+    f"{BLOCK}attn_sinks.weight",
+    (f"{LAYER}self_attn.sinks",),
+    ("heads",),
+    role="sinks",
+    f32=True,
+    part=Attention,
+)
+
+
+class GptOss(Architecture):
     name = "gpt-oss"
     hf_classes = ("GptOssForCausalLM",)
     hf_model_type = "gpt_oss"
-    rope_kind = "neox"
     exports = False
-    window_period = 2
     keys = changed(
-        (*DECODER_KEYS, *EXPERT_KEYS, *WINDOW_KEYS),
+        (*DECODER_KEYS, *experts.KEYS, *window_keys(PERIOD)),
         Key("{arch}.expert_feed_forward_length", ("intermediate_size",), "n_ff_expert"),
     )
     config_defaults = {  # noqa: RUF012 - read only
@@ -60,41 +93,33 @@ class GptOss(Decoder):
         "rope_theta": 150000.0,
         "sliding_window": 128,
     }
-    tensors = changed_rows(
-        DECODER_TENSORS,
-        POST_NORMS[0],
-        Tensor(
-            f"{BLOCK}attn_sinks.weight",
-            (f"{LAYER}self_attn.sinks",),
-            ("heads",),
-            role="sinks",
-            f32=True,
-        ),
-        Tensor(
-            f"{BLOCK}ffn_gate_inp.weight",
-            (f"{LAYER}mlp.router.weight",),
-            ("expert", "embd"),
-            role="router",
-            input="ffn_in",
-            absorbs=NORM,
-        ),
-        Tensor(
-            f"{BLOCK}ffn_gate_inp.bias",
-            (f"{LAYER}mlp.router.bias",),
-            ("expert",),
-            role="bias",
-            f32=True,
-        ),
+    tensors = (
+        EMBEDDING,
+        *HEAD,
+        *MIXER_NORM,
+        *attention.TENSORS,
+        SINKS,
+        *norm(NORM, "post_attention_layernorm"),
+        ROUTER[0],
+        replace(ROUTER[1], optional=False),
         *_experts("ffn_gate", "gate_up_proj", ("ff_expert", "embd"), "even_columns"),
         *_experts("ffn_up", "gate_up_proj", ("ff_expert", "embd"), "odd_columns"),
         *_experts("ffn_down", "down_proj", ("embd", "ff_expert"), "transposed"),
-        without=("ffn_norm.weight", *DENSE),
     )
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        made = {"activation": "swiglu_oai", "gating": "softmax_chosen"}
-        rope = replace(values["rope"], truncate=False)  # as OpenAI's code has it; no key says so
-        return values | made | {"rope": rope}
+    def layer(self, values: Values, i: int) -> Layer:
+        # truncate: as OpenAI's code has it; no key says so
+        rope, window = replace(rotation(values, "neox"), truncate=False), None
+        if windowed(values, i, PERIOD):
+            window = values["window"]
+            rope = Rope.local(values, "neox", rope.dims) or rope
+        sinks = f"blk.{i}.attn_sinks.weight"
+        mixer = Attention.of(values, i, rope, window=window, sinks=sinks)
+        own = {"gating": "softmax_chosen", "bias": None}
+        return Layer(mixer, Experts.of(values, i, activation="swiglu_oai", **own))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
 
 
 ARCHITECTURE = GptOss()

@@ -2,26 +2,46 @@
 
 from typing import Any
 
-from ggq.models.base import Key
-from ggq.models.blocks import Decoder
-from ggq.models.keys import LLAMA_KEYS
-from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS, logits
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import rms_norm
+from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "FACTOR_KEYS", "Granite", "forward"]
+
+FACTOR_KEYS = (
+    Key("{arch}.attention.scale", ("attention_multiplier",), "attn_scale", "f32"),
+    Key("{arch}.embedding_scale", ("embedding_multiplier",), "embedding_scale", "f32"),
+    Key("{arch}.residual_scale", ("residual_multiplier",), "residual_scale", "f32"),
+    Key("{arch}.logit_scale", ("logits_scaling",), "logit_scale", "f32", required=True),
+)
 
 
-class Granite(Decoder):
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder with scaled embeddings and residuals."""
+
+    def scaled(x: Any, factor: float | None) -> Any:
+        return ops.scale(x, factor) if factor else x
+
+    x = scaled(ops.embed("token_embd.weight"), hp.embedding_scale)
+    for layer in hp.layers:
+        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, scaled(layer.mixer.forward(ops, normed), hp.residual_scale))
+        normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
+        x = ops.add(x, scaled(layer.feed.forward(ops, normed), hp.residual_scale))
+    return logits(ops, x, hp)
+
+
+class Granite(Architecture):
     name = "granite"
     hf_classes = ("GraniteForCausalLM",)
     hf_model_type = "granite"
-    keys = (
-        *LLAMA_KEYS,
-        Key("{arch}.attention.scale", ("attention_multiplier",), "attn_scale", "f32"),
-        Key("{arch}.embedding_scale", ("embedding_multiplier",), "embedding_scale", "f32"),
-        Key("{arch}.residual_scale", ("residual_multiplier",), "residual_scale", "f32"),
-        Key("{arch}.logit_scale", ("logits_scaling",), "logit_scale", "f32", required=True),
-    )
+    keys = (*LLAMA_KEYS, *FACTOR_KEYS)
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6,
@@ -32,9 +52,15 @@ class Granite(Decoder):
     tensors = permuted(DECODER_TENSORS)
     vocab = LLAMA_VOCAB
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(Attention.of(values, i, rotation(values, "norm")), FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
+
+    def complete(self, values: Values) -> None:
         divisor = values.get("logit_scale")  # HF and GGUF store what logits are divided by
-        return values | {"logit_scale": 1.0 / divisor if divisor else None}
+        values["logit_scale"] = 1.0 / divisor if divisor else None
 
 
 ARCHITECTURE = Granite()

@@ -2,16 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from ggq.models.base import Key, Tensor
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, changed, head_width
-from ggq.models.tables import DECODER_TENSORS, QK_NORMS
+from ggq.models.base import Architecture
+from ggq.models.decoder import (
+    DECODER_KEYS,
+    EMBEDDING,
+    FF_NORM,
+    HEAD,
+    MIXER_NORM,
+    VOCAB_KEY,
+    head_width,
+    logits,
+)
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, feed_forward, short_conv
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Part, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.short_conv import ShortConvolution
+from ggq.models.table import Key, Tensor, changed, renamed
 
 __all__ = ["ARCHITECTURE", "Lfm2", "lfm2_rows"]
 
-BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
+FINAL_NORM = "token_embd_norm"
 RENAMED = {  # HF's names in this class
     "model.norm.": "model.embedding_norm.",
     "input_layernorm": "operator_norm",
@@ -25,42 +40,27 @@ RENAMED = {  # HF's names in this class
 }
 
 
-def _row(row: Tensor) -> Tensor:
-    """Return a decoder row under LFM2's names, attention's only where there is attention."""
-    hf = row.hf
-    for old, new in RENAMED.items():
-        hf = tuple(name.replace(old, new) for name in hf)
-    gguf = row.gguf.replace("output_norm.", "token_embd_norm.")
-    absorbs = (row.absorbs or "").replace("output_norm.", "token_embd_norm.") or None
-    mixes = row.gguf.startswith(f"{BLOCK}attn_") and "attn_norm" not in row.gguf
-    only = "attention" if mixes else row.only
-    return replace(row, gguf=gguf, hf=hf, absorbs=absorbs, only=only)
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder."""
+    x = ops.embed("token_embd.weight")
+    for layer in hp.layers:
+        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, layer.mixer.forward(ops, normed))
+        normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
+        x = ops.add(x, layer.feed.forward(ops, normed))
+    return logits(ops, x, hp, norm=FINAL_NORM)
 
 
-def _convolution(name: str, hf: str, shape: tuple[str, str], **more: Any) -> Tensor:
-    gguf, source = f"{BLOCK}shortconv.{name}.weight", (f"{LAYER}conv.{hf}.weight",)
-    return Tensor(gguf, source, shape, role="shortconv", only="recurrent", **more)
+def lfm2_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of a model whose feed-forward layers have the rows ``feeds``."""
+    final = replace(HEAD[0], gguf=f"{FINAL_NORM}.weight")
+    head = replace(HEAD[1], absorbs=f"{FINAL_NORM}.weight")
+    both = (*attention.TENSORS, *attention.QK_NORMS)
+    layer = (*MIXER_NORM, *both, *FF_NORM, *feeds)
+    return renamed((EMBEDDING, final, head, *layer, *short_conv.TENSORS), RENAMED)
 
 
-CONVOLUTIONS = (
-    _convolution("conv", "conv", ("channels", "taps"), f32=True),
-    _convolution(
-        "in_proj",
-        "in_proj",
-        ("3*embd", "embd"),
-        input="attn_in",
-        absorbs=f"{BLOCK}attn_norm.weight",
-    ),
-    _convolution("out_proj", "out_proj", ("embd", "embd"), input="conv_out"),
-)
-
-
-def lfm2_rows(decoder: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return decoder rows under LFM2's names, with the convolutions."""
-    return (*(_row(row) for row in (*decoder, *QK_NORMS)), *CONVOLUTIONS)
-
-
-def _heads_kv(config: Mapping[str, Any]) -> list[int] | None:
+def _heads_kv(config: Mapping[str, Any]) -> list[Any] | None:
     """Return the key-value heads of each layer, none in a convolution."""
     kinds, heads = config.get("layer_types"), config.get("num_key_value_heads")
     full, n_layer = config.get("full_attn_idxs"), config.get("num_hidden_layers")
@@ -79,11 +79,10 @@ def _ff(config: Mapping[str, Any]) -> Any:
     return width
 
 
-class Lfm2(Decoder):
+class Lfm2(Architecture):
     name = "lfm2"
-    hf_classes = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
+    hf_classes: ClassVar[tuple[str, ...]] = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     hf_model_type = "lfm2"
-    rope_kind = "neox"
     exports = False
     keys = changed(
         DECODER_KEYS,
@@ -94,8 +93,8 @@ class Lfm2(Decoder):
         Key("{arch}.attention.layer_norm_rms_epsilon", ("norm_eps",), "norm_eps", "f32", True),
         Key("{arch}.attention.key_length", (), "head_dim", derive=head_width),
         Key("{arch}.attention.value_length", (), "head_dim_v", derive=head_width),
-        Key("{arch}.vocab_size", ("vocab_size",), "n_vocab"),
-        Key("{arch}.shortconv.l_cache", ("conv_L_cache",), "taps", required=True),
+        VOCAB_KEY,
+        *short_conv.KEYS,
     )
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 128000,
@@ -104,12 +103,19 @@ class Lfm2(Decoder):
         "conv_L_cache": 3,
         "block_auto_adjust_ff_dim": True,
     }
-    tensors = lfm2_rows(DECODER_TENSORS)
+    tensors = lfm2_rows(*feed_forward.TENSORS)
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        heads = values["n_head_kv"]
-        recurrent = tuple(n == 0 for n in heads) if isinstance(heads, tuple) else ()
-        return values | {"recurrent_layers": recurrent, "n_channels": values["n_embd"]}
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(self.mixer(values, i), FeedForward.of(values, i))
+
+    def mixer(self, values: Values, i: int) -> Part:
+        """Return layer ``i``'s attention, or its convolution where it has no key-value heads."""
+        if values.at("n_head_kv", i, "key-value head counts") == 0:
+            return ShortConvolution.of(values, i)
+        return Attention.of(values, i, rotation(values, "neox"), norms="head")
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
 
 
 ARCHITECTURE = Lfm2()

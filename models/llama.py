@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.models.base import Key
-from ggq.models.blocks import Decoder
-from ggq.models.keys import EXPERT_KEYS, LLAMA_KEYS
-from ggq.models.tables import MIXTRAL_TENSORS, ROPE_FREQS, permuted
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS, logits
+from ggq.models.hparams import HParams
+from ggq.models.layers import experts, rope
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.experts import Experts
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import rms_norm
+from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "forward"]
+
+
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder."""
+    x = ops.embed("token_embd.weight")
+    for layer in hp.layers:
+        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, layer.mixer.forward(ops, normed))
+        normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
+        x = ops.add(x, layer.feed.forward(ops, normed))
+    return logits(ops, x, hp)
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
@@ -20,7 +37,7 @@ def _window(config: Mapping[str, Any]) -> int | None:
     return config.get("sliding_window") if mistral else None
 
 
-class Llama(Decoder):
+class Llama(Architecture):
     name = "llama"
     hf_classes = (
         "LlamaForCausalLM",
@@ -29,10 +46,9 @@ class Llama(Decoder):
         "MixtralForCausalLM",
     )
     hf_model_type = "llama"
-    rope_kind = "norm"
     keys = (
         *LLAMA_KEYS,
-        *EXPERT_KEYS,
+        *experts.KEYS,
         Key("{arch}.attention.sliding_window", (), "window", derive=_window),
     )
     config_defaults = {  # noqa: RUF012 - read only
@@ -40,18 +56,25 @@ class Llama(Decoder):
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
     }
-    tensors = (*permuted(MIXTRAL_TENSORS), ROPE_FREQS)
+    tensors = (*permuted((*DECODER_TENSORS, *experts.MIXTRAL_TENSORS)), rope.FACTORS)
     vocab = LLAMA_VOCAB
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
-        if not hp.n_expert and not hp.window:
+    def layer(self, values: Values, i: int) -> Layer:
+        mixer = Attention.of(values, i, rotation(values, "norm"))
+        if values["n_expert"]:
+            return Layer(mixer, Experts.of(values, i, normalize=True))
+        return Layer(mixer, FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        window = hp.layers[0].memory.window
+        if not hp.n_expert and not window:
             return {}
         kind = "Mixtral" if hp.n_expert else "Mistral"
         made = {"architectures": [f"{kind}ForCausalLM"], "model_type": kind.lower()}
-        return made | {"sliding_window": hp.window}
-
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        return values | {"expert_normalize": True}
+        return made | {"sliding_window": window}
 
 
 ARCHITECTURE = Llama()

@@ -2,16 +2,21 @@
 
 from typing import Any
 
-from ggq.models.base import Key
-from ggq.models.blocks import Decoder
-from ggq.models.keys import LLAMA_KEYS, scaled
-from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.rope import scaled
+from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
 
 
-class Mistral3(Decoder):
+class Mistral3(Architecture):
     name = "mistral3"
     hf_classes = ("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM")
     hf_model_type = "ministral3"
@@ -26,7 +31,7 @@ class Mistral3(Decoder):
         Key(
             "{arch}.attention.temperature_scale",
             ("rope_parameters.llama_4_scaling_beta",),
-            "attn_temperature",
+            "rope_temperature",
             "f32",
         ),
     )
@@ -39,9 +44,15 @@ class Mistral3(Decoder):
     tensors = permuted(DECODER_TENSORS)
     vocab = LLAMA_VOCAB
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(Attention.of(values, i, rotation(values, "norm")), FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
         rope = hp.rope
-        if rope.scaling != "yarn":
+        if rope is None or rope.scaling != "yarn":
             return {}
         scaling = {
             "rope_type": "yarn",
@@ -52,7 +63,7 @@ class Mistral3(Decoder):
             "beta_slow": rope.beta_slow,
             "mscale": 1.0,
             "mscale_all_dim": rope.log_multiplier,
-            "llama_4_scaling_beta": hp.attn_temperature or 0.0,
+            "llama_4_scaling_beta": rope.temperature,
         }
         return {"rope_parameters": scaling, "rope_scaling": scaling}
 

@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Key, Tensor
-from ggq.models.encoder import ENCODER_KEYS, Encoder, encoder_norm, encoder_rows
+from ggq.models.encoder import ENCODER_KEYS, Encoder, embedding, encode, encoder_norm
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.table import Key, rows
 
 __all__ = ["ARCHITECTURE"]
 
 LAYER = "encoder.layers.{i}."
+
+
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return hidden states: two embeddings added, then the layers."""
+    x = ops.embed("token_embd.weight")
+    if ops.has("token_types.weight"):  # every text is a first part
+        x = ops.shift(x, "token_types.weight")
+    return encode(ops, x, hp)
 
 
 def _context(config: Mapping[str, Any]) -> int | None:
@@ -20,16 +32,11 @@ def _context(config: Mapping[str, Any]) -> int | None:
     return min((n for n in lengths if n), default=None)
 
 
-def _embedding(gguf: str, hf: str, rows: str, **more: Any) -> Tensor:
-    return Tensor(f"{gguf}.weight", (f"embeddings.{hf}_embeddings.weight",), (rows, "embd"), **more)
-
-
 class NomicBert(Encoder):
     name = "nomic-bert"
     hf_classes = ("NomicBertModel",)
     hf_model_type = "nomic_bert"
     hf_prefixes = ("", "bert.")
-    rope_kind = "neox"
     keys = (
         *(replace(k, derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS),
         Key(
@@ -54,17 +61,26 @@ class NomicBert(Encoder):
         "moe_every_n_layers": 0,
     }
     tensors = (
-        _embedding("token_embd", "word", "vocab", role="token_embd"),
-        _embedding("token_types", "token_type", "token_types", f32=True, optional=True),
+        embedding("token_embd", "word", "vocab", role="token_embd"),
+        embedding("token_types", "token_type", "token_types", f32=True, role="kept", optional=True),
         *encoder_norm("token_embd_norm", "emb_ln"),
-        *encoder_rows("attn_qkv", f"{LAYER}attn.Wqkv", ("q+k+v", "embd"), "attn_in"),
-        *encoder_rows("attn_output", f"{LAYER}attn.out_proj", ("embd", "o"), "attn_out"),
+        *rows("attn_qkv", f"{LAYER}attn.Wqkv", ("q+k+v", "embd"), input="attn_in"),
+        *rows("attn_output", f"{LAYER}attn.out_proj", ("embd", "o"), input="attn_out"),
         *encoder_norm("blk.{i}.attn_output_norm", f"{LAYER}norm1"),
-        *encoder_rows("ffn_up", f"{LAYER}mlp.fc11", ("ff", "embd"), "ffn_in"),
-        *encoder_rows("ffn_gate", f"{LAYER}mlp.fc12", ("ff", "embd"), "ffn_in"),
-        *encoder_rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), "ffn_act"),
+        *rows("ffn_up", f"{LAYER}mlp.fc11", ("ff", "embd"), input="ffn_in"),
+        *rows("ffn_gate", f"{LAYER}mlp.fc12", ("ff", "embd"), input="ffn_in"),
+        *rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), input="ffn_act"),
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
     )
+
+    def layer(self, values: Values, i: int) -> Layer:
+        mixer = Attention.of(
+            values, i, rotation(values, "neox"), causal=values["causal"], fused=True
+        )
+        return Layer(mixer, FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
 
 
 ARCHITECTURE = NomicBert()

@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Key
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, changed, head_width
-from ggq.models.tables import DECODER_TENSORS, FUSED_TENSORS, LONGROPE_FACTORS
-from ggq.models.tables import changed as changed_rows
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, FF_NORM, HEAD, MIXER_NORM, head_width
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, feed_forward
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.rope import LONGROPE_FACTORS, share
+from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
-
-PARTS = ("attn_q", "attn_k", "attn_v", "ffn_gate")
-SPLIT = ("blk.{i}.attn_v.weight", "blk.{i}.ffn_up.weight")  # parts here: they take over no scale
 
 
 def _original_context(config: Mapping[str, Any]) -> int | None:
@@ -24,30 +26,22 @@ def _original_context(config: Mapping[str, Any]) -> int | None:
 
 def _magnitude(config: Mapping[str, Any]) -> float | None:
     """Return LongRoPE's factor on cosines and sines (arXiv 2402.13753), None without factors."""
-    rope = config["rope_parameters"]
+    rope, original = config["rope_parameters"], _original_context(config)
     if not rope.get("long_factor"):
         return None
-    original = _original_context(config)
     ratio = config["max_position_embeddings"] / original
     if rope.get("attention_factor") is not None:
         return float(rope["attention_factor"])
-    return math.sqrt(1 + math.log(ratio) / math.log(original)) if ratio > 1 else 1.0
+    return math.sqrt(1 + math.log(ratio) / math.log(original or 1)) if ratio > 1 else 1.0
 
 
-def _rope_dims(config: Mapping[str, Any]) -> int | None:
-    width = head_width(config)
-    share = config["rope_parameters"].get("partial_rotary_factor", 1.0)
-    return int(width * share) if width else None
-
-
-class Phi3(Decoder):
+class Phi3(Architecture):
     name = "phi3"
     hf_classes = ("Phi3ForCausalLM",)
     hf_model_type = "phi3"
-    rope_kind = "neox"
     keys = changed(
         DECODER_KEYS,
-        Key("{arch}.rope.dimension_count", (), "rope_dim", derive=_rope_dims),
+        Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(1.0, head_width)),
         Key(
             "{arch}.rope.scaling.original_context_length",
             attr="rope_original_context",
@@ -69,19 +63,31 @@ class Phi3(Decoder):
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
     }
-    tensors = changed_rows(
-        tuple(
-            replace(row, absorbs=None) if row.absorbs in SPLIT else row for row in DECODER_TENSORS
-        ),
-        *FUSED_TENSORS,
+    tensors = (
+        EMBEDDING,
+        *HEAD,
+        *MIXER_NORM,
+        *attention.FUSED_TENSORS,
+        *FF_NORM,
+        *feed_forward.FUSED_TENSORS,
         *LONGROPE_FACTORS,
-        without=tuple(f"{n}.{s}" for n in PARTS for s in ("weight", "bias")),
     )
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
+    def layer(self, values: Values, i: int) -> Layer:
+        names = tuple(row.gguf for row in LONGROPE_FACTORS)
+        rope = replace(rotation(values, "neox"), long_and_short=(names[0], names[1]))
+        mixer = Attention.of(values, i, rope, fused=True)
+        return Layer(mixer, FeedForward.of(values, i, fused=True))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        rope, mixer = hp.rope, hp.find(Attention)
+        assert rope is not None and mixer is not None
         return {
-            "original_max_position_embeddings": hp.rope.original_context,
-            "partial_rotary_factor": hp.rope_dim / hp.head_dim,
+            "original_max_position_embeddings": rope.original_context,
+            "partial_rotary_factor": rope.dims / mixer.head_dim,
         }
 
 

@@ -1,17 +1,22 @@
 """Qwen2 and Qwen2.5: like llama with biases on the projections of attention, rope over halves."""
 
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS
-from ggq.models.tables import DECODER_TENSORS
+from typing import Any
+
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
 
 __all__ = ["ARCHITECTURE"]
 
 
-class Qwen2(Decoder):
+class Qwen2(Architecture):
     name = "qwen2"
     hf_classes = ("Qwen2ForCausalLM",)
     hf_model_type = "qwen2"
-    rope_kind = "neox"
     keys = DECODER_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 32768,
@@ -19,6 +24,12 @@ class Qwen2(Decoder):
         "rope_theta": 10000.0,
     }
     tensors = DECODER_TENSORS
+
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(Attention.of(values, i, rotation(values, "neox")), FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
 
 
 ARCHITECTURE = Qwen2()

@@ -4,70 +4,47 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import Delta, HParams, Key, Tensor
-from ggq.models.blocks import Decoder
-from ggq.models.hparams import MAX_LAYERS
-from ggq.models.keys import DECODER_KEYS, changed, head_width
-from ggq.models.tables import DECODER_TENSORS, POST_NORMS, QK_NORMS, plus_one
-from ggq.models.tables import changed as changed_rows
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width, logits
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, delta_net, feed_forward
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Part, Values
+from ggq.models.layers.delta_net import DeltaNet
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import sections, share
+from ggq.models.table import BLOCK, Key, Tensor, changed, norm, plus_one
 
 __all__ = ["ARCHITECTURE", "QWEN35_KEYS", "Qwen35", "qwen35_rows"]
 
-BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
 SECTIONS = [11, 11, 10, 0]  # transformers' default; text has one position for all of them
 PERIOD = 4
+FF_NORM = "post_attention_norm"  # what the norm before the feed-forward is called here
 
 
-def _linear(
-    name: str, hf: str, shape: tuple[str, ...], kind: str, role: str = "ssm", **more: Any
-) -> Tensor:
-    source = (f"{LAYER}linear_attn.{hf}",)
-    return Tensor(f"{BLOCK}{name}", source, shape, kind, role, only="recurrent", **more)
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder."""
+    x = ops.embed("token_embd.weight")
+    for layer in hp.layers:
+        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, layer.mixer.forward(ops, normed))
+        normed = rms_norm(ops, x, f"{layer.prefix}{FF_NORM}", hp.norm_eps)
+        x = ops.add(x, layer.feed.forward(ops, normed))
+    return logits(ops, x, hp)
 
 
-NORM = {"input": "attn_in", "absorbs": f"{BLOCK}attn_norm.weight"}
-DELTA_TENSORS = (
-    _linear("attn_qkv.weight", "in_proj_qkv.weight", ("channels", "embd"), "tile_qkv", **NORM),
-    _linear("attn_gate.weight", "in_proj_z.weight", ("delta_v", "embd"), "tile_values", **NORM),
-    _linear("ssm_alpha.weight", "in_proj_a.weight", ("delta_heads", "embd"), "tile_heads", **NORM),
-    _linear("ssm_beta.weight", "in_proj_b.weight", ("delta_heads", "embd"), "tile_heads", **NORM),
-    _linear("ssm_a", "A_log", ("delta_heads",), "tile_decay", f32=True),
-    _linear("ssm_dt.bias", "dt_bias", ("delta_heads",), "tile_heads", f32=True),
-    _linear("ssm_conv1d.weight", "conv1d.weight", ("channels", "taps"), "tile_qkv", f32=True),
-    _linear("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
-    _linear(
-        "ssm_out.weight", "out_proj.weight", ("embd", "delta_v"), "tile_columns", input="delta_out"
-    ),
-)
-
-
-def qwen35_rows(decoder: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return decoder rows with DeltaNet's, attention's marked and the norm before the experts."""
-    norm = POST_NORMS[0]
-    rows = changed_rows(decoder, *QK_NORMS, norm, without=("ffn_norm.weight",))
-    before = f"{BLOCK}ffn_norm.weight"
-    rows = tuple(replace(r, absorbs=norm.gguf) if r.absorbs == before else r for r in rows)
-    attention = ("attn_q", "attn_k", "attn_v", "attn_output")
-    rows = tuple(
-        replace(r, only="attention")
-        if r.gguf.startswith(tuple(BLOCK + n for n in attention))
-        else r
-        for r in rows
+def qwen35_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of a model whose feed-forward layers have the rows ``feeds``."""
+    before, wide = f"{BLOCK}ffn_norm.weight", ("2*q", "embd")  # queries and their gates
+    feeds = tuple(
+        replace(r, absorbs=f"{BLOCK}{FF_NORM}.weight") if r.absorbs == before else r for r in feeds
     )
-    wide = {f"{BLOCK}attn_q.weight": ("2*q", "embd"), f"{BLOCK}attn_q.bias": ("2*q",)}
-    rows = tuple(replace(r, shape=wide.get(r.gguf, r.shape)) for r in rows)
-    return (*plus_one(rows), *DELTA_TENSORS)
-
-
-def _rope_dims(config: Mapping[str, Any]) -> int | None:
-    width = head_width(config)
-    share = config["rope_parameters"].get("partial_rotary_factor", 0.25)
-    return int(width * share) if width else None
-
-
-def _sections(config: Mapping[str, Any]) -> list[int]:
-    given = config["rope_parameters"].get("mrope_section") or SECTIONS
-    return (list(given) + [0] * 4)[:4]
+    queries = attention.TENSORS[:2]
+    gated = tuple(replace(r, shape=wide[: len(r.shape)]) for r in queries)
+    mixer = (*MIXER_NORM, *gated, *attention.TENSORS[2:], *attention.QK_NORMS)
+    layer = (*mixer, *norm(FF_NORM, "post_attention_layernorm"), *feeds)
+    return (*plus_one((EMBEDDING, *HEAD, *layer)), *delta_net.TENSORS)
 
 
 def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
@@ -78,29 +55,20 @@ def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
     return None if found == [(i + 1) % period != 0 for i in range(len(found))] else found
 
 
-def _inner(config: Mapping[str, Any]) -> int:
-    return config["linear_value_head_dim"] * config["linear_num_value_heads"]
-
-
 QWEN35_KEYS = changed(
     DECODER_KEYS,
-    Key("{arch}.rope.dimension_count", (), "rope_dim", derive=_rope_dims),
-    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=_sections),
-    Key("{arch}.ssm.conv_kernel", ("linear_conv_kernel_dim",), "taps", required=True),
-    Key("{arch}.ssm.state_size", ("linear_key_head_dim",), "delta_dim", required=True),
-    Key("{arch}.ssm.group_count", ("linear_num_key_heads",), "delta_key_heads", required=True),
-    Key("{arch}.ssm.time_step_rank", ("linear_num_value_heads",), "delta_heads", required=True),
-    Key("{arch}.ssm.inner_size", (), "delta_inner", required=True, derive=_inner),
+    Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(0.25, head_width)),
+    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
+    *delta_net.KEYS,
     Key("{arch}.full_attention_interval", ("full_attention_interval",), "period", default=PERIOD),
     Key("{arch}.attention.recurrent_layers", (), "recurrent_layers", "bools", derive=_recurrent),
     Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
 )
 
 
-class Qwen35(Decoder):
+class Qwen35(Architecture):
     """What the dense and the mixed models share."""
 
-    rope_kind = "neox"
     exports = False
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 256,
@@ -115,21 +83,23 @@ class Qwen35(Decoder):
         "linear_num_value_heads": 32,
     }
 
+    def mixer(self, values: Values, i: int) -> Part:
+        """Return layer ``i``'s DeltaNet, or its attention."""
+        recurrent = (i + 1) % (values["period"] or PERIOD) != 0
+        if isinstance(values.get("recurrent_layers"), tuple):
+            recurrent = values.at("recurrent_layers", i, "recurrent layers")
+        if recurrent:
+            return DeltaNet.of(values, i)
+        return Attention.of(values, i, rotation(values, "neox"), norms="head", gated=True)
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
+
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         return super().ignores(hf_name, hp) or hf_name.startswith(("mtp.", "model.mtp."))
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        values = dict(values)
-        heads, keys = values.pop("delta_heads"), values.pop("delta_key_heads")
-        width, inner = values.pop("delta_dim"), values.pop("delta_inner")
-        values["delta"] = Delta(heads, keys, width, inner // max(heads, 1))
-        values["n_channels"] = 2 * keys * width + inner
-        values["n_layer"] -= min(values.pop("n_nextn"), values["n_layer"])  # predict further tokens
-        period = values.pop("period") or PERIOD
-        if not isinstance(values.get("recurrent_layers"), tuple):
-            n_layer = min(values["n_layer"], MAX_LAYERS)
-            values["recurrent_layers"] = tuple((i + 1) % period != 0 for i in range(n_layer))
-        return values | {"query_gate": True, "expert_normalize": True}
+    def complete(self, values: Values) -> None:
+        values["n_layer"] -= min(values["n_nextn"], values["n_layer"])  # predict further tokens
 
 
 class Qwen35Dense(Qwen35):
@@ -137,7 +107,10 @@ class Qwen35Dense(Qwen35):
     hf_classes = ("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration")
     hf_model_type = "qwen3_5_text"
     keys = QWEN35_KEYS
-    tensors = qwen35_rows(DECODER_TENSORS)
+    tensors = qwen35_rows(*feed_forward.TENSORS)
+
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(self.mixer(values, i), FeedForward.of(values, i))
 
 
 ARCHITECTURE = Qwen35Dense()

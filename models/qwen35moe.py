@@ -1,11 +1,11 @@
 """Qwen3.5 and 3.6 with experts: qwen35's layers, mixtures with a gated shared expert."""
 
-from dataclasses import replace
-
-from ggq.models.base import Key
-from ggq.models.keys import EXPERT_KEYS, changed
+from ggq.models.layers import experts, feed_forward
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.experts import EXPERT_TENSORS, SHARED_TENSORS, Experts
+from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.qwen35 import QWEN35_KEYS, Qwen35, qwen35_rows
-from ggq.models.tables import EXPERT_TENSORS, SHARED_EXPERT
+from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
 
@@ -15,7 +15,7 @@ class Qwen35MoE(Qwen35):
     hf_classes = ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration")
     hf_model_type = "qwen3_5_moe_text"
     keys = changed(
-        (*QWEN35_KEYS, *EXPERT_KEYS),
+        (*QWEN35_KEYS, *experts.KEYS),
         Key("{arch}.feed_forward_length", ("moe_intermediate_size",), "n_ff", "u32s"),
         Key(
             "{arch}.expert_shared_feed_forward_length",
@@ -30,9 +30,13 @@ class Qwen35MoE(Qwen35):
         "moe_intermediate_size": 512,
         "shared_expert_intermediate_size": 512,
     }
-    tensors = qwen35_rows(
-        (*EXPERT_TENSORS, *(replace(row, only="experts") for row in SHARED_EXPERT))
-    )
+    tensors = qwen35_rows(*feed_forward.TENSORS, *EXPERT_TENSORS, *SHARED_TENSORS)
+
+    def layer(self, values: Values, i: int) -> Layer:
+        if not values["n_expert"]:
+            return Layer(self.mixer(values, i), FeedForward.of(values, i))
+        feed = Experts.of(values, i, normalize=True, shared_gate=True)
+        return Layer(self.mixer(values, i), feed)
 
 
 ARCHITECTURE = Qwen35MoE()

@@ -1,30 +1,45 @@
 """Qwen3 with experts: attention as in qwen3, every layer a mixture."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.errors import ModelError
-from ggq.models.blocks import Decoder
-from ggq.models.keys import DECODER_KEYS, EXPERT_KEYS
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, experts
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.experts import Experts
+from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.qwen3 import Qwen3
-from ggq.models.tables import EXPERT_TENSORS, QK_NORMS
+from ggq.models.table import Key
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "Qwen3MoE"]
 
 
-class Qwen3MoE(Decoder):
+class Qwen3MoE(Architecture):
     name = "qwen3moe"
     hf_classes = ("Qwen3MoeForCausalLM",)
     hf_model_type = "qwen3_moe"
-    rope_kind = "neox"
     always_normalized = False  # where the config does not say
-    keys = (*DECODER_KEYS, *EXPERT_KEYS)
+    keys: ClassVar[tuple[Key, ...]] = (*DECODER_KEYS, *experts.KEYS)
     config_defaults = Qwen3.config_defaults | {
         "num_experts": 128,
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 768,
     }
-    tensors = (*EXPERT_TENSORS, *QK_NORMS)
+    tensors = (*DECODER_TENSORS, *experts.EXPERT_TENSORS, *attention.QK_NORMS)
+
+    def layer(self, values: Values, i: int) -> Layer:
+        mixer = Attention.of(values, i, rotation(values, "neox"), norms="head")
+        if values["n_expert"]:
+            return Layer(mixer, Experts.of(values, i, normalize=True))
+        return Layer(mixer, FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)
@@ -35,11 +50,8 @@ class Qwen3MoE(Decoder):
             raise ModelError("qwen3moe: norm_topk_prob is not set, which GGUF cannot express")
         return flat
 
-    def export_config(self, hp: Any) -> dict[str, Any]:
+    def export_config(self, hp: HParams) -> dict[str, Any]:
         return {"norm_topk_prob": True}
-
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        return values | {"expert_normalize": True}
 
 
 ARCHITECTURE = Qwen3MoE()

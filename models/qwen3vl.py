@@ -3,17 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.models.base import Key
+from ggq.models.layers.rope import sections
 from ggq.models.qwen3 import Qwen3
+from ggq.models.table import Key
 
 __all__ = ["ARCHITECTURE", "VISION_KEYS"]
 
 SECTIONS = [24, 20, 20, 0]  # transformers' default
-
-
-def _sections(config: Mapping[str, Any]) -> list[int]:
-    given = config["rope_parameters"].get("mrope_section") or SECTIONS
-    return (list(given) + [0] * 4)[:4]
 
 
 def _deepstack(config: Mapping[str, Any]) -> int:
@@ -23,7 +19,7 @@ def _deepstack(config: Mapping[str, Any]) -> int:
 
 
 VISION_KEYS = (
-    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=_sections),
+    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
     Key("{arch}.n_deepstack_layers", derive=_deepstack),
 )
 

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ggq.errors import ModelError
-from ggq.models.blocks import Decoder
-from ggq.models.hparams import MAX_LAYERS
-from ggq.models.keys import LLAMA_KEYS
-from ggq.models.tables import DECODER_TENSORS, permuted
+from ggq.models import llama
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.table import permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
@@ -15,7 +19,12 @@ __all__ = ["ARCHITECTURE"]
 PERIOD = 4  # GGUF has no key for it
 
 
-class SmolLM3(Decoder):
+def _turns(i: int) -> bool:
+    """Tell whether layer ``i`` knows positions."""
+    return (i + 1) % PERIOD != 0
+
+
+class SmolLM3(Architecture):
     name = "smollm3"
     hf_classes = ("SmolLM3ForCausalLM",)
     hf_model_type = "smollm3"
@@ -28,20 +37,23 @@ class SmolLM3(Decoder):
     tensors = permuted(DECODER_TENSORS)
     vocab = LLAMA_VOCAB
 
+    def layer(self, values: Values, i: int) -> Layer:
+        rope = rotation(values, "norm") if _turns(i) else None
+        return Layer(Attention.of(values, i, rope), FeedForward.of(values, i))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return llama.forward(ops, hp)
+
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)
         given = flat.get("no_rope_layers")
-        want = [int((i + 1) % PERIOD != 0) for i in range(len(given or ()))]
-        if given and list(given) != want:
+        if given and list(given) != [int(_turns(i)) for i in range(len(given))]:
             raise ModelError(f"smollm3: no_rope_layers other than every {PERIOD}th layer")
         return flat
 
-    def finish(self, values: dict[str, Any]) -> dict[str, Any]:
-        n_layer = min(values["n_layer"], MAX_LAYERS)
-        return values | {"rope_layers": tuple((i + 1) % PERIOD != 0 for i in range(n_layer))}
-
-    def export_config(self, hp: Any) -> dict[str, Any]:
-        return {"no_rope_layers": [int(on) for on in hp.rope_layers], "no_rope_layer_interval": 4}
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        layers = [int(_turns(i)) for i in range(hp.n_layer)]
+        return {"no_rope_layers": layers, "no_rope_layer_interval": PERIOD}
 
 
 ARCHITECTURE = SmolLM3()

@@ -13,9 +13,8 @@ from ggq import models
 from ggq.arguments import checked
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import GGUFFile, open_gguf, validate_model
-from ggq.models.base import HParams
-from ggq.models.extras import extra_warnings
-from ggq.models.hparams import check_writes
+from ggq.models.hparams import HParams, check_generates
+from ggq.models.unknown import unknown_warnings
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
@@ -87,7 +86,7 @@ class Model:
         if not vocab_only:
             self.hparams: HParams = self._architecture.hparams(gguf)
             self._architecture.check(gguf, self.hparams)
-            self.warnings += extra_warnings(gguf, self._architecture, self.hparams, "not used")
+            self.warnings += unknown_warnings(gguf, self._architecture, self.hparams, "not used")
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
 
@@ -148,7 +147,7 @@ class Model:
     def session(self) -> Session:
         """Return a new, empty sequence; UsageError for an encoder, which writes no text."""
         self._needs_weights()
-        check_writes(self.hparams)
+        check_generates(self.hparams)
         return Session(self)
 
     @checked

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import KVCache
@@ -77,7 +78,7 @@ class Script:
 
     def __init__(self, script, n_vocab, n_ctx):
         self.script, self.n_vocab = script, n_vocab
-        self.cache = KVCache([(1, 16, 16)], n_ctx)
+        self.cache = KVCache([Memory(1, 16, 16)], n_ctx)
 
     def run(self, parts, output):
         rows = []

@@ -104,6 +104,8 @@ def rounded(hp):
     def short(value):
         if isinstance(value, dict):
             return {k: short(v) for k, v in value.items()}
+        if isinstance(value, tuple):
+            return tuple(map(short, value))
         return np.float32(value) if isinstance(value, float) else value
 
     return short(asdict(hp))

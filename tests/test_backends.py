@@ -242,7 +242,7 @@ def from_transformers(model, config):
     arch = models.for_hf(config)
     hp = arch.hparams(config)
     state = {name: t.numpy() for name, t in model.state_dict().items()}
-    heads = {"permute_q": hp.heads(0), "permute_k": hp.heads_kv(0)}
+    heads = {"permute_q": hp.n_head, "permute_k": hp.n_head_kv}
     arrays = {}
     for name, row, layer in arch.rows(hp):
         source = arch.sources(row, hp, layer)

@@ -11,9 +11,13 @@ from ggq.converters.encode import EncodeTask, encode_all
 from ggq.converters.imatrix import Imatrix
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import FormatError
-from ggq.models.base import HParams, Rope
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention
+from ggq.models.layers.base import Layer
+from ggq.models.layers.feed_forward import FeedForward
 
-HP = HParams("llama", 8, 8, 32, 1, 64, 4, 2, 16, 16, 16, 1e-5, Rope("norm", 16))
+LAYER = Layer(Attention(4, 2, 16, 16, 0.25), FeedForward(64))
+HP = HParams("llama", 8, 8, 32, 1e-5, (LAYER,), 4, 2)
 
 
 def collect(job, threads=2, imatrix=None):

@@ -121,7 +121,7 @@ def test_stop_strings_against_plain_search():
         watcher, out = StopStrings(stop), ""
         for char in text:
             out += watcher.push(char)
-            if watcher.hit:
+            if watcher.hit is not None:
                 break
         out += watcher.flush()
         # the first end of a stop string in the text is where a stream must stop

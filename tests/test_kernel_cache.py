@@ -28,19 +28,19 @@ ROOT = Path(__file__).resolve().parents[1]
 def kernels():
     """Return kernels by name: those of every type, of operations, and the executor's."""
     found = {
-        "attend": attention._attend(0, 0),
-        "attend_new": attention._attend_new(2, 2),
-        "store": attention._store(1, 1),
-        "conv": conv._builder(),
-        "delta": delta._builder(),
-        "gate": gate._quantized(),
-        "norm": norm._quantized(),
-        "route": route._route(),
+        "attend": attention.KERNELS["f16", "f16"].attend,
+        "attend_new": attention.KERNELS["q8_0", "q8_0"].attend_new,
+        "store": attention.KERNELS["f32", "f32"].store,
+        "conv": conv._conv,
+        "delta": delta._delta,
+        "gate": gate._gate_quantized,
+        "norm": norm._norm_quantized,
+        "route": route._route,
         "walk": ENTRIES[0],
     }
     for kind in quants.all():
         for form in ("few", "many", "rows"):
-            found[f"{kind.name} {form}"] = getattr(kind.matmul(), form)()
+            found[f"{kind.name} {form}"] = getattr(kind.matmul(), form)
     return found
 
 
@@ -178,11 +178,12 @@ from ggq.simd import store
 told = []
 machine_code.set_listener(lambda done, total: told.append(done))
 
+@jit.kernel()
 def constant(args, first, last):
-    store(args, float32(TINY))
+    store(args.address, float32(TINY))
 
 out = np.zeros(2, np.float32)
-jit.kernel(constant).ctypes(out.ctypes.data, 0, 1)
+constant.ctypes(out.ctypes.data, 0, 1)
 print(out[0] / np.float32(1e-20), len(told))
 """
 

@@ -5,11 +5,12 @@ import pytest
 
 import ggq
 from ggq.errors import UsageError
+from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kvcache import CACHE_TYPES, KVCache, Sequence, cache_bytes
 from ggq.runtime.cache.layout import PAGE
 from tests.ggufmaker import make_tiny_llama
 
-LAYERS = [(2, 32, 32), (1, 64, 32)]
+LAYERS = [Memory(2, 32, 32), Memory(1, 64, 32)]
 
 
 @pytest.fixture
@@ -208,4 +209,4 @@ def test_q8_0_takes_34_bytes_per_32_columns():
 
 def test_q8_0_needs_whole_blocks():
     with pytest.raises(UsageError, match="heads of 80 columns, no multiple of 32"):
-        KVCache([(1, 80, 80)], PAGE, "q8_0")
+        KVCache([Memory(1, 80, 80)], PAGE, "q8_0")

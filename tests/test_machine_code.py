@@ -13,31 +13,35 @@ from ggq import cli, machine_code
 PROGRAM = """
 import sys
 from ggq import jit, machine_code
-from ggq.simd import load, store
+from ggq.simd import INT, load, store
 from numba import int64
 
 told = []
 machine_code.set_listener(lambda done, total: told.append((done, total)))
 
 def made(factor):
+    @jit.kernel()
     def scaled(args, first, last):
         for i in range(first, last):
-            store(args + 8 * i, load(args + 8 * i, int64) * factor)
-    return jit.kernel(scaled)
+            at = args.address + 8 * i
+            store(at, load(at, int64) * factor)
+    return scaled
 
+@jit.kernel(value=INT)
 def compares(args, first, last):  # may raise, as numba sees it
-    if load(args, int64) not in (0, last):
-        store(args, 8)
+    if args.value not in (0, last):
+        args.value = 8
 
+@jit.kernel(value=INT)
 def looks_up(args, first, last):
-    store(args, (7, 8, 9)[load(args, int64) % last])  # and here as well
+    args.value = (7, 8, 9)[args.value % last]  # and here as well
 
 @jit.entry(returns=True)
 def both(x, y):
     return x + 2 * y
 
 import numpy as np
-kernels = [made(3), made(5), jit.kernel(compares), jit.kernel(looks_up)]
+kernels = [made(3), made(5), compares, looks_up]
 machine_code.make_ready([*kernels, both.function])
 a = np.arange(1, 5)
 for k in kernels[:2]:
@@ -89,6 +93,7 @@ def test_a_function_is_named_by_its_place_and_closure():
 def test_another_numba_compiles_in_each_process(monkeypatch, tmp_path):
     from ggq import jit, lean
 
+    @jit.kernel()
     def nothing(args, first, last):
         pass
 
@@ -96,9 +101,8 @@ def test_another_numba_compiles_in_each_process(monkeypatch, tmp_path):
         raise AttributeError("no such internals")
 
     monkeypatch.setattr(lean, "_Compiler", differs)
-    kernel = jit.kernel(nothing)
-    kernel.ctypes(0, 0, 0)
-    assert not kernel.path.exists()
+    nothing.ctypes(0, 0, 0)
+    assert not nothing.path.exists()
 
 
 class Terminal(io.TextIOWrapper):

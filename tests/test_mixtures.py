@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from ggq import models
 from ggq.errors import UsageError
 from ggq.gguf import spec
 from ggq.quants.mixtures import (
     FILE_TYPES,
+    KEPT_ROLES,
     MixtureOptions,
     PlanTensor,
     file_type,
@@ -67,6 +69,16 @@ def tensors_of(sections, widths):
         shape = (8, 512, width) if "_exps" in name or "_k_b" in name else (512, width)
         tensors.append(PlanTensor(name, shape, "F32"))
     return tensors
+
+
+@pytest.mark.parametrize("arch", models.all_architectures(), ids=lambda a: a.name)
+def test_roles_of_a_table_are_those_that_names_say(arch):
+    for row in arch.tensors:
+        if len(row.shape) > 1 and row.shape[0] != "1":
+            name = row.gguf.replace("{i}", "3")
+            by_table, by_name = PlanTensor(name, (), "F16", row.role), PlanTensor(name, (), "F16")
+            kept = by_table.category in KEPT_ROLES, by_name.category in KEPT_ROLES
+            assert all(kept) or by_table.category == by_name.category, name
 
 
 @pytest.mark.parametrize("schema", SNAPSHOTS)

@@ -41,8 +41,8 @@ def test_hparams_from_config_and_from_keys_agree(name):
     arch = models.for_hf(config)
     hp = arch.hparams(config)
     assert arch.hparams(as_gguf(arch, config)) == hp
-    assert (hp.n_vocab, hp.n_embd, hp.n_layer, hp.ff(1)) == (384, 256, 2, 512)
-    assert hp.head_dim == (32 if name == "mistral" else 64)
+    assert (hp.n_vocab, hp.n_embd, hp.n_layer, hp.layers[1].feed.n_ff) == (384, 256, 2, 512)
+    assert hp.layers[0].mixer.head_dim == (32 if name == "mistral" else 64)
     assert hp.rope.base == (5e5 if name == "new rope" else 1e4)
     want = {"yarn": ("yarn", 4.0, 128), "linear": ("linear", 2.0, 512)}
     found = (hp.rope.scaling, hp.rope.factor, hp.rope.original_context)
@@ -133,7 +133,8 @@ def test_bad_values_end_in_one_line(change, message):
 def test_per_layer_values_are_read_by_layer():
     config = {**LLAMA, "vocab_size": 8, "num_key_value_heads": [4, 1], "intermediate_size": [8, 16]}
     hp = models.get("llama").hparams(config)
-    assert [hp.heads_kv(i) for i in (0, 1)] == [4, 1] and [hp.ff(i) for i in (0, 1)] == [8, 16]
+    assert [layer.mixer.n_head_kv for layer in hp.layers] == [4, 1]
+    assert [layer.feed.n_ff for layer in hp.layers] == [8, 16]
     assert hp.dim("k", 0) == 256 and hp.dim("k", 1) == 64 and hp.dim("2*ff", 1) == 32
 
 

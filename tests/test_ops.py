@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 from floats import distance, float_weights
 
-from ggq.models.base import Attention, Delta, Rope, Routing
+from ggq.models.layers.attention import Attention
+from ggq.models.layers.base import Memory
+from ggq.models.layers.delta_net import DeltaNet
+from ggq.models.layers.experts import Routing
+from ggq.models.layers.rope import Rope
 from ggq.runtime.backends.numba.plan import OUTPUTS
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine.cpu.backend import CPUBackend
@@ -88,7 +92,7 @@ def _experts(op, label, shift=None, part=False, **settings):
 
 
 def _delta(label, n_head, n_key_heads, d, dv):
-    spec = Delta(n_head, n_key_heads, d, dv, a="decay", dt="shift")
+    spec = DeltaNet(n_head, n_key_heads, d, dv, a="decay", dt="shift")
     tables = {
         "x": (TOKENS, 2 * n_key_heads * d + n_head * dv),
         "alpha": (TOKENS, n_head),
@@ -216,11 +220,8 @@ class OneOperation:
 
 
 def on_numba(weights, forward, width):
-    shape = {"n_layer": 1, "heads_kv": lambda i: KV_HEADS, "head_dim": HEAD, "head_dim_v": HEAD}
-    shape |= {"width": lambda i: HEAD, "width_v": lambda i: HEAD, "kv_layer": lambda i: i}
-    shape |= {"recurrent": lambda i: False, "state_sizes": lambda i: (3 * 96, 6 * 32 * 16)}
-    shape |= {"window_at": lambda i: None, "causal": True}
-    hp = SimpleNamespace(arch="one operation", n_vocab=width, **shape)
+    held = Memory(KV_HEADS, HEAD, HEAD, states=(3 * 96, 6 * 32 * 16))
+    hp = SimpleNamespace(arch="one operation", n_vocab=width, memories=[held], causal=True)
     options = {"n_ctx": 64, "n_threads": 2, "cache_type": "f32"}
     backend = CPUBackend(OneOperation(forward), hp, weights, **options)
     with closing(Engine(hp, backend)) as engine:

@@ -81,6 +81,11 @@ def test_seeded_answers_do_not_depend_on_neighbours(model):
     assert tokens_beside(1) == tokens_beside(3) == alone
 
 
+def test_no_token_where_none_is_asked_for(model):
+    answer = said(model, byte_tokens(model, "hi"), max_tokens=0)
+    assert (answer.text[0], answer.ends) == ("", {0: "length"})
+
+
 def test_logits_that_are_not_finite(model):
     class Broken(Scripted):
         def step(self, parts):

@@ -63,16 +63,6 @@ def test_wrong_options_are_one_line(tmp_path, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_page_loads_nothing_from_elsewhere():
-    page = (ROOT / "runtime/server/page.html").read_text("utf-8")
-    head = page.partition("<script>")[0]
-    found = re.findall(r'(?:src|href)="([^"]*)"', head)
-    assert found
-    assert all(address.startswith(("data:", "#")) for address in found)
-    assert "innerHTML" not in page
-    assert "@import" not in page
-
-
 def test_help_is_in_the_documentation():
     help_text = (
         CliRunner()

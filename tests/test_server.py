@@ -267,7 +267,7 @@ BAD = [
     ("seed", -7),
     ("seed", 2**64),
     ("stop", 7),
-    ("stop", ["x"] * 17),
+    ("stop", ["x"] * 257),
     ("logit_bias", {"x": 1}),
     ("logit_bias", {"99999": 1}),
     ("logit_bias", {"5": 101}),

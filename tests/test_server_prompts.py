@@ -10,8 +10,9 @@ from servers import WEATHER
 
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
-from ggq.runtime.server.prompts import Prompter, offered_tools
+from ggq.runtime.server.prompts import Prompter
 from ggq.runtime.server.schema import ChatBody, decode
+from ggq.runtime.server.tools import offered_tools, skipped_tools
 from ggq.runtime.template.template import ChatTemplate
 
 TOKENS = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}
@@ -94,5 +95,7 @@ def test_template_variables():
 def test_offered_tools():
     assert offered_tools(body()) == [WEATHER]
     assert offered_tools(body(tool_choice="none")) == []
-    with pytest.raises(APIError, match="only 'function' is supported"):
-        offered_tools(body(tools=[{"type": "web_search"}]))
+    assert offered_tools(body(tools=[{"type": "web_search"}])) == []
+    assert skipped_tools(body(tools=[WEATHER, {"type": "web_search"}])) == [
+        "tools[1] skipped: web_search is no function"
+    ]

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kvcache import CHECKPOINTS, KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
 
-STATES = [(0, 0), (3, 5)]
+LAYERS = [Memory(1, 16, 16), Memory(states=(3, 5))]
 
 
 @pytest.fixture
 def cache():
-    return KVCache([(1, 16, 16), (0, 16, 16)], 8 * PAGE, "f32", STATES)
+    return KVCache(LAYERS, 8 * PAGE, "f32")
 
 
 def advance(sequence, n):
@@ -80,7 +81,7 @@ def test_a_broken_step_ends_at_a_known_state(cache):
 
 
 def test_without_states_any_length_is_reachable():
-    sequence = Sequence(KVCache([(1, 16, 16)], 4 * PAGE))
+    sequence = Sequence(KVCache([Memory(1, 16, 16)], 4 * PAGE))
     sequence.reserve(100)
     sequence.advance(100)
     sequence.recover()

@@ -262,8 +262,9 @@ def test_system_message_where_the_template_refuses_one():
         "{{ messages[0].content }}"
     )
     assert ChatTemplate(source).render_text([SYSTEM, USER]) == " Be brief. \n\n Hello\n"
+    never = source.replace("messages[0].role == 'system'", "true")
     with pytest.raises(UsageError, match="no system"):
-        ChatTemplate(source).render([SYSTEM, BOT])
+        ChatTemplate(never).render([SYSTEM, BOT])
 
 
 class FakeGGUF:

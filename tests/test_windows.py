@@ -10,6 +10,7 @@ from schedules import answered_like_alone, ask, drain, free_all
 from tinymodels import TINY, make_tiny
 
 import ggq
+from ggq.models.layers.base import Memory
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.cache.kvcache import (
     KVCache,
@@ -17,7 +18,6 @@ from ggq.runtime.cache.kvcache import (
     cache_bytes,
     recent_positions,
 )
-from ggq.runtime.cache.layers import kv_layers, kv_windows
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.weights import Weights
 
@@ -72,7 +72,7 @@ def test_memory_is_bounded_by_the_window(label, files):
     with ggq.load(files(label), n_ctx=N_CTX, threads=1) as model:
         engine, hp = model.engine, model.hparams
         assert engine.cache.window == LABELS[label]
-        assert engine.cache.windowed == [hp.windowed(i) for i in range(hp.n_layer)]
+        assert engine.cache.windowed == [m.window is not None for m in hp.memories]
         bound = recent_positions(LABELS[label], N_CTX)
         sequence, used = engine.sequence(), set()
         for n in [300, 1, 500, *(1 for _ in range(70)), 256, 256]:
@@ -82,7 +82,7 @@ def test_memory_is_bounded_by_the_window(label, files):
         assert len(used) * PAGE <= bound  # pages are used again: no others are ever touched
         layers = [i for i in range(hp.n_layer) if engine.cache.windowed[i]]
         written = [i for i in layers if engine.cache.keys[i].any()]
-        assert written and written == [i for i in layers if hp.kv_layer(i) == i]
+        assert written and written == [i for i in layers if hp.memories[i].owner is None]
         for i in written:
             touched = engine.cache.keys[i].reshape(engine.cache.n_pages, -1).any(axis=1)
             assert touched.sum() * PAGE <= bound
@@ -163,7 +163,7 @@ def test_scheduled_answers_are_those_of_each_alone(model):
 def test_random_steps_never_lose_or_share_a_page_wrongly():
     """Pages hold the tokens written to them, whatever is forked, forgotten and given back."""
     rng = np.random.default_rng(0)
-    cache = KVCache([(1, 1, 1), (1, 1, 1)], 30 * PAGE, "f32", windows=(None, WINDOW))
+    cache = KVCache([Memory(1, 1, 1), Memory(1, 1, 1, WINDOW)], 30 * PAGE, "f32")
     alive = [(Sequence(cache), [])]
     longest = 0
     for _ in range(1500):
@@ -220,21 +220,22 @@ def check(sequence, tokens, length=None):
 
 
 def test_sizes_are_known_before(model):
-    layers, windows = kv_layers(model.hparams), kv_windows(model.hparams)
-    cache = KVCache(layers, 5000, "f16", windows=windows)
-    whole = cache_bytes(layers, 5000)
-    assert cache.nbytes == cache_bytes(layers, 5000, windows=windows) < whole
-    assert cache.nbytes >= whole * recent_positions(model.hparams.window, 5000) // 5056
-    assert KVCache(layers, 24, windows=windows).nbytes == cache_bytes(layers, 24)
-    assert not KVCache(layers, 24, windows=windows).window  # everything is in sight
+    layers = model.hparams.memories
+    cache = KVCache(layers, 5000, "f16")
+    whole = cache_bytes([m._replace(window=None) for m in layers], 5000)
+    assert cache.nbytes == cache_bytes(layers, 5000) < whole
+    window = max(m.window or 0 for m in layers)
+    assert cache.nbytes >= whole * recent_positions(window, 5000) // 5056
+    assert KVCache(layers, 24).nbytes == cache_bytes(layers, 24)
+    assert not KVCache(layers, 24).window  # everything is in sight
 
 
 def test_pages_on_a_device_grow_with_the_sequences():
     torch = pytest.importorskip("torch")
     from ggq.runtime.engine.torch.ops import DeviceCache
 
-    layers, windows = [(1, 2, 2), (1, 2, 2)], (None, WINDOW)
-    cache = DeviceCache(layers, 160 * PAGE, "f32", (), windows, torch.device("cpu"))
+    layers = [Memory(1, 2, 2), Memory(1, 2, 2, WINDOW)]
+    cache = DeviceCache(layers, 160 * PAGE, "f32", torch.device("cpu"))
     first = recent_positions(WINDOW, 160 * PAGE) // PAGE
     assert [len(pages) for pages in cache.keys] == [160, first]
     sequences = [Sequence(cache) for _ in range(12)]

@@ -15,7 +15,7 @@ from ggq.converters import formats
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import FormatError, printable, reason
-from ggq.models.keys import POOLING
+from ggq.models.decoder import POOLING
 
 __all__ = ["Checkpoint", "read_json"]
 

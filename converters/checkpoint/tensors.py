@@ -19,7 +19,9 @@ from ggq.converters.formats.base import Decoded, TensorLike
 from ggq.converters.safetensors import FLOATS
 from ggq.errors import FormatError, ModelError, printable
 from ggq.gguf import GGUFFile, spec
-from ggq.models.base import Architecture, HParams, Tensor
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
+from ggq.models.table import Tensor
 
 __all__ = [
     "GGUFTensor",

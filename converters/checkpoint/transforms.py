@@ -15,7 +15,9 @@ import numpy as np
 
 from ggq.converters.checkpoint import fused
 from ggq.errors import ModelError
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention
+from ggq.models.layers.delta_net import DeltaNet
 
 __all__ = ["TRANSFORMS", "Transform", "llama3_factors"]
 
@@ -76,7 +78,7 @@ def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
     rope = config.get("rope_parameters") or {}
     if str(rope.get("rope_type", "")).lower() != "llama3":
         return None
-    dim, base = hp.rope_dim, np.float32(rope.get("rope_theta", 10000.0))
+    dim, base = 2 * hp.dim("rope_half"), np.float32(rope.get("rope_theta", 10000.0))
     factor = rope.get("factor", 8.0)
     low, high = rope.get("low_freq_factor", 1.0), rope.get("high_freq_factor", 4.0)
     context = rope.get("original_max_position_embeddings", 8192)
@@ -103,8 +105,8 @@ def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, con
 def _proportional(config: Mapping[str, Any], hp: HParams) -> np.ndarray:
     """Return divisors that leave all but the first pairs of wide heads where they are."""
     share = config["rope_parameters"].get("partial_rotary_factor", 1.0)
-    pairs = np.arange(hp.rope_dim // 2)
-    return np.where(pairs < int(hp.rope_dim * share / 2), 1.0, 1e30).astype(np.float32)
+    n_pairs = hp.dim("rope_half")
+    return np.where(np.arange(n_pairs) < int(n_pairs * share), 1.0, 1e30).astype(np.float32)
 
 
 def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray | None:
@@ -112,8 +114,8 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
     listed = (config.get("rope_parameters") or {}).get(name)
     if not listed:
         return None
-    if not isinstance(listed, list) or len(listed) != hp.rope_dim // 2:
-        raise ModelError(f"config.json: {name} is not a list of {hp.rope_dim // 2} numbers")
+    if not isinstance(listed, list) or len(listed) != hp.dim("rope_half"):
+        raise ModelError(f"config.json: {name} is not a list of {hp.dim('rope_half')} numbers")
     try:
         return np.array(listed, np.float32)
     except (TypeError, ValueError):
@@ -149,9 +151,33 @@ def _to_groups(delta: Any, width: int, start: int) -> RowMap:
 
 
 def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 0) -> Transform:
+    def rows(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
+        delta = hp.find(DeltaNet)
+        return by(delta, width(delta), start(delta))
+
     return Transform(
-        rows=lambda hp, i, n: _to_tiles(hp.delta, width(hp.delta), start(hp.delta)),
-        undo_rows=lambda hp, i, n: _to_groups(hp.delta, width(hp.delta), start(hp.delta)),
+        rows=lambda hp, i, n: rows(hp, _to_tiles),
+        undo_rows=lambda hp, i, n: rows(hp, _to_groups),
+    )
+
+
+def _value_columns(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
+    delta = hp.find(DeltaNet)
+    assert delta is not None
+    return by(delta, delta.head_dim_v, 0)
+
+
+def _heads(hp: HParams, layer: int, name: str) -> int:
+    """Return how many heads ("q" or "k") layer ``layer`` has."""
+    attention = hp.layers[layer].find(Attention)
+    assert attention is not None
+    return attention.n_head if name == "q" else attention.n_head_kv
+
+
+def _permuted(name: str) -> Transform:
+    return Transform(
+        rows=lambda hp, i, n: _to_pairs(_heads(hp, i, name), n),
+        undo_rows=lambda hp, i, n: _to_halves(_heads(hp, i, name), n),
     )
 
 
@@ -170,14 +196,8 @@ def _experts(first: int, step: int) -> Transform:
 
 TRANSFORMS: dict[str, Transform] = {
     "copy": Transform(),
-    "permute_q": Transform(
-        rows=lambda hp, i, n: _to_pairs(hp.heads(i), n),
-        undo_rows=lambda hp, i, n: _to_halves(hp.heads(i), n),
-    ),
-    "permute_k": Transform(
-        rows=lambda hp, i, n: _to_pairs(hp.heads_kv(i), n),
-        undo_rows=lambda hp, i, n: _to_halves(hp.heads_kv(i), n),
-    ),
+    "permute_q": _permuted("q"),
+    "permute_k": _permuted("k"),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
@@ -190,8 +210,8 @@ TRANSFORMS: dict[str, Transform] = {
         undo_values=lambda x: np.log(-x),
     ),
     "tile_columns": Transform(
-        columns=lambda hp: _to_tiles(hp.delta, hp.delta.head_dim_v, 0),
-        undo_columns=lambda hp: _to_groups(hp.delta, hp.delta.head_dim_v, 0),
+        columns=lambda hp: _value_columns(hp, _to_tiles),
+        undo_columns=lambda hp: _value_columns(hp, _to_groups),
     ),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),

@@ -19,6 +19,7 @@ from ggq.converters.imatrix import Imatrix
 from ggq.converters.prepasses.base import Prepass, Replaced
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import ModelError, printable
+from ggq.models.layers.attention import Attention
 
 __all__ = ["Fold", "FoldPass", "apply", "find_folds", "whole"]
 
@@ -87,7 +88,10 @@ def _fold(job: Conversion, producer: str, names: list[str], hp: Any, layer: int)
     made = shape[0] if len(shape) < 3 else 0  # rows of experts are no one's columns
     if columns == made:
         return Fold(producer, names)
-    width, repeat = hp.head_dim_v, hp.heads(layer) // max(1, hp.heads_kv(layer))
+    heads = hp.layers[layer].find(Attention)
+    if heads is None:
+        return None
+    width, repeat = heads.head_dim_v, heads.n_head // heads.n_head_kv
     if not made or columns != made * repeat or made % width:
         return None
     return Fold(producer, names, repeat, width)

@@ -118,7 +118,7 @@ def _planned(model: Any, wanted: str, importance: dict) -> dict[str, tuple[str, 
         if sources and held.issuperset(sources):
             rows.append((name, row, sources, architecture.shape(row, hp, layer)))
     options = MixtureOptions(imatrix=bool(importance))
-    tensors = [PlanTensor(name, shape, "F32") for name, _, _, shape in rows]
+    tensors = [PlanTensor(name, shape, "F32", row.role) for name, row, _, shape in rows]
     types = dict(plan(tensors, hp, wanted, options).types)
     found = {}
     for name, row, sources, shape in rows:

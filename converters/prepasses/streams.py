@@ -120,8 +120,7 @@ class StreamOps:
 
     def run(self, architecture: Any, hp: Any) -> None:
         """Run the whole graph of a model."""
-        readers = {i: hp.kv_layer(i) for i in range(hp.n_layer)}
-        self._shared = {held for i, held in readers.items() if held != i}
+        self._shared = {m.owner for m in hp.memories if m.owner is not None}
         architecture.forward(self, hp)
 
     def has(self, name: str) -> bool:

@@ -43,7 +43,7 @@ def chat_options(function: Callable) -> Callable:
 
 def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> None:
     """Open the model; answer the prompt, or stdin where that is no terminal, else talk."""
-    from ggq.models.hparams import check_writes
+    from ggq.models.hparams import check_generates
     from ggq.runtime.chat.terminal import Printer, Settings
     from ggq.runtime.model import load
 
@@ -61,7 +61,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     kinds = {n: options[n] for n in ("device", "device_weights")}
     printer = Printer(sys.stdout, sys.stderr)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:
-        check_writes(model.hparams)
+        check_generates(model.hparams)
         for warning in model.warnings:
             printer.note(f"warning: {printable(warning, 400)}")
         settings.metadata = model.gguf.metadata

@@ -52,10 +52,9 @@ def present(path: Path) -> tuple[Any, Size]:
 def cache_sizes(hp: Any) -> dict[int, int]:
     """Return context -> bytes of an f16 cache, for common contexts up to the trained one."""
     from ggq.runtime.cache.kvcache import cache_bytes
-    from ggq.runtime.cache.layers import kv_layers, kv_windows
 
     contexts = [n for n in CONTEXTS if n <= hp.n_ctx_train] or [hp.n_ctx_train]
-    return {n: cache_bytes(kv_layers(hp), n, windows=kv_windows(hp)) for n in contexts}
+    return {n: cache_bytes(hp.memories, n) for n in contexts}
 
 
 def fits(size: Size, cache: int, memory: int) -> bool:
@@ -67,7 +66,9 @@ def _size(job: Any, name: str, options: Any) -> Size:
     from ggq.gguf import spec
     from ggq.quants.mixtures import PlanTensor, plan
 
-    tensors = [PlanTensor(n, t.shape, t.type_name) for n, t in job.tensors.items()]
+    tensors = [
+        PlanTensor(n, t.shape, t.type_name, job.roles.get(n)) for n, t in job.tensors.items()
+    ]
     job.plan = plan(tensors, job.hparams, name, options)
     shapes = {t.name: t.shape for t in tensors}
     found = []

@@ -45,7 +45,6 @@ def command(
     from ggq.gguf.units import format_size
     from ggq.quants.file_types import FILE_TYPES
     from ggq.runtime.cache.kvcache import cache_bytes
-    from ggq.runtime.cache.layers import kv_layers, kv_windows
     from ggq.runtime.cache.memory import free_memory
 
     hp, found = _sizes.sizes(source)
@@ -54,7 +53,7 @@ def command(
     free = int(memory * 1e9) if memory else free_memory()
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
     n_ctx = min(ctx, hp.n_ctx_train)
-    cache = cache_bytes(kv_layers(hp), n_ctx, windows=kv_windows(hp))
+    cache = cache_bytes(hp.memories, n_ctx)
     for size in wanted:
         if rate / size.per_token < speed:
             continue

@@ -17,7 +17,15 @@ from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.errors import UsageError, printable, reason
 
-_NEEDED = ("starlette", "uvicorn", "msgspec", "prometheus_client")
+_NEEDED = (
+    "starlette",
+    "uvicorn",
+    "msgspec",
+    "prometheus_client",
+    "markdown_it",
+    "pygments",
+    "latex2mathml",
+)
 _OPTIONS = (
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535)),

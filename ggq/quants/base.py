@@ -5,7 +5,6 @@ a pre-pass may replace any of the three. It knows no type by name and nothing ab
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -144,12 +143,12 @@ class BlockType(QuantType):
 class Kernels:
     """The kernels of a type, compiled when asked for, and how they take activations.
 
-    ``few()``: dot products on native blocks for up to a handful of tokens; ``many()``: a tile
-    unpacked once and used for all tokens; ``rows()`` decodes rows by number. All have
-    jit.KERNEL_SIGNATURE; ``activations`` is "f32" or "q8".
+    ``few``: dot products on native blocks for up to a handful of tokens (decode); ``many``: a tile
+    unpacked once and used for all tokens (prefill); ``rows`` decodes rows by number. All take the
+    arguments of kernels/abi.py; ``activations`` is "f32" or "q8".
     """
 
-    few: Callable[[], Any]
-    many: Callable[[], Any]
-    rows: Callable[[], Any]
+    few: Any  # ggq.machine_code.Function
+    many: Any
+    rows: Any
     activations: str

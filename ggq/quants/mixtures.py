@@ -26,6 +26,7 @@ __all__ = [
     "file_type",
     "plan",
     "plan_types",
+    "role_of",
     "tensor_order",
     "tensor_type",
 ]
@@ -44,7 +45,10 @@ EIGHT_EXPERTS_OUTPUT = (
 LAYERS_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
 NATIVE = "MXFP4"  # trained in these blocks: any other type of their size loses, F32 is exact
 
-# Tensors whose name holds one of these keep their type: small, or too sensitive.
+# Tensors with these roles keep their type: small, or too sensitive.
+KEPT_ROLES = ("norm", "router", "conv", "bias", "kept")
+V_ROLES = ("attn_v", "attn_qkv", "attn_kv_b")  # they follow one rule, called v, and count as one
+# What the names of such tensors hold, in architectures whose tables we do not have.
 KEPT = (
     *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel"),
     *("per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight", "attn_rel_b.weight"),
@@ -57,35 +61,42 @@ KEPT = (
 KEPT_NAMES = ("position_embd.weight", "token_types.weight")
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 LAYERED = ("ffn_down", "ffn_gate", "ffn_up")  # their rules go by layer
-CATEGORIES = (  # substring -> category; the first hit wins
-    ("attn_qkv.weight", "v"),
-    ("attn_kv_b.weight", "v"),
-    ("attn_v.weight", "v"),
-    ("attn_k.weight", "attn_k"),
-    ("attn_q.weight", "attn_q"),
-    ("attn_output.weight", "attn_output"),
-    ("ffn_up", "ffn_up"),
-    ("ffn_gate", "ffn_gate"),
-    ("ffn_down", "ffn_down"),
+NAMED_ROLES = (  # what a name holds -> role; the first hit wins
+    *((f"{role}.weight", role) for role in (*V_ROLES, "attn_k", "attn_q", "attn_output")),
+    *((role, role) for role in LAYERED[::-1]),
 )
 
 
 class Model(Protocol):
-    """What the rules ask of a model; ``ggq.models.base.HParams`` has it."""
+    """What the rules ask of a model; ``ggq.models.hparams.HParams`` has it."""
 
     arch: str
-    n_layer: int
-    n_head: int | tuple[int, ...]
-    n_head_kv: int | tuple[int, ...]
-    n_expert: int
+
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_expert(self) -> int: ...
+
+    n_head: int
+    n_head_kv: int
 
 
 class PlanTensor(NamedTuple):
-    """A tensor to plan for: GGUF name, shape (row length last), type name in the source."""
+    """A tensor to plan for: GGUF name, shape (row length last), type name in the source.
+
+    ``role``: what its architecture's table says; `role_of` tells it where there is no table.
+    """
 
     name: str
     shape: tuple[int, ...]
     source_type: str
+    role: str | None = None
+
+    @property
+    def category(self) -> str:
+        """Return the name of the rules that the tensor follows."""
+        role = self.role or role_of(self.name)
+        return "v" if role in V_ROLES else role
 
 
 @dataclass(frozen=True)
@@ -180,9 +191,9 @@ class _Planner:
         self.tensors, self.model, self.target, self.options = tensors, model, target, options
         names = {t.name for t in tensors}
         self.tied = "output.weight" not in names
-        self.n_v = sum(_category(t.name) == "v" for t in tensors)
+        self.n_v = sum(t.category == "v" for t in tensors)
         self.seen: Counter[str] = Counter()  # tensors met so far, by category
-        heads, heads_kv = _first(model.n_head), _first(model.n_head_kv)
+        heads, heads_kv = model.n_head, model.n_head_kv
         self.gqa = heads // heads_kv if heads_kv else 0
         self.is_70b = LAYERS_70B.get(model.arch) == model.n_layer and (
             model.arch != "llama" or heads != heads_kv
@@ -203,7 +214,7 @@ class _Planner:
         return self.result
 
     def _type(self, tensor: PlanTensor) -> str:
-        category = _category(tensor.name)
+        category = tensor.category
         asked = self._asked(tensor, category)
         if asked is not None:
             self.result.asked.add(tensor.name)
@@ -306,24 +317,22 @@ def _block(name: str) -> int:
     return quants.get(name).block_size
 
 
-def _first(value: int | tuple[int, ...]) -> int:
-    return value[0] if isinstance(value, tuple) else value
-
-
-def _category(name: str) -> str:
+def role_of(name: str) -> str:
+    """Return the role that llama.cpp reads out of a tensor's name, whatever its architecture."""
+    kept = name in KEPT_NAMES or any(part in name for part in KEPT)
+    if kept or not name.endswith("weight"):
+        return "kept"
     if name == "output.weight":
         return "output"
     if name in EMBEDDINGS:
         return "token_embd"
-    return next((category for part, category in CATEGORIES if part in name), "other")
+    return next((role for part, role in NAMED_ROLES if part in name), "other")
 
 
 def _quantizable(tensor: PlanTensor) -> bool:
-    """Tell whether the tensor takes part: two real dimensions, a weight, not a kept one."""
+    """Tell whether the tensor takes part: two real dimensions and no role that is kept."""
     leading = next((i for i, n in enumerate(tensor.shape) if n != 1), len(tensor.shape))
-    if len(tensor.shape) - leading < 2 or not tensor.name.endswith("weight"):
-        return False
-    return tensor.name not in KEPT_NAMES and not any(part in tensor.name for part in KEPT)
+    return len(tensor.shape) - leading >= 2 and tensor.category not in KEPT_ROLES
 
 
 def _regex(pattern: str, names: Iterable[str]) -> re.Pattern[str]:

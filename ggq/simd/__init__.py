@@ -38,6 +38,7 @@ from ggq.simd.ops import (
     vmax,
     vmin,
 )
+from ggq.simd.structs import FLOAT, INT, ROWS, Struct, view
 from ggq.simd.tables import constant_table, gather
 from ggq.simd.transpose import (
     even_and_odd,
@@ -65,6 +66,10 @@ u16x4, u32x4 = Vector("u16", 4), Vector("u32", 4)
 f32x2, f32x4 = Vector("f32", 2), Vector("f32", 4)
 
 __all__ = [
+    "FLOAT",
+    "INT",
+    "ROWS",
+    "Struct",
     "Vector",
     "any_lane",
     "bitcast",
@@ -136,6 +141,7 @@ __all__ = [
     "u32x8",
     "u32x16",
     "vector_constant",
+    "view",
     "vmax",
     "vmin",
     "with_lane",

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ggq import models
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.base import Ops, Weight
 
 __all__ = ["ReferenceOps", "logits"]
+
+Rows = list[np.ndarray]
 
 
 class ReferenceOps(Ops):
@@ -33,7 +35,7 @@ class ReferenceOps(Ops):
         """Forget the cached sequence."""
         self.past = 0  # tokens already in the cache
         # layer -> (key rows, value rows), one per token
-        self.cache: dict[int, tuple[list, list]] = defaultdict(lambda: ([], []))
+        self.cache: dict[int, tuple[Rows, Rows]] = defaultdict(lambda: ([], []))
 
     @property
     def positions(self) -> np.ndarray:

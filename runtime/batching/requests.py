@@ -29,7 +29,7 @@ class Request:
 
     ``constraint`` makes a grammar (sampling.sampler.Constraint) for one choice. ``shown``: control
     tokens whose text belongs to the answer, for those who parse it. ``client``: the queue is fair
-    between clients.
+    between clients. ``reuse``: go on from an earlier prompt that begins alike.
     """
 
     ids: abc.Sequence[int]
@@ -42,6 +42,7 @@ class Request:
     constraint: Callable[[], Any] | None = None
     shown: frozenset[int] = frozenset()
     client: str = ""
+    reuse: bool = True
 
     @property
     def config(self) -> AnswerConfig:
@@ -157,4 +158,9 @@ class Task:
         if not answer.finish_reason:
             return piece
         rest = answer.rest()
-        return replace(piece, text=piece.text + rest.text, finish_reason=rest.finish_reason)
+        return replace(
+            piece,
+            text=piece.text + rest.text,
+            finish_reason=rest.finish_reason,
+            stop=rest.stop,
+        )

@@ -231,6 +231,8 @@ class Scheduler:
     def _start(self, task: Task, earlier: list[Task]) -> None:
         """Give a task its sequence from the longest known prefix, unless a longer one is coming."""
         ids = task.prompt[:-1]  # the last token is always evaluated: its logits are needed
+        if not task.request.reuse:
+            ids = ids[:0]
         length, donor = self._store.best(ids)
         longest = self._store.shared(ids)
         for other in self._running:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.models.layers.base import Memory
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.cache.memory import free_memory
 
@@ -32,8 +33,6 @@ ENDS = 2  # prompts' ends that a windowed sequence can go back to
 CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
 
 Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
-Shape = tuple[int, int, int]  # key-value heads, key columns, value columns of a layer
-Window = int | None  # the last positions that a layer sees, None for all
 
 
 def _columns(kind: str, n: int) -> int:
@@ -68,18 +67,16 @@ def recent_positions(window: int, n_ctx: int) -> int:
     return min(pages, -(-n_ctx // PAGE)) * PAGE
 
 
-def cache_bytes(
-    layers: Rows[Shape], n_ctx: int, kind: Kind = "f16", windows: Rows[Window] = ()
-) -> int:
+def cache_bytes(layers: Rows[Memory], n_ctx: int, kind: Kind = "f16") -> int:
     """Return the bytes that a cache of ``n_ctx`` positions of one sequence takes at most."""
     pages = -(-n_ctx // PAGE)
     key, value = kinds_of(kind)
-    window = max((w or 0 for w in windows), default=0)
+    window = max((layer.window or 0 for layer in layers), default=0)
     total = 0
-    for i, (n_kv, k, v) in enumerate(layers):
-        windowed = bool(windows) and bool(windows[i])
-        positions = recent_positions(window, n_ctx) if windowed else pages * PAGE
-        total += positions * n_kv * (_width(key, k) + _width(value, v))
+    for layer in layers:
+        positions = recent_positions(window, n_ctx) if layer.window else pages * PAGE
+        widths = _width(key, layer.head_dim) + _width(value, layer.head_dim_v)
+        total += positions * layer.n_head_kv * widths
     return total
 
 
@@ -109,43 +106,37 @@ class KVCache:
     """Pages for all layers; ``n_ctx`` positions in all, shared by any number of sequences.
 
     Pages and states are numpy's; a cache elsewhere makes its own in `_pages` and `new_state`.
-    ``windows``: the window of each layer. Pages of windowed layers never run out before the others
-    do: whoever holds one holds the other layers' page of the same positions, too.
+    ``layers``: what each has to keep. Pages of windowed layers never run out before the others do:
+    whoever holds one holds the other layers' page of the same positions, too.
     """
 
-    def __init__(
-        self,
-        layers: Rows[Shape],
-        n_ctx: int,
-        kind: Kind = "f16",
-        states: Rows[tuple[int, int]] = (),
-        windows: Rows[Window] = (),
-    ):
+    def __init__(self, layers: Rows[Memory], n_ctx: int, kind: Kind = "f16"):
         self.kinds, self.n_ctx = kinds_of(kind), n_ctx
         self.n_pages = -(-n_ctx // PAGE)
-        self.window = max((w or 0 for w in windows), default=0)
+        self.window = max((layer.window or 0 for layer in layers), default=0)
         if self.window >= n_ctx:
             self.window = 0
-        self.windowed = [bool(self.window and windows[i]) for i in range(len(layers))]
-        self._layers = list(layers)
+        self.windowed = [bool(self.window and layer.window) for layer in layers]
+        windows = [self.window if windowed else None for windowed in self.windowed]
+        self._layers = [m._replace(window=w) for m, w in zip(layers, windows, strict=True)]
 
         key, value = self.kinds
         try:
-            self.keys = [self._pages(i, k, key) for i, (_, k, _) in enumerate(layers)]
-            self.values = [self._pages(i, v, value) for i, (_, _, v) in enumerate(layers)]
+            self.keys = [self._pages(i, m.head_dim, key) for i, m in enumerate(layers)]
+            self.values = [self._pages(i, m.head_dim_v, value) for i, m in enumerate(layers)]
         except (MemoryError, ValueError):  # ValueError: more than addresses
             raise UsageError(self._too_large()) from None
-        ends = np.cumsum([0, *(n for pair in states for n in pair)]).tolist()
+        ends = np.cumsum([0, *(n for layer in layers for n in layer.states)]).tolist()
         self.state_floats = ends[-1]
         # per layer, of both its states: bytes from a sequence's start, and what plans know it by
         self.state_offsets = [(4 * a, 4 * b) for a, b in zip(ends[::2], ends[1::2], strict=False)]
-        self.state_names = [(object(), object()) for _ in states]
+        self.state_names = [(object(), object()) for _ in layers]
         self._pools = (_Pool(self.n_pages), _Pool(self.n_pages))  # all layers', windowed layers'
 
     def _pages(self, layer: int, columns: int, kind: str) -> Any:
         """Return a layer's pages of keys or values; its first axis is the page."""
         # zeros: the system gives pages when they are first written
-        shape = self.n_pages, self._layers[layer][0], PAGE * _columns(kind, columns)
+        shape = self.n_pages, self._layers[layer].n_head_kv, PAGE * _columns(kind, columns)
         return np.zeros(shape, CACHE_TYPES[kind])
 
     def _too_large(self) -> str:
@@ -160,8 +151,7 @@ class KVCache:
     @property
     def nbytes(self) -> int:
         """Return the bytes of one sequence's pages at most, used or not."""
-        windows = [self.window * w for w in self.windowed]
-        return cache_bytes(self._layers, self.n_ctx, self.kinds, windows)
+        return cache_bytes(self._layers, self.n_ctx, self.kinds)
 
     @property
     def free_positions(self) -> int:

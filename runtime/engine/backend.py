@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.cache.kvcache import KVCache, Sequence
+from ggq.runtime.cache.layout import STEP_TOKENS
 
-__all__ = ["Architecture", "Backend", "Output", "Part"]
+__all__ = ["Architecture", "Backend", "Output", "Part", "step_tokens"]
 
 
 class Output(Enum):
@@ -35,6 +36,11 @@ class Part:
     sequence: Sequence
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
+
+
+def step_tokens(hp: HParams, n_ctx: int) -> int:
+    """Return the most tokens of a step: an encoder's text is evaluated whole."""
+    return STEP_TOKENS if hp.causal else n_ctx
 
 
 class Backend(Protocol):

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import UsageError
-from ggq.models.base import HParams
-from ggq.models.hparams import check_writes
+from ggq.models.hparams import HParams, check_generates
 from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.engine.backend import Backend, Output, Part
 
@@ -35,7 +34,7 @@ class Engine:
 
     def check_generates(self) -> None:
         """Raise UsageError for an encoder: it has no next token."""
-        check_writes(self.hp)
+        check_generates(self.hp)
 
     def step(self, parts: list[Part], output: Output = Output.LOGITS) -> np.ndarray:
         """Evaluate parts, ``max_tokens`` tokens at most.

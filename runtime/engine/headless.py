@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.engine.backend import Architecture, Output
 
 __all__ = ["ending_with"]

@@ -70,6 +70,8 @@ class Logprobs:
 class Piece:
     """Text that became certain with a token; ``finish_reason`` is set on the last piece only.
 
+    ``stop`` is the stop string that ended the answer, None where none did.
+
     ``stop``: the model ended its turn or wrote a stop string. ``length``: max_tokens or the
     context is used up. ``cancelled``: whoever evaluates was told to stop.
     """
@@ -78,6 +80,7 @@ class Piece:
     token_id: int | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Answer:
         text = self._text.flush()
         if self._text.stopped:
             self.finish_reason = "stop"
-        return Piece(text, None, self.finish_reason)
+        return Piece(text, None, self.finish_reason, stop=self._text.stop)
 
     def _end_at_limit(self) -> None:
         if len(self.tokens) >= self._limit:
@@ -175,15 +178,15 @@ class StopStrings:
         """Take the stop strings; empty ones are ignored."""
         self._stop = [s for s in stop if s]
         self._held = ""
-        self.hit = False
+        self.hit: str | None = None
 
     def push(self, text: str) -> str:
-        """Return what is certain to be part of the answer; ``hit`` tells that it is complete."""
+        """Return what is certain to be part of the answer; ``hit`` is what has ended it."""
         self._held += text
-        found = [at for s in self._stop if (at := self._held.find(s)) >= 0]
+        found = [(at, s) for s in self._stop if (at := self._held.find(s)) >= 0]
         if found:
-            self.hit = True
-            out, self._held = self._held[: min(found)], ""
+            at, self.hit = min(found, key=lambda pair: pair[0])
+            out, self._held = self._held[:at], ""
             return out
         keep = max((self._overlap(s) for s in self._stop), default=0)
         cut = len(self._held) - keep
@@ -210,6 +213,11 @@ class _AnswerText:
     @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the answer."""
+        return self._stop.hit is not None
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that has ended the answer."""
         return self._stop.hit
 
     def push(self, token: int) -> str:

@@ -63,7 +63,7 @@ def compare_exchange(typingctx, address, expected, new):
 
 @intrinsic
 def call_kernel(typingctx, address, args, first, last):
-    """Call the kernel (jit.KERNEL_SIGNATURE) at ``address``."""
+    """Call the kernel (jit.kernel) at ``address``."""
 
     def codegen(context, builder, sig, values):
         kind = ir.FunctionType(ir.VoidType(), [_I64] * 3)

@@ -2,10 +2,10 @@
 
 Up to 16 queries that share a key-value head go through the pages together, four at a time on a
 page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
-as in arXiv 2205.14135. Each chunk of pages has its own, merged in ascending order: as chunks depend
-on positions alone, a query's output does not depend on how a prompt was cut into steps or a
-sequence split among threads. It knows no plan; how cached elements are read is handed in
-(cached.py).
+as in arXiv 2205.14135. Each chunk
+of pages has its own, merged in ascending order: as chunks depend on positions alone, a query's
+output does not depend on how a prompt was cut into steps or a sequence split among threads. It
+knows no plan; how cached elements are read is handed in (cached.py).
 """
 
 from numba import float32, int64
@@ -13,6 +13,10 @@ from numba import float32, int64
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.simd import (
+    FLOAT,
+    INT,
+    ROWS,
+    Struct,
     f32x16,
     fma,
     i32x16,
@@ -26,33 +30,51 @@ from ggq.simd import (
     stack,
     store,
     vector_constant,
+    view,
     vmax,
     zeros,
 )
 from ggq.simd.math import exp, tanh
 
-# Argument slots, in bytes.
-QUERIES, QUERY_STRIDE, OUT, OUT_STRIDE = 0, 8, 16, 24
-N_KV, GROUP, HEAD, HEAD_V = 32, 40, 48, 56
-SCALE, SOFTCAP, WINDOW, SINKS = 64, 72, 80, 88
-KEYS, VALUES, SEGMENTS = 96, 104, 112
-# A segment: consecutive tokens of one sequence, int64 each; END, unless 0: where what all see ends.
-FIRST_TOKEN, COUNT, POSITION, PAGE_TABLE, END = 0, 8, 16, 24, 32
-SEGMENT_BYTES = 40
+ATTEND = Struct(
+    "attend",
+    queries=ROWS,
+    out=ROWS,
+    n_kv=INT,
+    group=INT,  # queries per key-value head
+    head=INT,  # columns of a key
+    head_v=INT,  # and of a value
+    scale=FLOAT,
+    softcap=FLOAT,  # 0: none
+    window=INT,  # 0: all that came before
+    sinks=INT,  # address of a float32 per head, or 0
+    keys=INT,
+    values=INT,
+    segments=INT,
+)
+# A segment: consecutive tokens of one sequence.
+SEGMENT = Struct(
+    "segment",
+    first_token=INT,
+    count=INT,
+    position=INT,
+    page_table=INT,
+    end=INT,  # unless 0: where what all see ends
+)
+SEGMENT_BYTES = SEGMENT.nbytes
 
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
 # A block's scratch, in bytes: positions, (maximum, sum of weights), one quad's scores, queries
 # (scaled), sums of weighted values.
-_POSITIONS, STATES, _SCORES = 0, 128, 256
-_QUERIES, SUMS = 1280, 1280 + 4 * _BLOCK_COLUMNS
-CHUNK_SCRATCH = 99584
-assert CHUNK_SCRATCH >= SUMS + 4 * BLOCK * MAX_HEAD
-# States and sums of all chunks so far.
-_TOTAL_STATES, _TOTALS = SUMS + 4 * BLOCK * MAX_HEAD, SUMS + 4 * BLOCK * MAX_HEAD + 128
-SCRATCH = 132480
-assert SCRATCH >= _TOTALS + 4 * BLOCK * MAX_HEAD
+_POSITIONS, STATES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK
+_QUERIES = _SCORES + 4 * 4 * PAGE
+SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
+CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
+# (maximum, sum of weights) and sums of all chunks so far.
+_TOTAL_STATES, _TOTALS = CHUNK_SCRATCH, CHUNK_SCRATCH + 8 * BLOCK
+SCRATCH = _TOTALS + 4 * BLOCK * MAX_HEAD
 _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
 
@@ -77,11 +99,6 @@ chunk = njit(_chunk)
 def chunks_of(pages):
     """Return how many chunks that many pages have."""
     return _chunk(pages - 1)[0] + 1
-
-
-@njit
-def _word(args, at):
-    return load(args + at, int64)
 
 
 @njit
@@ -139,7 +156,7 @@ def _capped(s, cap):
 
 
 @njit
-def _soften(scores, cap, first, start, end, state):
+def _online_softmax(scores, cap, first, start, end, state):
     """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
 
     Weights of positions before ``start`` and from ``end`` on are zero.
@@ -215,26 +232,26 @@ def mix4(values, ahead, weights, places, sums, width, decays, size, vector):
 @njit
 def window_start(args, position):
     """Return the first position that the query at ``position`` sees."""
-    window = _word(args, WINDOW)
+    window = args.window
     return max(int64(0), position + 1 - window) if window else int64(0)
 
 
 @njit
 def place(args, segment, kv, index):
     """Return (row, last position seen, head) of query ``index`` of a segment's key-value head."""
-    group, end = _word(args, GROUP), _word(segment, END)
+    group, end = args.group, segment.end
     token = index // group
     head = kv * group + index % group
-    position = end - 1 if end else _word(segment, POSITION) + token
-    return _word(segment, FIRST_TOKEN) + token, position, head
+    position = end - 1 if end else segment.position + token
+    return segment.first_token + token, position, head
 
 
 @njit
 def put_query(args, scratch, i, query, position):
     """Make the float32 query at ``query`` the block's number ``i``."""
-    head = _word(args, HEAD)
+    head = args.head
     store(scratch + _POSITIONS + 8 * i, position)
-    scale = splat(load(args + SCALE, float32), f32x16)
+    scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
         store(to + j, load(query + j, f32x16) * scale)
@@ -251,16 +268,16 @@ def _forget(states, sums, count, width):
 
 
 @njit
-def _soften_four(args, scratch, i, first):
-    """Soften the scores of queries i .. i + 3; return their decays."""
-    cap, state, scores = load(args + SOFTCAP, float32), scratch + STATES + 8 * i, scratch + _SCORES
+def _online_softmax_four(args, scratch, i, first):
+    """Turn the scores into weights of queries i .. i + 3; return their decays."""
+    cap, state, scores = args.softcap, scratch + STATES + 8 * i, scratch + _SCORES
     p = scratch + _POSITIONS + 8 * i
     p0, p1 = load(p, int64), load(p + 8, int64)
     p2, p3 = load(p + 16, int64), load(p + 24, int64)
-    d0 = _soften(scores, cap, first, window_start(args, p0), p0 + 1, state)
-    d1 = _soften(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
-    d2 = _soften(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
-    d3 = _soften(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
+    d0 = _online_softmax(scores, cap, first, window_start(args, p0), p0 + 1, state)
+    d1 = _online_softmax(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
+    d2 = _online_softmax(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
+    d3 = _online_softmax(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
     return d0, d1, d2, d3
 
 
@@ -270,8 +287,8 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
 
     ``key`` and ``value``: (bytes of 32 elements, writer, reader) of cached.py.
     """
-    head, width, n_kv = _word(args, HEAD), _word(args, HEAD_V), _word(args, N_KV)
-    table, scores = _word(segment, PAGE_TABLE), scratch + _SCORES
+    head, width, n_kv = args.head, args.head_v, args.n_kv
+    table, scores = segment.page_table, scratch + _SCORES
     key_unit, value_unit = key[0], value[0]
     key_bytes, value_bytes = head * PAGE // 32 * key_unit, width * PAGE // 32 * value_unit
     _forget(scratch + STATES, scratch + SUMS, (count + 3) // 4 * 4, width)
@@ -285,10 +302,10 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
             low = max(int64(0), window_start(args, low_end) - first)
             high = min(int64(PAGE), high_end + 1 - first)
             if low < high:
-                keys, values = _word(args, KEYS), _word(args, VALUES)
+                keys, values = args.keys, args.values
                 queries = scratch + _QUERIES + 4 * i * head
                 key[2](keys + at * key_bytes, keys + after * key_bytes, queries, head, scores)
-                decays = _soften_four(args, scratch, i, first)
+                decays = _online_softmax_four(args, scratch, i, first)
                 sums, ahead = scratch + SUMS + 4 * i * width, values + after * value_bytes
                 places = (low, high)
                 value[2](values + at * value_bytes, ahead, scores, places, sums, width, decays)
@@ -299,14 +316,14 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
 def write(args, out, head, sums, state):
     """Divide by the sum of weights (with the head's sink, arXiv 2309.17453); store the output."""
     top, total = load(state, float32), load(state + 4, float32)
-    sinks, keep = _word(args, SINKS), float32(1)
+    sinks, keep = args.sinks, float32(1)
     if sinks:
         sink = load(sinks + 4 * head, float32)
         high = max(top, sink)
         keep = _exp_scalar(top - high)
         total = total * keep + _exp_scalar(sink - high)
     factor = splat(keep / total, f32x16)
-    for i in range(0, _word(args, HEAD_V), 16):
+    for i in range(0, args.head_v, 16):
         store(out + 4 * i, load(sums + 4 * i, f32x16) * factor)
 
 
@@ -334,8 +351,8 @@ def block_size(head):
 
 @njit
 def _visit_chunks(args, segment, kv, pages, count, scratch, key, value):
-    """Let a block's queries attend chunk by chunk; leave what they saw for ``write``."""
-    width = _word(args, HEAD_V)
+    """Let a block's queries attend chunk by chunk; leave what they saw in the totals."""
+    width = args.head_v
     states, totals = scratch + _TOTAL_STATES, scratch + _TOTALS
     _forget(states, totals, count, width)
     page = pages[0]
@@ -351,24 +368,27 @@ def _visit_chunks(args, segment, kv, pages, count, scratch, key, value):
 @njit
 def attend(args, first, last, key, value):
     """Attend items: (segment, key-value head); ``key``, ``value``: see visit."""
-    scratch = stack(132480)  # SCRATCH
-    n_kv, group, head = _word(args, N_KV), _word(args, GROUP), _word(args, HEAD)
+    scratch = stack(SCRATCH)
+    n_kv, group, head = args.n_kv, args.group, args.head
     for item in range(first, last):
-        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (item // n_kv), item % n_kv
-        total, size = _word(segment, COUNT) * group, block_size(head)
-        for index in range(0, total, size):
+        segment = view(args.segments + SEGMENT_BYTES * (item // n_kv), SEGMENT)
+        kv = item % n_kv
+        total, size = segment.count * group, block_size(head)
+        index = int64(0)
+        while index < total:  # a range whose step is known at run time may raise, says numba
             count = min(size, total - index)
             low, high = int64(0), int64(0)
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
-                query = _word(args, QUERIES) + row * _word(args, QUERY_STRIDE) + 4 * h * head
+                query = args.queries + row * args.queries_stride + 4 * h * head
                 put_query(args, scratch, i, query, position)
                 low, high = position if i == 0 else low, position
             pages = (window_start(args, low) // PAGE, high // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)
-                out = _word(args, OUT) + row * _word(args, OUT_STRIDE)
-                sums = scratch + _TOTALS + 4 * i * _word(args, HEAD_V)
-                out += 4 * h * _word(args, HEAD_V)
+                out = args.out + row * args.out_stride
+                sums = scratch + _TOTALS + 4 * i * args.head_v
+                out += 4 * h * args.head_v
                 write(args, out, h, sums, scratch + _TOTAL_STATES + 8 * i)
+            index += size

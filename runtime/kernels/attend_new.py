@@ -11,22 +11,13 @@ from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
-    COUNT,
-    FIRST_TOKEN,
-    GROUP,
-    HEAD,
-    HEAD_V,
-    KEYS,
-    N_KV,
-    OUT,
-    OUT_STRIDE,
-    PAGE_TABLE,
-    POSITION,
+    ATTEND,
+    CHUNK_SCRATCH,
+    MAX_KEY,
+    SEGMENT,
     SEGMENT_BYTES,
-    SEGMENTS,
     STATES,
     SUMS,
-    VALUES,
     block_size,
     chunk,
     merge,
@@ -38,65 +29,71 @@ from ggq.runtime.kernels.attend import (
 )
 from ggq.runtime.kernels.rotate import rotate
 from ggq.runtime.kernels.rows import quantize_32
-from ggq.simd import f32x16, load, stack, store, zeros
+from ggq.simd import INT, ROWS, Struct, f32x16, load, stack, store, view, zeros
 
-# Argument slots behind attend.py's, in bytes.
-NEW_KEYS, KEY_STRIDE, NEW_VALUES, VALUE_STRIDE = 120, 128, 136, 144  # no NEW_KEYS: all are stored
-QUERY_TABLE, KEY_TABLE, HALF, NEOX = 152, 160, 168, 176  # HALF 0: no rotation
-QUANTIZED, QUANTIZED_STRIDE = 184, 192  # 0: the output stays float32
-SPLITS, PARTIALS, PARTIAL_STRIDE, ENDED, MAX_CHUNKS = 200, 208, 216, 224, 232
+ATTEND_NEW = Struct(
+    "attend_new",
+    base=ATTEND,
+    new_keys=ROWS,  # none: all are stored
+    new_values=ROWS,
+    query_table=INT,  # cosines and sines
+    key_table=INT,
+    half=INT,  # 0: no rotation
+    neox=INT,
+    quantized=ROWS,  # none: the output stays float32
+    splits=INT,  # address of the most parts of any segment
+    partials=ROWS,
+    max_chunks=INT,  # of a sequence: what partials has room for
+    ended=INT,  # address of counts of ended parts, one per segment and key-value head
+)
 
 MAX_SPLITS = 16
-
-
-@njit
-def _word(args, at):
-    return load(args + at, int64)
+_KEY_BYTES = 4 * MAX_KEY
 
 
 @njit
 def _store_new(args, segment, kv, scratch, key, value):
     """Rotate and store the segment's new keys of a head, store its values."""
-    n_kv, width, width_v = _word(args, N_KV), _word(args, HEAD), _word(args, HEAD_V)
-    half = _word(args, HALF)
-    for i in range(_word(segment, COUNT)):
-        row, position = _word(segment, FIRST_TOKEN) + i, _word(segment, POSITION) + i
-        source = _word(args, NEW_KEYS) + row * _word(args, KEY_STRIDE) + 4 * kv * width
-        cos = _word(args, KEY_TABLE) + 8 * half * row
-        rotate(source, scratch, cos, half, _word(args, NEOX), width)
-        page = load(_word(segment, PAGE_TABLE) + 8 * (position // PAGE), int64)
+    n_kv, width, width_v = args.n_kv, args.head, args.head_v
+    half = args.half
+    for i in range(segment.count):
+        row, position = segment.first_token + i, segment.position + i
+        source = args.new_keys + row * args.new_keys_stride + 4 * kv * width
+        cos = args.key_table + 8 * half * row
+        rotate(source, scratch, cos, half, args.neox, width)
+        page = load(segment.page_table + 8 * (position // PAGE), int64)
         at, offset = page * n_kv + kv, position % PAGE
-        key[1](_word(args, KEYS) + at * (width * PAGE // 32 * key[0]), offset, scratch, width)
-        source = _word(args, NEW_VALUES) + row * _word(args, VALUE_STRIDE) + 4 * kv * width_v
-        to = _word(args, VALUES) + at * (width_v * PAGE // 32 * value[0])
+        key[1](args.keys + at * (width * PAGE // 32 * key[0]), offset, scratch, width)
+        source = args.new_values + row * args.new_values_stride + 4 * kv * width_v
+        to = args.values + at * (width_v * PAGE // 32 * value[0])
         value[1](to, offset, source, width_v)
 
 
 @njit
-def _fill(args, segment, kv, index, count, scratch, turned):
+def _fill(args, segment, kv, index, count, scratch, rotated):
     """Rotate queries index .. index + count - 1 into the block, padded to whole quads."""
-    head, half = _word(args, HEAD), _word(args, HALF)
+    head, half = args.head, args.half
     for i in range((count + 3) // 4 * 4):
         row, position, h = place(args, segment, kv, index + min(i, count - 1))
-        query = _word(args, 0) + row * _word(args, 8) + 4 * h * head
-        cos = _word(args, QUERY_TABLE) + 8 * half * row
-        rotate(query, turned, cos, half, _word(args, NEOX), head)
-        put_query(args, scratch, i, turned, position)
+        query = args.queries + row * args.queries_stride + 4 * h * head
+        cos = args.query_table + 8 * half * row
+        rotate(query, rotated, cos, half, args.neox, head)
+        put_query(args, scratch, i, rotated, position)
 
 
 @njit
 def _partial(args, segment, kv, index, number):
     """Return where what a query saw in the segment's chunk ``number`` stands: (state, sums)."""
-    group, size = _word(args, GROUP), 64 + 4 * _word(args, HEAD_V)
+    group, size = args.group, 64 + 4 * args.head_v
     row, _, head = place(args, segment, kv, index)
-    at = (kv * _word(args, MAX_CHUNKS) + number) * group + head - kv * group
-    return _word(args, PARTIALS) + row * _word(args, PARTIAL_STRIDE) + at * size
+    at = (kv * args.max_chunks + number) * group + head - kv * group
+    return args.partials + row * args.partials_stride + at * size
 
 
 @njit
 def _keep(args, segment, kv, index, number, scratch, i):
     """Leave what query ``index``, the block's number ``i``, saw for whoever merges."""
-    to, width = _partial(args, segment, kv, index, number), _word(args, HEAD_V)
+    to, width = _partial(args, segment, kv, index, number), args.head_v
     store(to, load(scratch + STATES + 8 * i, int64))
     sums = scratch + SUMS + 4 * i * width
     for j in range(0, 4 * width, 64):
@@ -106,7 +103,7 @@ def _keep(args, segment, kv, index, number, scratch, i):
 @njit
 def _merge_all(args, segment, kv, total, n_chunks):
     """Merge the chunks of a head's queries, write their outputs."""
-    width = _word(args, HEAD_V)
+    width = args.head_v
     for index in range(total):
         to = _partial(args, segment, kv, index, int64(0))
         for number in range(1, n_chunks):
@@ -118,23 +115,23 @@ def _merge_all(args, segment, kv, total, n_chunks):
 @njit
 def _output(args, segment, kv, index, sums, state):
     row, _, head = place(args, segment, kv, index)
-    out = _word(args, OUT) + row * _word(args, OUT_STRIDE) + 4 * head * _word(args, HEAD_V)
+    out = args.out + row * args.out_stride + 4 * head * args.head_v
     write(args, out, head, sums, state)
 
 
 @njit
 def _quantize_group(args, token, kv):
     """Quantize a group's output columns; the last group also clears the padding."""
-    columns = _word(args, GROUP) * _word(args, HEAD_V)
-    width = columns * _word(args, N_KV)
+    columns = args.group * args.head_v
+    width = columns * args.n_kv
     n = (width + 255) // 256 * 256
-    x = _word(args, OUT) + token * _word(args, OUT_STRIDE)
-    to = _word(args, QUANTIZED) + token * _word(args, QUANTIZED_STRIDE)
+    x = args.out + token * args.out_stride
+    to = args.quantized + token * args.quantized_stride
     first = kv * columns // 32
     for block in range(first, first + columns // 32):
         at = x + 128 * block
         quantize_32(load(at, f32x16), load(at + 64, f32x16), to, n, block)
-    if kv == _word(args, N_KV) - 1:
+    if kv == args.n_kv - 1:
         for block in range(width // 32, n // 32):
             quantize_32(zeros(f32x16), zeros(f32x16), to, n, block)
 
@@ -142,61 +139,61 @@ def _quantize_group(args, token, kv):
 @njit
 def _pages(args, segment):
     """Return the first page that a segment's queries see and one past the last."""
-    position = _word(segment, POSITION)
-    last = position + _word(segment, COUNT) - 1
-    return window_start(args, position) // PAGE, last // PAGE + 1
+    position = segment.position
+    return window_start(args, position) // PAGE, (position + segment.count - 1) // PAGE + 1
 
 
 @njit
 def _part_of(segment, pages, page, end, splits):
-    """Return which part has the chunk of pages [page, end): the last one has all new positions."""
-    if end * PAGE > _word(segment, POSITION):
+    """Return which part has the chunk of pages [page, end): the last has all new positions."""
+    if end * PAGE > segment.position:
         return splits - 1
     return (page - pages[0]) * splits // (pages[1] - pages[0])
 
 
 @njit
-def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, turned, key, value):
+def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, key, value):
     """Let a segment's queries of a head attend the chunks of part ``split``."""
-    if split == splits - 1 and _word(args, NEW_KEYS):
-        _store_new(args, segment, kv, turned, key, value)
-    total, size = _word(segment, COUNT) * _word(args, GROUP), block_size(_word(args, HEAD))
-    pages = _pages(args, segment)
-    for index in range(0, total, size):
+    if split == splits - 1 and args.new_keys:
+        _store_new(args, segment, kv, rotated, key, value)
+    total, size, pages = segment.count * args.group, block_size(args.head), _pages(args, segment)
+    index = int64(0)
+    while index < total:  # a range whose step is known at run time may raise, says numba
         n, number, page = min(size, total - index), 0, pages[0]
-        _fill(args, segment, kv, index, n, scratch, turned)
+        _fill(args, segment, kv, index, n, scratch, rotated)
         while page < pages[1]:
             end = min(chunk(page)[2], pages[1])
             if _part_of(segment, pages, page, end, splits) == split:
                 visit(args, segment, kv, (page, end), n, scratch, key, value)
                 for i in range(n):
                     if n_chunks == 1:
-                        sums = scratch + SUMS + 4 * i * _word(args, HEAD_V)
+                        sums = scratch + SUMS + 4 * i * args.head_v
                         _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
                     else:
                         _keep(args, segment, kv, index + i, number, scratch, i)
             number, page = number + 1, end
+        index += size
 
 
 @njit
 def attend_new(args, first, last, key, value):
     """Rotate, store and attend items; ``key`` and ``value``: see attend.visit."""
-    scratch, turned = stack(99584), stack(16384)  # CHUNK_SCRATCH, and a key: MAX_KEY floats
-    n_kv, most = _word(args, N_KV), load(_word(args, SPLITS), int64)
+    scratch, rotated = stack(CHUNK_SCRATCH), stack(_KEY_BYTES)
+    n_kv, most = args.n_kv, load(args.splits, int64)
     for item in range(first, last):
         head, split = item // most, item % most
-        segment, kv = _word(args, SEGMENTS) + SEGMENT_BYTES * (head // n_kv), head % n_kv
-        pages = _pages(args, segment)
+        segment = view(args.segments + SEGMENT_BYTES * (head // n_kv), SEGMENT)
+        kv, pages = head % n_kv, _pages(args, segment)
         n_chunks = chunk(pages[1] - 1)[0] - chunk(pages[0])[0] + 1
         splits = min(most, n_chunks)
         if split >= splits:
             continue
-        _attend_part(args, segment, kv, split, splits, n_chunks, scratch, turned, key, value)
+        _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, key, value)
         if n_chunks > 1:
-            if atomic_add(_word(args, ENDED) + 8 * head, 1) < splits - 1:
+            if atomic_add(args.ended + 8 * head, 1) < splits - 1:
                 continue
-            atomic_store(_word(args, ENDED) + 8 * head, 0)
-            _merge_all(args, segment, kv, _word(segment, COUNT) * _word(args, GROUP), n_chunks)
-        if _word(args, QUANTIZED):
-            for i in range(_word(segment, COUNT)):
-                _quantize_group(args, _word(segment, FIRST_TOKEN) + i, kv)
+            atomic_store(args.ended + 8 * head, 0)
+            _merge_all(args, segment, kv, segment.count * args.group, n_chunks)
+        if args.quantized:
+            for i in range(segment.count):
+                _quantize_group(args, segment.first_token + i, kv)

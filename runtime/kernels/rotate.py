@@ -12,7 +12,7 @@ _pair_high = shuffle([8 + i // 2 if i % 2 == 0 else 24 + i // 2 for i in range(1
 
 
 @njit
-def _turn(x, out, a, b, cos, sin):
+def _rotate_pair(x, out, a, b, cos, sin):
     """Rotate the pair of columns (a, b)."""
     c, s = load(cos, float32), load(sin, float32)
     first, second = load(x + 4 * a, float32), load(x + 4 * b, float32)
@@ -33,7 +33,7 @@ def rotate_neighbours(x, out, cos, sin, half):
         store(out + 8 * i + 64, _pair_high(a, b))
         i += 16
     while i < half:
-        _turn(x, out, 2 * i, 2 * i + 1, cos + 4 * i, sin + 4 * i)
+        _rotate_pair(x, out, 2 * i, 2 * i + 1, cos + 4 * i, sin + 4 * i)
         i += 1
 
 
@@ -48,7 +48,7 @@ def rotate_halves(x, out, cos, sin, half):
         store(out + 4 * (i + half), a * s + b * c)
         i += 16
     while i < half:
-        _turn(x, out, i, i + half, cos + 4 * i, sin + 4 * i)
+        _rotate_pair(x, out, i, i + half, cos + 4 * i, sin + 4 * i)
         i += 1
 
 

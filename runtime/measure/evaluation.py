@@ -107,7 +107,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Return log probabilities, float64, of logits (rows, n_vocab)."""
     x = logits.astype(np.float64)
     x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+    found: np.ndarray = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return found
 
 
 def compare_rows(logits: np.ndarray, base: np.ndarray | None, targets: np.ndarray) -> np.ndarray:
@@ -189,7 +190,7 @@ def score(
 
     The base runs once for all; rows are compared while the next logits are computed.
     """
-    found: list[list[Future]] = [[] for _ in models]
+    found: list[list[Future[np.ndarray]]] = [[] for _ in models]
     with ThreadPoolExecutor(_COMPARING) as pool:
         for done, ids in enumerate(sequences):
             targets = ids[len(ids) // 2 + 1 :]
@@ -215,7 +216,8 @@ def scored_logits(model: Any, ids: np.ndarray) -> np.ndarray:
     sequence = model.engine.sequence()
     try:
         model.engine.evaluate(sequence, ids[:first])
-        return model.engine.evaluate(sequence, ids[first:-1], every=True)
+        logits: np.ndarray = model.engine.evaluate(sequence, ids[first:-1], every=True)
+        return logits
     finally:
         sequence.free()
 

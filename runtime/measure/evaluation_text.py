@@ -53,15 +53,16 @@ def answers(path: str | Path, prompts: Sequence[str], threads: int | None, n: in
     """Return a model's greedy answers of at most ``n`` tokens, as chat where it has a template."""
     from ggq.runtime.model import load
 
-    options = {"max_tokens": n, "temperature": 0.0}
     found = []
     with load(path, threads=threads) as model:
         is_chat = "tokenizer.chat_template" in model.gguf.metadata
         for prompt in prompts:
             if is_chat:
-                pieces = model.chat([{"role": "user", "content": prompt}], **options)
+                pieces = model.chat(
+                    [{"role": "user", "content": prompt}], max_tokens=n, temperature=0.0
+                )
             else:
-                pieces = model.generate(prompt, **options)
+                pieces = model.generate(prompt, max_tokens=n, temperature=0.0)
             found.append("".join(pieces))
     return found
 

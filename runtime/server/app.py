@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -23,9 +24,10 @@ from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.http import answer_json
+from ggq.runtime.server.http import NOTES_HEADER, answer_json, notes_of
 from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.page import routes as page
 from ggq.runtime.server.responses import responses
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
@@ -34,11 +36,12 @@ from ggq.runtime.server.streaming import ClientGone, reported
 __all__ = ["create_app"]
 
 log = logging.getLogger("ggq.server")
-_OPEN = ("/", "/health", "/favicon.ico")  # without a key: the page itself holds nothing
+_OPEN = ("/health", "/favicon.ico", *page.OPEN)  # without a key
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9\-]+(, ?[A-Za-z0-9\-]+){0,63}")
 _CLOSED_STATUS = 499  # for the log only: the client went away
 
 _ROUTES = {
-    ("GET", "/"): info.page,
+    **page.ROUTES,
     ("GET", "/health"): info.health,
     ("GET", "/v1/health"): info.health,
     ("GET", "/v1/models"): info.models,
@@ -135,7 +138,10 @@ class _Gate:
                 if allowed:
                     out = MutableHeaders(scope=message)
                     out["access-control-allow-origin"] = origin
+                    out["access-control-expose-headers"] = f"retry-after, {NOTES_HEADER}"
                     out.add_vary_header("origin")
+                if notes := notes_of(scope):
+                    MutableHeaders(scope=message)[NOTES_HEADER] = notes
             await send(message)
 
         request = Request(scope)
@@ -162,14 +168,7 @@ class _Gate:
         if self._settings.hosts and name not in self._settings.hosts:
             return _written(request, APIError(403, "this host name is not served (--allow-host)"))
         if request.method == "OPTIONS" and allowed:
-            return Response(
-                status_code=204,
-                headers={
-                    "access-control-allow-methods": "GET, POST",
-                    "access-control-allow-headers": "authorization, content-type, x-api-key",
-                    "access-control-max-age": "600",
-                },
-            )
+            return _preflight(headers)
         if origin and not allowed and origin.partition("://")[2] != host:
             return _written(request, APIError(403, "this origin is not allowed (--cors-origin)"))
         if request.url.path not in _OPEN and not self._has_key(headers):
@@ -186,6 +185,24 @@ class _Gate:
         raw = given.strip().encode("utf-8", "replace")
         # every key is compared, each in constant time
         return sum(secrets.compare_digest(raw, key.encode()) for key in keys) > 0
+
+
+def _preflight(headers: Headers) -> Response:
+    """Answer a browser that asks whether an allowed origin may send what it is about to send.
+
+    SDKs send headers of their own (x-stainless-..., anthropic-...), more with each version: none of
+    them means anything here but the keys, so whatever is asked for is allowed.
+    """
+    asked = headers.get("access-control-request-headers", "")
+    names = asked if _HEADER_NAMES.fullmatch(asked) else "authorization, content-type, x-api-key"
+    allowed = {
+        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-headers": names,
+        "access-control-max-age": "600",
+    }
+    if headers.get("access-control-request-private-network") == "true":
+        allowed["access-control-allow-private-network"] = "true"
+    return Response(status_code=204, headers=allowed)
 
 
 def _is_plain(host: str) -> bool:

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
-from ggq.runtime.server.http import answer_json, client_of, read, service_of
-from ggq.runtime.server.prompts import offered_tools
+from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
+from ggq.runtime.server.prompts import Prompt
 from ggq.runtime.server.schema import ChatBody
 from ggq.runtime.server.service import Answers, Service, new_id
 from ggq.runtime.server.streaming import EventStream, data, while_connected
+from ggq.runtime.server.tools import offered_tools, skipped_tools
 
 __all__ = ["ChatRun", "answer_chat", "chat_completions", "token_logprob"]
 
@@ -30,11 +31,15 @@ class ChatRun:
         body: ChatBody,
         answers: Answers,
         tools: list[dict[str, Any]],
-        thinking: bool,
+        prompt: Prompt,
     ) -> None:
         self.service, self.body, self.answers = service, body, answers
+        self.older = not body.tools and bool(body.functions)  # function_call, not tool_calls
         schemas = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
-        self.parsers = [service.format.parser(schemas, thinking) for _ in range(body.n or 1)]
+        self.parsers = [
+            service.format.parser(schemas, prompt.thinking, prompt.continued)
+            for _ in range(body.n or 1)
+        ]
 
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
@@ -52,7 +57,7 @@ class ChatRun:
             shown=service.shown(parsed=True),
         )
         answers = Answers(service.scheduler, [request])
-        return cls(service, body, answers, tools, prompt.thinking)
+        return cls(service, body, answers, tools, prompt)
 
     async def deltas(self) -> AsyncIterator[tuple[int, list[Delta], Piece]]:
         """Yield (choice, deltas, piece); the piece's finish reason is OpenAI's."""
@@ -61,20 +66,21 @@ class ChatRun:
             found = parser.push(piece.text)
             if piece.finish_reason:
                 found += parser.finish()
-            if self.body.parallel_tool_calls is False:
+            if self.body.parallel_tool_calls is False or self.older:
                 found = [d for d in found if d.kind != CALL or d.index == 0]
             yield event.choice, found, piece
 
     def reason(self, choice: int, piece: Piece) -> str | None:
         """Return OpenAI's finish_reason."""
         if piece.finish_reason == "stop" and self.parsers[choice].n_calls:
-            return "tool_calls"
+            return "function_call" if self.older else "tool_calls"
         return piece.finish_reason
 
 
 async def chat_completions(request: Request) -> Response:
     """Answer POST /v1/chat/completions."""
     service, body = service_of(request), await read(request, ChatBody)
+    note(request, *skipped_tools(body))
     if not body.stream:
         whole = answer_chat(service, body, client_of(request))
         return answer_json(await while_connected(request, whole))
@@ -115,7 +121,7 @@ async def _stream(run: ChatRun, base: dict[str, Any]) -> AsyncIterator[bytes]:
     async for choice, deltas, piece in run.deltas():
         logprobs = _logprobs(run.service, [piece])
         for delta in deltas:
-            yield data(_chunk(base, choice, _delta(delta), logprobs=logprobs))
+            yield data(_chunk(base, choice, _delta(delta, run.older), logprobs=logprobs))
             logprobs = None
         if reason := run.reason(choice, piece):
             yield data(_chunk(base, choice, {}, reason, logprobs))
@@ -138,12 +144,13 @@ def _chunk(
     return {**base, "choices": [part]}
 
 
-def _delta(delta: Delta) -> dict[str, Any]:
+def _delta(delta: Delta, older: bool) -> dict[str, Any]:
     if delta.kind != CALL:
         return {"reasoning_content" if delta.kind == REASONING else "content": delta.text}
-    if delta.call is None:
-        return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.text}}]}
-    return {"tool_calls": [{"index": delta.index, **_call([delta])}]}
+    call = {"function": {"arguments": delta.text}} if delta.call is None else _call([delta])
+    if older:
+        return {"function_call": call["function"]}
+    return {"tool_calls": [{"index": delta.index, **call}]}
 
 
 def _call(deltas: list[Delta]) -> dict[str, Any]:
@@ -167,7 +174,7 @@ async def _collect(run: ChatRun) -> list[dict[str, Any]]:
     return [
         {
             "index": i,
-            "message": message_of(deltas[i]),
+            "message": message_of(deltas[i], run.older),
             "logprobs": _logprobs(run.service, pieces[i]),
             "finish_reason": reasons[i],
         }
@@ -175,7 +182,7 @@ async def _collect(run: ChatRun) -> list[dict[str, Any]]:
     ]
 
 
-def message_of(deltas: list[Delta]) -> dict[str, Any]:
+def message_of(deltas: list[Delta], older: bool = False) -> dict[str, Any]:
     """Return an assistant's message of all its deltas."""
     text, thoughts = (
         "".join(d.text for d in deltas if d.kind == kind) for kind in (CONTENT, REASONING)
@@ -190,6 +197,8 @@ def message_of(deltas: list[Delta]) -> dict[str, Any]:
         message["content"] = text
     if thoughts:
         message["reasoning_content"] = thoughts
+    if calls and older:
+        return {**message, "function_call": calls[0]["function"]}
     return {**message, "tool_calls": calls} if calls else message
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.errors import UsageError
-from ggq.runtime.generation.answer import Piece
+from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, client_of, read, service_of
 from ggq.runtime.server.schema import CompletionBody
+from ggq.runtime.server.scoring import prompt_logprobs
 from ggq.runtime.server.service import Answers, Service, new_id
 from ggq.runtime.server.streaming import EventStream, data, while_connected
 
@@ -63,8 +65,16 @@ async def answer_completion(service: Service, body: CompletionBody, client: str)
     return {**whole, "timings": answers.timings()}
 
 
-async def _start(service: Service, body: CompletionBody, client: str) -> tuple[Answers, list[str]]:
-    """Queue the prompts; return their answers, and the text that each choice begins with."""
+@dataclass(frozen=True)
+class Head:
+    """What a choice begins with: the prompt where it is echoed, and its tokens' probabilities."""
+
+    text: str = ""
+    tokens: tuple[tuple[int, Logprobs | None], ...] = ()
+
+
+async def _start(service: Service, body: CompletionBody, client: str) -> tuple[Answers, list[Head]]:
+    """Queue the prompts; return their answers, and what each choice begins with."""
     if body.suffix:
         raise APIError(400, "suffix: not supported", "suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):
@@ -77,9 +87,23 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
     if body.max_tokens is None and body.n_predict is None:
         more["max_tokens"] = 16  # OpenAI's default for this endpoint
     requests = [service.request(body, ids, client, **more) for ids in prompts]
+    for request in requests:
+        request.check(service.tokenizer.n_vocab, service.scheduler.n_ctx)
+    heads = [await _head(service, body, ids) for ids in prompts]
     answers = Answers(service.scheduler, requests)
-    heads = [service.model.detokenize(p) if body.echo else "" for p in prompts]
     return answers, [head for head in heads for _ in range(body.n or 1)]
+
+
+async def _head(service: Service, body: CompletionBody, ids: list[int]) -> Head:
+    if not body.echo:
+        return Head()
+    text = service.model.detokenize(ids)
+    if body.logprobs is None:
+        return Head(text)
+    scheduler, count = service.scheduler, body.logprobs
+    job = scheduler.call(lambda: prompt_logprobs(scheduler.engine, ids, count), len(ids))
+    found = await asyncio.wrap_future(job)
+    return Head(text, tuple(zip(ids, found, strict=True)))
 
 
 def _base(service: Service, body: CompletionBody) -> dict[str, Any]:
@@ -93,15 +117,16 @@ def _base(service: Service, body: CompletionBody) -> dict[str, Any]:
 
 
 async def _stream(
-    service: Service, body: CompletionBody, answers: Answers, heads: list[str]
+    service: Service, body: CompletionBody, answers: Answers, heads: list[Head]
 ) -> AsyncIterator[bytes]:
     base = _base(service, body)
     for i, head in enumerate(heads):
-        if head:
-            yield data({**base, "choices": [_choice(i, head, None, None)]})
+        if head.text:
+            logprobs = _logprobs(service, head, [])
+            yield data({**base, "choices": [_choice(i, head.text, None, logprobs)]})
     async for event in answers:
         piece = event.piece
-        logprobs = _logprobs(service, [piece], 0)
+        logprobs = _logprobs(service, Head(), [piece])
         choice = _choice(event.choice, piece.text, piece.finish_reason, logprobs)
         yield data({**base, "choices": [choice]})
     if body.stream_options and body.stream_options.include_usage:
@@ -110,16 +135,16 @@ async def _stream(
     yield b"data: [DONE]\n\n"
 
 
-async def _collect(service: Service, answers: Answers, heads: list[str]) -> list[dict[str, Any]]:
+async def _collect(service: Service, answers: Answers, heads: list[Head]) -> list[dict[str, Any]]:
     pieces: list[list[Piece]] = [[] for _ in heads]
     async for event in answers:
         pieces[event.choice].append(event.piece)
     return [
         _choice(
             i,
-            head + "".join(p.text for p in pieces[i]),
+            head.text + "".join(p.text for p in pieces[i]),
             pieces[i][-1].finish_reason,
-            _logprobs(service, pieces[i], len(head)),
+            _logprobs(service, head, pieces[i]),
         )
         for i, head in enumerate(heads)
     ]
@@ -129,21 +154,29 @@ def _choice(index: int, text: str, reason: str | None, logprobs: Any) -> dict[st
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
-def _logprobs(service: Service, pieces: list[Piece], offset: int) -> dict[str, Any] | None:
+def _logprobs(service: Service, head: Head, pieces: list[Piece]) -> dict[str, Any] | None:
     """Return OpenAI's older shape: four lists of equal length."""
+    made = ((p.token_id, p.logprobs) for p in pieces if p.token_id is not None and p.logprobs)
+    entries = [*head.tokens, *made]
+    offset = 0 if head.tokens else len(head.text)
     out: dict[str, list[Any]] = {
         "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []
     }  # fmt: skip
-    for piece in pieces:
-        if piece.logprobs is None or piece.token_id is None:
-            continue
-        text = _text(service, piece.token_id)
+    for token, found in entries:
+        text = _text(service, token)
         out["tokens"].append(text)
-        out["token_logprobs"].append(piece.logprobs.logprob)
-        out["top_logprobs"].append({_text(service, i): p for i, p in piece.logprobs.top})
+        out["token_logprobs"].append(found and found.logprob)
+        out["top_logprobs"].append(found and _top(service, token, found))
         out["text_offset"].append(offset)
         offset += len(text)
-    return out if out["tokens"] else None
+    return out if entries else None
+
+
+def _top(service: Service, token: int, found: Logprobs) -> dict[str, float]:
+    """Return the likeliest tokens and the one that is there; of equal texts the likeliest."""
+    pairs = [(token, found.logprob), *found.top] if found.top else []
+    rising = sorted(pairs, key=lambda pair: pair[1])
+    return {_text(service, i): p for i, p in rising}
 
 
 def _text(service: Service, token: int) -> str:

@@ -13,6 +13,7 @@ from ggq.runtime.server.formats.base import Format, Function, Lark
 from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, MakeConstraint
 from ggq.runtime.server.json_schema import prepared
 from ggq.runtime.server.schema import SamplingBody
+from ggq.runtime.server.tools import choice_of
 
 __all__ = ["Constraints"]
 
@@ -39,20 +40,17 @@ class Constraints:
         return lambda: AfterReasoning(make(), self._tokenizer, closing)
 
     def _made(self, body: SamplingBody, tools: list[dict[str, Any]]) -> MakeConstraint | None:
-        forced = _forced(body, tools)
         if body.grammar:
-            found: MakeConstraint | None = self._compiler.grammar(body.grammar, "grammar")
-            return found
-        demanded = _demanded(body)
-        if forced is None and (demanded is None or not tools):
-            return None if demanded is None else self._compiler.json(*demanded)
-        named = forced is not None and len(forced) < len(tools)
-        many = getattr(body, "parallel_tool_calls", None) is True and not named
+            return self._compiler.grammar(body.grammar, "grammar")
+        choice, demanded = choice_of(body), _demanded(body)
+        forced = choice.mode in ("required", "named")
+        if not tools or not (forced or demanded):
+            return self._compiler.json(*demanded) if demanded else None
+        many = choice.mode != "named" and getattr(body, "parallel_tool_calls", None) is True
         lark = Lark(self._control)
-        functions = [_function(tool) for tool in (tools if forced is None else forced)]
-        lines = self._format.rules(functions, lark, many)
+        lines = self._format.rules([_function(tool) for tool in tools], lark, many)
         start = "start: calls"
-        if forced is None and demanded is not None:
+        if demanded and not forced:
             start = "start: calls | answer"
             lines.append(f"answer: {lark.json(demanded[0])}")
         return self._compiler.lark("\n".join([start, *lines]), "tools")
@@ -91,27 +89,3 @@ def _demanded(body: SamplingBody) -> tuple[dict[str, Any], str] | None:
     if not isinstance(schema, dict):
         raise APIError(400, f"{where}: expected a JSON schema", field)
     return prepared(schema, lenient), field
-
-
-def _forced(body: Any, tools: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Read tool_choice: "required" or a named function force a call; None where nothing does."""
-    choice, field = getattr(body, "tool_choice", None), "tool_choice"
-    if isinstance(choice, dict):
-        function = choice.get("function", choice)
-        name = function.get("name") if isinstance(function, dict) else None
-        named = [tool for tool in tools if tool["function"]["name"] == name]
-        if not named:
-            raise APIError(400, f"{field}: names no function of tools", field)
-        return named
-    if choice in (None, "none", "auto"):
-        return None
-    if choice in ("required", "any"):
-        return _some(tools, field)
-    message = f"{field}: expected none, auto, required or a function"
-    raise APIError(400, message, field)
-
-
-def _some(tools: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
-    if not tools:
-        raise APIError(400, f"{field}: required, but there are no tools", field)
-    return tools

@@ -16,6 +16,7 @@ from ggq.errors import UsageError, printable
 from ggq.runtime.sampling.sampler import Constraint
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import JSON_STYLE
+from ggq.runtime.server.gbnf import gbnf_to_lark
 
 __all__ = ["AfterReasoning", "GrammarCompiler", "MakeConstraint"]
 
@@ -62,7 +63,8 @@ class GrammarCompiler:
         lib = _library(field)
         if "::=" in text:
             try:
-                text = lib.gbnf_to_lark.gbnf_to_lark(text)
+                translate = lib.gbnf_to_lark.gbnf_to_lark
+                text = gbnf_to_lark(text, self._tokenizer.ids.get, translate)
             except Exception as error:  # its parser raises many kinds on wrong input
                 raise APIError(400, f"{field}: {_first_line(error)}", field) from None
         return self.lark(text, field)

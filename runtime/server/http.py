@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,11 +11,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.schema import decode
+from ggq.runtime.server.schema import decode, unknown_fields
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.streaming import ClientGone
 
-__all__ = ["answer_json", "client_of", "read", "service_of"]
+__all__ = ["NOTES_HEADER", "answer_json", "client_of", "note", "notes_of", "read", "service_of"]
+
+NOTES_HEADER = "x-ggq-notes"  # what of a request has had no effect
+_NOTES_LIMIT = 1000  # characters: clients choose some of them
 
 T = TypeVar("T")
 
@@ -44,7 +48,21 @@ async def read(request: Request, kind: type[T]) -> T:
     except ClientDisconnect:
         raise ClientGone from None
     found: T = decode(body, kind)
+    unknown = unknown_fields(body, kind)
+    if unknown:
+        note(request, f"without effect: {', '.join(unknown)}")
     return found
+
+
+def note(request: Request, *texts: str) -> None:
+    """Have the answer's headers say what of the request has had no effect."""
+    request.scope.setdefault("ggq.notes", []).extend(texts)
+
+
+def notes_of(scope: MutableMapping[str, Any]) -> str:
+    """Return a request's notes as a header's value, "" where there are none."""
+    text = "; ".join(scope.get("ggq.notes", ()))
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:_NOTES_LIMIT]
 
 
 async def _body(request: Request, limit: int) -> bytes:

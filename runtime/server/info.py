@@ -1,13 +1,8 @@
-"""The small endpoints: models, health, metrics, tokens, templates, and the page."""
+"""The small endpoints: models, health, metrics, tokens, templates."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import re
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +12,7 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, read, service_of
 from ggq.runtime.server.schema import ChatBody, DetokenizeBody, TokenizeBody
 
-__all__ = ["apply_template", "detokenize", "health", "model", "models", "page", "props", "tokenize"]
+__all__ = ["apply_template", "detokenize", "health", "model", "models", "props", "tokenize"]
 
 
 def _entry(request: Request) -> dict[str, Any]:
@@ -105,31 +100,3 @@ async def apply_template(request: Request) -> Response:
     service, body = service_of(request), await read(request, ChatBody)
     prompt = await asyncio.to_thread(service.prompter.render, body)
     return answer_json({"prompt": prompt.text, "n_tokens": len(prompt.ids)})
-
-
-@cache
-def _page() -> tuple[bytes, str]:
-    """Return the page and its content security policy: its own script and style, nothing else."""
-    text = resources.files("ggq.runtime.server").joinpath("page.html").read_text("utf-8")
-    hashes = {}
-    for tag in ("script", "style"):
-        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digest = hashlib.sha256(inside.encode()).digest()
-        hashes[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
-    policy = (
-        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
-    return text.encode(), policy
-
-
-async def page(request: Request) -> Response:
-    """Answer GET /."""
-    text, policy = _page()
-    headers = {
-        "content-security-policy": policy,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
-    return Response(text, headers=headers, media_type="text/html")

@@ -15,10 +15,11 @@ from ggq.runtime.generation.answer import Piece
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
-from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
+from ggq.runtime.server.tools import skipped_tools
 
 __all__ = ["count_tokens", "messages"]
 
@@ -50,9 +51,11 @@ class MessagesBody(CountBody, kw_only=True):
     temperature: float | int | None = None
     top_p: float | int | None = None
     top_k: int | None = None
-    stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
+    stop_sequences: Annotated[list[str], Meta(max_length=256)] | None = None
     stream: bool | None = None
     metadata: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    output_format: dict[str, Any] | None = None  # as the interface had it first
 
 
 async def messages(request: Request) -> Response:
@@ -61,6 +64,10 @@ async def messages(request: Request) -> Response:
     chat = as_chat(body)
     chat.max_tokens, chat.stop = body.max_tokens, body.stop_sequences
     chat.temperature, chat.top_p, chat.top_k = body.temperature, body.top_p, body.top_k
+    chat.response_format = _format(request, body)
+    note(request, *skipped_tools(chat))
+    if body.thinking and "budget_tokens" in body.thinking:
+        note(request, "without effect: thinking.budget_tokens")
     user = (body.metadata or {}).get("user_id")
     chat.user = user[:512] if isinstance(user, str) else None
     run = await ChatRun.start(service, chat, client_of(request))
@@ -149,7 +156,24 @@ def _texts(blocks: Any, where: str) -> str:
     return "\n".join(block["text"] for block in blocks)
 
 
+def _format(request: Request, body: MessagesBody) -> dict[str, Any] | None:
+    """Return the response_format that output_config asks for."""
+    config = body.output_config or {}
+    without = sorted(set(config) - {"format"})
+    if without:
+        note(request, f"without effect: output_config: {', '.join(without)}")
+    form = config.get("format", body.output_format)
+    if form is None:
+        return None
+    if not isinstance(form, dict) or form.get("type") != "json_schema":
+        message = "output_config.format.type: expected json_schema"
+        raise APIError(400, message, "output_config")
+    return {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
+
+
 def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
+    if tool.get("type") not in (None, "custom"):
+        return {"type": tool["type"]}  # the service's own: web_search_..., bash_..., computer_...
     if not isinstance(tool.get("name"), str):
         raise APIError(400, f"tools[{at}].name: is missing", "tools")
     function = {"name": tool["name"], "parameters": tool.get("input_schema")}
@@ -217,12 +241,10 @@ class _Writer:
 
     def finish(self, reason: str | None, piece: Piece) -> list[dict[str, Any]]:
         """Return the last events."""
-        stops = self._body.stop_sequences or []
         reasons = {"length": "max_tokens", "tool_calls": "tool_use"}
         self._stop_reason = reasons.get(reason or "", "end_turn")
-        if reason == "stop" and piece.token_id is not None:  # a stop string, not the model's end
-            self._stop_reason = "stop_sequence"
-            self._stop_sequence = stops[0] if len(stops) == 1 else None
+        if piece.stop is not None:
+            self._stop_reason, self._stop_sequence = "stop_sequence", piece.stop
         message = self.message()
         end = {"stop_reason": self._stop_reason, "stop_sequence": self._stop_sequence}
         return [

@@ -7,8 +7,8 @@ system message. It knows no HTTP.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,12 +16,13 @@ import msgspec
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
+from ggq.runtime.server.prefill import begun_answer, is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.tools import choice_of, functions_of
 
-__all__ = ["Prompt", "Prompter", "offered_tools"]
+__all__ = ["Prompt", "Prompter"]
 
 _RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 _EXPLAINED = (
     "You may call one or more functions to assist with the user query.\n\n"
@@ -33,11 +34,12 @@ _EXPLAINED = (
 
 
 class Prompt(msgspec.Struct):
-    """Token ids, and whether the template has already opened the model's thoughts."""
+    """Token ids, whether the model's thoughts are open at their end, and whether its answer is."""
 
     ids: list[int]
     text: str
     thinking: bool = False
+    continued: bool = False
 
 
 class Prompter:
@@ -55,21 +57,29 @@ class Prompter:
         ``check`` sees the text before it is made into tokens, and may refuse it.
         """
         variables = self._variables(body)
-        tools = _tools(body) if body.tool_choice != "none" else None
+        tools = functions_of(body) if choice_of(body).mode != "none" else []
         messages = [self._message(m, i) for i, m in enumerate(body.messages)]
         if tools and not self._knows_tools:
             messages = _explain(messages, tools)
+        begun = None
+        if is_continued(body, self._form):
+            messages, begun = split_answer(messages, body.messages[-1].tool_calls)
         segments = self._template.render(
             messages,
-            tools=tools if self._knows_tools else None,
-            add_generation_prompt=body.add_generation_prompt,
+            tools=tools if tools and self._knows_tools else None,
+            add_generation_prompt=body.add_generation_prompt or begun is not None,
             **variables,
         )
         text = "".join(segment.text for segment in segments)
-        check(text)
         opening = self._form.think[0]
         thinking = bool(opening) and text.rstrip().endswith(opening)
-        return Prompt(encode_segments(self._tokenizer, segments), text, thinking)
+        if begun is not None:
+            added, thinking = begun_answer(begun, self._form, text, thinking)
+            segments = [*segments, *added]
+            text += "".join(segment.text for segment in added)
+        check(text)
+        ids = encode_segments(self._tokenizer, segments)
+        return Prompt(ids, text, thinking, begun is not None)
 
     def _variables(self, body: ChatBody) -> dict[str, Any]:
         variables = dict(body.chat_template_kwargs or {})
@@ -85,7 +95,7 @@ class Prompter:
 
     def _message(self, message: Message, at: int) -> dict[str, Any]:
         where = f"messages[{at}]"
-        role = message.role
+        role = "tool" if message.role == "function" else message.role
         if role == "developer" and not self._knows_developer:
             role = "system"
         out: dict[str, Any] = {"role": role, "content": _text(message.content, where)}
@@ -95,8 +105,10 @@ class Prompter:
             out["tool_call_id"] = self._id(message.tool_call_id)
         if message.reasoning_content is not None:
             out["reasoning_content"] = message.reasoning_content
-        if message.tool_calls:
-            calls = [_call(c, f"{where}.tool_calls") for c in message.tool_calls]
+        older = [{"function": message.function_call}] if message.function_call else []
+        if message.tool_calls or older:
+            given = [*(message.tool_calls or ()), *older]
+            calls = [_call(c, f"{where}.tool_calls") for c in given]
             out["tool_calls"] = [{**c, "id": self._id(c["id"])} if "id" in c else c for c in calls]
         if self._knows_tools:
             return out
@@ -105,31 +117,6 @@ class Prompter:
     def _id(self, given: str) -> str:
         """Return a call's id as the template wants it."""
         return self._form.call_id(given)
-
-
-def offered_tools(body: ChatBody) -> list[dict[str, Any]]:
-    """Return the functions that a request offers, none if it forbids calls."""
-    return (_tools(body) or []) if body.tool_choice != "none" else []
-
-
-def _tools(body: ChatBody) -> list[dict[str, Any]] | None:
-    """Return the tools in OpenAI's nested form, checked."""
-    found = []
-    for i, tool in enumerate(body.tools or ()):
-        where = f"tools[{i}]"
-        if tool.get("type", "function") != "function":
-            raise APIError(400, f"{where}.type: only 'function' is supported", "tools")
-        function = tool.get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise APIError(400, f"{where}.function: expected an object with a name", "tools")
-        if not _FUNCTION_NAME.fullmatch(function["name"]):
-            message = f"{where}.function.name: up to 128 letters, digits, _ - and . are allowed"
-            raise APIError(400, message, "tools")
-        parameters = function.get("parameters")
-        if parameters is not None and not isinstance(parameters, dict):
-            raise APIError(400, f"{where}.function.parameters: expected a JSON schema", "tools")
-        found.append({**tool, "type": "function"})
-    return found or None
 
 
 def _text(content: Any, where: str) -> str:
@@ -173,10 +160,8 @@ def _plain_call(message: dict[str, Any]) -> dict[str, Any]:
     for call in message.pop("tool_calls", ()):
         function = dict(call["function"])
         if isinstance(function["arguments"], str):
-            try:
+            with suppress(ValueError, RecursionError):  # what is no JSON stays text
                 function["arguments"] = json.loads(function["arguments"])
-            except (ValueError, RecursionError):
-                continue
         text = json.dumps(function, ensure_ascii=False)
         calls.append(f"<tool_call>\n{text}\n</tool_call>")
     if calls:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -14,10 +14,11 @@ from starlette.responses import Response
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
-from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.schema import ChatBody, Message, Tokens
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
+from ggq.runtime.server.tools import skipped_tools
 
 __all__ = ["ResponsesBody", "responses"]
 
@@ -38,6 +39,9 @@ class ResponsesBody(msgspec.Struct, kw_only=True):
     text: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     previous_response_id: str | None = None
+    conversation: Any = None
+    prompt: Any = None
+    background: bool | None = None
     metadata: dict[str, Any] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
 
@@ -45,7 +49,9 @@ class ResponsesBody(msgspec.Struct, kw_only=True):
 async def responses(request: Request) -> Response:
     """Answer POST /v1/responses."""
     service, body = service_of(request), await read(request, ResponsesBody)
-    run = await ChatRun.start(service, as_chat(body), client_of(request))
+    chat = as_chat(body)
+    note(request, *skipped_tools(chat), *_unused(body))
+    run = await ChatRun.start(service, chat, client_of(request))
     writer = _Writer(run, body, body.model or service.settings.model_id)
     if body.stream:
         chunks = _stream(run, writer)
@@ -59,17 +65,15 @@ async def responses(request: Request) -> Response:
 
 def as_chat(body: ResponsesBody) -> ChatBody:
     """Return the chat request that asks for the same."""
-    if body.previous_response_id:
-        name = "previous_response_id"
-        raise APIError(400, f"{name}: answers are not kept here, send the whole input", name)
+    for name in ("previous_response_id", "conversation", "prompt", "background"):
+        if getattr(body, name):
+            message = f"{name}: nothing is kept here, send the whole input"
+            raise APIError(400, message, name)
     messages = [Message("system", body.instructions)] if body.instructions else []
     items = body.input
     items = [{"role": "user", "content": items}] if isinstance(items, str) else items
     for i, item in enumerate(items):
         _add_item(messages, item, f"input[{i}]")
-    choice = body.tool_choice
-    if isinstance(choice, dict):
-        choice = {"type": "function", "function": {"name": choice.get("name")}}
     effort = (body.reasoning or {}).get("effort")
     if body.max_output_tokens == 0:
         raise APIError(400, "max_output_tokens: must be at least 1", "max_output_tokens")
@@ -77,7 +81,7 @@ def as_chat(body: ResponsesBody) -> ChatBody:
         messages=messages,
         model=body.model,
         tools=[_tool(tool) for tool in body.tools or ()] or None,
-        tool_choice=choice,
+        tool_choice=body.tool_choice,
         parallel_tool_calls=body.parallel_tool_calls,
         max_completion_tokens=body.max_output_tokens,
         temperature=body.temperature,
@@ -86,6 +90,35 @@ def as_chat(body: ResponsesBody) -> ChatBody:
         reasoning_effort=effort if isinstance(effort, str) else None,
         user=body.user,
     )
+
+
+# Items of earlier turns that call tools, and how each says what it calls.
+_CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "function_call": lambda i: {"name": i.get("name"), "arguments": i.get("arguments", "{}")},
+    "custom_tool_call": lambda i: {
+        "name": i.get("name"), "arguments": {"input": i.get("input", "")}
+    },
+    "local_shell_call": lambda i: {
+        "name": "local_shell", "arguments": i.get("action") or {}
+    },
+}  # fmt: skip
+_RESULTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
+# Thoughts of earlier turns, as templates leave them out, and what the service did by itself.
+_LEFT_OUT = (
+    "reasoning", "web_search_call", "file_search_call", "code_interpreter_call",
+    "image_generation_call", "mcp_list_tools",
+)  # fmt: skip
+
+
+def _unused(body: ResponsesBody) -> list[str]:
+    """Return notes on what a request says without effect."""
+    items = body.input if isinstance(body.input, list) else []
+    kinds = {item.get("type") for item in items} & set(_LEFT_OUT[1:])
+    found = [f"input: left out: {kind}" for kind in sorted(map(str, kinds))]
+    inside = {"text": (body.text, {"format"}), "reasoning": (body.reasoning, {"effort"})}
+    for name, (given, known) in inside.items():
+        found += [f"without effect: {name}.{key}" for key in sorted(set(given or ()) - known)]
+    return found
 
 
 def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None:
@@ -97,25 +130,25 @@ def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None
         if not isinstance(role, str) or not role or not (parts or isinstance(content, str)):
             raise APIError(400, f"{where}: expected a message with role and content", "input")
         messages.append(Message(role, content))
-    elif kind == "function_call":
-        function = {"name": item.get("name"), "arguments": item.get("arguments", "{}")}
+    elif kind in _CALLS:
+        function = _CALLS[kind](item)
         call = {"id": item.get("call_id"), "type": "function", "function": function}
         if last is None or last.role != "assistant":
             messages.append(Message("assistant", None, tool_calls=[call]))
         else:
             last.tool_calls = [*(last.tool_calls or ()), call]
-    elif kind == "function_call_output":
+    elif kind in _RESULTS:
         output, call_id = item.get("output"), item.get("call_id")
         if not isinstance(output, (str, list)) or not isinstance(call_id, str):
             raise APIError(400, f"{where}: expected call_id and output", "input")
         messages.append(Message("tool", output, tool_call_id=call_id))
-    elif kind != "reasoning":  # thoughts of earlier turns are left out, as templates do
+    elif kind not in _LEFT_OUT:
         raise APIError(400, f"{where}.type: not supported", "input")
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool in the nested form of chat requests."""
-    if "function" in tool:
+    """Return a function in the nested form of chat requests, other tools as they are."""
+    if "function" in tool or tool.get("type", "function") != "function":
         return tool
     function = {k: v for k, v in tool.items() if k != "type"}
     return {"type": tool.get("type", "function"), "function": function}

@@ -1,7 +1,7 @@
 """What requests may contain: types and ranges of every field, as msgspec structures.
 
-Unknown fields are ignored. Ranges of sampling parameters are not repeated here: SamplingParams has
-them.
+Unknown fields are named in a header of the answer. Ranges of sampling parameters are not repeated
+here: SamplingParams has them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_TEXT = 1 << 24  # characters; the body's limit is what counts
 _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None
-Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=16)] | None
+Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=256)] | None
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
@@ -75,6 +75,7 @@ class SamplingBody(_Numbers, kw_only=True):
     repetition_penalty: Number = None  # another name of repeat_penalty
     n_predict: Tokens | None = None  # another name of max_tokens
     ignore_eos: bool | None = None
+    cache_prompt: bool | None = None
     grammar: Annotated[str, Meta(max_length=1 << 16)] | None = None
     json_schema: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -90,6 +91,7 @@ class Message(msgspec.Struct):
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    function_call: dict[str, Any] | None = None  # the older form of one of tool_calls
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -102,6 +104,9 @@ class ChatBody(SamplingBody, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     add_generation_prompt: bool = True
+    continue_final_message: bool | None = None
+    functions: Annotated[list[dict[str, Any]], Meta(max_length=512)] | None = None  # older tools
+    function_call: str | dict[str, Any] | None = None  # older tool_choice
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -158,3 +163,9 @@ def decode(body: bytes, kind: Any) -> Any:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise APIError(400, f"the body is not valid JSON: {detail}") from None
+
+
+def unknown_fields(body: bytes, kind: Any) -> list[str]:
+    """Return the names of the members of a body, known to be valid, that ``kind`` lacks."""
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return sorted(members.keys() - set(kind.__struct_fields__))

@@ -22,7 +22,7 @@ from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompter
-from ggq.runtime.server.schema import SamplingBody
+from ggq.runtime.server.schema import CompletionBody, SamplingBody
 from ggq.runtime.server.settings import Settings
 
 __all__ = ["Answers", "Service", "new_id"]
@@ -151,6 +151,7 @@ class Service:
             n=body.n or 1,
             ignore_eos=bool(body.ignore_eos),
             client=f"{client} {body.user or ''}",
+            reuse=body.cache_prompt is not False,
         )
         return dataclasses.replace(request, **more)
 
@@ -165,6 +166,8 @@ class Service:
         )
         if flags.get("repeat_penalty") is None:
             flags["repeat_penalty"] = body.repetition_penalty
+        if flags.get("top_k") == -1:  # as transformers' and vLLM's users say it
+            flags["top_k"] = 0
         flags["seed"] = None if body.seed == -1 else body.seed
         try:
             found: SamplingParams = self.model.sampling(flags)
@@ -185,9 +188,9 @@ class Service:
         names = ("max_completion_tokens", "max_tokens", "n_predict")
         for name in names:
             value = getattr(body, name, None)
-            if value == 0:
+            if value == 0 and not isinstance(body, CompletionBody):  # there a prompt may do
                 raise UsageError(f"{name}: 0 is not a number of tokens from 1, or -1 for no limit")
-            if value is not None and value > 0:
+            if value is not None and value >= 0:
                 limit = self.settings.max_tokens
                 found: int | None = value if limit is None else min(value, limit)
                 return found

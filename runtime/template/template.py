@@ -7,7 +7,6 @@ not know what is done with the prompt.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from jinja2.exceptions import TemplateSyntaxError
 
 from ggq.errors import FormatError, GGQError, UsageError, printable
 from ggq.runtime.template.defaults import default_template
+from ggq.runtime.template.readings import readings
 from ggq.runtime.template.sandbox import Budget, TemplateEnvironment, TemplateLimitError
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
 
@@ -93,7 +93,7 @@ class ChatTemplate:
         given = {"tools": tools, "documents": None} | variables
         try:
             given = {name: _plain(value) for name, value in given.items()}
-            read = list(_readings(_checked(messages)))
+            read = list(readings(_checked(messages)))
             size = _size(messages) + _size(given)
         except RecursionError:
             raise UsageError("messages: nested too deeply") from None
@@ -260,55 +260,6 @@ def _checked(messages: Any) -> list[dict[str, Any]]:
             plain["role"] = Text.own(plain["role"])
         copied.append(plain)
     return copied
-
-
-class _Arguments(dict[str, Any]):
-    """Tool arguments that came as JSON text: an object to a template, JSON when printed."""
-
-    def __str__(self) -> str:
-        return json.dumps(self, ensure_ascii=False)
-
-
-def _readings(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the messages as most templates want them, then as some others do.
-
-    Tool arguments: an object, else JSON text. A system message: its own, else at the head of the
-    first user message (Gemma 2 and some Mistral templates refuse the role).
-    """
-    yield _with_arguments(messages, as_text=False)
-    if any(message.get("tool_calls") for message in messages):
-        yield _with_arguments(messages, as_text=True)
-    roles = [message["role"] for message in messages[:2]]
-    contents = [message.get("content") for message in messages[:2]]
-    if roles == ["system", "user"] and all(isinstance(c, str) for c in contents):
-        merged = {**messages[1], "content": f"{contents[0]}\n\n{contents[1]}"}
-        yield _with_arguments([merged, *messages[2:]], as_text=False)
-
-
-def _with_arguments(messages: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
-    return [
-        {**message, "tool_calls": [_with_call(call, as_text) for call in message["tool_calls"]]}
-        if isinstance(message.get("tool_calls"), list)
-        else message
-        for message in messages
-    ]
-
-
-def _with_call(call: Any, as_text: bool) -> Any:
-    if not isinstance(call, dict):
-        return call
-    if isinstance(call.get("function"), dict):
-        return {**call, "function": _with_call(call["function"], as_text)}
-    arguments = call.get("arguments")
-    if as_text and isinstance(arguments, dict):
-        return {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
-    if not as_text and isinstance(arguments, str):
-        try:
-            parsed = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return call
-        return {**call, "arguments": _Arguments(parsed)} if isinstance(parsed, dict) else call
-    return call
 
 
 def _explained(error: Exception) -> GGQError:

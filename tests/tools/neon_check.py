@@ -42,7 +42,7 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
     """Compile kernels (type, form) and link them with the server; return the program."""
     machine, symbols, objects = _machine(), [], []
     for name, form in names:
-        kernel = getattr(quants.get(name).matmul(), form)()
+        kernel = getattr(quants.get(name).matmul(), form)
         if form == "few" and name not in ("F32", "F16", "BF16"):
             assembly = kernel.module.assembly(machine)
             assert re.search(rf"\b{isa.SET.dot}\b", assembly), f"{name}: no dot products"
@@ -68,7 +68,7 @@ class Remote:
 
     def ctypes(self, address: int, first: int, last: int) -> None:
         """Send the argument block's arrays, run items [first, last), fetch the outputs."""
-        slot = (ctypes.c_int64 * abi.SLOTS).from_address(address)
+        slot = (ctypes.c_int64 * (abi.MATMUL_BYTES // 8)).from_address(address)
         weights, row_bytes, n_rows, n_cols, source, step, out, out_step, bias, residual, state = (
             slot
         )

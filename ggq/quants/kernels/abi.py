@@ -1,21 +1,23 @@
-"""The argument block of a matmul kernel and the layout of quantized activations. Numbers only.
+"""The arguments of a matmul kernel and the layout of quantized activations.
 
-A kernel gets the address of consecutive int64 slots; items are groups of ``GROUP`` weight rows.
+A kernel's items are groups of ``GROUP`` weight rows.
 """
 
-# Slots of the argument block, in bytes.
-WEIGHTS = 0  # address of the first row
-ROW_BYTES = 8
-N_ROWS = 16
-N_COLS = 24
-INPUT = 32  # address of the first token's activations
-INPUT_STRIDE = 40  # bytes from token to token
-OUTPUT = 48  # address of the first token's float32 output row
-OUTPUT_STRIDE = 56
-BIAS = 64  # address of float32 (n_rows,), or 0
-RESIDUAL = 72  # address of a float32 row to add, strides as the output's, or 0
-STATE = 80  # address of the executor's state; its first int64 is the number of tokens
-SLOTS = 11
+from ggq.simd import INT, ROWS, Struct
+
+MATMUL = Struct(
+    "matmul",
+    weights=INT,  # address of the first row
+    row_bytes=INT,
+    n_rows=INT,
+    n_cols=INT,
+    input=ROWS,  # the tokens' activations, or int64 numbers of rows to decode
+    output=ROWS,  # float32
+    bias=INT,  # address of float32 (n_rows,), or 0
+    residual=INT,  # address of a float32 row to add, strides as the output's, or 0
+    state=INT,  # address of the executor's state; its first int64 is the number of tokens
+)
+MATMUL_BYTES = MATMUL.nbytes
 
 GROUP = 16  # rows per item: one vector of 32-bit lanes in a tile
 

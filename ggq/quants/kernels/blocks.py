@@ -57,14 +57,14 @@ def copy_tail(source, nbytes, target):
 @njit
 def finish(args, row, token, value):
     """Store one output with bias and residual."""
-    offset = token * load(args + abi.OUTPUT_STRIDE, int64) + 4 * row
-    bias = load(args + abi.BIAS, int64)
+    offset = token * args.output_stride + 4 * row
+    bias = args.bias
     if bias:
         value += load(bias + 4 * row, float32)
-    residual = load(args + abi.RESIDUAL, int64)
+    residual = args.residual
     if residual:
         value += load(residual + offset, float32)
-    store(load(args + abi.OUTPUT, int64) + offset, value)
+    store(args.output + offset, value)
 
 
 @njit
@@ -75,13 +75,13 @@ def finish_group(args, row, n_valid, token, total):
             finish(args, row + r, token, load(total + 4 * r, float32))
         return
     value = load(total, f32x16)
-    offset = token * load(args + abi.OUTPUT_STRIDE, int64) + 4 * row
-    bias, residual = load(args + abi.BIAS, int64), load(args + abi.RESIDUAL, int64)
+    offset = token * args.output_stride + 4 * row
+    bias, residual = args.bias, args.residual
     if bias:
         value = value + load(bias + 4 * row, f32x16)
     if residual:
         value = value + load(residual + offset, f32x16)
-    store(load(args + abi.OUTPUT, int64) + offset, value)
+    store(args.output + offset, value)
 
 
 @njit
@@ -208,10 +208,10 @@ def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
     ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales;
     ``centre``: see tiles.many_tokens.
     """
-    n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
-    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
-    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
-    n_tokens = load(load(args + abi.STATE, int64), int64)
+    n_rows, n_cols = args.n_rows, args.n_cols
+    row_bytes, weights = args.row_bytes, args.weights
+    step, tokens = args.input_stride, args.input
+    n_tokens = load(args.state, int64)
     n_full = n_cols // _SUPER
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)
@@ -242,13 +242,13 @@ def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
 @njit
 def decode_rows(args, first, last, unpack, stride):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
-    n_cols, row_bytes = load(args + abi.N_COLS, int64), load(args + abi.ROW_BYTES, int64)
-    ids, n_full = load(args + abi.INPUT, int64), n_cols // _SUPER
+    n_cols, row_bytes = args.n_cols, args.row_bytes
+    ids, n_full = args.input, n_cols // _SUPER
     tail = row_bytes - n_full * stride
     scratch, values = stack(384), stack(1024)
     for item in range(first, last):
-        row = load(args + abi.WEIGHTS, int64) + load(ids + 8 * item, int64) * row_bytes
-        out = load(args + abi.OUTPUT, int64) + item * load(args + abi.OUTPUT_STRIDE, int64)
+        row = args.weights + load(ids + 8 * item, int64) * row_bytes
+        out = args.output + item * args.output_stride
         for block in range(n_full):
             _decode_block(unpack(row + stride * block), out + 4 * _SUPER * block)
         if tail:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ggq.jit import kernel
 from ggq.quants.base import Kernels
+from ggq.quants.kernels import abi
 from ggq.quants.kernels.blocks import decode_rows, few_tokens
 from ggq.quants.kernels.tiles import many_tokens
 
@@ -18,22 +19,16 @@ def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0
     ``centre``: the code that means 0 where it is the same in all blocks (tiles.py).
     """
 
-    def few():
-        def few_kernel(args, first, last):
-            few_tokens(args, first, last, unpack, dot, stride, scales, centre)
+    @kernel(abi.MATMUL)
+    def few(args, first, last):
+        few_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
-        return kernel(few_kernel)
+    @kernel(abi.MATMUL)
+    def many(args, first, last):
+        many_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
-    def many():
-        def many_kernel(args, first, last):
-            many_tokens(args, first, last, unpack, dot, stride, scales, centre)
-
-        return kernel(many_kernel)
-
-    def rows():
-        def rows_kernel(args, first, last):
-            decode_rows(args, first, last, unpack, stride)
-
-        return kernel(rows_kernel)
+    @kernel(abi.MATMUL)
+    def rows(args, first, last):
+        decode_rows(args, first, last, unpack, stride)
 
     return Kernels(few, many, rows, activations="q8")

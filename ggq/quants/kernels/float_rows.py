@@ -138,10 +138,10 @@ def _one_row(args, row, token, at, x, n, size, vector, scalar):
 @njit
 def multiply(args, first, last, size, vector, scalar):
     """Multiply rows [16 first, 16 last) by any number of tokens; ``size``: bytes per weight."""
-    n_rows, n = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
-    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
-    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
-    n_tokens = load(load(args + abi.STATE, int64), int64)
+    n_rows, n = args.n_rows, args.n_cols
+    row_bytes, weights = args.row_bytes, args.weights
+    step, tokens = args.input_stride, args.input
+    n_tokens = load(args.state, int64)
     end = min(last * abi.GROUP, n_rows)
     whole = end - (end - first * abi.GROUP) % 4
     for row in range(first * abi.GROUP, whole, 4):
@@ -162,11 +162,11 @@ def multiply(args, first, last, size, vector, scalar):
 @njit
 def decode_rows(args, first, last, size, vector, scalar):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
-    n, row_bytes = load(args + abi.N_COLS, int64), load(args + abi.ROW_BYTES, int64)
-    ids = load(args + abi.INPUT, int64)
+    n, row_bytes = args.n_cols, args.row_bytes
+    ids = args.input
     for item in range(first, last):
-        row = load(args + abi.WEIGHTS, int64) + load(ids + 8 * item, int64) * row_bytes
-        out = load(args + abi.OUTPUT, int64) + item * load(args + abi.OUTPUT_STRIDE, int64)
+        row = args.weights + load(ids + 8 * item, int64) * row_bytes
+        out = args.output + item * args.output_stride
         for i in range(0, n - n % 16, 16):
             store(out + 4 * i, vector(row + i * size))
         for i in range(n - n % 16, n):
@@ -176,17 +176,13 @@ def decode_rows(args, first, last, size, vector, scalar):
 def matmul(size, vector, scalar):
     """Return the kernels of float rows: bytes per weight, how 16 weights and how one are read."""
 
-    def product():
-        def float_kernel(args, first, last):
-            multiply(args, first, last, size, vector, scalar)
+    @kernel(abi.MATMUL)
+    def product(args, first, last):
+        multiply(args, first, last, size, vector, scalar)
 
-        return kernel(float_kernel)
-
-    def rows():
-        def rows_kernel(args, first, last):
-            decode_rows(args, first, last, size, vector, scalar)
-
-        return kernel(rows_kernel)
+    @kernel(abi.MATMUL)
+    def rows(args, first, last):
+        decode_rows(args, first, last, size, vector, scalar)
 
     return Kernels(product, product, rows, activations="f32")
 

@@ -203,10 +203,10 @@ def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
 
     ``centre``: the minimum is this many scales; 0 where the type has minimums of its own.
     """
-    n_rows, n_cols = load(args + abi.N_ROWS, int64), load(args + abi.N_COLS, int64)
-    row_bytes, weights = load(args + abi.ROW_BYTES, int64), load(args + abi.WEIGHTS, int64)
-    step, tokens = load(args + abi.INPUT_STRIDE, int64), load(args + abi.INPUT, int64)
-    n_tokens = load(load(args + abi.STATE, int64), int64)
+    n_rows, n_cols = args.n_rows, args.n_cols
+    row_bytes, weights = args.row_bytes, args.weights
+    step, tokens = args.input_stride, args.input
+    n_tokens = load(args.state, int64)
     n_full = n_cols // _SUPER
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)

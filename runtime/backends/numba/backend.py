@@ -23,12 +23,12 @@ from ggq.runtime.backends.numba.plan import (
     Recorder,
     Work,
 )
-from ggq.runtime.backends.numba.values import FEW, Value, compiled
-from ggq.runtime.kernels.quantize import quantize_kernel
+from ggq.runtime.backends.numba.values import FEW, Value
+from ggq.runtime.kernels.quantize import quantize
 from ggq.runtime.kernels.walk import ENTRIES
 
 if TYPE_CHECKING:
-    from ggq.models.base import HParams
+    from ggq.models.hparams import HParams
 
 __all__ = ["FEW", "NumbaOps", "Value", "record"]
 
@@ -42,10 +42,17 @@ class NumbaOps(Ops):
         super().__init__(weights)
         self.recorder, self.inputs, self.cache = recorder, inputs, cache
         self.few = recorder.max_tokens <= FEW
+        self._made: dict[Any, Any] = {}
 
-    def value(self, width: int, slot: int, make: Callable[..., Buffer]) -> Value:
-        """Return a lazy value; ``make(value, form, residual)`` records it, returns its buffer."""
-        return Value(self, width, slot, make)
+    def value(self, width: int, slot: int, make: Callable[..., Buffer], **traits: Any) -> Value:
+        """Return a lazy value; what ``make`` is and which traits there are: see Value."""
+        return Value(self, width, slot, make, **traits)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what ``make()`` gave when this plan first asked for ``key``."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def new(self, value: Value, form: str = "f32") -> Buffer:
         """Declare the buffer that holds ``value`` in a form, padded to whole super-blocks."""
@@ -56,10 +63,17 @@ class NumbaOps(Ops):
         """Record the quantization of a value to 8 bit."""
         source, out = value.f32(), self.new(value, "q8")
         blocks = abi.padded(value.width) // abi.SUPER
-        args = [source, source.stride, out, out.stride, value.width, blocks]
-        work = Work(items=blocks, slot=value.slot, chunk=4)
-        kernel = compiled(quantize_kernel)
-        self.recorder.row("quantize", kernel, args, work, reads=[source], writes=[out])
+        self.recorder.row(
+            "quantize",
+            quantize,
+            Work(items=blocks, slot=value.slot, chunk=4),
+            reads=[source],
+            writes=[out],
+            x=source,
+            out=out,
+            width=value.width,
+            blocks=blocks,
+        )
         return out
 
     def kernels(self, weight: Any) -> Any:
@@ -87,7 +101,7 @@ def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
 
 
 def _forward(architecture: Any, hp: HParams, ops: NumbaOps) -> Buffer:
-    logits = architecture.forward(ops, hp)
+    logits: Value = architecture.forward(ops, hp)
     if logits.slot != OUTPUTS:
         raise ModelError(f"{hp.arch}: forward() does not gather its outputs")
     return logits.f32()

@@ -1,21 +1,45 @@
 """Recording for operations that treat every column alike: a token is an item, floats in and out."""
 
-from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled, float_bits
+from __future__ import annotations
 
-__all__ = ["record"]
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ggq.runtime.backends.numba.plan import Buffer, Work
+from ggq.runtime.backends.numba.values import Value
+from ggq.simd import FLOAT, INT, ROWS, Struct
+
+if TYPE_CHECKING:
+    from ggq.runtime.backends.numba.backend import NumbaOps
+
+__all__ = ["ARGUMENTS", "record"]
+
+ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
 
 
-def record(backend, label, builder, inputs, constant=0.0):
-    """Return a lazy value of the first input's width; kernel arguments as `ARGUMENTS` lists."""
+def record(
+    backend: NumbaOps,
+    label: str,
+    kernel: Any,
+    inputs: Sequence[Value],
+    constant: float = 0.0,
+) -> Value:
+    """Return a lazy value of the first input's width; where there is one input it is a and b."""
     head = inputs[0]
 
-    def make(value, form, residual):
+    def make(value: Value, form: str, residual: Buffer | None) -> Buffer:
         sources, out = [x.f32() for x in inputs], backend.new(value)
-        args = [sources[0], sources[-1], sources[0].stride, out, out.stride]
-        args += [head.width, float_bits(constant)]
         backend.recorder.row(
-            label, compiled(builder), args, Work(slot=head.slot), reads=sources, writes=[out]
+            label,
+            kernel,
+            Work(slot=head.slot),
+            reads=sources,
+            writes=[out],
+            a=sources[0],
+            b=sources[-1],
+            out=out,
+            width=head.width,
+            constant=constant,
         )
         return out
 

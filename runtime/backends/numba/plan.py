@@ -132,18 +132,19 @@ class Recorder:
     def row(
         self,
         label: str,
-        kernel: Any,
-        args: list[int | Buffer | Function],
+        kernel: Function,
         work: Work = _PER_TOKEN,
         *,
         reads: Sequence[Any] = (),
         writes: Sequence[Any] = (),
+        **arguments: Any,
     ) -> None:
         """Append a kernel call over ``work``: an item per token unless said otherwise.
 
         ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's
-        cache).
+        cache); ``arguments`` are the fields that the kernel declares.
         """
+        args = kernel.arguments.filled(**arguments)
         level = 0
         for item in reads:
             level = max(level, self._level_of.get(id(item), -1) + 1)
@@ -171,7 +172,7 @@ class Recorder:
         table = np.zeros((len(rows), ROW_FIELDS), np.int64)
         at = 0
         for i, row in enumerate(rows):
-            values = [getattr(a, "address", a) for a in row.args]
+            values = [a if isinstance(a, int) else a.address for a in row.args]
             args[at : at + len(values)] = values
             address = args.ctypes.data + 8 * at
             work, kernel = row.work, row.kernel.address

@@ -6,28 +6,15 @@ It knows no operation and no back end.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from ggq.runtime.backends.numba.plan import Buffer
 
-__all__ = ["FEW", "Rotation", "Value", "compiled", "float_bits"]
+__all__ = ["FEW", "Rotation", "Value"]
 
 FEW = 4  # up to this many tokens the dot kernels read native blocks; above, tiles pay
-
-
-@cache
-def compiled(builder: Callable[[], Any]) -> Any:
-    """Return the kernel that ``builder`` compiles, once per process."""
-    return builder()
-
-
-def float_bits(value: float) -> int:
-    """Return a float32's bits as the low half of an argument slot."""
-    return struct.unpack("<i", struct.pack("<f", value))[0]
 
 
 @dataclass(frozen=True)
@@ -41,13 +28,27 @@ class Rotation:
 
 
 class Value:
-    """An activation of ``width`` columns that is recorded when first asked for."""
+    """An activation of ``width`` columns that is recorded when first asked for.
 
-    def __init__(self, ops: Any, width: int, slot: int, make: Callable[..., Buffer]):
+    ``make(value, form, residual)`` records it and returns its buffer; ``adds_residual``: it can add
+    a residual on the way out; ``quantizes``: it can write the form "q8" as well as "f32".
+    """
+
+    def __init__(
+        self,
+        ops: Any,
+        width: int,
+        slot: int,
+        make: Callable[..., Buffer],
+        *,
+        adds_residual: bool = False,
+        quantizes: bool = False,
+        rotation: Rotation | None = None,
+    ):
         self.ops, self.width, self.slot = ops, width, slot
-        self._make = make
+        self.rotation = rotation
+        self._make, self._adds, self._quantizes = make, adds_residual, quantizes
         self._made: dict[str, Buffer] = {}
-        self.rotation: Rotation | None = None
 
     def f32(self, residual: Buffer | None = None) -> Buffer:
         """Return the float32 buffer, plus ``residual`` if the maker can add it."""
@@ -60,8 +61,7 @@ class Value:
     def q8(self) -> Buffer:
         """Return the buffer quantized to 8 bit (abi.py)."""
         if "q8" not in self._made:
-            fused = getattr(self._make, "quantizes", False) and "f32" not in self._made
-            if fused:
+            if self._quantizes and "f32" not in self._made:
                 self._made["q8"] = self._make(self, "q8", None)
             else:
                 self._made["q8"] = self.ops.quantize(self)
@@ -70,7 +70,7 @@ class Value:
     @property
     def adds_residual(self) -> bool:
         """Whether the maker can add a residual on the way out, and has not run yet."""
-        return getattr(self._make, "adds", False) and not self._made
+        return self._adds and not self._made
 
     def form(self, name: str) -> Buffer:
         """Return the buffer in the form "f32" or "q8"."""

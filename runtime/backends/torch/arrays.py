@@ -44,7 +44,8 @@ _UFUNCS: dict[Any, Callable[..., torch.Tensor]] = {
 
 
 def _code(dtype: Any) -> str:
-    return np.dtype(dtype).str[1:]
+    code: str = np.dtype(dtype).str[1:]
+    return code
 
 
 @functools.lru_cache(maxsize=256)
@@ -158,7 +159,7 @@ def _zeros_like(array: TorchArray) -> TorchArray:
     return TorchArray(torch.zeros_like(array.tensor))
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: _where,
     np.concatenate: _concatenate,
     np.repeat: _repeat,
@@ -208,8 +209,9 @@ class TorchBlocks:
 
 def upload(blocks: np.ndarray, device: torch.device) -> TorchBlocks:
     """Copy a structured array (rows, blocks) to a device, each field by itself, no byte more."""
-    fields, kinds = {}, {}
-    for name in blocks.dtype.names:
+    fields: dict[str, torch.Tensor | TorchBlocks] = {}
+    kinds: dict[str, str] = {}
+    for name in blocks.dtype.names or ():
         values = blocks[name]
         if values.dtype.names:
             fields[name] = upload(values, device)

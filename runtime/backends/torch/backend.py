@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ggq import models
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.base import Ops, Weight
 
 __all__ = ["TorchOps", "logits"]
@@ -71,7 +71,7 @@ class TorchOps(Ops):
         The result is (..., n_rows, width) with the leading dimension of ``ids``.
         """
         given = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
-        self.ids = torch.atleast_2d(given)
+        self.ids = given.reshape(-1, given.shape[-1])  # (n_sequences, n_tokens)
         rows = forward(self)
         self.past += self.ids.shape[1]
         return rows.reshape(*given.shape[:-1], -1, rows.shape[-1])

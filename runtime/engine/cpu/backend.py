@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kvcache import Kind, KVCache
-from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
-from ggq.runtime.engine.backend import Architecture, Output, Part
+from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
 from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.engine.cpu.inputs import Inputs
 from ggq.runtime.engine.headless import ending_with
@@ -39,7 +38,7 @@ class CPUBackend:
         check_unchanged: Callable[[], None] = lambda: None,
     ):
         self.max_tokens = step_tokens(hp, n_ctx)
-        self.cache = KVCache(kv_layers(hp), n_ctx, cache_type, state_sizes(hp), kv_windows(hp))
+        self.cache = KVCache(hp.memories, n_ctx, cache_type)
         self.profile: dict[str, int] | None = None
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from ggq.errors import UsageError
-from ggq.models.base import HParams
+from ggq.models.hparams import HParams
 from ggq.runtime.cache.kvcache import Kind
-from ggq.runtime.cache.layers import kv_layers, kv_windows, state_sizes, step_tokens
-from ggq.runtime.engine.backend import Architecture, Output, Part
+from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
 from ggq.runtime.engine.headless import ending_with
 from ggq.runtime.engine.torch.ops import DeviceCache, DeviceOps
 from ggq.runtime.engine.torch.weights import DeviceWeights
@@ -36,10 +35,7 @@ class DeviceBackend:
             named = cache_type if isinstance(cache_type, str) else "/".join(cache_type)
             raise UsageError(f"cache type {named}: f16 or f32 on device {weights.device}")
         self.max_tokens = step_tokens(hp, n_ctx)
-        windows = kv_windows(hp)
-        self.cache = DeviceCache(
-            kv_layers(hp), n_ctx, cache_type, state_sizes(hp), windows, weights.device
-        )
+        self.cache = DeviceCache(hp.memories, n_ctx, cache_type, weights.device)
         self.weights = weights
         self.profile: dict[str, int] | None = None  # never written to: a device runs behind us
         self._hp, self._architecture = hp, architecture

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from ggq.models.layers.base import Memory
 from ggq.runtime.backends.base import Ops
 from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
 from ggq.runtime.cache.layout import PAGE
@@ -40,17 +42,9 @@ class DeviceCache(KVCache):
     Windowed layers begin with the pages of one sequence and grow as more are taken.
     """
 
-    def __init__(
-        self,
-        layers: Any,
-        n_ctx: int,
-        kind: str,
-        states: Any,
-        windows: Any,
-        device: torch.device,
-    ):
+    def __init__(self, layers: Rows[Memory], n_ctx: int, kind: str, device: torch.device):
         self._device = device
-        super().__init__(layers, n_ctx, kind, states, windows)
+        super().__init__(layers, n_ctx, kind)
         self._n_recent = self._first_recent
 
     @property
@@ -60,7 +54,7 @@ class DeviceCache(KVCache):
 
     def _pages(self, layer: int, columns: int, kind: str) -> torch.Tensor:
         n_pages = self._first_recent if self.windowed[layer] else self.n_pages
-        shape = n_pages, PAGE, self._layers[layer][0], columns
+        shape = n_pages, PAGE, self._layers[layer].n_head_kv, columns
         return torch.zeros(shape, dtype=_DTYPES[kind], device=self._device)
 
     @property

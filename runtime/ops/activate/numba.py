@@ -1,6 +1,6 @@
 """activate as plan rows: a token is an item."""
 
-from numba import float32, int64
+from numba import int64
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
@@ -41,24 +41,17 @@ def _act(x, kind):
     return y * y if kind == _RELU2 else y
 
 
-def _builder():
-    def activate_kernel(args, first, last):
-        x, stride = load(args, int64), load(args + 16, int64)
-        out, out_stride, width = (
-            load(args + 24, int64),
-            load(args + 32, int64),
-            load(args + 40, int64),
-        )
-        kind = int64(load(args + 48, float32))
-        for item in range(first, last):
-            for i in range(0, 4 * width, 64):
-                store(out + item * out_stride + i, _act(load(x + item * stride + i, f32x16), kind))
-
-    return kernel(activate_kernel)
+@kernel(elementwise.ARGUMENTS)
+def _activate(args, first, last):
+    x, out, kind = args.a, args.out, int64(args.constant)
+    stride, out_stride, width = args.a_stride, args.out_stride, args.width
+    for item in range(first, last):
+        for i in range(0, 4 * width, 64):
+            store(out + item * out_stride + i, _act(load(x + item * stride + i, f32x16), kind))
 
 
 def run(backend, x, kind):
     """Record act(x)."""
     if kind not in _KINDS:
         raise ModelError(f"activation {kind} is not supported on the CPU")
-    return elementwise.record(backend, "activate", _builder, [x], float(_KINDS[kind]))
+    return elementwise.record(backend, "activate", _activate, [x], float(_KINDS[kind]))

@@ -1,45 +1,45 @@
 """attention as plan rows: new keys and values go to the cache, (segment, head) pairs attend."""
 
-from functools import cache
+from types import SimpleNamespace
 
 from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import SEGMENTS, SPLITS, SPLITS_OF_ALL, Work
-from ggq.runtime.backends.numba.values import float_bits
-from ggq.runtime.kernels.attend import MAX_HEAD, MAX_KEY, attend, chunks_of
-from ggq.runtime.kernels.attend_new import attend_new
-from ggq.runtime.kernels.cache_store import store_new
+from ggq.runtime.kernels.attend import ATTEND, MAX_HEAD, MAX_KEY, chunks_of
+from ggq.runtime.kernels.attend import attend as attend_stored
+from ggq.runtime.kernels.attend_new import ATTEND_NEW
+from ggq.runtime.kernels.attend_new import attend_new as attend_all
+from ggq.runtime.kernels.cache_store import STORE, store_new
 from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
 
 
-@cache
-def _store(k, v):
-    """Return the kernel that stores keys of type number ``k`` and values of ``v``."""
+def _kernels(key, value):
+    """Return the kernels of a cache whose keys and values are of these types (cached.py).
 
-    def store_kernel(args, first, last):
-        store_new(args, first, last, KEYS[k], VALUES[v])
+    ``store`` puts new ones there, ``attend`` reads; ``attend_new`` does both, and the rotation
+    before and the quantization after.
+    """
 
-    return kernel(store_kernel)
+    @kernel(STORE)
+    def store(args, first, last):
+        store_new(args, first, last, key, value)
+
+    @kernel(ATTEND)
+    def attend(args, first, last):
+        attend_stored(args, first, last, key, value)
+
+    @kernel(ATTEND_NEW)
+    def attend_new(args, first, last):
+        attend_all(args, first, last, key, value)
+
+    return SimpleNamespace(store=store, attend=attend, attend_new=attend_new)
 
 
-@cache
-def _attend(k, v):
-    """Return the kernel that attends over them."""
-
-    def attend_kernel(args, first, last):
-        attend(args, first, last, KEYS[k], VALUES[v])
-
-    return kernel(attend_kernel)
-
-
-@cache
-def _attend_new(k, v):
-    """Return the kernel that does both, and the rotation before and the quantization after."""
-
-    def attend_new_kernel(args, first, last):
-        attend_new(args, first, last, KEYS[k], VALUES[v])
-
-    return kernel(attend_new_kernel)
+KERNELS = {
+    (k, v): _kernels(key, value)
+    for k, key in zip(TYPES, KEYS, strict=True)
+    for v, value in zip(TYPES, VALUES, strict=True)
+}
 
 
 def run(backend, q, k, v, layer, spec):
@@ -53,6 +53,8 @@ def run(backend, q, k, v, layer, spec):
     layout = _Layout(backend, layer, spec)
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
 
+    fused = spec.causal and backend.few and (k is None or _same_rotation(q, k))
+
     def make(value, form, residual):
         if fused:
             return _record_fused(layout, value, form, (q, k, v))
@@ -60,9 +62,8 @@ def run(backend, q, k, v, layer, spec):
             _record_store(layout, k.f32(), v.f32())
         return _record_attend(layout, value, q.f32())
 
-    fused = spec.causal and backend.few and (k is None or _same_rotation(q, k))
-    make.quantizes = pairs and fused
-    return backend.value(spec.n_head * spec.head_dim_v, q.slot, make)
+    width = spec.n_head * spec.head_dim_v
+    return backend.value(width, q.slot, make, quantizes=pairs and fused)
 
 
 class _Layout:
@@ -71,19 +72,31 @@ class _Layout:
     def __init__(self, backend, layer, spec):
         self.backend, self.spec = backend, spec
         self.keys, self.values = backend.cache.keys[layer], backend.cache.values[layer]
-        self.kinds = [TYPES.index(kind) for kind in backend.cache.kinds]
+        self.kernels = KERNELS[tuple(backend.cache.kinds)]
         inputs = backend.inputs
         segments = inputs.recent_segments if backend.cache.windowed[layer] else inputs.segments
-        self.addresses = [self.keys.ctypes.data, self.values.ctypes.data, segments]
+        self.place = {
+            "n_kv": spec.n_head_kv,
+            "head": spec.head_dim,
+            "head_v": spec.head_dim_v,
+            "keys": self.keys.ctypes.data,
+            "values": self.values.ctypes.data,
+            "segments": segments,
+        }
 
     def attend_args(self, query, out):
-        """Return the arguments of runtime/kernels/attend.py."""
+        """Return the fields of runtime/kernels/attend.py."""
         spec = self.spec
-        sinks = self.backend.weight(spec.sinks).vector if spec.sinks else 0
-        args = [query, query.stride, out, out.stride, spec.n_head_kv]
-        args += [spec.n_head // spec.n_head_kv, spec.head_dim, spec.head_dim_v]
-        args += [float_bits(spec.scale), float_bits(spec.softcap or 0.0), spec.window or 0, sinks]
-        return args + self.addresses
+        return {
+            "queries": query,
+            "out": out,
+            "group": spec.n_head // spec.n_head_kv,
+            "scale": spec.scale,
+            "softcap": spec.softcap or 0.0,
+            "window": spec.window,
+            "sinks": self.backend.weight(spec.sinks).vector if spec.sinks else None,
+            **self.place,
+        }
 
 
 def _same_rotation(q, k):
@@ -97,52 +110,58 @@ def _same_rotation(q, k):
 def _record_fused(layout, value, form, inputs):
     """Record one row that rotates, stores and attends, and quantizes if asked."""
     backend, spec, recorder = layout.backend, layout.spec, layout.backend.recorder
-    turn = inputs[0].rotation
+    rotation, rotates_keys = inputs[0].rotation, inputs[1] and inputs[1].rotation
     sources = [x if x is None or x.rotation is None else x.rotation.source for x in inputs]
     query, key, new = (x and x.f32() for x in sources)
     out = backend.new(value)
     quantized = backend.new(value, "q8") if form == "q8" else None
     n_chunks = chunks_of(backend.cache.n_pages)
     parts = recorder.buffer(spec.n_head * n_chunks * (64 + 4 * spec.head_dim_v))
-    args = layout.attend_args(query, out)
-    args += [key, key.stride, new, new.stride] if key else [0, 0, 0, 0]
-    args += [turn.table, inputs[1].rotation.table if key else 0] if turn else [0, 0]
-    args += [turn.half, turn.neox] if turn else [0, 0]
-    args += [quantized, quantized.stride] if quantized else [0, 0]
-    args += [recorder.state.address(SPLITS), parts, parts.stride]
-    args += [backend.inputs.ended(spec.n_head_kv), n_chunks]
     stored = layout.keys
     recorder.row(
         "attention",
-        _attend_new(*layout.kinds),
-        args,
+        layout.kernels.attend_new,
         Work(items=spec.n_head_kv, slot=SPLITS_OF_ALL),
         reads=[query, key, new] if key else [query, stored],
         writes=[b for b in (out, quantized, parts, key and stored) if b is not None],
+        **layout.attend_args(query, out),
+        new_keys=key,
+        new_values=new,
+        query_table=rotation and rotation.table,
+        key_table=rotates_keys and rotates_keys.table,
+        half=rotation and rotation.half,
+        neox=rotation and rotation.neox,
+        quantized=quantized,
+        splits=recorder.state.address(SPLITS),
+        partials=parts,
+        max_chunks=n_chunks,
+        ended=backend.inputs.ended(spec.n_head_kv),
     )
     return quantized or out
 
 
 def _record_store(layout, key, new):
     """Record storing apart from attending: a segment's tokens see each other's keys."""
-    backend, spec = layout.backend, layout.spec
-    args = [key, key.stride, new, new.stride, spec.n_head_kv, spec.head_dim, spec.head_dim_v]
-    args += layout.addresses
-    put = _store(*layout.kinds)
-    backend.recorder.row(
-        "store kv", put, args, Work(slot=SEGMENTS), reads=[key, new], writes=[layout.keys]
+    layout.backend.recorder.row(
+        "store kv",
+        layout.kernels.store,
+        Work(slot=SEGMENTS),
+        reads=[key, new],
+        writes=[layout.keys],
+        new_keys=key,
+        new_values=new,
+        **layout.place,
     )
 
 
 def _record_attend(layout, value, query):
-    backend, spec = layout.backend, layout.spec
-    out = backend.new(value)
-    backend.recorder.row(
+    out = layout.backend.new(value)
+    layout.backend.recorder.row(
         "attention",
-        _attend(*layout.kinds),
-        layout.attend_args(query, out),
-        Work(items=spec.n_head_kv, slot=SEGMENTS),
+        layout.kernels.attend,
+        Work(items=layout.spec.n_head_kv, slot=SEGMENTS),
         reads=[query, layout.keys],
         writes=[out],
+        **layout.attend_args(query, out),
     )
     return out

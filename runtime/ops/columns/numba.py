@@ -1,28 +1,21 @@
 """columns as plan rows: a token is an item, 16 columns are copied at a time."""
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled
-from ggq.simd import f32x16, load, store
+from ggq.simd import INT, ROWS, f32x16, load, store
 
 
-def _builder():
-    def columns_kernel(args, first, last):
-        x, stride = load(args, int64), load(args + 8, int64)
-        out, out_stride = load(args + 16, int64), load(args + 24, int64)
-        start, width = load(args + 32, int64), load(args + 40, int64)
-        group, groups = load(args + 48, int64), load(args + 56, int64)
-        for item in range(first, last):
-            for g in range(groups):
-                source = x + item * stride + 4 * (g * group + start)
-                to = out + item * out_stride + 4 * g * width
-                for i in range(0, 4 * width, 64):
-                    store(to + i, load(source + i, f32x16))
-
-    return kernel(columns_kernel)
+@kernel(x=ROWS, out=ROWS, start=INT, width=INT, group=INT, groups=INT)
+def _columns(args, first, last):
+    x, stride, out, out_stride = args.x, args.x_stride, args.out, args.out_stride
+    start, width, group, groups = args.start, args.width, args.group, args.groups
+    for item in range(first, last):
+        for g in range(groups):
+            source = x + item * stride + 4 * (g * group + start)
+            to = out + item * out_stride + 4 * g * width
+            for i in range(0, 4 * width, 64):
+                store(to + i, load(source + i, f32x16))
 
 
 def run(backend, x, first, width, group=None):
@@ -34,10 +27,18 @@ def run(backend, x, first, width, group=None):
 
     def make(value, form, residual):
         source, out = x.f32(), backend.new(value)
-        args = [source, source.stride, out, out.stride, first, width, group, groups]
-        work = Work(slot=x.slot)
         backend.recorder.row(
-            "columns", compiled(_builder), args, work, reads=[source], writes=[out]
+            "columns",
+            _columns,
+            Work(slot=x.slot),
+            reads=[source],
+            writes=[out],
+            x=source,
+            out=out,
+            start=first,
+            width=width,
+            group=group,
+            groups=groups,
         )
         return out
 

@@ -11,10 +11,9 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
-from ggq.runtime.backends.numba.values import compiled
 from ggq.runtime.cache.layout import PART_BYTES
 from ggq.runtime.ops.delta import LENGTH_EPS
-from ggq.simd import f32x16, fma, load, reduce_add, splat, store, zeros
+from ggq.simd import INT, ROWS, f32x16, fma, load, reduce_add, splat, store, zeros
 
 
 @njit
@@ -78,37 +77,47 @@ def _sigmoid(x):
 @njit
 def _token(args, row, head, block, state):
     """Take 16 columns of one head through one token."""
-    keys, d, dv = load(args + 72, int64), load(args + 80, int64), load(args + 88, int64)
-    x = load(args, int64) + row * load(args + 8, int64)
+    keys, d, dv = args.n_key_heads, args.head_dim, args.head_dim_v
+    x = args.x + row * args.x_stride
     q = x + 4 * d * (head % keys)
     k, v = q + 4 * d * keys, x + 8 * d * keys + 4 * dv * head + 64 * block
-    alpha = load(args + 16, int64) + row * load(args + 24, int64) + 4 * head
-    beta = load(args + 32, int64) + row * load(args + 40, int64) + 4 * head
-    a, dt = load(args + 96, int64) + 4 * head, load(args + 104, int64) + 4 * head
+    alpha = args.alpha + row * args.alpha_stride + 4 * head
+    beta = args.beta + row * args.beta_stride + 4 * head
+    a, dt = args.a + 4 * head, args.dt + 4 * head
     rate = load(a, float32) * _softplus(load(alpha, float32) + load(dt, float32))
     decay = splat(float32(math.exp(rate)), f32x16)
     of_k, of_q = _inverse_length(k, d), _inverse_length(q, d) / float32(math.sqrt(d))
     known = _project(state, k, d) * decay * splat(of_k, f32x16)
     pace = splat(_sigmoid(load(beta, float32)) * of_k, f32x16)
     y = _advance(state, k, q, d, decay, (load(v, f32x16) - known) * pace)
-    out = load(args + 48, int64) + row * load(args + 56, int64) + 4 * dv * head + 64 * block
+    out = args.out + row * args.out_stride + 4 * dv * head + 64 * block
     store(out, y * splat(of_q, f32x16))
 
 
-def _builder():
-    def delta_kernel(args, first, last):
-        n, d, dv = load(args + 64, int64), load(args + 80, int64), load(args + 88, int64)
-        blocks = dv // 16
-        for item in range(first, last):
-            part = load(args + 112, int64) + PART_BYTES * (item // (n * blocks))
-            head, block = item // blocks % n, item % blocks
-            state = load(part + 16, int64) + load(args + 120, int64)
-            state += 64 * d * (head * blocks + block)
-            start = load(part, int64)
-            for t in range(load(part + 8, int64)):
-                _token(args, start + t, head, block, state)
-
-    return kernel(delta_kernel)
+@kernel(
+    x=ROWS,
+    alpha=ROWS,
+    beta=ROWS,
+    out=ROWS,
+    n_head=INT,
+    n_key_heads=INT,
+    head_dim=INT,
+    head_dim_v=INT,
+    a=INT,
+    dt=INT,
+    parts=INT,
+    state_offset=INT,
+)
+def _delta(args, first, last):
+    n, d, blocks = args.n_head, args.head_dim, args.head_dim_v // 16
+    for item in range(first, last):
+        part = args.parts + PART_BYTES * (item // (n * blocks))
+        head, block = item // blocks % n, item % blocks
+        state = load(part + 16, int64) + args.state_offset
+        state += 64 * d * (head * blocks + block)
+        start = load(part, int64)
+        for t in range(load(part + 8, int64)):
+            _token(args, start + t, head, block, state)
 
 
 def run(backend, x, alpha, beta, layer, spec):
@@ -121,17 +130,24 @@ def run(backend, x, alpha, beta, layer, spec):
 
     def make(value, form, residual):
         source, a, b, out = x.f32(), alpha.f32(), beta.f32(), backend.new(value)
-        args = [source, source.stride, a, a.stride, b, b.stride, out, out.stride, n, keys, d, dv]
-        args += [backend.weight(spec.a).vector, backend.weight(spec.dt).vector]
-        args += [backend.inputs.parts, backend.cache.state_offsets[layer][1]]
-        state = backend.cache.state_names[layer][1]
         backend.recorder.row(
             "delta",
-            compiled(_builder),
-            args,
+            _delta,
             Work(items=n * (dv // 16), slot=PARTS, chunk=2),
             reads=[source, a, b],
-            writes=[out, state],
+            writes=[out, backend.cache.state_names[layer][1]],
+            x=source,
+            alpha=a,
+            beta=b,
+            out=out,
+            n_head=n,
+            n_key_heads=keys,
+            head_dim=d,
+            head_dim_v=dv,
+            a=backend.weight(spec.a).vector,
+            dt=backend.weight(spec.dt).vector,
+            parts=backend.inputs.parts,
+            state_offset=backend.cache.state_offsets[layer][1],
         )
         return out
 

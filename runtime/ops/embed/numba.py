@@ -1,7 +1,6 @@
 """embed as plan rows: a token's row is decoded by its block type's kernel."""
 
 from ggq.runtime.backends.numba.plan import TOKENS
-from ggq.runtime.backends.numba.values import compiled
 
 
 def run(backend, name, of="ids"):
@@ -12,11 +11,20 @@ def run(backend, name, of="ids"):
 
     def make(value, form, residual):
         out = backend.new(value)
-        state = backend.recorder.state.address()
-        args = [weight.address, weight.row_bytes, n_rows, width, rows, 8]
-        args += [out, out.stride, 0, 0, state]
-        kernel = compiled(backend.kernels(weight).rows)
-        backend.recorder.row("embed", kernel, args, writes=[out])
+        backend.recorder.row(
+            "embed",
+            backend.kernels(weight).rows,
+            writes=[out],
+            weights=weight.address,
+            row_bytes=weight.row_bytes,
+            n_rows=n_rows,
+            n_cols=width,
+            input=(rows, 8),  # an int64 per token
+            output=out,
+            bias=None,
+            residual=None,
+            state=backend.recorder.state.address(),
+        )
         return out
 
     return backend.value(width, TOKENS, make)

@@ -9,82 +9,67 @@ from numba import int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
+from ggq.quants.kernels.abi import MATMUL_BYTES
 from ggq.runtime.backends.numba.plan import ONE, TOKENS, Work
-from ggq.runtime.backends.numba.values import FEW, compiled
+from ggq.runtime.backends.numba.values import FEW
 from ggq.runtime.kernels.atomic import call_kernel
-from ggq.simd import load, stack, store, u8x64
+from ggq.simd import INT, ROWS, Struct, load, stack, store, u8x64, view
 
-# After the slots of abi.py, in bytes.
-_EXPERT_BYTES, _BIAS_BYTES, _GROUPS = 88, 96, 104
-_IDS, _IDS_STRIDE, _USED, _SHARE, _KERNEL = 112, 120, 128, 136, 144  # few
-_STARTS, _COUNTS, _FEW_KERNEL, _MANY_KERNEL = 112, 120, 128, 136  # many
-
-_CHUNK_BYTES = 48 * 1024
+# What a block type's kernel is given, and how that differs from expert to expert.
+_EXPERTS = Struct("experts", base=abi.MATMUL, expert_bytes=INT, bias_bytes=INT, groups=INT)
+_CHUNK_BYTES = 48 * 1024  # as linear's
 
 
 @njit
 def _patch(args, block, expert, row_in, row_out, state):
     """Write the argument block of one expert's product: input and output start at those rows."""
-    for i in range(0, 8 * abi.SLOTS, 8):
-        store(block + i, load(args + i, int64))
-    at = load(args + abi.WEIGHTS, int64) + expert * load(args + _EXPERT_BYTES, int64)
-    store(block + abi.WEIGHTS, at)
-    bias = load(args + abi.BIAS, int64)
-    if bias:
-        store(block + abi.BIAS, bias + expert * load(args + _BIAS_BYTES, int64))
-    step = load(args + abi.INPUT_STRIDE, int64)
-    store(block + abi.INPUT, load(args + abi.INPUT, int64) + row_in * step)
-    step = load(args + abi.OUTPUT_STRIDE, int64)
-    store(block + abi.OUTPUT, load(args + abi.OUTPUT, int64) + row_out * step)
-    store(block + abi.STATE, state)
+    for i in range(0, MATMUL_BYTES, 8):
+        store(block.address + i, load(args.address + i, int64))
+    block.weights = args.weights + expert * args.expert_bytes
+    if args.bias:
+        block.bias = args.bias + expert * args.bias_bytes
+    block.input = args.input + row_in * args.input_stride
+    block.output = args.output + row_out * args.output_stride
+    block.state = state
 
 
-def _few():
-    def experts_few(args, first, last):
-        block, groups = stack(128), load(args + _GROUPS, int64)
-        n_used, share = load(args + _USED, int64), load(args + _SHARE, int64)
-        item = first
-        while item < last:
-            pair, group = item // groups, item % groups
-            end = min(groups, group + last - item)
-            at = load(args + _IDS, int64) + pair // n_used * load(args + _IDS_STRIDE, int64)
-            expert = load(at + 8 * (pair % n_used), int64)
-            _patch(args, block, expert, pair // share, pair, load(args + abi.STATE, int64))
-            call_kernel(load(args + _KERNEL, int64), block, group, end)
-            item += end - group
-
-    return kernel(experts_few)
+@kernel(Struct("experts_few", base=_EXPERTS, ids=ROWS, n_used=INT, share=INT, few=INT))
+def _experts_few(args, first, last):
+    block, groups, n_used = view(stack(MATMUL_BYTES), abi.MATMUL), args.groups, args.n_used
+    item = first
+    while item < last:
+        pair, group = item // groups, item % groups
+        end = min(groups, group + last - item)
+        expert = load(args.ids + pair // n_used * args.ids_stride + 8 * (pair % n_used), int64)
+        _patch(args, block, expert, pair // args.share, pair, args.state)
+        call_kernel(args.few, block.address, group, end)
+        item += end - group
 
 
-def _many():
-    def experts_many(args, first, last):
-        block, groups = stack(128), load(args + _GROUPS, int64)
-        item = first
-        while item < last:
-            expert, group = item // groups, item % groups
-            end = min(groups, group + last - item)
-            count = load(args + _COUNTS, int64) + 8 * expert
-            n = load(count, int64)
-            if n > 0:
-                start = load(load(args + _STARTS, int64) + 8 * expert, int64)
-                _patch(args, block, expert, start, start, count)
-                which = args + _MANY_KERNEL if n > FEW else args + _FEW_KERNEL
-                call_kernel(load(which, int64), block, group, end)
-            item += end - group
-
-    return kernel(experts_many)
+@kernel(Struct("experts_many", base=_EXPERTS, starts=INT, counts=INT, few=INT, many=INT))
+def _experts_many(args, first, last):
+    block, groups = view(stack(MATMUL_BYTES), abi.MATMUL), args.groups
+    item = first
+    while item < last:
+        expert, group = item // groups, item % groups
+        end = min(groups, group + last - item)
+        count = args.counts + 8 * expert
+        n = load(count, int64)
+        if n > 0:
+            start = load(args.starts + 8 * expert, int64)
+            _patch(args, block, expert, start, start, count)
+            call_kernel(args.many if n > FEW else args.few, block.address, group, end)
+        item += end - group
 
 
-def _gather():
-    def gather_pairs(args, first, last):
-        source, stride, order = load(args, int64), load(args + 8, int64), load(args + 16, int64)
-        n_used, out = load(args + 24, int64), load(args + 32, int64)
-        for item in range(first, last):
-            row = source + load(order + 8 * item, int64) // n_used * stride
-            for i in range(0, stride, 64):
-                store(out + item * stride + i, load(row + i, u8x64))
-
-    return kernel(gather_pairs)
+@kernel(source=ROWS, order=INT, n_used=INT, out=INT)
+def _gather_pairs(args, first, last):
+    stride, n_used = args.source_stride, args.n_used
+    for item in range(first, last):
+        row = args.source + load(args.order + 8 * item, int64) // n_used * stride
+        to = args.out + item * stride
+        for i in range(0, stride, 64):
+            store(to + i, load(row + i, u8x64))
 
 
 def _sorted_input(backend, x, form, routed):
@@ -95,11 +80,14 @@ def _sorted_input(backend, x, form, routed):
         out = backend.recorder.buffer(source.stride, routed.pairs)
         backend.recorder.row(
             "gather pairs",
-            compiled(_gather),
-            [source, source.stride, routed.order, routed.n_used, out],
+            _gather_pairs,
             Work(slot=routed.pairs, chunk=4),
             reads=[source, routed.order],
             writes=[out],
+            source=source,
+            order=routed.order,
+            n_used=routed.n_used,
+            out=out,
         )
         routed.sorted_inputs[key] = out, x
     return routed.sorted_inputs[key][0]
@@ -117,44 +105,42 @@ def run(backend, x, routed, name, bias=None, rows=None):
 
     def make(value, form, residual):
         kernels, out = backend.kernels(weight), backend.new(value)
-        few = compiled(kernels.few)
         groups = -(-n_rows // abi.GROUP)
         shared = x.slot == TOKENS
         if backend.few or not shared:
             source = x.form(kernels.activations)
         else:
             source = _sorted_input(backend, x, kernels.activations, routed)
-        shift = backend.weight(bias).vector + 4 * first if bias else 0
-        args = [
-            weight.address + first * weight.row_bytes,
-            weight.row_bytes,
-            n_rows,
-            n_cols,
-            source,
-            source.stride,
-            out,
-        ]
-        args += [out.stride, shift, 0, backend.recorder.state.address(ONE)]
-        args += [n_stored * weight.row_bytes, 4 * n_stored, groups]
         if backend.few:
-            args += [routed.ids, routed.ids.stride, routed.n_used]
-            args += [routed.n_used if shared else 1, few]
-            items, slot, used = routed.n_used * groups, TOKENS, [routed.ids]
+            kernel, items, slot = _experts_few, routed.n_used * groups, TOKENS
+            used = [routed.ids]
+            more = {"ids": routed.ids, "n_used": routed.n_used, "few": kernels.few}
+            more["share"] = routed.n_used if shared else 1
         else:
-            many = compiled(kernels.many)
-            args += [routed.starts, routed.counts, few, many]
-            items, slot, used = n_expert * groups, ONE, [routed.starts, routed.counts]
+            kernel, items, slot = _experts_many, n_expert * groups, ONE
+            used = [routed.starts, routed.counts]
+            more = {"starts": routed.starts, "counts": routed.counts}
+            more |= {"few": kernels.few, "many": kernels.many}
+        chunk = max(1, min(_CHUNK_BYTES // (weight.row_bytes * abi.GROUP), groups // 4))
         backend.recorder.row(
             f"experts {weight.type.name}",
-            compiled(_few if backend.few else _many),
-            args,
-            Work(
-                items=items,
-                slot=slot,
-                chunk=max(1, min(_CHUNK_BYTES // (weight.row_bytes * abi.GROUP), groups // 4)),
-            ),
+            kernel,
+            Work(items=items, slot=slot, chunk=chunk),
             reads=[source, *used],
             writes=[out],
+            weights=weight.address + first * weight.row_bytes,
+            row_bytes=weight.row_bytes,
+            n_rows=n_rows,
+            n_cols=n_cols,
+            input=source,
+            output=out,
+            bias=backend.weight(bias).vector + 4 * first if bias else None,
+            residual=None,
+            state=backend.recorder.state.address(ONE),
+            expert_bytes=n_stored * weight.row_bytes,
+            bias_bytes=4 * n_stored,
+            groups=groups,
+            **more,
         )
         return out
 

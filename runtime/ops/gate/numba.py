@@ -1,15 +1,14 @@
 """gate as plan rows: 256 columns of a token are an item; written as floats or quantized at once."""
 
-from numba import float32, int64
+from numba import float32
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.quants.kernels import abi
+from ggq.quants.kernels.abi import SUPER, padded
 from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
-from ggq.simd import f32x16, fma, load, splat, stack, store, vmax, vmin
+from ggq.simd import INT, ROWS, Struct, f32x16, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
 
 _SILU, _GELU_TANH, _OAI, _NONE, _SIGMOID = range(5)
@@ -20,6 +19,7 @@ _KINDS = {
     "none": _NONE,
     "sigmoid": _SIGMOID,
 }
+_PART = 4 * SUPER  # bytes of the floats that are quantized together
 _GELU_A, _GELU_B = 1.5957691216057308, 0.044715  # 2 sqrt(2 / pi): tanh through the sigmoid
 
 
@@ -49,38 +49,36 @@ def _block(gate, up, out, kind, count, single):
         store(out + 4 * i, product)
 
 
+_ARGUMENTS = Struct(
+    "gate", gate=ROWS, up=ROWS, out=ROWS, width=INT, kind=INT, blocks=INT, single=INT
+)
+
+
 @njit
 def _each(args, first, last, quantized):
-    gate, up, stride = load(args, int64), load(args + 8, int64), load(args + 16, int64)
-    out, out_stride = load(args + 24, int64), load(args + 32, int64)
-    width, kind, blocks = load(args + 40, int64), load(args + 48, int64), load(args + 56, int64)
-    gate_stride, single = load(args + 64, int64), load(args + 72, int64)
-    part = stack(1024)
+    width, kind, blocks, single = args.width, args.kind, args.blocks, args.single
+    part = stack(_PART)
     for item in range(first, last):
         token, block = item // blocks, item % blocks
-        column = 256 * block
-        at, count = token * stride + 4 * column, min(256, width - column)
-        to = out + token * out_stride
-        g = gate + token * gate_stride + (0 if single else 4 * column)
+        column = SUPER * block
+        up, count = args.up + token * args.up_stride + 4 * column, min(SUPER, width - column)
+        to = args.out + token * args.out_stride
+        gate = args.gate + token * args.gate_stride + (0 if single else 4 * column)
         if quantized:
-            _block(g, up + at, part, kind, count, single)
-            quantize_super(part - 4 * column, to, 256 * blocks, width, block)
+            _block(gate, up, part, kind, count, single)
+            quantize_super(part - 4 * column, to, SUPER * blocks, width, block)
         else:
-            _block(g, up + at, to + 4 * column, kind, count, single)
+            _block(gate, up, to + 4 * column, kind, count, single)
 
 
-def _floats():
-    def gate_kernel(args, first, last):
-        _each(args, first, last, False)
-
-    return kernel(gate_kernel)
+@kernel(_ARGUMENTS)
+def _gate(args, first, last):
+    _each(args, first, last, False)
 
 
-def _quantized():
-    def gate_quantize_kernel(args, first, last):
-        _each(args, first, last, True)
-
-    return kernel(gate_quantize_kernel)
+@kernel(_ARGUMENTS)
+def _gate_quantized(args, first, last):
+    _each(args, first, last, True)
 
 
 def run(backend, gate, up, kind="silu"):
@@ -90,19 +88,21 @@ def run(backend, gate, up, kind="silu"):
 
     def make(value, form, residual):
         a, b, out = gate.f32(), up.f32(), backend.new(value, form)
-        blocks = abi.padded(value.width) // abi.SUPER
-        args = [a, b, b.stride, out, out.stride, value.width, _KINDS[kind], blocks]
-        args += [a.stride, int(gate.width == 1)]
-        builder = _quantized if form == "q8" else _floats
+        blocks = padded(value.width) // SUPER
         backend.recorder.row(
             "gate",
-            compiled(builder),
-            args,
+            _gate_quantized if form == "q8" else _gate,
             Work(items=blocks, slot=value.slot, chunk=2),
             reads=[a, b],
             writes=[out],
+            gate=a,
+            up=b,
+            out=out,
+            width=value.width,
+            kind=_KINDS[kind],
+            blocks=blocks,
+            single=gate.width == 1,
         )
         return out
 
-    make.quantizes = True
-    return backend.value(up.width, up.slot, make)
+    return backend.value(up.width, up.slot, make, quantizes=True)

@@ -3,7 +3,6 @@
 from ggq.errors import ModelError
 from ggq.quants.kernels.abi import GROUP
 from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled
 
 _CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
 
@@ -21,10 +20,6 @@ def run(backend, x, name, bias=None, rows=None):
     def make(value, form, residual):
         kernels = backend.kernels(weight)
         source, out = x.form(kernels.activations), backend.new(value)
-        state = backend.recorder.state.address(x.slot)
-        args = [address, weight.row_bytes, n_rows, n_cols, source, source.stride]
-        shift = backend.weight(bias).vector + 4 * first if bias else 0
-        args += [out, out.stride, shift, residual or 0, state]
         reads = [source] if residual is None else [source, residual]
         groups = -(-n_rows // GROUP)
         for variant, slot in backend.matmul_variants(x.slot):
@@ -32,16 +27,23 @@ def run(backend, x, name, bias=None, rows=None):
             chunk = _tiles(groups) if many else _chunk(weight.row_bytes, groups)
             backend.recorder.row(
                 f"linear {weight.type.name}",
-                compiled(getattr(kernels, variant)),
-                args,
+                getattr(kernels, variant),
                 Work(items=groups, slot=slot, chunk=chunk),
                 reads=reads,
                 writes=[out],
+                weights=address,
+                row_bytes=weight.row_bytes,
+                n_rows=n_rows,
+                n_cols=n_cols,
+                input=source,
+                output=out,
+                bias=backend.weight(bias).vector + 4 * first if bias else None,
+                residual=residual,
+                state=backend.recorder.state.address(x.slot),
             )
         return out
 
-    make.adds = True
-    return backend.value(n_rows, x.slot, make)
+    return backend.value(n_rows, x.slot, make, adds_residual=True)
 
 
 def _chunk(row_bytes, groups):

@@ -1,16 +1,30 @@
 """norm as plan rows: a token is an item; written as floats or quantized at once."""
 
-from numba import float32, int64
+from numba import float32
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.quants.kernels import abi
+from ggq.quants.kernels.abi import SUPER
 from ggq.runtime.backends.numba.plan import Work
-from ggq.runtime.backends.numba.values import compiled, float_bits
 from ggq.runtime.kernels.rows import load_valid, quantize_super
-from ggq.simd import f32x16, fma, load, reduce_add, splat, sqrt, stack, store, zeros
+from ggq.simd import (
+    FLOAT,
+    INT,
+    ROWS,
+    Struct,
+    f32x16,
+    fma,
+    load,
+    reduce_add,
+    splat,
+    sqrt,
+    stack,
+    store,
+    zeros,
+)
 
 _KINDS = {"rms": 0, "layer": 1}
+_PART = 4 * SUPER  # bytes of the floats that are quantized together
 
 
 @njit
@@ -52,56 +66,40 @@ def _normalize(x, out, gain, width, kind, eps):
         store(out + 4 * i, v)
 
 
-@njit
-def _arguments(args):
-    eps = load(args + 32, float32)
-    return (
-        load(args, int64),
-        load(args + 8, int64),
-        load(args + 16, int64),
-        load(args + 24, int64),
-        eps,
-    )
+_ARGUMENTS = Struct("norm", x=ROWS, out=ROWS, eps=FLOAT, gain=INT, width=INT, kind=INT, groups=INT)
 
 
-def _floats():
-    def norm_kernel(args, first, last):
-        source, source_stride, out, out_stride, eps = _arguments(args)
-        gain, width = load(args + 40, int64), load(args + 48, int64)
-        kind, groups = load(args + 56, int64), load(args + 64, int64)
-        for item in range(first, last):
-            x, to = source + item * source_stride, out + item * out_stride
-            for group in range(groups):
-                at = 4 * group * width
-                _normalize(x + at, to + at, gain, width, kind, eps)
-
-    return kernel(norm_kernel)
+@kernel(_ARGUMENTS)
+def _norm(args, first, last):
+    gain, width, kind, eps = args.gain, args.width, args.kind, args.eps
+    for item in range(first, last):
+        x, to = args.x + item * args.x_stride, args.out + item * args.out_stride
+        for group in range(args.groups):
+            at = 4 * group * width
+            _normalize(x + at, to + at, gain, width, kind, eps)
 
 
-def _quantized():
-    def norm_quantize_kernel(args, first, last):
-        source, source_stride, out, out_stride, eps = _arguments(args)
-        gain, width, kind = load(args + 40, int64), load(args + 48, int64), load(args + 56, int64)
-        blocks = -(-width // 256)
-        part = stack(1024)
-        for item in range(first, last):
-            x, to = source + item * source_stride, out + item * out_stride
-            mean, factor = _statistics(x, width, kind, eps)
-            center, scale = splat(mean, f32x16), splat(factor, f32x16)
-            for block in range(blocks):
-                start = 256 * block
-                valid = min(256, width - start)
-                for i in range(0, valid, 16):
-                    v = load(x + 4 * (start + i), f32x16)
-                    if kind == 1:
-                        v = v - center
-                    v = v * scale
-                    if gain:
-                        v = v * load(gain + 4 * (start + i), f32x16)
-                    store(part + 4 * i, v)
-                quantize_super(part - 4 * start, to, 256 * blocks, width, block)
-
-    return kernel(norm_quantize_kernel)
+@kernel(_ARGUMENTS)
+def _norm_quantized(args, first, last):
+    gain, width, kind = args.gain, args.width, args.kind
+    blocks = -(-width // SUPER)
+    part = stack(_PART)
+    for item in range(first, last):
+        x, to = args.x + item * args.x_stride, args.out + item * args.out_stride
+        mean, factor = _statistics(x, width, kind, args.eps)
+        center, scale = splat(mean, f32x16), splat(factor, f32x16)
+        for block in range(blocks):
+            start = SUPER * block
+            valid = min(SUPER, width - start)
+            for i in range(0, valid, 16):
+                v = load(x + 4 * (start + i), f32x16)
+                if kind == 1:
+                    v = v - center
+                v = v * scale
+                if gain:
+                    v = v * load(gain + 4 * (start + i), f32x16)
+                store(part + 4 * i, v)
+            quantize_super(part - 4 * start, to, SUPER * blocks, width, block)
 
 
 def run(backend, x, name, eps, kind="rms", width=None):
@@ -114,16 +112,20 @@ def run(backend, x, name, eps, kind="rms", width=None):
 
     def make(value, form, residual):
         source, out = x.f32(), backend.new(value, form)
-        args = [source, source.stride, out, out.stride, float_bits(eps), gain, group]
-        args += [_KINDS[kind], groups]
-        builder = _quantized if form == "q8" else _floats
         backend.recorder.row(
-            "norm", compiled(builder), args, Work(slot=x.slot), reads=[source], writes=[out]
+            "norm",
+            _norm_quantized if form == "q8" else _norm,
+            Work(slot=x.slot),
+            reads=[source],
+            writes=[out],
+            x=source,
+            out=out,
+            eps=eps,
+            gain=gain,
+            width=group,
+            kind=_KINDS[kind],
+            groups=groups,
         )
         return out
 
-    make.quantizes = groups == 1
-    return backend.value(x.width, x.slot, make)
-
-
-assert abi.SUPER == 256
+    return backend.value(x.width, x.slot, make, quantizes=groups == 1)

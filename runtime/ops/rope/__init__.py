@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ggq.models.base import Rope
+    from ggq.models.layers.rope import Rope
 
 __all__ = ["angles", "frequencies", "magnitude"]
 

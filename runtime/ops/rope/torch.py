@@ -10,7 +10,7 @@ import torch
 from ggq.runtime.ops.rope import angles
 
 if TYPE_CHECKING:
-    from ggq.models.base import Rope
+    from ggq.models.layers.rope import Rope
 
 
 def run(backend: Any, x: torch.Tensor, n_head: int, rope: Rope) -> torch.Tensor:

@@ -7,14 +7,14 @@ from numba import float32, int64
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import ONE, Buffer, Work
-from ggq.runtime.backends.numba.values import compiled, float_bits
 from ggq.runtime.ops.route import TINY
-from ggq.simd import f32x16, lane, load, splat, stack, store
+from ggq.simd import FLOAT, INT, ROWS, f32x16, lane, load, splat, stack, store
 from ggq.simd.math import exp, sigmoid
 
 _KINDS = {"softmax": 0, "softmax_chosen": 1, "sigmoid": 2}
 _MAX_EXPERTS, _MAX_GROUPS = 1024, 64
-_NEVER = -3e38
+_SCORES, _SUMS = 4 * _MAX_EXPERTS, 4 * _MAX_GROUPS  # bytes
+_NEVER = -3e38  # below every score, and still a number
 
 
 @dataclass
@@ -111,63 +111,67 @@ def _weigh(scores, ids, weights, n_used, kind, normalize, scale):
         store(weights + 4 * s, _at(weights, s) * factor)
 
 
-def _route():
-    def route_kernel(args, first, last):
-        ids_stride, weights_stride = load(args + 24, int64), load(args + 40, int64)
-        n, n_used, kind = load(args + 48, int64), load(args + 56, int64), load(args + 64, int64)
-        bias, n_group = load(args + 72, int64), load(args + 96, int64)
-        scores, choice, sums = stack(4096), stack(4096), stack(256)
-        for item in range(first, last):
-            ids = load(args + 16, int64) + item * ids_stride
-            _score(load(args, int64) + item * load(args + 8, int64), scores, n, kind)
-            for i in range(n):
-                extra = _at(bias, i) if bias else float32(0)
-                store(choice + 4 * i, _at(scores, i) + extra)
-            if n_group > 1:
-                _leave_groups(choice, sums, n, n_group, load(args + 104, int64))
-            for s in range(n_used):
-                best = _top(choice, int64(0), n)
-                store(ids + 8 * s, best)
-                store(choice + 4 * best, float32(_NEVER))
-            weights = load(args + 32, int64) + item * weights_stride
-            normalize, scale = load(args + 80, int64), load(args + 88, float32)
-            _weigh(scores, ids, weights, n_used, kind, normalize, scale)
-            scales = load(args + 112, int64)
-            for s in range(n_used if scales else 0):
-                w = _at(weights, s) * _at(scales, load(ids + 8 * s, int64))
-                store(weights + 4 * s, w)
+@kernel(
+    logits=ROWS,
+    ids=ROWS,
+    weights=ROWS,
+    n_expert=INT,
+    n_used=INT,
+    kind=INT,
+    bias=INT,
+    normalize=INT,
+    scale=FLOAT,
+    n_group=INT,
+    n_group_used=INT,
+    scales=INT,
+)
+def _route(args, first, last):
+    n, n_used, kind = args.n_expert, args.n_used, args.kind
+    bias, n_group, scales = args.bias, args.n_group, args.scales
+    scores, choice, sums = stack(_SCORES), stack(_SCORES), stack(_SUMS)
+    for item in range(first, last):
+        ids = args.ids + item * args.ids_stride
+        _score(args.logits + item * args.logits_stride, scores, n, kind)
+        for i in range(n):
+            extra = _at(bias, i) if bias else float32(0)
+            store(choice + 4 * i, _at(scores, i) + extra)
+        if n_group > 1:
+            _leave_groups(choice, sums, n, n_group, args.n_group_used)
+        for s in range(n_used):
+            best = _top(choice, int64(0), n)
+            store(ids + 8 * s, best)
+            store(choice + 4 * best, float32(_NEVER))
+        weights = args.weights + item * args.weights_stride
+        _weigh(scores, ids, weights, n_used, kind, args.normalize, args.scale)
+        for s in range(n_used if scales else 0):
+            w = _at(weights, s) * _at(scales, load(ids + 8 * s, int64))
+            store(weights + 4 * s, w)
 
-    return kernel(route_kernel)
 
-
-def _sort():
-    def sort_kernel(args, first, last):
-        ids, stride, n_used = load(args, int64), load(args + 8, int64), load(args + 16, int64)
-        n_expert, order = load(args + 24, int64), load(args + 32, int64)
-        place = load(args + 40, int64)
-        starts, counts = load(args + 48, int64), load(args + 56, int64)
-        n_tokens = load(load(args + 64, int64), int64)
-        for e in range(n_expert):
-            store(counts + 8 * e, int64(0))
-        for t in range(n_tokens):
-            for s in range(n_used):
-                count = counts + 8 * load(ids + t * stride + 8 * s, int64)
-                store(count, load(count, int64) + 1)
-        total = int64(0)
-        for e in range(n_expert):
-            store(starts + 8 * e, total)
-            total += load(counts + 8 * e, int64)
-            store(counts + 8 * e, int64(0))
-        for t in range(n_tokens):
-            for s in range(n_used):
-                e = load(ids + t * stride + 8 * s, int64)
-                taken = load(counts + 8 * e, int64)
-                store(counts + 8 * e, taken + 1)
-                to, pair = load(starts + 8 * e, int64) + taken, t * n_used + s
-                store(order + 8 * to, pair)
-                store(place + 8 * pair, to)
-
-    return kernel(sort_kernel)
+@kernel(ids=ROWS, n_used=INT, n_expert=INT, order=INT, place=INT, starts=INT, counts=INT, state=INT)
+def _sort(args, first, last):
+    ids, stride, n_used, n_expert = args.ids, args.ids_stride, args.n_used, args.n_expert
+    order, place, starts, counts = args.order, args.place, args.starts, args.counts
+    n_tokens = load(args.state, int64)
+    for e in range(n_expert):
+        store(counts + 8 * e, int64(0))
+    for t in range(n_tokens):
+        for s in range(n_used):
+            count = counts + 8 * load(ids + t * stride + 8 * s, int64)
+            store(count, load(count, int64) + 1)
+    total = int64(0)
+    for e in range(n_expert):
+        store(starts + 8 * e, total)
+        total += load(counts + 8 * e, int64)
+        store(counts + 8 * e, int64(0))
+    for t in range(n_tokens):
+        for s in range(n_used):
+            e = load(ids + t * stride + 8 * s, int64)
+            taken = load(counts + 8 * e, int64)
+            store(counts + 8 * e, taken + 1)
+            to, pair = load(starts + 8 * e, int64) + taken, t * n_used + s
+            store(order + 8 * to, pair)
+            store(place + 8 * pair, to)
 
 
 def run(backend, logits, spec):
@@ -177,14 +181,24 @@ def run(backend, logits, spec):
         raise ModelError(f"{n} experts in {spec.n_group} groups are not supported on the CPU")
     source, pairs = logits.f32(), recorder.state.multiple(k)
     routed = Routed(n, k, pairs, recorder.buffer(8 * k), recorder.buffer(4 * k))
-    bias = backend.weight(spec.bias).vector if spec.bias else 0
-    normalize = int(spec.normalize or spec.gating == "softmax_chosen")
-    args = [source, source.stride, routed.ids, routed.ids.stride]
-    args += [routed.weights, routed.weights.stride, n, k, _KINDS[spec.gating], bias]
-    args += [normalize, float_bits(spec.scale), spec.n_group, spec.n_group_used]
-    args += [backend.weight(spec.scales).vector if spec.scales else 0]
-    writes = [routed.ids, routed.weights]
-    recorder.row("route", compiled(_route), args, reads=[source], writes=writes)
+    recorder.row(
+        "route",
+        _route,
+        reads=[source],
+        writes=[routed.ids, routed.weights],
+        logits=source,
+        ids=routed.ids,
+        weights=routed.weights,
+        n_expert=n,
+        n_used=k,
+        kind=_KINDS[spec.gating],
+        bias=backend.weight(spec.bias).vector if spec.bias else None,
+        normalize=spec.normalize or spec.gating == "softmax_chosen",
+        scale=spec.scale,
+        n_group=spec.n_group,
+        n_group_used=spec.n_group_used,
+        scales=backend.weight(spec.scales).vector if spec.scales else None,
+    )
     if not backend.few:
         record_sort(backend, routed)
     return routed
@@ -193,16 +207,22 @@ def run(backend, logits, spec):
 def record_sort(backend, routed):
     """Record the sorting of pairs by expert; fills ``routed``'s other buffers."""
     recorder = backend.recorder
-    for name, bytes_ in (
-        ("order", 8 * routed.n_used * recorder.max_tokens),
-        ("place", 8 * routed.n_used * recorder.max_tokens),
-        ("starts", 8 * routed.n_expert),
-        ("counts", 8 * routed.n_expert),
-    ):
-        setattr(routed, name, recorder.buffer(bytes_, ONE))
-    writes = [routed.order, routed.place, routed.starts, routed.counts]
-    args = [routed.ids, routed.ids.stride, routed.n_used, routed.n_expert, *writes]
-    args += [recorder.state.address()]
+    pairs = 8 * routed.n_used * recorder.max_tokens
+    routed.order, routed.place = recorder.buffer(pairs, ONE), recorder.buffer(pairs, ONE)
+    routed.starts = recorder.buffer(8 * routed.n_expert, ONE)
+    routed.counts = recorder.buffer(8 * routed.n_expert, ONE)
     recorder.row(
-        "sort by expert", compiled(_sort), args, Work(slot=ONE), reads=[routed.ids], writes=writes
+        "sort by expert",
+        _sort,
+        Work(slot=ONE),
+        reads=[routed.ids],
+        writes=[routed.order, routed.place, routed.starts, routed.counts],
+        ids=routed.ids,
+        n_used=routed.n_used,
+        n_expert=routed.n_expert,
+        order=routed.order,
+        place=routed.place,
+        starts=routed.starts,
+        counts=routed.counts,
+        state=recorder.state.address(),
     )

@@ -101,6 +101,7 @@ class Format(ABC):
     name: str
     rank = 0  # where several recognize a model, the highest is its format
     think: tuple[str, str] = ("<think>", "</think>")  # marks around thoughts
+    continues = True  # whether an answer can be continued where it was cut off
     marks: tuple[str, ...] = ()  # further ones: control tokens that have to be seen as text
 
     @abstractmethod
@@ -108,10 +109,10 @@ class Format(ABC):
         """Tell whether a model with this template's source and these tokens writes like this."""
 
     @abstractmethod
-    def parser(self, tools: Tools, thinking: bool) -> Parser:
+    def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> Parser:
         """Return the reader of one answer; ``thinking``: the prompt has opened thoughts.
 
-        Without tools calls stay text.
+        ``continued``: the prompt ends with a part of the answer. Without tools calls stay text.
         """
 
     @abstractmethod

@@ -34,12 +34,13 @@ class Harmony(Format):
     name = "harmony"
     rank = 10  # its tokens say it, whatever the template
     think = ("", "")
+    continues = False
     marks = ("<|call|>",)  # ends a call and the answer
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|channel|>" in tokens and "<|message|>" in tokens
 
-    def parser(self, tools: Tools, thinking: bool) -> HarmonyParser:
+    def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> HarmonyParser:
         return HarmonyParser(tools)
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:

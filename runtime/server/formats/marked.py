@@ -40,22 +40,25 @@ class MarkedFormat(Format):
         found = {mark for pair in (self.think, *self.calls) for mark in pair if mark}
         self.marks = tuple(sorted({*found, *type(self).marks}))
 
-    def parser(self, tools: Tools, thinking: bool) -> MarkedParser:
+    def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> MarkedParser:
         """Return the reader of one answer."""
-        return MarkedParser(self, tools, thinking)
+        return MarkedParser(self, tools, thinking, continued)
 
 
 class MarkedParser:
     """Reads one answer."""
 
-    def __init__(self, form: MarkedFormat, tools: Tools, thinking: bool):
-        """Take the tools (none: calls stay text) and whether the prompt opened thoughts."""
+    def __init__(self, form: MarkedFormat, tools: Tools, thinking: bool, continued: bool = False):
+        """Take the tools (none: calls stay text) and whether the prompt opened thoughts.
+
+        ``continued``: it ends with a part of the answer, and white space after that counts.
+        """
         self._form, self._tools = form, tools
         self._state = REASONING if thinking else CONTENT
         self._held = ""
         self._reader: CallReader | None = None
-        self._begun = False  # whether content has come, apart from white space
-        self._trim = thinking
+        self._begun = continued and not thinking  # whether content has come, apart from white space
+        self._trim = thinking and not continued
         self.n_calls = 0
         self._id = ""
         self._bare = form.bare and bool(tools)

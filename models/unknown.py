@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ggq.errors import printable
-from ggq.models.base import Architecture, HParams
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
 
-__all__ = ["extra_parts", "extra_warnings"]
+__all__ = ["unknown_parts", "unknown_warnings"]
 
 # Namespaces that do not belong to the architecture: what is in them is read where it is needed.
 NAMESPACES = ("general.", "tokenizer.", "split.", "quantize.", "imatrix.", "ggq.", "GGUF.")
 NAMED = 3
 
 
-def extra_parts(
+def unknown_parts(
     gguf: Any, arch: Architecture | None, hp: HParams | None
 ) -> tuple[list[str], list[str]]:
     """Return a file's keys and its tensors that the architecture's tables do not know.
@@ -31,11 +32,11 @@ def extra_parts(
     return keys, [name for name in gguf.tensors if name not in rows]
 
 
-def extra_warnings(
+def unknown_warnings(
     gguf: Any, arch: Architecture | None, hp: HParams | None, fate: str
 ) -> list[str]:
-    """Return a line each for extra keys and extra tensors; ``fate``: what becomes of them."""
-    parts = zip(("key", "tensor"), extra_parts(gguf, arch, hp), strict=True)
+    """Return a line each for unknown keys and tensors; ``fate``: what becomes of them."""
+    parts = zip(("key", "tensor"), unknown_parts(gguf, arch, hp), strict=True)
     return [f"{_listed(kind, names)}: unknown, {fate}" for kind, names in parts if names]
 
 

@@ -1,0 +1,135 @@
+"""Gated DeltaNet (arXiv 2412.06464): a linear recurrence whose state learns by the delta rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ggq.models.layers.base import Memory, Part, Values
+from ggq.models.layers.linear import linear, rms_norm
+from ggq.models.table import BLOCK, LAYER, Key, Tensor
+
+__all__ = ["KEYS", "TENSORS", "DeltaNet"]
+
+
+@dataclass(frozen=True)
+class DeltaNet(Part):
+    """``n_head`` states of head_dim x head_dim_v each; ``a`` and ``dt`` name tensors.
+
+    The first six are what the operation reads. Before it a convolution over ``kernel_size`` tokens
+    mixes ``n_channels``: queries and keys of ``n_key_heads``, then the values.
+    """
+
+    n_head: int
+    n_key_heads: int
+    head_dim: int
+    head_dim_v: int
+    a: str = ""
+    dt: str = ""
+    kernel_size: int = 0
+    n_channels: int = 0
+    norm_eps: float = 0.0
+
+    @classmethod
+    def of(cls, values: Values, i: int) -> DeltaNet:
+        """Return layer ``i``'s recurrence as a model's keys say."""
+        heads, keys = values["delta_heads"], values["delta_key_heads"]
+        width, inner = values["delta_dim"], values["delta_inner"]
+        return cls(
+            heads,
+            keys,
+            width,
+            inner // max(heads, 1),
+            a=f"blk.{i}.ssm_a",
+            dt=f"blk.{i}.ssm_dt.bias",
+            kernel_size=values["conv_kernel"],
+            n_channels=2 * keys * width + inner,
+            norm_eps=values["norm_eps"],
+            layer=i,
+        )
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return {
+            "channels": self.n_channels,
+            "conv_kernel": self.kernel_size,
+            "delta_heads": self.n_head,
+            "delta_head": self.head_dim_v,
+            "delta_v": self.n_head * self.head_dim_v,
+        }
+
+    @property
+    def memory(self) -> Memory:
+        held = (self.kernel_size - 1) * self.n_channels
+        return Memory(states=(held, self.n_head * self.head_dim * self.head_dim_v))
+
+    def problem(self) -> str | None:
+        if self.kernel_size < 2:
+            return f"a convolution over {self.kernel_size} tokens"
+        sizes = (self.n_head, self.n_key_heads, self.head_dim, self.head_dim_v)
+        if min(sizes) < 1 or self.n_head % self.n_key_heads:
+            return f"{self.n_head} heads of state over {self.n_key_heads} key heads"
+        made = 2 * self.n_key_heads * self.head_dim + self.n_head * self.head_dim_v
+        if self.n_channels != made:
+            return f"{self.n_channels} channels for heads of {sizes}"
+        return None
+
+    def forward(self, ops: Any, x: Any) -> Any:
+        p, i = f"blk.{self.layer}.", self.layer
+        mixed = ops.conv(linear(ops, x, f"{p}attn_qkv"), f"{p}ssm_conv1d.weight", i, kind="silu")
+        alpha, beta = linear(ops, x, f"{p}ssm_alpha"), linear(ops, x, f"{p}ssm_beta")
+        y = ops.delta(mixed, alpha, beta, i, self)
+        y = rms_norm(ops, y, f"{p}ssm_norm", self.norm_eps, self.head_dim_v)
+        return linear(ops, ops.gate(linear(ops, x, f"{p}attn_gate"), y, kind="silu"), f"{p}ssm_out")
+
+
+def _inner(config: Mapping[str, Any]) -> int:
+    return int(config["linear_value_head_dim"] * config["linear_num_value_heads"])
+
+
+KEYS = (
+    Key("{arch}.ssm.conv_kernel", ("linear_conv_kernel_dim",), "conv_kernel", required=True),
+    Key("{arch}.ssm.state_size", ("linear_key_head_dim",), "delta_dim", required=True),
+    Key("{arch}.ssm.group_count", ("linear_num_key_heads",), "delta_key_heads", required=True),
+    Key("{arch}.ssm.time_step_rank", ("linear_num_value_heads",), "delta_heads", required=True),
+    Key("{arch}.ssm.inner_size", (), "delta_inner", required=True, derive=_inner),
+)
+
+
+def _row(name: str, hf: str, shape: tuple[str, ...], transform: str, **more: Any) -> Tensor:
+    source = (f"{LAYER}linear_attn.{hf}",)
+    return Tensor(f"{BLOCK}{name}", source, shape, transform, part=DeltaNet, **more)
+
+
+def tensors(norm: str) -> tuple[Tensor, ...]:
+    """Return the rows of a layer whose input the norm of that name makes."""
+    ahead = {"input": "attn_in", "absorbs": f"{BLOCK}{norm}.weight"}
+    qkv, heads = ("channels", "embd"), ("delta_heads", "embd")
+    return (
+        _row("attn_qkv.weight", "in_proj_qkv.weight", qkv, "tile_qkv", role="attn_qkv", **ahead),
+        _row("attn_gate.weight", "in_proj_z.weight", ("delta_v", "embd"), "tile_values", **ahead),
+        _row("ssm_alpha.weight", "in_proj_a.weight", heads, "tile_heads", **ahead),
+        _row("ssm_beta.weight", "in_proj_b.weight", heads, "tile_heads", **ahead),
+        _row("ssm_a", "A_log", ("delta_heads",), "tile_decay", f32=True),
+        _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "tile_heads", f32=True),
+        _row(
+            "ssm_conv1d.weight",
+            "conv1d.weight",
+            ("channels", "conv_kernel"),
+            "tile_qkv",
+            role="conv",
+            f32=True,
+        ),
+        _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
+        _row(
+            "ssm_out.weight",
+            "out_proj.weight",
+            ("embd", "delta_v"),
+            "tile_columns",
+            input="delta_out",
+        ),
+    )
+
+
+TENSORS = tensors("attn_norm")

@@ -1,0 +1,160 @@
+"""Rotary position embedding: its settings, keys, stored factors, and the rotation of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ggq.models.layers.base import Values
+from ggq.models.table import Key, Tensor
+
+__all__ = ["FACTORS", "KEYS", "LOCAL_KEY", "LONGROPE_FACTORS", "Rope", "rotate", "scaled"]
+
+CONFIG = "rope_parameters"
+STORED = "rope_freqs.weight"
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding of one layer's heads.
+
+    ``kind``: "norm" rotates adjacent pairs, "neox" rotates element i with i + dims/2; ``dims`` is
+    at most the head width. The angle of pair i at position p is p * base**(-2i/dims) / factors[i],
+    divided by ``factor`` for "linear"; "yarn" mixes both angles by ``beta_fast`` and ``beta_slow``
+    at ``original_context`` and multiplies the magnitude by 1 + 0.1 ln(factor) on top of
+    ``attn_factor`` (arXiv 2309.00071; ggml's rope_yarn), divided by 1 + 0.1 ``log_multiplier``
+    ln(factor); ``truncate`` widens the mixed pairs to whole ones. ``factors`` names a tensor of
+    dims/2 divisors; ``long_and_short`` names two of which the context's length chooses (LongRoPE).
+    ``temperature`` t multiplies queries by 1 + t ln(1 + floor(p / original_context)) (Llama 4's
+    attention temperature; only where every column turns).
+    """
+
+    kind: str
+    dims: int
+    base: float = 10000.0
+    scaling: str = "none"
+    factor: float = 1.0
+    original_context: int = 0
+    attn_factor: float = 1.0
+    ext_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    factors: str | None = None
+    log_multiplier: float = 0.0
+    truncate: bool = True
+    temperature: float = 0.0
+    long_and_short: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, values: Values, kind: str, dims: int) -> Rope:
+        """Return the rotation that a model's keys describe."""
+        given = {f.name: values.get(f"rope_{f.name}") for f in fields(cls)}
+        made = {k: v for k, v in given.items() if v is not None and k not in ("kind", "dims")}
+        if made.get("factor", 1.0) in (0.0, 1.0):
+            made.pop("factor", None)
+        if made.get("scaling", "linear") == "linear":  # a factor without a type means linear
+            made["scaling"] = "linear" if "factor" in made else "none"
+        made = {"original_context": values.get("n_ctx_train") or 0, "factors": STORED, **made}
+        return cls(kind, dims, **made)
+
+    @classmethod
+    def local(cls, values: Values, kind: str, dims: int) -> Rope | None:
+        """Return the rotation of layers with a window, None where their keys say none."""
+        base = values.get("rope_local_base")
+        return None if base is None else cls(kind, dims, base)
+
+    def for_context(self, n_ctx: int) -> Rope:
+        """Return the rotation as it is in a context of ``n_ctx`` tokens."""
+        if self.long_and_short is None:
+            return self
+        return replace(self, factors=self.long_and_short[n_ctx <= self.original_context])
+
+    def problem(self, width: int) -> str | None:
+        """Say why this does not rotate heads of ``width`` columns, if so."""
+        if self.dims > width or self.dims % 2 or self.base <= 0 or self.factor <= 0:
+            what = f"{self.dims} rotary dimensions, base {self.base}, factor {self.factor}"
+            return f"{what} do not fit heads of {width}"
+        if self.temperature and not self.original_context:
+            return "an attention temperature without an original context length"
+        return None
+
+
+def rotate(ops: Any, x: Any, n_head: int, rope: Rope | None) -> Any:
+    """Return ``x`` with its heads rotated, by stored factors where the file holds them."""
+    if rope is None:
+        return x
+    missing = rope.factors is not None and not ops.has(rope.factors)
+    return ops.rope(x, n_head, replace(rope, factors=None) if missing else rope)
+
+
+def _scaling(config: Mapping[str, Any]) -> str | None:
+    """Return the scaling type as GGUF names it, None for plain rope and for stored factors."""
+    rope = config[CONFIG]
+    names = {"linear": "linear", "yarn": "yarn", "longrope": "longrope", "su": "longrope"}
+    scaling = names.get(rope.get("rope_type"))
+    return scaling if scaling == "longrope" or rope.get("factor") is not None else None
+
+
+def scaled(name: str, *types: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a derive function: the rope setting ``name``, only under the scaling ``types``."""
+    return lambda config: config[CONFIG].get(name) if _scaling(config) in types else None
+
+
+def sections(default: list[int]) -> Callable[[Mapping[str, Any]], list[int]]:
+    """Return a derive function: the pairs of each position of images, one and the same in text."""
+    return lambda config: (list(config[CONFIG].get("mrope_section") or default) + [0] * 4)[:4]
+
+
+def share(default: float, width: Callable[[Mapping[str, Any]], int | None]) -> Any:
+    """Return a derive function: the columns of a head that turn, of ``width(config)`` ones."""
+
+    def dims(config: Mapping[str, Any]) -> int | None:
+        part, n = config[CONFIG].get("partial_rotary_factor", default), width(config)
+        return int(n * part) if n else None
+
+    return dims
+
+
+def _yarn(name: str, attr: str | None, hf: str) -> Key:
+    gguf = f"{{arch}}.rope.scaling.yarn_{name}"
+    return Key(gguf, attr=attr, type="f32", derive=scaled(hf, "yarn"))
+
+
+KEYS = (
+    Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=_scaling),
+    Key(
+        "{arch}.rope.scaling.factor",
+        (),
+        "rope_factor",
+        "f32",
+        derive=scaled("factor", "linear", "yarn"),
+    ),
+    Key("{arch}.rope.scale_linear", (), "rope_factor", "f32"),
+    Key(
+        "{arch}.rope.scaling.original_context_length",
+        attr="rope_original_context",
+        derive=scaled("original_max_position_embeddings", "yarn"),
+    ),
+    Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
+    _yarn("ext_factor", "rope_ext_factor", "extrapolation_factor"),
+    _yarn("attn_factor", None, "attention_factor"),
+    _yarn("beta_fast", "rope_beta_fast", "beta_fast"),
+    _yarn("beta_slow", "rope_beta_slow", "beta_slow"),
+    Key("{arch}.rope.freq_base", (f"{CONFIG}.rope_theta",), "rope_base", "f32"),
+)
+LOCAL_KEY = Key("{arch}.rope.freq_base_swa", ("rope_local.rope_theta",), "rope_local_base", "f32")
+
+FACTORS = Tensor(
+    STORED,
+    (),
+    ("rope_half",),
+    transform="llama3_factors",
+    role="rope",
+    optional=True,
+    f32=True,
+)
+LONGROPE_FACTORS = tuple(
+    replace(FACTORS, gguf=f"rope_factors_{n}.weight", transform=f"longrope_{n}")
+    for n in ("long", "short")
+)

@@ -1,0 +1,1 @@
+"""The chat page: its files, and the endpoints that render Markdown and read PDFs for it."""

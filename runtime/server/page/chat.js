@@ -1,0 +1,238 @@
+// The conversation that is open, and everything that can be done to it.
+//
+// Events: "open" (another conversation), "tree" (its messages), "piece" (of a message), "list".
+
+import { notice, say } from "./dom.js";
+import { preset } from "./options.js";
+import { running, runningIn, start, stop } from "./run.js";
+import { info, promptTokens } from "./server.js";
+import * as store from "./store.js";
+import * as tree from "./tree.js";
+
+const KEPT_SHARE = 0.6;  // of the context, when the oldest messages are left out
+const OPEN = "ggq.open";  // in sessionStorage: which conversation this tab shows
+
+export const events = new EventTarget();
+export let current = null;
+let leaf = null;  // of the branch that this tab shows
+
+const emit = (type, detail) => events.dispatchEvent(new CustomEvent(type, { detail }));
+
+// A message as it is now: that of the record, or the one being written here.
+const live = node => running(node.id)?.node ?? node;
+export const shown = () => tree.path(current, leaf).map(live);
+export const versions = id => tree.children(current, current.nodes[id].parent).map(node => node.id);
+export const isRunning = () => runningIn(current.id);
+export const leafOf = () => leaf;
+
+function adopt(record) {
+  current = record;
+  if (!current.nodes[leaf]) leaf = record.leaf;
+}
+
+// Changes the open conversation, in the store and here.
+async function change(edit) {
+  const record = await store.update(current.id, found => { edit(found); found.time = Date.now(); return found; }, current)
+    .catch(error => { say(`This browser cannot keep the conversation: ${error?.message ?? "no space"}`); edit(current); return current; });
+  if (record.id === current.id) adopt(record);
+  emit("list");
+}
+
+// ---- which one is open
+
+export async function open(id) {
+  const record = await store.read(id);
+  if (!record) return create(id);  // one without messages is not kept, its draft is
+  leaf = null;
+  adopt(record);
+  show();
+  await settle();
+}
+
+export function create(id) {
+  leaf = null;
+  adopt({ ...tree.newConversation(preset()?.system), ...(id && { id }) });
+  show();
+}
+
+function show() {
+  try { sessionStorage.setItem(OPEN, current.id); } catch {}
+  emit("open");
+  emit("list");
+}
+
+export async function restore() {
+  let id = null;
+  try { id = sessionStorage.getItem(OPEN); } catch {}
+  const newest = (await store.all()).sort((a, b) => b.time - a.time)[0]?.id;
+  await open(id ?? newest ?? "");
+}
+
+// An answer that nobody writes any more, because its page was closed, is said to be cut off.
+async function settle() {
+  const { id } = current;
+  const writing = Object.values(current.nodes).filter(node => node.state === "writing" && !running(node.id));
+  for (const { id: message } of writing) {
+    if (await store.isAlive(message)) continue;
+    const record = await store.update(id, found => {
+      const node = found.nodes[message];
+      if (node?.state !== "writing" || running(message)) return undefined;
+      node.state = "interrupted";
+      return found;
+    });
+    if (current.id === id && record) { adopt(record); emit("tree"); }
+  }
+}
+
+// Another tab has changed a conversation: what it added to the branch shown here is followed.
+store.onChange(async id => {
+  emit("list", id);
+  if (id !== current?.id) return;
+  const record = await store.read(id);
+  if (id !== current.id) return;
+  if (!record) return create();
+  const follows = tree.path(record).some(node => node.id === leaf);
+  if (follows && !isRunning()) leaf = record.leaf;
+  adopt(record);
+  emit("tree");
+});
+
+// ---- asking
+
+export async function ask(text, files = []) {
+  const user = tree.newMessage(leaf, "user", { content: text, files: files.length ? files : undefined });
+  await change(found => {
+    found.title ||= tree.titleOf(text || files[0]?.name || "");
+    found.nodes[user.id] = user;
+    found.leaf = user.id;
+  });
+  leaf = user.id;
+  await reply();
+}
+
+async function reply() {
+  const node = tree.newMessage(leaf, "assistant", { state: "writing", model: info.model });
+  await change(found => { found.nodes[node.id] = node; found.leaf = node.id; });
+  leaf = node.id;
+  write(node);
+}
+
+function write(node) {
+  start(current, tree.path(current, node.parent), { ...node }, run => {
+    if (run.conversation === current.id && current.nodes[run.node.id]) current.nodes[run.node.id] = run.node;
+    emit("piece", run);
+    if (!running(run.node.id)) emit("list");
+  });
+  emit("tree");
+  emit("list");
+}
+
+export async function regenerate(id) {
+  if (isRunning()) return;
+  leaf = current.nodes[id].parent;
+  await reply();
+}
+
+export async function edit(id, text) {
+  const old = current.nodes[id];
+  leaf = old.parent;
+  await ask(text, old.files);
+}
+
+// Goes on with an answer that was cut off; one of which nothing came is asked for again.
+export async function resume(id) {
+  if (isRunning()) return;
+  await change(found => { Object.assign(found.nodes[id], { state: "writing", model: info.model }); });
+  write(current.nodes[id]);
+}
+
+export async function halt() {
+  const run = isRunning();
+  stop(run);
+  await run?.finished;
+}
+
+// Leaves the oldest messages out of what is sent until there is room, then goes on.
+export async function makeRoom(id) {
+  const node = current.nodes[id], before = tree.path(current, node.parent);
+  let at = Math.max(0, before.findIndex(one => one.id === current.from));
+  const tokens = from => promptTokens(tree.messages({ ...current, from }, [...before, node]));
+  const turns = before.map((one, i) => (one.role === "user" ? i : -1)).filter(i => i > at);
+  while (turns.length && await tokens(before[at].id) > KEPT_SHARE * info.nCtx) {
+    const skipped = Math.max(1, Math.floor(turns.length / 4));
+    at = turns.splice(0, skipped).at(-1);
+  }
+  if (await tokens(before[at].id) >= info.nCtx - 1) {
+    say("Even the last message alone does not fit the context.");
+    return;
+  }
+  await change(found => { found.from = before[at].id; });
+  await resume(id);
+}
+
+// ---- branches and messages
+
+export async function choose(id) {
+  leaf = tree.leafBelow(current, id);
+  await change(found => { found.leaf = leaf; });
+  emit("tree");
+}
+
+export async function removeMessage(id) {
+  if (running(id)) await halt();
+  let taken;
+  const conversation = current.id;
+  await change(found => { taken = tree.takeOut(found, id); });
+  if (!current.nodes[leaf]) leaf = current.leaf;
+  emit("tree");
+  notice("Message deleted.", "Undo", async () => {
+    const record = await store.update(conversation, found => { tree.putBack(found, taken); return found; });
+    if (current.id !== conversation) return;
+    leaf = record.leaf;
+    adopt(record);
+    emit("tree");
+  });
+}
+
+// ---- conversations
+
+export async function rename(id, title) {
+  const record = await store.update(id, found => { found.title = title; return found; });
+  if (record && id === current.id) { adopt(record); emit("renamed"); }
+  emit("list");
+}
+
+export async function setSystem(text) {
+  if (text === current.system) return;
+  if (Object.keys(current.nodes).length) await change(found => { found.system = text; });
+  else current.system = text;  // an empty conversation is not kept
+}
+
+export async function remove(id) {
+  stop(runningIn(id));
+  let old;
+  await store.update(id, found => { old = found; return null; });
+  if (id === current.id) await openNewest();
+  emit("list");
+  if (old) notice(`“${old.title}” deleted.`, "Undo", async () => { await keep([old]); await open(id); });
+}
+
+export async function removeAll() {
+  for (const { id } of await store.all()) {
+    stop(runningIn(id));
+    await store.update(id, () => null);
+  }
+  create();
+}
+
+async function openNewest() {
+  const newest = (await store.all()).sort((a, b) => b.time - a.time)[0];
+  if (newest) await open(newest.id);
+  else create();
+}
+
+// Conversations from a file, or deleted ones that come back.
+export async function keep(records) {
+  for (const record of records) await store.update(record.id, () => record, record);
+  emit("list");
+}

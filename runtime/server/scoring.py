@@ -1,0 +1,29 @@
+"""What a model makes of a text that is given: the log-probability of each of its tokens.
+
+It knows neither requests nor HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ggq.runtime.engine.engine import Engine
+from ggq.runtime.generation.answer import Logprobs, token_logprobs
+
+__all__ = ["prompt_logprobs"]
+
+_ROWS = 64  # logits of so many tokens at once: a vocabulary of 250,000 takes 64 MB
+
+
+def prompt_logprobs(engine: Engine, ids: Sequence[int], count: int) -> list[Logprobs | None]:
+    """Return an entry per token, with the ``count`` likeliest; the first has nothing before it."""
+    found: list[Logprobs | None] = [None]
+    sequence = engine.sequence()
+    try:
+        for start in range(0, len(ids) - 1, _ROWS):
+            part = ids[start : min(start + _ROWS, len(ids) - 1)]
+            rows = engine.evaluate(sequence, part, every=True)
+            found += [token_logprobs(row, ids[start + i + 1], count) for i, row in enumerate(rows)]
+    finally:
+        sequence.free()
+    return found

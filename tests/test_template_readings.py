@@ -1,0 +1,97 @@
+"""Conversations that templates refuse as they are, said so that they take them."""
+
+import pytest
+
+from ggq.errors import UsageError
+from ggq.runtime.template.readings import readings
+from ggq.runtime.template.template import ChatTemplate
+
+TEMPLATES = {
+    "qwen": "Qwen3.5-4B",
+    "gemma": "google-gemma-2-2b-it",
+    "mistral": "mistralai-Mistral-Nemo-Instruct-2407",
+    "small": "Mistral-Small-3.2-24B-Instruct-2506",
+    "llama": "meta-llama-Llama-3.3-70B-Instruct",
+    "ministral": "mistralai-Ministral-3-14B-Reasoning-2512",
+}
+
+
+def call(i, arguments="{}"):
+    function = {"name": "get_weather", "arguments": arguments}
+    return {"id": f"{i:09d}", "type": "function", "function": function}
+
+
+def said(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
+CONVERSATIONS = {
+    "system later": [said("user", "u1"), said("system", "s1")],
+    "several systems": [said("system", "s1"), said("system", "s2"), said("user", "u1")],
+    "developer and system": [said("developer", "d1"), said("system", "s1"), said("user", "u1")],
+    "system between": [said("user", "u1"), said("assistant", "a1"), said("system", "s1"),
+                       said("user", "u2")],
+    "users in a row": [said("user", "u1"), said("user", "u2")],
+    "assistants in a row": [said("user", "u1"), said("assistant", "a1"), said("assistant", "a2"),
+                            said("user", "u2")],
+    "assistant first": [said("system", "s1"), said("user", "u1"), said("assistant", "a1"),
+                        said("user", "u2"), said("user", "u3")],
+}  # fmt: skip
+WITH_TOOLS = {
+    "parallel results": [
+        said("user", "u1"),
+        said("assistant", "", tool_calls=[call(1), call(2)]),
+        said("tool", "20C", tool_call_id="000000001"),
+        said("tool", "25C", tool_call_id="000000002"),
+    ],
+    "arguments that are no JSON": [
+        said("user", "u1"),
+        said("assistant", "", tool_calls=[call(1, '{"city": "cut o')]),
+        said("tool", "20C", tool_call_id="000000001"),
+    ],
+}  # fmt: skip
+
+
+def template(shared_dir, name):
+    source = (shared_dir / "templates" / f"{TEMPLATES[name]}.jinja").read_text("utf-8")
+    return ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("which", CONVERSATIONS)
+def test_nothing_said_is_lost(shared_dir, name, which):
+    messages = CONVERSATIONS[which]
+    text = template(shared_dir, name).render_text(messages)
+    for message in messages:
+        assert text.count(message["content"]) == 1, message["content"]
+
+
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"gemma"}))
+@pytest.mark.parametrize("which", WITH_TOOLS)
+def test_calls_and_their_results(shared_dir, name, which):
+    text = template(shared_dir, name).render_text(WITH_TOOLS[which], tools=TOOLS)
+    assert text.index("20C") < text.rindex("25C") if "25C" in str(WITH_TOOLS[which]) else True
+    assert "u1" in text and "20C" in text
+    assert ("cut o" in text) == ("cut o" in str(WITH_TOOLS[which]))
+
+
+def test_the_first_reading_is_the_conversation_itself():
+    for messages in [*CONVERSATIONS.values(), *WITH_TOOLS.values()]:
+        first = next(readings(messages))
+        assert [m["role"] for m in first] == [m["role"] for m in messages]
+        assert [m["content"] for m in first] == [m["content"] for m in messages]
+
+
+def test_each_call_gets_its_result():
+    *_, last = readings(WITH_TOOLS["parallel results"])
+    roles = ["user", "assistant", "tool", "assistant", "tool"]
+    assert [m["role"] for m in last] == roles
+    for asked, got in ((1, 2), (3, 4)):
+        assert last[asked]["tool_calls"][0]["id"] == last[got]["tool_call_id"]
+
+
+def test_the_first_refusal_is_the_one_that_is_told():
+    source = "{{ raise_exception('says ' ~ messages | length) }}"
+    with pytest.raises(UsageError, match="says 2"):
+        ChatTemplate(source).render(CONVERSATIONS["users in a row"])
