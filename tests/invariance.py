@@ -46,6 +46,8 @@ def evaluate(model, sequence, ids, size, beside=(), wanted=1.0, rng=None):
         asked = rng.random(len(ids[:step])) < wanted
         parts = [Part(sequence, ids[:step], asked)]
         for other in beside:
+            if other.length > 300:
+                other.truncate(0)
             n = int(rng.integers(1, 7))
             part = Part(other, rng.integers(3, model.tokenizer.n_vocab, n), rng.random(n) < 0.5)
             parts.insert(int(rng.integers(0, len(parts) + 1)), part)
@@ -106,7 +108,7 @@ def try_all(path, ids_of, caches, threads, ways, rng):
     """
     bad = []
     for cache in caches:
-        want = None
+        want: dict[int, np.ndarray] = {}
         for n_threads in threads:
             with ggq.load(path, n_ctx=N_CTX, threads=n_threads, cache_type=cache) as model:
                 ids = ids_of(model)
@@ -136,9 +138,10 @@ def main():
     for tiny in TINY:
         if not any(name in tiny.label for name in names):
             continue
+        caches = ["f16", "f32"] if "lfm2" in tiny.label else CACHES  # its heads are too narrow
         with TemporaryDirectory() as folder:
             for path in make_files(tiny, Path(folder), ("Q4_K_M", "Q4_0", "F16")):
-                bad = try_all(path, random_ids(LONG), CACHES, THREADS, ways, rng)
+                bad = try_all(path, random_ids(LONG), caches, THREADS, ways, rng)
                 failed += len(bad)
                 lines = [f"{tiny.label} {path.stem}: {len(bad)} ways differ", *bad[:9]]
                 sys.stdout.write("\n  ".join(lines) + "\n")
