@@ -377,6 +377,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_mutations_never_crash(tmp_path, batch):
     make_tiny_llama(tmp_path / "base-spm.gguf", n_embd=16, n_ff=16)

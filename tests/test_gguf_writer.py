@@ -268,6 +268,7 @@ write_all(sys.argv[2], 9, **eval(sys.argv[4]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize(
     ("options", "first"),

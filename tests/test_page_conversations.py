@@ -75,6 +75,11 @@ def test_delete_one_message_and_undo(page, browser):
     assert len(records(browser)[0]["nodes"]) == 3
     press(browser, "Undo", "#notice")
     wait(browser, lambda b: said(b) == ["First", "Second"])
+    press(browser, "Delete message", ".assistant:last-child")
+    wait(browser, lambda b: len(texts(b, ".assistant")) == 1)
+    press(browser, "Answer")
+    wait(browser, lambda b: len(texts(b, ".assistant")) == 2)
+    answered(browser)
     assert len(records(browser)[0]["nodes"]) == 4
 
 

@@ -108,6 +108,7 @@ def test_blocks_tell_where_they_begin():
         (r"\[ \frac{1}{2} \]", "<mfrac>"),
         ("- a\n\n  $$b$$", '<div class="math">'),
         (r"$$\begin{aligned} a &= b \\ c &= d\end{aligned}$$", "<mtr>"),
+        (r"$n\log n$", '<mo lspace="0.17em" rspace="0.13em">log</mo>'),
         (r"in a line $$\sqrt 2$$ too", '<math display="inline">'),
     ],
 )

@@ -41,9 +41,9 @@ export function draw() {
   nodes.forEach((node, at) => {
     const view = old.get(node.id) ?? new MessageView(node);
     views.set(node.id, view);
-    view.show(node, at < from);
+    view.show(node, at < from, at === nodes.length - 1);
     if (at === from && at > 0) elements.push(make("p", { class: "cut" }, "The messages above are no longer sent to the model"));
-    elements.push(view.element);
+    elements.push(view.form ?? view.element);
   });
   arrange(list, elements.length ? elements : [welcome()]);
   const last = nodes.at(-1)?.id;
@@ -66,7 +66,7 @@ function focusStep({ step, at }) {
 function piece(run) {
   if (run.conversation !== chat.current.id) return;
   const view = views.get(run.node.id);
-  if (view) view.show(run.node, false);
+  if (view) view.show(run.node, false, true);
   status();
 }
 

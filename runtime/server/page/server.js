@@ -5,7 +5,7 @@ import { options } from "./options.js";
 export const info = { model: "", models: [], nCtx: 0, defaults: {} };
 
 // What the server, or the way to it, has against a request.
-export class Failure extends Error {
+class Failure extends Error {
   constructor(message, status = 0, kind = "") {
     super(message);
     this.status = status;

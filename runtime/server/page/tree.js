@@ -18,8 +18,8 @@ export function newMessage(parent, role, more = {}) {
 // The messages from the first to `leaf`.
 export function path(conversation, leaf = conversation.leaf) {
   const found = [];
-  for (let node = conversation.nodes[leaf]; node && !found.includes(node); node = conversation.nodes[node.parent]) found.unshift(node);
-  return found;
+  for (let node = conversation.nodes[leaf]; node; node = conversation.nodes[node.parent]) found.push(node);
+  return found.reverse();
 }
 
 export function children(conversation, parent) {
@@ -59,7 +59,7 @@ export function titleOf(text) {
 }
 
 // A file within a message, in a fence that nothing in it closes.
-export function fenced({ name, text }) {
+function fenced({ name, text }) {
   const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map(run => run.length));
   const fence = "`".repeat(longest + 1), kind = /\.(\w{1,10})$/.exec(name)?.[1] ?? "";
   return `File ${name}:\n\n${fence}${kind}\n${text.replace(/\n$/, "")}\n${fence}`;
