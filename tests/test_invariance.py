@@ -14,9 +14,9 @@ from ggq.runtime.kernels.attend import _chunk, chunks_of
 MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for q8_0
     "gemma2": ("Q4_K_M", "f16"),  # windows, soft caps
     "gpt-oss": ("Q4_0", "q8_0"),  # experts, sinks
-    "qwen35moe": ("F16", "f32"),  # a delta net
+    "qwen35moe": ("F16", "f32"),  # a delta net, experts
     "lfm2": ("Q4_0", "f16"),  # convolutions
-    "deepseek2": ("Q4_K_M", ("q8_0", "f16")),  # latent attention
+    "deepseek2": ("Q4_K_M", "f16"),  # latent attention
 }
 
 
