@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from ggq.errors import FormatError, UsageError
+from ggq.runtime.template import sandbox
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let a busy machine take its time; the limit is test_template_hostile's."""
+    monkeypatch.setattr(sandbox, "SECONDS", 60.0)
+
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 TOOLS = [
