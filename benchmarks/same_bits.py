@@ -40,10 +40,11 @@ def digests(sources: list[Path], work: Path, quick: bool) -> dict[str, str]:
     from ggq.quants.mixtures import FILE_TYPES
 
     found: dict[str, str] = {}
+    os.chdir(work)
     for source in sources:
         real = source.name in REAL_MODELS
         types = (QUICK_TYPES if quick else tuple(FILE_TYPES)) if real else TINY_TYPES
-        matrices = (None, work / f"{source.name}-imatrix.gguf") if real else (None,)
+        matrices = (None, f"{source.name}-imatrix.gguf") if real else (None,)  # its name is a key
         for kind in types:
             for matrix in matrices:
                 label = f"{source.name} {kind}{' + importance' if matrix else ''}"
@@ -154,6 +155,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
+        work = work.resolve()
         sources = make_sources(work, given.only)
         for source in sources:
             if source.name in REAL_MODELS:

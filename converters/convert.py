@@ -1,4 +1,7 @@
-"""`ggq.convert`: what Python and the command line may ask, as keywords, made into a request."""
+"""`ggq.convert`: what Python and the command line may ask, as keywords, made into a request.
+
+`prepare` and `Options` are named here for who plans a conversion step by step.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from ggq.arguments import check_settings, checked
 from ggq.converters.conversion import Options, Progress
 from ggq.converters.imatrix import Imatrix
 from ggq.converters.job import Events, Request, Result, run
+from ggq.converters.prepare import prepare
 from ggq.errors import UsageError, option, printable
 from ggq.gguf.units import bytes_of
 from ggq.progress import progress_bar
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 else:
     Unpack = list  # Python 3.10 has none, and nothing looks at it when the program runs
 
-__all__ = ["Settings", "convert", "make_request"]
+__all__ = ["Options", "Settings", "convert", "make_request", "prepare"]
 
 
 class Settings(TypedDict, total=False):

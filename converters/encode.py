@@ -61,7 +61,7 @@ def encode_all(
     """
     threads = threads or default_threads()
     _check_types(tasks, imatrix)
-    pending: deque[tuple[Slab, Future]] = deque()
+    pending: deque[tuple[Slab, Future[np.ndarray]]] = deque()
 
     def drain() -> None:
         slab, future = pending.popleft()

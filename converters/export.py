@@ -26,6 +26,7 @@ from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.table import Tensor
+from ggq.outputs import output_file
 
 __all__ = ["export", "hf_config"]
 
@@ -51,8 +52,9 @@ def export(
     """
     with open_gguf(model) as file:
         warnings = _export(file, Path(out), dtype, force, progress)
-    for warning in warnings if warn else ():
-        warn(warning)
+    for warning in warnings:
+        if warn is not None:
+            warn(warning)
     return Path(out)
 
 
@@ -150,7 +152,7 @@ def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
             "original_max_position_embeddings": context,
         }
         made = llama3_factors({"rope_parameters": {**scaling, "rope_theta": hp.rope.base}}, hp)
-        if np.allclose(made, stored, rtol=1e-4, atol=0):
+        if made is not None and np.allclose(made, stored, rtol=1e-4, atol=0):
             return scaling
     raise ModelError("tensor rope_freqs.weight is not of the form that config.json can express")
 
@@ -197,7 +199,7 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
         groups[-1].append(piece)
         filled += size
     total, done = sum(prod(p.shape) for p in pieces), 0
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, group in enumerate(groups):
         name = "model.safetensors"
         if len(groups) > 1:
@@ -221,7 +223,9 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
 class _Piece:
     """One HF tensor and how to read its rows from the GGUF file."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], read: Callable, n_rows: int) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
+    ) -> None:
         self.name, self.shape, self.read, self.n_rows = name, shape, read, n_rows
 
     def slabs(self) -> Iterator[np.ndarray]:
@@ -305,7 +309,7 @@ class _Folder:
             if kind is None:
                 self.path.mkdir(exist_ok=True)
                 for made in sorted(self.temp.iterdir()):
-                    os.replace(made, self.path / made.name)
+                    shutil.move(made, output_file(self.path / made.name))
         finally:
             leftovers.release(self._claim)
             shutil.rmtree(self.temp, ignore_errors=True)

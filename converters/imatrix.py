@@ -16,29 +16,45 @@ import numpy as np
 
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec
+from ggq.outputs import output_file
 
-__all__ = ["Imatrix", "check_out", "read_imatrix", "write_imatrix"]
+__all__ = ["Imatrix", "check_out", "read_imatrix", "without_gaps", "write_imatrix"]
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 KEY_DATASETS, KEY_CHUNKS = "imatrix.datasets", "imatrix.chunk_count"
 KEY_CHUNK_SIZE = "imatrix.chunk_size"
+GAP = 8  # columns: the smallest group that a block type gives a scale or a grid point
 MAX_ENTRIES, MAX_NAME = 1 << 20, 1 << 12
 
 
 @dataclass
 class Imatrix:
-    """``values``: tensor name -> float32 (n_experts * n_columns,); where it came from."""
+    """``values``: tensor name -> float32 (n_experts * n_columns,); where it came from.
+
+    ``unmeasured``: names that the file has with nothing but zeros, as older programs wrote for
+    what no token reached; they are not among the values.
+    """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
     path: str = ""
     dataset: str = ""
     chunks: int = 0
+    unmeasured: list[str] = field(default_factory=list)
 
     def slice_for(self, name: str, shape: tuple[int, ...], part: int) -> np.ndarray | None:
         """Return the importance of one expert's columns, float32 (shape[-1],), None if unmeasured.
 
         FormatError where the size does not fit the tensor; an embedding's is then left out.
         """
+        table = self._table(name, shape)
+        return None if table is None else without_gaps(table[part])
+
+    def unmeasured_experts(self, name: str, shape: tuple[int, ...]) -> int:
+        """Return how many experts of a tensor have nothing but zeros."""
+        table = self._table(name, shape)
+        return 0 if table is None else int((~table.any(1)).sum())
+
+    def _table(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         values = self.values.get(name)
         if values is None:
             return None
@@ -50,7 +66,23 @@ class Imatrix:
                 f"imatrix entry {printable(name)} has {values.size} values, "
                 f"the tensor needs {n_parts * shape[-1]}"
             )
-        return values[part * shape[-1] : (part + 1) * shape[-1]]
+        return values.reshape(n_parts, shape[-1])
+
+
+def without_gaps(values: np.ndarray) -> np.ndarray:
+    """Return importance under which no weight is lost: zeros all along `GAP` columns are filled.
+
+    Zero means that nothing was measured: a search would give such a group the scale 0. It gets the
+    least that was measured elsewhere, or 1. What has no such gap is returned as it is.
+    """
+    zero = values == 0
+    if not zero.any() or values.size % GAP:
+        return np.ones_like(values) if zero.all() else values
+    gaps = np.repeat(zero.reshape(-1, GAP).all(1), GAP)
+    if not gaps.any():
+        return values
+    measured = values[values > 0]
+    return np.where(gaps, measured.min() if measured.size else np.float32(1), values)
 
 
 def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
@@ -66,6 +98,9 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     for name, values in found.values.items():
         if not np.isfinite(values).all():
             raise FormatError(f"{printable(path)}: entry {printable(name)} is not finite")
+    found.unmeasured += [name for name, values in found.values.items() if not values.any()]
+    for name in found.unmeasured:
+        found.values.pop(name)
     if not found.values:
         raise FormatError(f"{printable(path)}: no entries")
     return found
@@ -95,7 +130,7 @@ def _from_gguf(file: GGUFFile, where: str) -> Imatrix:
     return made
 
 
-def _floats(file, name: str, where: str) -> np.ndarray:
+def _floats(file: GGUFFile, name: str, where: str) -> np.ndarray:
     info = file.tensors.get(name)
     if info is None or info.type_id != spec.TYPE_IDS["F32"]:
         raise FormatError(f"{where}: no F32 tensor {printable(name)}")
@@ -147,7 +182,8 @@ def write_imatrix(
     """
     path = Path(path)
     if path.suffix == ".dat":
-        _write_dat(path, sums, counts, dataset, chunks, force)
+        check_out(path, force)
+        _write_dat(path, sums, counts, dataset, chunks)
         return
     with GGUFWriter(path, force=force) as writer:
         writer.add("general.type", "imatrix")
@@ -168,11 +204,16 @@ def write_imatrix(
 
 def check_out(path: Path, force: bool = False) -> None:
     """Refuse a name that `write_imatrix` could not write, before any work; UsageError."""
-    GGUFWriter(path, force).check()
+    GGUFWriter(path, force).check()  # of the older form, too: the same rules
 
 
-def _write_dat(path, sums, counts, dataset, chunks, force) -> None:
-    check_out(path, force)
+def _write_dat(
+    path: Path,
+    sums: Mapping[str, np.ndarray],
+    counts: Mapping[str, np.ndarray],
+    dataset: str,
+    chunks: tuple[int, int],
+) -> None:
     out = bytearray(struct.pack("<i", len(sums)))
     for name in sorted(sums):
         n = np.asarray(counts[name], np.float32).reshape(-1, 1)
@@ -184,4 +225,4 @@ def _write_dat(path, sums, counts, dataset, chunks, force) -> None:
         out += (mean * np.float32(max(chunks[0], 1))).astype("<f4").tobytes()
     text = dataset.encode()
     out += struct.pack("<ii", chunks[0], len(text)) + text
-    path.write_bytes(out)
+    output_file(path).write_bytes(out)

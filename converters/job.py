@@ -20,6 +20,7 @@ from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Pass, Prepass
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
 from ggq.errors import UsageError, option, printable
+from ggq.outputs import output_file
 
 __all__ = ["Events", "Request", "Result", "planned", "run"]
 
@@ -64,6 +65,8 @@ class Request:
             raise UsageError(f"{option('--recipe')} says which passes run: {without}")
         if self.plan is not None and not Path(self.plan).parent.is_dir():
             raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
+        if self.plan is not None and self.has_target:
+            output_file(self.plan)
 
     @property
     def has_target(self) -> bool:
@@ -134,8 +137,8 @@ def planned(
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
     if dry_run:
-        planning = {"force": True, "check_tokenizer": False, "outline": True}
-        request = replace(request, options=replace(request.options, **planning))
+        planning = replace(request.options, force=True, check_tokenizer=False, outline=True)
+        request = replace(request, options=planning)
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
     request = replace(request, type=request.type or recipe.type or DEFAULT_TYPE)
@@ -165,8 +168,9 @@ def _recipe(request: Request) -> Recipe:
 
 def _reporting(one: Pass, progress: Progress | None) -> Pass:
     """Return the pass such that it tells ``progress``, if it has none of its own."""
-    unheard = progress and isinstance(one, Prepass) and one.progress is None
-    return replace(one, progress=progress) if unheard else one
+    if isinstance(one, Prepass) and one.progress is None and progress is not None:
+        return replace(one, progress=progress)
+    return one
 
 
 def _tensor_types(request: Request, events: Events) -> dict[str, str]:

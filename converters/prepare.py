@@ -15,11 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import ggq
-from ggq import models
+from ggq import models, quants
 from ggq.arguments import checked
+from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
+    HFTensor,
     SourceTensor,
     gguf_tensors,
     hf_tensors,
@@ -64,12 +66,14 @@ def prepare(
         if not path.exists():
             name = str(source)
             path = stack.enter_context(outline(name)) if options.outline else fetch(name)
+        if path.is_file() and (why := refusals.not_a_model(path)) is not None:
+            raise UsageError(why)
         build = _from_folder if path.is_dir() else _from_gguf
         job = build(path, file_type(type).name, options, stack)
         job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)
         job.out = _out_path(job, path, out)
-        _check_importance(job)
+        job.warnings += _importance_notes(job)
         job.close = stack.pop_all().close
     return job
 
@@ -102,7 +106,8 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.roles, found.skipped, found.warnings = roles, skipped, [*vocab.warnings, *notes]
+    found.roles, found.skipped = roles, skipped
+    found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
 
 
@@ -115,7 +120,7 @@ def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:
         if own is not tensors[name]:
             tensors[name] = own
             kept += 1
-            if rounded is None and own.rounds(type_name):
+            if rounded is None and isinstance(own, HFTensor) and own.rounds(type_name):
                 rounded = f"{name} in {type_name}"
     if rounded is None:
         return []
@@ -158,6 +163,7 @@ def _from_gguf(
     plan_of = [PlanTensor(t.name, t.shape, t.type_name, roles.get(t.name)) for t in tensors]
     made = plan(plan_of, facts, wanted, options.mixture)
     by_name = {t.name: t for t in tensors}
+    _refuse_other_numbers(by_name, made)
     if not options.allow_requantize:
         _refuse_requantizing(by_name, made)
     items = [general.Item("general.quantization_version", 2, spec.U32)]
@@ -175,6 +181,16 @@ def _known(file: GGUFFile, name: str) -> tuple[Architecture, HParams] | tuple[No
         return arch, arch.hparams(file)
     except ModelError:
         return None, None
+
+
+def _refuse_other_numbers(tensors: dict[str, SourceTensor], made: Plan) -> None:
+    """Refuse weights of types that no model here computes with, such as F64 and I32."""
+    known = {kind.name for kind in quants.all()}
+    for name, new in made.types:
+        old = tensors[name].type_name
+        if old not in known and (old != new or name.endswith((".weight", ".bias"))):
+            what = f"tensor {printable(name)} holds {printable(old)}, which is no type of weights"
+            raise ModelError(f"{what}: floats up to F32 and blocks are")
 
 
 def _refuse_requantizing(tensors: dict[str, SourceTensor], made: Plan) -> None:
@@ -234,7 +250,7 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
     return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
 
 
-def _listed(counts: Counter) -> str:
+def _listed(counts: Counter[str]) -> str:
     return " ".join(f"{name}:{n}" for name, n in counts.most_common())
 
 
@@ -254,8 +270,19 @@ def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None)
     return Path(out or ".") / file_name(parts, job.plan.file_type.name)
 
 
-def _check_importance(job: Conversion) -> None:
-    """Refuse a matrix that does not fit the tensors."""
-    for name, kind in job.plan.types:
-        if job.imatrix and kind not in UNQUANTIZED:
-            job.imatrix.slice_for(name, job.tensors[name].shape, 0)
+def _importance_notes(job: Conversion) -> list[str]:
+    """Return what the matrix did not measure; FormatError where it does not fit the tensors."""
+    if job.imatrix is None:
+        return []
+    chosen = [name for name, kind in job.plan.types if kind not in UNQUANTIZED]
+    experts = {n: job.imatrix.unmeasured_experts(n, job.tensors[n].shape) for n in chosen}
+    partly = [n for n, count in experts.items() if count]
+    notes, where = [], "importance matrix: zeros mean not measured"
+    if gone := [n for n in job.imatrix.unmeasured if n in chosen]:
+        what = f"{len(gone)} tensors, such as {printable(gone[0])}, are taken as without importance"
+        notes.append(f"{where}: {what}")
+    if partly:
+        total = sum(experts.values())
+        what = f"columns count alike in {total} experts, such as one of {printable(partly[0])}"
+        notes.append(f"{where}: {what}")
+    return notes

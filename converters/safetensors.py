@@ -12,10 +12,11 @@ import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ggq.errors import FormatError, printable
+from ggq.errors import GIT_LFS, FormatError, pointer_error, printable
 
 __all__ = ["SafetensorsFile", "StoredTensor", "write_header"]
 
@@ -63,8 +64,8 @@ class StoredTensor:
         )
         return view.reshape(self.n_rows, self.shape[-1] if self.shape else 1)
 
-    def read(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Return those rows as float32, exact for BF16, F16, F32; FormatError for other types."""
+    def read(self, rows: slice | np.ndarray | tuple[slice, slice]) -> np.ndarray:
+        """Return rows, or (rows, columns), as float32, exact; FormatError for other than floats."""
         if self.dtype not in FLOATS:
             raise FormatError(f"tensor {printable(self.name)} holds {self.dtype}, not floats")
         stored = self.stored()[rows]
@@ -98,9 +99,13 @@ class SafetensorsFile:
         except BufferError:
             return
 
-    def _header(self, file, size: int) -> tuple[dict, int]:
+    def _header(self, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         """Return (header, offset of the data)."""
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(len(GIT_LFS))
+        if start == GIT_LFS:
+            raise pointer_error(self.path)
+        file.seek(8)
+        length = int.from_bytes(start[:8], "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise FormatError(f"{self._where}: header of {length} bytes in a file of {size}")
         try:
@@ -112,7 +117,7 @@ class SafetensorsFile:
         header.pop("__metadata__", None)
         return header, 8 + length
 
-    def _tensors(self, header: dict, data: int, size: int) -> dict[str, StoredTensor]:
+    def _tensors(self, header: dict[str, Any], data: int, size: int) -> dict[str, StoredTensor]:
         entries = [self._entry(name, info) for name, info in header.items()]
         end = 0
         found = {}
@@ -134,15 +139,21 @@ class SafetensorsFile:
         where = f"{self._where}: tensor {printable(name)}"
         if not isinstance(info, dict) or info.get("dtype") not in DTYPES:
             raise FormatError(f"{where}: unknown type")
-        shape, span = info.get("shape"), info.get("data_offsets")
-        for what, numbers in (("shape", shape), ("offsets", span)):
-            right = isinstance(numbers, list) and len(numbers) <= 8
-            if not right or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
-                raise FormatError(f"{where}: bad {what}")
+        shape = _small_numbers(info.get("shape"), f"{where}: bad shape")
+        span = _small_numbers(info.get("data_offsets"), f"{where}: bad offsets")
         width = np.dtype(DTYPES[info["dtype"]]).itemsize
         if len(span) != 2 or span[1] - span[0] != prod(shape) * width:
             raise FormatError(f"{where}: {span} does not hold shape {shape} of {info['dtype']}")
         return name, info["dtype"], tuple(shape), (span[0], span[1])
+
+
+def _small_numbers(value: object, refusal: str) -> list[int]:
+    """Return a list of up to eight sizes, small enough to multiply; FormatError."""
+    if not isinstance(value, list) or len(value) > 8:
+        raise FormatError(refusal)
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in value):
+        raise FormatError(refusal)
+    return value
 
 
 def write_header(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:

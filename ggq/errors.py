@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "GIT_LFS",
     "FormatError",
     "GGQError",
     "ModelError",
@@ -16,9 +17,13 @@ __all__ = [
     "known_names",
     "naming_flags",
     "option",
+    "pointer_error",
     "printable",
     "reason",
 ]
+
+
+GIT_LFS = b"version https://git-lfs"  # what git leaves in the place of a large file
 
 
 class GGQError(Exception):
@@ -74,6 +79,11 @@ def exists_error(path: object) -> UsageError:
     """Return the refusal to write over a file unasked."""
     overwrite = option("--force", "force=True")
     return UsageError(f"{printable(path)}: exists; {overwrite} overwrites it")
+
+
+def pointer_error(path: object) -> FormatError:
+    """Return the refusal of a file that begins with `GIT_LFS`."""
+    return FormatError(f"{printable(path)}: is a git-lfs pointer, not the file: run git lfs pull")
 
 
 def reason(error: object) -> str:

@@ -20,6 +20,7 @@ from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
 from ggq.models.unsupported import missing_piece
 
+SIMILAR = 0.8  # of 1: a slip, or another of the same family
 __all__ = ["all_architectures", "for_hf", "get"]
 
 
@@ -42,7 +43,7 @@ def all_architectures() -> list[Architecture]:
 def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
     """Return the architecture that GGUF files call ``name``.
 
-    ModelError names the nearest one and, from the file's ``metadata``, what is missing.
+    ModelError names a similar one, if any, and, from the file's ``metadata``, what is missing.
     """
     if isinstance(name, str) and name in _registry():
         return _registry()[name]
@@ -66,12 +67,13 @@ def for_hf(config: Mapping[str, Any]) -> Architecture:
 
 def _unsupported(name: object, known: list[str], facts: Mapping[str, Any] | None) -> str:
     stems = {_stem(k): k for k in reversed(known)}
-    nearest = stems[difflib.get_close_matches(_stem(name), stems, n=1, cutoff=0.0)[0]]
+    similar = difflib.get_close_matches(_stem(name), stems, n=1, cutoff=SIMILAR)
+    near = f"; the most similar name that is supported: {stems[similar[0]]}" if similar else ""
     what = f"architecture {printable(repr(name))} is not supported"
     lacks = f"; missing: {missing_piece(facts)}" if facts else ""
-    return f"{what}; the nearest supported one is {nearest}{lacks}"
+    return f"{what}{near}{lacks}"
 
 
 def _stem(name: object) -> str:
-    """Return what tells architectures apart in a name: no suffix that most classes share."""
-    return re.split("For(Causal|Conditional)|LMHead", str(name)[:100])[0].lower()
+    """Return what tells architectures apart in a name: not what a class is for."""
+    return re.split("For[A-Z]|LMHead|Model$", str(name)[:100])[0].lower()

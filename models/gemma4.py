@@ -19,7 +19,7 @@ from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.per_layer_input import PerLayerInput
 from ggq.models.layers.rope import Rope, scaled
-from ggq.models.table import BLOCK, LAYER, Key, Tensor, changed, norm, rows
+from ggq.models.table import BLOCK, LAYER, Key, Tensor, absorbed_by, changed, norm, rows
 from ggq.models.vocabulary import Vocabulary
 
 __all__ = ["ARCHITECTURE"]
@@ -103,8 +103,7 @@ def _tensors() -> tuple[Tensor, ...]:
     found = changed(DECODER_TENSORS, *usual, without=("output.weight",))
     own = tuple(BLOCK + name for name in OWN)
     found = tuple(replace(r, optional=True) if r.gguf in own else r for r in found)
-    normed = f"{BLOCK}attn_v.weight"  # values are normed: a scale of their rows is lost
-    return tuple(replace(r, absorbs=None) if r.absorbs == normed else r for r in found)
+    return absorbed_by(found, {"attn_v": None})  # values are normed: a scale of their rows is lost
 
 
 def _windowed_layers(config: Mapping[str, Any]) -> list[bool]:

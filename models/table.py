@@ -18,6 +18,7 @@ __all__ = [
     "MAX_LAYERS",
     "Key",
     "Tensor",
+    "absorbed_by",
     "changed",
     "checked_value",
     "config_value",
@@ -119,8 +120,8 @@ def rows(
 
 
 def norm(gguf: str, hf: str, dim: str = "embd", **more: Any) -> tuple[Tensor, ...]:
-    """Return the row of a layer's RMS norm, names as in `rows`."""
-    return rows(gguf, hf, (dim,), bias=False, **{"role": "norm", "f32": True, **more})
+    """Return the row of a layer's norm, names as in `rows`; with ``bias`` also that of its bias."""
+    return rows(gguf, hf, (dim,), **{"bias": False, "role": "norm", "f32": True, **more})
 
 
 def renamed(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor, ...]:
@@ -132,6 +133,15 @@ def renamed(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor
         return name
 
     return tuple(replace(row, hf=tuple(map(other, row.hf))) for row in table)
+
+
+def absorbed_by(table: tuple[Tensor, ...], names: Mapping[str, str | None]) -> tuple[Tensor, ...]:
+    """Return ``table`` with other tensors to take over scales, or none: old name -> new one."""
+    full = {
+        _in_layer(BLOCK, k) + ".weight": v and _in_layer(BLOCK, v) + ".weight"
+        for k, v in names.items()
+    }
+    return tuple(replace(row, absorbs=full.get(row.absorbs or "", row.absorbs)) for row in table)
 
 
 def permuted(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -67,13 +67,14 @@ class Slow(Scripted):
 
 
 @contextlib.contextmanager
-def page_server(folder, answer=ANSWER, n_ctx=8192):
+def page_server(folder, answer=ANSWER, **settings):
     """Yield (address, engine, scheduler) of a server that answers everything with ``answer``."""
     path = make_tiny_llama(folder / "t.gguf", n_ctx=2048, vocab="bpe")
     with ggq.load(path, vocab_only=False, threads=1) as model:
         script = model.tokenizer.encode(answer, add_special=False)
-        engine = Slow([*script, model.tokenizer.eos_id], model.tokenizer.n_vocab, n_ctx=n_ctx)
-        with listening(model, Scheduler(engine, model.tokenizer)) as (url, scheduler):
+        engine = Slow([*script, model.tokenizer.eos_id], model.tokenizer.n_vocab, n_ctx=8192)
+        scheduler = Scheduler(engine, model.tokenizer)
+        with listening(model, scheduler, **settings) as (url, _):
             yield url, engine, scheduler
 
 
@@ -124,13 +125,17 @@ def texts(browser, selector):
 
 def named(browser, label, among="main"):
     """Return the button that shows or is read out as ``label``."""
-    found = browser.find_elements(By.CSS_SELECTOR, f"{among} button")
-    return next(b for b in found if label in (b.text.strip(), b.get_attribute("aria-label")))
+
+    def look(b):
+        found = b.find_elements(By.CSS_SELECTOR, f"{among} button")
+        return next((x for x in found if label in (x.text.strip(), x.accessible_name)), None)
+
+    return wait(browser, look)
 
 
 def press(browser, label, among="main"):
     """Press a button, which may be shown only under the mouse."""
-    browser.execute_script("arguments[0].click()", wait(browser, lambda b: named(b, label, among)))
+    browser.execute_script("arguments[0].click()", named(browser, label, among))
 
 
 def choose(browser, opener, entry):

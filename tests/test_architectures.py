@@ -5,6 +5,7 @@ its window and its original context.
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -88,14 +89,23 @@ def test_every_tensor_is_consumed_once_and_known(tiny, made):
     used = [p.name for t in tensors for p in getattr(t, "parts", ())]
     assert set(used) | set(skipped) == set(checkpoint.tensors)
     assert all("visual." in n for n in skipped)
-    halved = ("kv_b_proj",) if tiny.arch == "gemma4" else ("experts.gate_up_proj", "kv_b_proj")
-    shared = {n for n in used if any(part in n for part in halved)}  # two tensors are one there
-    assert all(used.count(n) == 1 + (n in shared) for n in used)
+    named = Counter(n for _, row, i in arch.rows(hp) for n in sources(arch, row, hp, i))
+    assert all(used.count(n) == named[bare(n)] for n in used)
     known = {name for name, _, _ in arch.rows(hp)}
     with open_gguf(path) as file:
         assert set(file.tensors) <= known
         assert rounded(arch.hparams(file)) == rounded(hp)
         arch.check(file, hp)
+
+
+def sources(arch, row, hp, layer):
+    """Return the names in a checkpoint, without prefix, that a row may be made of."""
+    names = {*arch.sources(row, hp, layer)}
+    return {bare(n) for n in (names | {row.fused[0].format(i=layer)} if row.fused else names)}
+
+
+def bare(name):
+    return name.removeprefix("model.").removeprefix("language_model.")
 
 
 def rounded(hp):

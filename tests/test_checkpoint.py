@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hfmaker import LLAMA, make_hf, save, stored
 
-from ggq.converters import checkpoint
+from ggq.converters.checkpoint import folder as checkpoint
 from ggq.converters.checkpoint.folder import Checkpoint, read_json
 from ggq.converters.checkpoint.repository import fetch
 from ggq.converters.safetensors import MAX_HEADER, SafetensorsFile, write_header
@@ -97,21 +97,6 @@ def test_shard_names_stay_in_the_folder(tmp_path, name):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(FormatError, match="is not a plain file name"):
         Checkpoint(tmp_path)
-
-
-def test_shards_that_are_missing_or_repeat_a_tensor(tmp_path):
-    folder = make_hf(
-        tmp_path / "hf", tokenizer=None, shards=2, hidden_size=32, intermediate_size=32
-    )
-    assert len(Checkpoint(folder).files) == 2
-    second = folder / "model-00002-of-00002.safetensors"
-    first = (folder / "model-00001-of-00002.safetensors").read_bytes()
-    second.write_bytes(first)
-    with pytest.raises(FormatError, match="is in two shards"):
-        Checkpoint(folder)
-    second.unlink()
-    with pytest.raises(FormatError, match=r"shard model-00002-of-00002\.safetensors is missing"):
-        Checkpoint(folder)
 
 
 def test_folders_without_usable_weights(tmp_path):

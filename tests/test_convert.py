@@ -249,6 +249,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_or_the_whole_file(tmp_path):
     folder = make_hf(tmp_path / "hf", **small(num_hidden_layers=12))
     (whole,) = convert(folder, tmp_path / "whole.gguf", "Q8_0")
@@ -270,5 +271,5 @@ def test_sources_that_do_not_exist(tmp_path):
     with pytest.raises(UsageError, match="no such file or folder, nor a repository id"):
         convert(tmp_path / "nothing" / "here", tmp_path / "x.gguf")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match=r"config\.json: no such file"):
+    with pytest.raises(FormatError, match="empty: is empty"):
         convert(tmp_path / "empty", tmp_path / "x.gguf")

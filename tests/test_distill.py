@@ -18,7 +18,7 @@ TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
 
 
 def latent(rng, name, codes=True):
-    from ggq.converters.prepasses.latent import Latent
+    from ggq.converters.prepasses.training.latent import Latent
 
     kind = quants.get(name)
     w = rng.normal(size=(5, 512)).astype(np.float32)
@@ -83,7 +83,7 @@ def source(tmp_path_factory):
 
 def test_the_pieces_are_the_forward(source):
     from ggq.converters.calibration.weights import SourceWeights, hparams_of
-    from ggq.converters.prepasses.tape import Tape
+    from ggq.converters.prepasses.training.tape import Tape
     from ggq.runtime.backends.torch.backend import TorchOps, logits
 
     ids = np.random.default_rng(0).integers(0, 300, (3, 16))
@@ -132,7 +132,7 @@ def test_training_brings_the_file_nearer_to_the_original(source, tmp_path, kind)
 
 def test_each_stage_ends_no_worse_than_it_began(source, tmp_path, monkeypatch):
     """On the windows that judge, whatever the steps do: these are far too long."""
-    from ggq.converters.prepasses.distilling import Distillation
+    from ggq.converters.prepasses.training.distillation import Distillation
 
     seen, judge, train = [], Distillation._judge, Distillation._train
 
@@ -148,7 +148,7 @@ def test_each_stage_ends_no_worse_than_it_began(source, tmp_path, monkeypatch):
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(source, tmp_path, monkeypatch):
-    from ggq.converters.prepasses.distilling import Distillation
+    from ggq.converters.prepasses.training.distillation import Distillation
 
     text = f"distill:{SMALL},steps=4,final=4"
     whole = distilled(source, tmp_path / "whole.gguf", "Q4_K_M", text)

@@ -34,10 +34,8 @@ KERNEL_FILES = (
     "runtime/kernels/*.py",
 )
 TORCH_FILES = (
-    "runtime/backends/torch/*.py",
-    "runtime/engine/torch/*.py",
-    "runtime/ops/*/torch.py",
-    "converters/prepasses/*.py",
+    *("runtime/backends/torch/*.py", "runtime/engine/torch/*.py", "runtime/ops/*/torch.py"),
+    *("converters/prepasses/*.py", "converters/prepasses/*/*.py"),
 )
 
 

@@ -1,6 +1,9 @@
 """Architectures as data: each tensor consumed once, keys read back as written, bad values named."""
 
+import ast
 import json
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +16,7 @@ from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.errors import GGQError, ModelError
 from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
 
 LLAMA3 = llama3_rope(64)
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
@@ -138,10 +142,18 @@ def test_per_layer_values_are_read_by_layer():
     assert hp.dim("k", 0) == 256 and hp.dim("k", 1) == 64 and hp.dim("2*ff", 1) == 32
 
 
+def test_models_stay_small():
+    assert len(fields(HParams)) < 16
+    for path in Path(models.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{path.name}: {node.name}"
+
+
 def test_unsupported_architectures_name_the_nearest():
-    with pytest.raises(ModelError, match=r"'llamb' is not supported.*is llama"):
+    with pytest.raises(ModelError, match=r"'llamb' is not supported.*supported: llama"):
         models.get("llamb")
-    with pytest.raises(ModelError, match=r"'LlamaForCausalLM2'.*is LlamaForCausalLM"):
+    with pytest.raises(ModelError, match=r"'LlamaForCausalLM2'.*supported: LlamaForCausalLM"):
         models.for_hf({"architectures": ["LlamaForCausalLM2"]})
     with pytest.raises(ModelError, match="not supported"):
         models.for_hf({"architectures": "x"})

@@ -5,15 +5,13 @@ The input of an operation under test comes out of ``embed``, whose table is the 
 """
 
 import importlib
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from floats import distance, float_weights
+from opcases import TOKENS, Case, found
 
 from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Memory
@@ -26,19 +24,9 @@ from ggq.runtime.engine.cpu.backend import CPUBackend
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.ops import op_names
 
-TOKENS, HEADS, KV_HEADS, HEAD = 23, 6, 2, 32
+HEADS, KV_HEADS, HEAD = 6, 2, 32
 FIRST = 9  # tokens of the first step
 TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Case:
-    """One use of an operation; ``tables``: name -> shape of random float32 tensors."""
-
-    op: str
-    label: str
-    forward: Callable[[Any], Any]
-    tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def _shared(label):
@@ -114,6 +102,7 @@ X = {"x": (TOKENS, 96)}
 FAR = {"far": (TOKENS, 96)}
 PAIR = {"a": (TOKENS, 96), "b": (TOKENS, 96)}
 CASES = [
+    *found(),
     Case("embed", "table", lambda o: o.embed("x"), X),
     Case("linear", "plain", lambda o: o.linear(o.embed("x"), "w"), X | {"w": (40, 96)}),
     Case(
@@ -133,6 +122,15 @@ CASES = [
         "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
     ),
     Case("norm", "no gain", lambda o: o.norm(o.embed("x"), None, 1e-5), X),
+    Case(
+        "norm", "layer", lambda o: o.norm(o.embed("x"), "w", 1e-5, kind="layer"), X | {"w": (96,)}
+    ),
+    Case(
+        "norm",
+        "layer of an odd width",
+        lambda o: o.norm(o.scale(o.embed("far"), 1.0), "w", 1e-5, kind="layer"),
+        {"far": (TOKENS, 90), "w": (90,)},
+    ),
     _rope("norm"),
     _rope("neox", kind="neox"),
     _rope("partial norm", dims=16),

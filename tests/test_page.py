@@ -15,8 +15,10 @@ from browsing import (
     ask,
     drawn,
     find,
+    fresh,
     idle,
     named,
+    page_server,
     pick,
     picture,
     press,
@@ -25,6 +27,8 @@ from browsing import (
     wait,
     write,
 )
+
+pytestmark = pytest.mark.slow
 
 pytest_plugins = ["pagefixtures"]
 
@@ -139,6 +143,53 @@ def test_presets(page, browser):
     wait(browser, lambda b: not find(b, "#dialog").is_displayed())
 
 
+def test_escape_leaves_the_settings_as_they_were(page, browser):
+    visit(browser, page[0])
+    find(browser, "#settings").click()
+    find(browser, "#temperature").send_keys("0.7", Keys.ESCAPE)
+    wait(browser, lambda b: not find(b, "#dialog").is_displayed())
+    find(browser, "#settings").click()
+    assert find(browser, "#temperature").get_attribute("value") == ""
+    press(browser, "Cancel", "dialog")
+
+
+def test_a_key_is_asked_for(driver, tmp_path):
+    with page_server(tmp_path, api_keys=("secret",)) as (url, *_), fresh(driver, url) as browser:
+        browser.get(url)
+        wait(browser, lambda b: find(b, "#key") == b.switch_to.active_element)
+        find(browser, "#key").send_keys("secret", Keys.ENTER)
+        wait(browser, lambda b: "tiny" in b.title)
+        ask(browser, "Hello")
+        assert find(browser, ".assistant strong").text == "Hello"
+        browser.refresh()  # the key stays
+        answered(browser)
+        browser.get_log("browser")  # chromium logs every answer of 401
+
+
+TWO_MODELS = """
+const asked = fetch;
+window.fetch = async (path, ...rest) => {
+  const reply = await asked(path, ...rest);
+  if (path !== "v1/models") return reply;
+  const { data: [one] } = await reply.json();
+  return Response.json({ data: [one, { ...one, id: "other", meta: { n_ctx: 512 } }] });
+};
+"""
+
+
+def test_another_model_is_chosen(page, browser):
+    script = {"source": TWO_MODELS}
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    visit(browser, page[0])
+    pick(browser, "#models", "other")
+    wait(browser, lambda b: "other" in b.title)
+    ask(browser, "Hello")
+    assert texts(browser, ".who") == ["other"]
+    browser.refresh()
+    wait(browser, lambda b: "other" in b.title)  # it stays chosen
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
 def test_on_a_phone(page, browser):
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -168,10 +219,17 @@ def test_names_for_a_screen_reader_and_ways_by_keyboard(page, browser):
     assert not find(browser, "#send").is_enabled()  # there is nothing to send yet
     named(browser, "Write a haiku about the sea").send_keys(Keys.ENTER)
     answered(browser)
-    controls = browser.find_elements(By.CSS_SELECTOR, "button, input, textarea, select")
-    shown = [c for c in controls if c.is_displayed()]
+    drawn(browser)
+
+    def names(b):
+        controls = b.find_elements(By.CSS_SELECTOR, "button, input, textarea, select")
+        return [
+            (c.accessible_name, c.get_attribute("outerHTML")) for c in controls if c.is_displayed()
+        ]
+
+    shown = wait(browser, names)
     assert len(shown) > 10
-    assert [c.get_attribute("outerHTML") for c in shown if not c.accessible_name] == []
+    assert [html for name, html in shown if not name] == []
     assert find(browser, "#log").aria_role == "log"  # a live region: answers are read out
     assert find(browser, "#status").aria_role == "status"
     levels = [

@@ -80,7 +80,7 @@ def test_a_report_that_cannot_be_written_is_named_before_the_work(tmp_path, monk
     from ggq.converters.report import write as report
 
     (tmp_path / "a.html").mkdir()
-    with pytest.raises(UsageError, match=r"a\.html: cannot be written"):
+    with pytest.raises(UsageError, match=r"a\.html: is a folder"):
         report.report_path(tmp_path / "a.html")
     assert report.report_path(tmp_path / "b.html")
     monkeypatch.setattr(report.os, "access", lambda *given: False)

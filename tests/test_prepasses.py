@@ -10,8 +10,8 @@ from ggq.converters.conversion import Options
 from ggq.converters.convert import convert
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import names, parse
-from ggq.converters.prepasses.hessian import Hessian, damped, layer_error
-from ggq.converters.prepasses.solver import Solver, integer_range, regress
+from ggq.converters.prepasses.solving.hessian import Hessian, damped, layer_error
+from ggq.converters.prepasses.solving.solver import Solver, integer_range, regress
 from ggq.errors import ModelError, UsageError
 from ggq.gguf import open_gguf
 
@@ -142,7 +142,7 @@ def test_the_stream_is_the_forward(source):
     """With weights kept, teacher and student inputs are those of a plain run."""
     torch = pytest.importorskip("torch")
     from ggq.converters.calibration.weights import SourceWeights, hparams_of
-    from ggq.converters.prepasses.streams import StreamOps
+    from ggq.converters.prepasses.solving.streams import StreamOps
     from ggq.runtime.backends.torch.backend import TorchOps
 
     windows = np.random.default_rng(0).integers(0, 300, (5, 16))
@@ -211,7 +211,7 @@ def test_awq_lowers_the_error_of_a_flat_grid(rng):
 
     from ggq.converters.prepasses.base import Replaced
     from ggq.converters.prepasses.folds import Fold
-    from ggq.converters.prepasses.streams import Pair
+    from ggq.converters.prepasses.solving.streams import Pair
 
     x = torch.from_numpy((rng.normal(size=(300, 64)) * rng.lognormal(0, 2, 64)).astype(np.float32))
     w = rng.normal(size=(32, 64)).astype(np.float32)

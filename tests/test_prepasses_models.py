@@ -10,7 +10,7 @@ from ggq.converters.conversion import Options
 from ggq.converters.convert import convert
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Packed, Replaced, parse
-from ggq.converters.prepasses.hessian import damped, layer_error
+from ggq.converters.prepasses.solving.hessian import damped, layer_error
 from ggq.errors import ModelError
 
 # What a label stands for: bias and ties, norms of heads, no own keys and values, matrices of

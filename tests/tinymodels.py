@@ -193,6 +193,20 @@ GLM4_LITE = LATENT | {
     "topk_group": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
+GRANITE_H = {
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 16,
+    "shared_intermediate_size": 96,
+    "num_local_experts": 0,
+    "attention_multiplier": 0.3,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 4.0,
+}
+GRANITE_H_MOE = GRANITE_H | {"num_local_experts": 6, "intermediate_size": 64}
 SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
 TINY = [
     Tiny("llama", "llama", "Llama"),
@@ -200,6 +214,8 @@ TINY = [
     Tiny("qwen2", "qwen2", "Qwen2"),
     Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
     Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
+    Tiny("olmo2", "olmo2", "Olmo2"),
+    Tiny("glm4", "glm4", "Glm4", {"head_dim": 32, "attention_bias": True}),
     Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
     Tiny(
         "granite",
@@ -273,6 +289,8 @@ TINY = [
     Tiny("gemma4 moe", "gemma4", "Gemma4", GEMMA4MOE, cls_config="Gemma4TextConfig"),
     Tiny("qwen3vl", "qwen3vl", "Qwen3VL", QWEN3VL, suffix="ForConditionalGeneration"),
     Tiny("qwen3vlmoe", "qwen3vlmoe", "Qwen3VLMoe", QWEN3VLMOE, suffix="ForConditionalGeneration"),
+    Tiny("granite h", "granitehybrid", "GraniteMoeHybrid", GRANITE_H),
+    Tiny("granite h moe", "granitehybrid", "GraniteMoeHybrid", GRANITE_H_MOE),
     Tiny("lfm2moe", "lfm2moe", "Lfm2Moe", LFM2MOE),
     Tiny("lfm2", "lfm2", "Lfm2", LFM2),
     Tiny("qwen35", "qwen35", "Qwen3_5", QWEN35, cls_config="Qwen3_5TextConfig"),

@@ -6,6 +6,7 @@ It knows conversions and tokenizers, but not what is measured on the windows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Calibration:
 
 def calibrate(
     job: Any,
-    source: str | Path | None = None,
+    source: str | os.PathLike[str] | None = None,
     n_ctx: int = 512,
     limit: int | None = None,
     spread: bool = False,
@@ -123,7 +124,7 @@ class _Metadata:
         return self.metadata.get(key, default)
 
 
-class _Texts(list):
+class _Texts(list[str]):
     """Tokens as a file's array of strings gives them."""
 
     def text(self, index: int) -> str:

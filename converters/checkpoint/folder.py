@@ -7,19 +7,21 @@ is the architecture's business.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ggq.converters import formats
+from ggq.converters.checkpoint import refusals
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import FormatError, printable, reason
+from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
 from ggq.models.decoder import POOLING
 
 __all__ = ["Checkpoint", "read_json"]
 
 MAX_JSON = 100_000_000
+INDEX = "model.safetensors.index.json"
 POOLINGS = {  # llama.cpp's number: sentence-transformers' names, new and old
     1: ("mean", "pooling_mode_mean_tokens"),
     2: ("cls", "pooling_mode_cls_token"),
@@ -36,7 +38,10 @@ def read_json(path: Path, required: bool = False) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON:
             raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        if data.startswith(GIT_LFS):
+            raise pointer_error(path)
+        value = json.loads(data.decode("utf-8"))
     except OSError as error:
         raise FormatError(f"{printable(path)}: cannot read: {reason(error)}") from None
     except (ValueError, RecursionError) as error:
@@ -50,58 +55,117 @@ class Checkpoint:
     """``folder`` with config.json and safetensors shards; ``tensors`` maps HF names to views.
 
     Quantized weights are one tensor each, decoded as it is read; ``quantization`` names the method.
+    Where there is an index, its weight_map says which tensor of which shard is the model's.
+    ``absent``: what it lists and no shard holds, and why; ``warnings``: what is not used.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._refuse_others()
         self.config = read_json(self.folder / "config.json", required=True)
         self.config |= _pooling(self.folder)
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
-        for path in self._shards():
-            file = SafetensorsFile(path)
-            self.files.append(file)
-            twice = self.tensors.keys() & file.tensors.keys()
-            if twice:
-                raise FormatError(f"tensor {printable(min(twice))} is in two shards")
-            self.tensors.update(file.tensors)
+        self.absent: dict[str, str] = {}
+        self.warnings: list[str] = []
+        index = read_json(self.folder / INDEX)
+        weight_map = _weight_map(index) if index else {}
+        if weight_map and self._has_shards(weight_map):
+            self._open_indexed(weight_map)
+        else:
+            self.tensors.update(self._open(self._single_file()).tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))
         self.quantization = None if found is None else found[0]
-        self.tensors = formats.decoded(self.tensors, found)
+        try:
+            self.tensors = formats.decoded(self.tensors, found)
+        except FormatError:
+            self.refuse_absent(lambda name: False)  # a likely reason, and it says more
+            raise
 
-    def _shards(self) -> list[Path]:
-        index = read_json(self.folder / "model.safetensors.index.json")
-        if index:
-            return self._indexed(index.get("weight_map"))
+    def _refuse_others(self) -> None:
+        """Refuse folders that are something else: adapters, GGUF files, pipelines."""
+        adapter = self.folder / "adapter_config.json"
+        weights = (p.name for p in self.folder.glob("*.safetensors"))
+        if adapter.is_file() and all(name.startswith("adapter") for name in weights):
+            raise ModelError(refusals.adapter(self.folder, read_json(adapter)))
+        if not (self.folder / "config.json").is_file():
+            raise FormatError(refusals.no_config(self.folder))
+
+    def refuse_absent(self, is_needless: Callable[[str], bool]) -> None:
+        """Refuse what the index lists and no shard holds, but for what nobody needs; FormatError.
+
+        What is needless is told in the warnings.
+        """
+        for name, why in self.absent.items():
+            if not is_needless(name):
+                raise FormatError(f"tensor {printable(name)}: {why}")
+        if self.absent:
+            name, why = next(iter(self.absent.items()))
+            what = f"{len(self.absent)} tensors that are left out anyway, such as {printable(name)}"
+            self.warnings.append(f"{what}: {why}")
+
+    def _has_shards(self, weight_map: dict[str, str]) -> bool:
+        """Tell whether any shard is there; FormatError where there are no other weights, either."""
+        shards = sorted(set(weight_map.values()))
+        if any((self.folder / shard).is_file() for shard in shards):
+            return True
+        if not (self.folder / "model.safetensors").is_file():
+            raise FormatError(f"{INDEX}: shard {printable(shards[0])} is missing")
+        self.warnings.append(f"model.safetensors is used: {INDEX} is there, none of its shards is")
+        return False
+
+    def _open(self, path: Path) -> SafetensorsFile:
+        file = SafetensorsFile(path)
+        self.files.append(file)
+        return file
+
+    def _open_indexed(self, weight_map: dict[str, str]) -> None:
+        """Take each tensor from the shard that the index names, and no other."""
+        unlisted: list[str] = []
+        for shard in sorted(set(weight_map.values())):
+            listed = [name for name, where in weight_map.items() if where == shard]
+            if not (self.folder / shard).is_file():
+                why = f"its shard {printable(shard)} is missing"
+                self.absent |= dict.fromkeys(listed, why)
+                continue
+            held = self._open(self.folder / shard).tensors
+            why = f"{INDEX} lists it in {printable(shard)}, which does not hold it"
+            self.absent |= dict.fromkeys((n for n in listed if n not in held), why)
+            self.tensors.update((n, held[n]) for n in listed if n in held)
+            unlisted += [n for n in held if weight_map.get(n) != shard]
+        if unlisted:
+            what = f"{len(unlisted)} tensors of the shards, such as {printable(unlisted[0])}"
+            self.warnings.append(f"{what}, are not used: {INDEX} does not say that they are there")
+
+    def _single_file(self) -> Path:
+        """Return the safetensors file of a folder without an index."""
         single = self.folder / "model.safetensors"
         if single.is_file():
-            return [single]
+            return single
         found = sorted(self.folder.glob("*.safetensors"))
         if len(found) == 1:
-            return found
+            return found[0]
         if found:
             raise FormatError(f"{printable(self.folder)}: {len(found)} shards and no index")
-        pickled = any(self.folder.glob("*.bin")) or any(self.folder.glob("*.pt*"))
-        hint = "; pickled weights are not read, save them as safetensors" if pickled else ""
-        raise FormatError(f"{printable(self.folder)}: no safetensors file{hint}")
-
-    def _indexed(self, weight_map: object) -> list[Path]:
-        where = "model.safetensors.index.json"
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise FormatError(f"{where}: no weight_map")
-        names = set(weight_map.values()) if _all_text(weight_map.values()) else {None}
-        for name in names:
-            if name is None or Path(name).name != name or "\\" in name or name in (".", ".."):
-                raise FormatError(f"{where}: shard name {printable(name)} is not a plain file name")
-            if not (self.folder / name).is_file():
-                raise FormatError(f"{where}: shard {printable(name)} is missing")
-        return [self.folder / name for name in sorted(names)]
+        raise FormatError(refusals.no_weights(self.folder))
 
     def close(self) -> None:
         """Unmap the shards."""
         for file in self.files:
             file.close()
         self.tensors = {}
+
+
+def _weight_map(index: dict[str, Any]) -> dict[str, str]:
+    """Return tensor -> shard of an index; FormatError where a shard is no plain file name."""
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{INDEX}: no weight_map")
+    for name in weight_map.values():
+        plain = isinstance(name, str) and name and Path(name).name == name and "\\" not in name
+        if not plain or name in (".", ".."):
+            raise FormatError(f"{INDEX}: shard name {printable(name)} is not a plain file name")
+    return weight_map
 
 
 def _pooling(folder: Path) -> dict[str, int]:
@@ -113,7 +177,3 @@ def _pooling(folder: Path) -> dict[str, int]:
                 return {POOLING: number}
         raise FormatError(f"{printable(path)}: only mean, cls and lasttoken pooling are supported")
     return {}
-
-
-def _all_text(values: Iterable[object]) -> bool:
-    return all(isinstance(v, str) and v for v in values)

@@ -100,7 +100,9 @@ class ExpertRows:
     def read(self, start: int, stop: int) -> np.ndarray:
         from ggq import quants
 
-        return quants.get("MXFP4").dequantize(self.raw(start, stop))
+        blocks = self.raw(start, stop)
+        assert blocks is not None, "experts in MXFP4 are stored as blocks"
+        return quants.get("MXFP4").dequantize(blocks)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         _, n_out, n_in = self.shape
@@ -117,7 +119,10 @@ class ExpertRows:
 
 @dataclass(frozen=True)
 class Stack:
-    """One of ``n_parts`` matrices that each expert of (n_expert, n_parts * n_out, n_in) holds."""
+    """One of ``n_parts`` matrices that each expert of (n_expert, n_parts * n_out, n_in) holds.
+
+    Without experts it is one of those that a matrix (n_parts * n_out, n_in) holds.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -130,7 +135,7 @@ class Stack:
         return self.parts[0].dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        n_out = self.shape[1]
+        n_out = self.shape[-2]
         expert, row = divmod(start, n_out)
         assert row + stop - start <= n_out, "a slab lies within one expert"
         first = (expert * self.n_parts + self.part) * n_out + row
@@ -195,10 +200,10 @@ def stack(
 ) -> Stack | ExpertColumns:
     """Return the tensor ``name`` over a stack of experts, transposed or not; ModelError."""
     found = parts[0]
-    n_expert, n_out, n_in = shape
-    if found.dtype in FLOATS and found.shape == (n_expert, n_out * n_parts, n_in):
+    *n_expert, n_out, n_in = shape  # no experts: one matrix
+    if found.dtype in FLOATS and found.shape == (*n_expert, n_out * n_parts, n_in):
         return Stack(name, shape, tuple(parts), part, n_parts)
-    if found.dtype in FLOATS and found.shape == (n_expert, n_in, n_out * n_parts):
+    if found.dtype in FLOATS and n_expert and found.shape == (*n_expert, n_in, n_out * n_parts):
         return ExpertColumns(name, shape, tuple(parts), part * n_out, 1)
     raise ModelError(
         f"{name} needs {n_parts} x {shape}, the checkpoint has {printable(found.name)} "

@@ -12,16 +12,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ggq import hf_hub, models
 from ggq.converters import formats
-from ggq.converters.checkpoint.folder import read_json
+from ggq.converters.checkpoint.folder import INDEX, read_json
 from ggq.errors import GGQError, UsageError, printable, reason
 
 __all__ = ["config_file", "fetch", "outline"]
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+_Answer = TypeVar("_Answer")
 SMALL = ("*.json", "*.jinja", "tokenizer.model", "README.md")
 WEIGHTS = "*.safetensors"
 UNWANTED = ("*/*.safetensors", "consolidated*")  # copies for other programs
@@ -79,7 +80,7 @@ def _snapshot(repo_id: str, patterns: tuple[str, ...]) -> Path:
 
 def _shards(repo_id: str, folder: Path) -> list[str]:
     """Return the names of the weights' files: those of the index, else all at the top."""
-    named = read_json(folder / "model.safetensors.index.json").get("weight_map")
+    named = read_json(folder / INDEX).get("weight_map")
     if isinstance(named, dict):
         names = sorted({str(name) for name in named.values()})
     else:
@@ -119,7 +120,7 @@ def _write_outline(path: Path, header: dict[str, Any]) -> None:
         raise UsageError(f"{printable(path.name)}: {reason(error)}") from None
 
 
-def _asked(repo_id: str, ask: Callable[[], Any]) -> Any:
+def _asked(repo_id: str, ask: Callable[[], _Answer]) -> _Answer:
     """Return what the hub gives; UsageError with its reason in one line."""
     try:
         return ask()

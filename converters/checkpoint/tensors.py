@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.formats.base import Decoded, TensorLike
@@ -41,9 +42,12 @@ class SourceTensor(Protocol):
     Rows are those of the flattened shape; ``part_rows`` divides them into experts.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    type_name: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def type_name(self) -> str: ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows [start, stop) as float32 (rows, width)."""
@@ -68,6 +72,8 @@ class HFTensor:
         if len(self.shape) == 1:
             x = self.parts[0].read(slice(0, 1))
             x = x if self.rows is None else x[:, self.rows(np.arange(self.shape[0]))]
+        elif len(self.parts[0].shape) == 1:  # a vector that the file holds as a column
+            x = self.parts[0].read(slice(0, 1)).reshape(self.shape)[start:stop]
         else:
             part, rows = self._stored_rows(start, stop)
             x = part.read(rows)
@@ -78,6 +84,7 @@ class HFTensor:
         if self.type_name in FLOATS:
             return None
         part, rows = self._stored_rows(start, stop)
+        assert isinstance(part, Decoded), "only decoded weights have a block type"
         return part.blocks(self.type_name, rows)
 
     def _stored_rows(self, start: int, stop: int) -> tuple[TensorLike, slice | np.ndarray]:
@@ -96,7 +103,7 @@ class HFTensor:
 
     def rounds(self, type_name: str) -> bool:
         """Tell whether such blocks round a scale to half precision."""
-        return any(p.rounds(type_name) for p in self.parts)
+        return any(isinstance(p, Decoded) and p.rounds(type_name) for p in self.parts)
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ def hf_tensors(
 
     ModelError names a tensor that is missing, has another shape, or that the table does not know.
     """
+    checkpoint.refuse_absent(lambda name: arch.ignores(name, hp))
     config = arch.config(checkpoint.config)
     left = dict(checkpoint.tensors)
     made: list[SourceTensor] = []
@@ -170,17 +178,22 @@ def hf_tensors(
             continue
         if None in found:
             missing = arch.sources(row, hp, layer)[found.index(None)]
-            raise ModelError(f"the checkpoint has no tensor {missing} ({name})")
-        bind = _bind if TRANSFORMS[how.transform].bind is None else _bind_fused
-        made.append(bind(name, how, arch, hp, layer, found))
-        taken.update(f.name for f in found)
+            why = refusals.wrapper(missing, checkpoint.tensors)
+            raise ModelError(why or f"the checkpoint has no tensor {missing} ({name})")
+        parts = [f for f in found if f is not None]
+        shape, transform = arch.shape(how, hp, layer), TRANSFORMS[how.transform]
+        if transform.bind is not None:
+            made.append(transform.bind(name, shape, parts))
+        else:
+            made.append(_bind(name, how, shape, layer or 0, hp, parts))
+        taken.update(f.name for f in parts)
     unknown = [n for n in left if n not in taken]
     skipped = [n for n in unknown if arch.ignores(n, hp)]
     if len(skipped) < len(unknown):
         name = next(n for n in unknown if not arch.ignores(n, hp))
-        raise ModelError(
-            f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
-        )
+        what = f"tensor {printable(name)} of the checkpoint is not one that {arch.name} has"
+        why = refusals.foreign_tensor(name)
+        raise ModelError(f"{what}; {why}" if why else what)
     return made, skipped
 
 
@@ -218,17 +231,6 @@ def own_blocks(tensor: SourceTensor) -> list[str]:
     return [q.name for q in kinds if tensor.fits(q.name)]
 
 
-def _bind_fused(
-    name: str,
-    row: Tensor,
-    arch: Architecture,
-    hp: HParams,
-    layer: int | None,
-    parts: list[TensorLike],
-) -> SourceTensor:
-    return TRANSFORMS[row.transform].bind(name, arch.shape(row, hp, layer), parts)
-
-
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
     bare = name.removeprefix("model.")
     candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
@@ -238,23 +240,23 @@ def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike |
 def _bind(
     name: str,
     row: Tensor,
-    arch: Architecture,
+    shape: tuple[int, ...],
+    layer: int,
     hp: HParams,
-    layer: int | None,
     parts: list[TensorLike],
 ) -> HFTensor:
-    shape = arch.shape(row, hp, layer)
     total = sum(prod(p.shape) for p in parts)
     for part in parts:
         if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
-        if not part.shape or part.shape[-1] != shape[-1] or total != prod(shape):
+        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == shape[-1])
+        if not rows_fit or total != prod(shape):
             raise ModelError(
                 f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
             )
     transform = TRANSFORMS[row.transform]
     n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
-    rows = transform.rows(hp, layer or 0, n) if transform.rows else None
+    rows = transform.rows(hp, layer, n) if transform.rows else None
     type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
     if type_name == "F64" or any(p.dtype != type_name for p in parts):
         type_name = "F32"

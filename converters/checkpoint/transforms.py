@@ -6,44 +6,22 @@ hyper-parameters, but no file and no block type.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ggq.converters.checkpoint import fused
 from ggq.errors import ModelError
+from ggq.models import layers
 from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention
-from ggq.models.layers.delta_net import DeltaNet
+from ggq.models.transform import RowMap, Transform
 
-__all__ = ["TRANSFORMS", "Transform", "llama3_factors"]
-
-RowMap = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Transform:
-    """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
-
-    ``columns(hp)``: the same for columns.
-
-    ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
-    ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
-    the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
-    """
-
-    rows: Callable[[HParams, int, int], RowMap] | None = None
-    undo_rows: Callable[[HParams, int, int], RowMap] | None = None
-    values: Callable[[np.ndarray], np.ndarray] | None = None
-    undo_values: Callable[[np.ndarray], np.ndarray] | None = None
-    columns: Callable[[HParams], RowMap] | None = None
-    undo_columns: Callable[[HParams], RowMap] | None = None
-    make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
-    bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
-    stored_as: Callable[[str], tuple[str, ...]] | None = None
+__all__ = ["TRANSFORMS", "llama3_factors"]
 
 
 def _to_pairs(n_head: int, n_rows: int) -> RowMap:
@@ -122,51 +100,6 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
-def _to_tiles(delta: Any, width: int, start: int) -> RowMap:
-    """Map rows from ``start`` on of value heads in llama.cpp's order to HF's.
-
-    HF has the value heads of a key head side by side; GGUF has the first ones of all key heads,
-    then the second ones, so that value head h goes with key head h % n_key_heads.
-    """
-    keys = delta.n_key_heads
-
-    def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row - start, width)
-        grouped = head % keys * (delta.n_head // keys) + head // keys
-        return np.where(row < start, row, start + grouped * width + within)
-
-    return source
-
-
-def _to_groups(delta: Any, width: int, start: int) -> RowMap:
-    """Invert `_to_tiles`."""
-    each = delta.n_head // delta.n_key_heads
-
-    def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row - start, width)
-        tiled = head % each * delta.n_key_heads + head // each
-        return np.where(row < start, row, start + tiled * width + within)
-
-    return source
-
-
-def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 0) -> Transform:
-    def rows(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
-        delta = hp.find(DeltaNet)
-        return by(delta, width(delta), start(delta))
-
-    return Transform(
-        rows=lambda hp, i, n: rows(hp, _to_tiles),
-        undo_rows=lambda hp, i, n: rows(hp, _to_groups),
-    )
-
-
-def _value_columns(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
-    delta = hp.find(DeltaNet)
-    assert delta is not None
-    return by(delta, delta.head_dim_v, 0)
-
-
 def _heads(hp: HParams, layer: int, name: str) -> int:
     """Return how many heads ("q" or "k") layer ``layer`` has."""
     attention = hp.layers[layer].find(Attention)
@@ -194,24 +127,22 @@ def _experts(first: int, step: int) -> Transform:
     )
 
 
+def _of_layers() -> dict[str, Transform]:
+    """Return the transforms that kinds of layer parts bring along."""
+    found: dict[str, Transform] = {}
+    for module in pkgutil.iter_modules(layers.__path__):
+        kind = importlib.import_module(f"{layers.__name__}.{module.name}")
+        found |= getattr(kind, "TRANSFORMS", {})
+    return found
+
+
 TRANSFORMS: dict[str, Transform] = {
+    **_of_layers(),
     "copy": Transform(),
     "permute_q": _permuted("q"),
     "permute_k": _permuted("k"),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
-    ),
-    "tile_qkv": _tiled(lambda d: d.head_dim_v, lambda d: 2 * d.n_key_heads * d.head_dim),
-    "tile_values": _tiled(lambda d: d.head_dim_v),
-    "tile_heads": _tiled(lambda d: 1),
-    "tile_decay": replace(
-        _tiled(lambda d: 1),
-        values=lambda x: -np.exp(x),
-        undo_values=lambda x: np.log(-x),
-    ),
-    "tile_columns": Transform(
-        columns=lambda hp: _value_columns(hp, _to_tiles),
-        undo_columns=lambda hp: _value_columns(hp, _to_groups),
     ),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),

@@ -41,6 +41,11 @@ def quantization(
     have the settings there. FormatError, ModelError: no object, or a method that is not read.
     """
     text = config.get("text_config")
+    mlx = config.get("quantization")
+    if isinstance(mlx, Mapping) and {"group_size", "bits"} <= mlx.keys():
+        bits = printable(repr(mlx["bits"]), 20)
+        what = f"config.json: MLX quantization ({bits} bits) is not read"
+        raise ModelError(f"{what}: convert the original model, or mlx_lm.convert --dequantize it")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in PLACES:
             if place.get(key) is not None:
@@ -48,6 +53,7 @@ def quantization(
     for method, found in _registry().items():
         settings = read(found.beside) if found.beside else {}
         if settings:
+            _check(found, settings)
             return method, dict(settings)
     return None
 
@@ -64,7 +70,15 @@ def _recognised(key: str, settings: object) -> tuple[str, dict[str, Any]]:
             f"config.json: quantization method {printable(repr(method))} is not supported, "
             f"only {known}"
         )
+    _check(_registry()[method], settings)
     return method, dict(settings)
+
+
+def _check(found: Format, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that this format's file says it does not read."""
+    check = getattr(found, "check", None)
+    if check is not None:
+        check(settings)
 
 
 def decoded(

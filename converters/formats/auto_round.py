@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ggq.converters.formats import awq, gptq
-from ggq.converters.formats.base import Pieces
+from ggq.converters.formats.base import Format, Pieces
 from ggq.errors import ModelError, printable
 
 __all__ = ["FORMAT"]
 
-LAYOUTS = {"auto_round:auto_gptq": gptq.FORMAT, "auto_round:auto_awq": awq.FORMAT}
+LAYOUTS: dict[str, Format] = {
+    "auto_round:auto_gptq": gptq.FORMAT,
+    "auto_round:auto_awq": awq.FORMAT,
+}
 
 
 class AutoRound:

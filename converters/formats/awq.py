@@ -17,7 +17,7 @@ from ggq.errors import FormatError, ModelError, printable
 __all__ = ["FORMAT"]
 
 BITS, PER_WORD = 4, 8
-SHIFTS = np.uint32([0, 16, 4, 20, 8, 24, 12, 28])  # where the n-th of eight outputs lies
+SHIFTS = np.array([0, 16, 4, 20, 8, 24, 12, 28], np.uint32)  # where the n-th of eight outputs lies
 
 
 class AWQ:

@@ -31,9 +31,12 @@ Rows = slice | np.ndarray
 class TensorLike(Protocol):
     """A tensor of a checkpoint, stored or decoded: `StoredTensor` and `Decoded` are."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
     def read(self, rows: Any) -> np.ndarray:
         """Return rows as float32."""
@@ -80,8 +83,10 @@ class Format(Protocol):
     ``beside``: the file that holds the settings where config.json has none.
     """
 
-    methods: tuple[str, ...]
-    beside: str | None
+    @property
+    def methods(self) -> tuple[str, ...]: ...
+    @property
+    def beside(self) -> str | None: ...
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         """Replace the pieces of every weight by one tensor; FormatError, ModelError."""
@@ -122,7 +127,7 @@ class Pieces:
 
     def drop_zeros(self, name: str) -> None:
         """Leave out a bias of zeros: AutoGPTQ saved one with every module, whatever the model."""
-        bias = self.tensors.get(name)
+        bias: Any = self.tensors.get(name)
         if bias is not None and not np.count_nonzero(bias.stored()):
             del self.tensors[name]
 

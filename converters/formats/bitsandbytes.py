@@ -132,11 +132,11 @@ def _shape(state: Mapping[str, Any], name: str) -> tuple[int, int]:
 
 def _number(state: Mapping[str, Any], key: str, name: str) -> int:
     value = state.get(key)
-    if not _counts(value) or value > MAX_BLOCK:
+    if value is None or not _counts(value) or value > MAX_BLOCK:
         raise FormatError(
             f"tensor {printable(name)}: its quant_state says {key} {printable(repr(value))}"
         )
-    return value
+    return int(value)
 
 
 def _counts(value: object) -> bool:

@@ -47,14 +47,15 @@ class CompressedTensors:
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         groups = list(_groups(settings))
-        blocks = {block_size(g.get("block_structure"), "block_structure") for g in groups} - {None}
+        sizes = (block_size(g.get("block_structure"), "block_structure") for g in groups)
+        block = min((size for size in sizes if size is not None), default=None)
         told = [g["num_bits"] for g in groups if isinstance(g.get("num_bits"), int)]
         bits = [b for b in dict.fromkeys(told) if b in DEFAULT_BITS] or list(DEFAULT_BITS)
         pieces.drop(*OF_ACTIVATIONS)
         for module in pieces.modules(".weight_packed"):
             pieces.put(_packed(pieces, module, bits))
         for module in pieces.modules(".weight_scale"):
-            pieces.put(_plain(pieces, module, min(blocks, default=None)))
+            pieces.put(_plain(pieces, module, block))
 
 
 def _groups(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -54,7 +54,7 @@ def table(dtype: str) -> np.ndarray:
     return np.where(byte >> 7, -values, values).astype(np.float32)
 
 
-def bytes_of(tensor: Any, rows: Rows | tuple) -> np.ndarray:
+def bytes_of(tensor: Any, rows: Rows | tuple[Rows, Rows]) -> np.ndarray:
     """Return rows of a tensor of bytes as they are stored."""
     return tensor.stored()[rows]
 
@@ -160,11 +160,14 @@ class Fours(ScaledFloats):
 
     def blocks(self, type_name: str, rows: Rows) -> np.ndarray:
         from ggq import quants
+        from ggq.quants.searched import SearchedType
 
         powers = bytes_of(self._stored_scales, rows)
         if (powers == 255).any():
             raise FormatError(f"tensor {printable(self.name)} holds NaN or Inf")
-        return quants.get(type_name).pack({"d": powers}, unpack(bytes_of(self._stored, rows), 4))
+        kind = quants.get(type_name)
+        assert isinstance(kind, SearchedType), type_name
+        return kind.pack({"d": powers}, unpack(bytes_of(self._stored, rows), 4))
 
 
 def block_size(value: object, name: str) -> tuple[int, int] | None:

@@ -104,12 +104,12 @@ class Integers(Decoded):
             return False
         if c.group % kind.block and c.group < self.shape[1]:
             return False
-        top = (1 << c.bits) - 1
-        if kind.zero is None:
-            return top < kind.levels
+        top, levels, zero = (1 << c.bits) - 1, kind.levels, kind.zero
+        if zero is None:
+            return top < levels
 
         def holds(low: float, high: float) -> bool:
-            return high <= kind.zero and top - low < kind.levels - kind.zero
+            return high <= zero and top - low < levels - zero
 
         if isinstance(c.zeros, int):
             return holds(c.zeros, c.zeros)
@@ -123,6 +123,7 @@ class Integers(Decoded):
     @np.errstate(all="ignore")
     def rounds(self, type_name: str) -> bool:
         kind, c = _evenly_spaced(type_name), self.coded
+        assert kind is not None, type_name
         if kind.zero is not None and c.half:
             return False
         for rows in self._chunks():
@@ -136,29 +137,34 @@ class Integers(Decoded):
     @np.errstate(all="ignore")
     def blocks(self, type_name: str, rows: Rows) -> np.ndarray:
         from ggq import quants
+        from ggq.quants.searched import SearchedType
 
         kind, c = _evenly_spaced(type_name), self.coded
+        assert kind is not None, type_name
         codes, scales, zeros = c.codes(rows), c.scales(rows), self._zeros(rows)
         of = np.arange(0, self.shape[1], kind.block) // c.group
         params = {"d": scales}
         if kind.zero is None:
             params["m"] = -(scales * zeros)
         else:
-            codes = self._recoded(codes, zeros, of, kind)
+            codes = _recoded(codes, kind.zero - zeros, of, kind.block)
         halves = {n: p.astype(np.float16)[:, of] for n, p in params.items()}
         if not all(np.isfinite(p).all() for p in halves.values()):
             raise FormatError(
                 f"tensor {printable(self.name)} has scales too large for those of {type_name}"
             )
-        return quants.get(type_name).pack(halves, codes)
+        searched = quants.get(type_name)
+        assert isinstance(searched, SearchedType), type_name
+        return searched.pack(halves, codes)
 
-    def _recoded(self, codes: np.ndarray, zeros, of: np.ndarray, kind: EvenlySpaced) -> np.ndarray:
-        """Return the codes counted from where the type has its zero."""
-        if isinstance(zeros, int):
-            return (codes.astype(np.int16) + (kind.zero - zeros)).astype(np.uint8)
-        shift = (kind.zero - zeros[:, of]).astype(np.int16)
-        moved = codes.reshape(len(codes), -1, kind.block).astype(np.int16) + shift[..., None]
-        return moved.astype(np.uint8).reshape(codes.shape)
+
+def _recoded(codes: np.ndarray, shift: int | np.ndarray, of: np.ndarray, block: int) -> np.ndarray:
+    """Return the codes counted from where the type has its zero: all, or blocks by their group."""
+    if isinstance(shift, int):
+        return (codes.astype(np.int16) + shift).astype(np.uint8)
+    moved = codes.reshape(len(codes), -1, block).astype(np.int16)
+    moved += shift[:, of].astype(np.int16)[..., None]
+    return moved.astype(np.uint8).reshape(codes.shape)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ggq.converters.formats.base import Decoded, Pieces, expect_shape, whole
 from ggq.converters.formats.floats import FP8, SCALES, Fours, eights
-from ggq.errors import FormatError, printable
+from ggq.errors import FormatError, ModelError, printable
 
 __all__ = ["FORMAT"]
 
+ALGORITHMS = ("FP8", "NVFP4", "MIXED_PRECISION")  # the last: one of the two by module
 OF_ACTIVATIONS = ("input_scale", "output_scale", "k_scale", "v_scale")
 
 
@@ -24,6 +25,17 @@ class ModelOpt:
 
     methods = ("modelopt", "modelopt_fp4")
     beside = "hf_quant_config.json"
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse an algorithm that is not read; ModelError."""
+        inner = settings.get("quantization")  # hf_quant_config.json has it one level down
+        where = inner if isinstance(inner, Mapping) else settings
+        algorithm = where.get("quant_algo")
+        if algorithm is not None and algorithm not in ALGORITHMS:
+            raise ModelError(
+                f"ModelOpt quant_algo {printable(repr(algorithm))} is not supported, only "
+                f"{', '.join(ALGORITHMS)}"
+            )
 
     def decode(self, pieces: Pieces, settings: Mapping[str, Any]) -> None:
         for name in pieces.tensors:

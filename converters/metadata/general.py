@@ -34,8 +34,10 @@ SAMPLING = (  # key, names in generation_config.json, type
     ("mirostat_tau", ("mirostat_tau",), spec.F32),
     ("mirostat_eta", ("mirostat_eta",), spec.F32),
 )
-CARD_KEYS = ("author", "version", "organization", "finetune", "basename", "size_label")
-CARD_KEYS += ("description",)
+CARD_KEYS = (
+    *("author", "version", "organization", "finetune", "basename", "size_label"),
+    "description",
+)
 
 
 class Item(NamedTuple):
@@ -212,7 +214,7 @@ def card_text(metadata: Mapping[str, Any]) -> str:
             lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
     for key, name in (("tags", "tags"), ("languages", "language")):
         values = metadata.get(f"general.{key}")
-        if hasattr(values, "texts"):
+        if values is not None and hasattr(values, "texts"):
             shown = [json.dumps(v, ensure_ascii=False) for v in values.texts() if v.isprintable()]
             lines += [f"{name}:", *(f"- {v}" for v in shown)] if shown else []
     return "\n".join([*lines, "---", "", "Written by `ggq export`.", ""])

@@ -74,8 +74,8 @@ def name_parts(model_id: str, n_params: int = 0) -> NameParts:
     """Split ``organization/Base-7B-Instruct-v1`` into its parts; a name with spaces stays whole."""
     if " " in model_id:
         return NameParts(name=model_id)
-    organization, _, full = model_id.rpartition("/")
-    organization = organization if organization and not organization.startswith(".") else None
+    before, _, full = model_id.rpartition("/")
+    organization = before if before and not before.startswith(".") else None
     words = [w for w in full.split("-") if w]
     kinds = [_kind(i, w, n_params) for i, w in enumerate(words)]
     words = [w for w, _ in kinds]

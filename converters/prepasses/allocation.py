@@ -8,6 +8,7 @@ divergence. Types then follow from one price per byte. It knows types only by th
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 from ggq.converters.calibration.text import Calibration
 from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.errors import FormatError, ModelError, UsageError, printable
+from ggq.outputs import write_text
 
 __all__ = [
     "Choice",
@@ -254,12 +256,12 @@ def overrides(types: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((f"^{re.escape(name)}$", kind) for name, kind in types.items())
 
 
-def write_plan(path: Path, types: dict[str, str]) -> None:
+def write_plan(path: str | os.PathLike[str], types: dict[str, str]) -> None:
     """Write a plan as JSON, to keep, edit and use again."""
-    Path(path).write_text(json.dumps({"tensors": types}, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"tensors": types}, indent=1) + "\n", "plan ")
 
 
-def read_plan(path: Path) -> dict[str, str]:
+def read_plan(path: str | os.PathLike[str]) -> dict[str, str]:
     """Return the types of a plan; FormatError where it is no object of names and types."""
     try:
         types = json.loads(Path(path).read_text(encoding="utf-8"))["tensors"]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ggq.converters.prepasses.folds import Fold, FoldPass, whole
-from ggq.converters.prepasses.hessian import layer_error
+from ggq.converters.prepasses.solving.hessian import layer_error
 
 __all__ = ["AWQ"]
 
@@ -35,7 +35,7 @@ class AWQ(FoldPass):
     def search(self, job: Any, fold: Fold, x: Any) -> float:
         from ggq import quants
         from ggq.converters.prepasses.base import Replaced
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         hessian = Moments(x, fold.consumers[0]).hessian.damped(0.01)
         magnitude = sum(part.abs().double().sum(0) for part in x.student).numpy()

@@ -148,6 +148,8 @@ def classes() -> dict[str, str]:
     folder = Path(__file__).parent
     found = {}
     for module in iter_modules([str(folder)]):
+        if module.ispkg:
+            continue
         source = (folder / f"{module.name}.py").read_text(encoding="utf-8")
         if declared := _DECLARED.search(source):
             found[declared[1]] = module.name

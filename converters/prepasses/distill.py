@@ -64,7 +64,7 @@ class Distill(Prepass):
 
     def __call__(self, job: Conversion) -> None:
         """Replace every quantized matrix and the norms of ``job`` by what training made of them."""
-        from ggq.converters.prepasses.distilling import Distillation
+        from ggq.converters.prepasses.training.distillation import Distillation
 
         calibration = self.windows(job)
         found = len(calibration.windows)

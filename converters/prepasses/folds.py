@@ -207,7 +207,7 @@ class FoldPass(Prepass):
     def __call__(self, job: Conversion) -> None:
         import torch
 
-        from ggq.converters.prepasses.streams import StreamOps
+        from ggq.converters.prepasses.solving.streams import StreamOps
 
         architecture, hp = hparams_of(job)
         folds = find_folds(job, architecture, hp)

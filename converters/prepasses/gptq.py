@@ -2,21 +2,25 @@
 
 Column loop (GPTQ, arXiv 2210.17323) on the block type's own grid with importance-fitted scales,
 towards the teacher's outputs and residual stream, then descent over codes and scales. The maths of
-blocks is `solver.py`'s and the types'.
+blocks is `solving/solver.py`'s and the types'.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.base import Packed, Prepass
 from ggq.converters.prepasses.cost import Cost, Sizes
-from ggq.converters.prepasses.hessian import Hessian
+from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import UsageError, printable
+
+if TYPE_CHECKING:  # these import torch and numba
+    from ggq.converters.prepasses.solving.solver import Solution
+    from ggq.converters.prepasses.solving.streams import Moments, Pair
 
 __all__ = ["GPTQ"]
 
@@ -59,7 +63,7 @@ class GPTQ(Prepass):
         import torch
 
         from ggq.converters.calibration.weights import SourceWeights, hparams_of
-        from ggq.converters.prepasses.streams import StreamOps
+        from ggq.converters.prepasses.solving.streams import StreamOps
 
         calibration = self.windows(job)
         if calibration.n_tokens < MIN_TOKENS:
@@ -108,7 +112,7 @@ class _Run:
 
     def survey(self, name: str, x: Any, *_: Any) -> None:
         """Keep the second moments of a tied head's input."""
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         if not name.startswith("blk."):
             self.head_moments = Moments(x, name)
@@ -129,7 +133,7 @@ class _Run:
         """Return the student's weight for one linear, or for all experts of one."""
         import torch
 
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         if name not in self.types or name in self.packed:
             return None
@@ -142,7 +146,7 @@ class _Run:
             x.moments = Moments(x, name)
         if not x.moments.hessian.matrix.any():  # a dead norm: nothing to solve for, `tell` says so
             return None
-        target = self._target(name, w, x, x.moments, residual, factor)
+        target = self._target(w, x, x.moments, residual, factor)
         return torch.from_numpy(self._solve(name, target, x.moments.hessian))
 
     def _experts(self, name: str, w: np.ndarray, x: Any, rows: Any) -> np.ndarray:
@@ -151,7 +155,7 @@ class _Run:
         ``x`` (a Pair) holds the inputs of all, ``rows(e)`` those of one.
         """
         from ggq import quants
-        from ggq.converters.prepasses.streams import Moments
+        from ggq.converters.prepasses.solving.streams import Moments
 
         kind, width = quants.get(self.types[name]), w.shape[-1]
         kept = self.store.load(name, (w.shape[0] * w.shape[1], kind.row_bytes(width)))
@@ -170,8 +174,8 @@ class _Run:
                 self.unreached.setdefault(name, []).append(e)
             elif shared:
                 share = n / (n + width)
-                moments.lean_on(x.moments, share)
-            target = self._target(name, one, own, moments, None, 1.0)
+                moments.shrink_towards(x.moments, share)
+            target = self._target(one, own, moments, None, 1.0)
             parts.append(self._blocks(name, target, moments.hessian))
         blocks = np.concatenate([p.blocks for p in parts])
         self.store.save(name, blocks)
@@ -196,9 +200,16 @@ class _Run:
             what = f"gptq: no calibration token reaches experts {listed} of {printable(name)}{more}"
             job.warnings.append(f"{what}; they are solved for the inputs of all experts")
 
-    def _target(self, name, w, x, moments, residual, factor) -> np.ndarray:
+    def _target(
+        self,
+        w: np.ndarray,
+        x: Any,
+        moments: Moments,
+        residual: Pair | None,
+        factor: float,
+    ) -> np.ndarray:
         """Return the weights that would bring the student's outputs to the teacher's."""
-        from ggq.converters.prepasses.solver import regress
+        from ggq.converters.prepasses.solving.solver import regress
 
         options = self.options
         shift = moments.cross - moments.hessian.matrix
@@ -209,7 +220,7 @@ class _Run:
 
     def _blocks(self, name: str, target: np.ndarray, hessian: Hessian) -> Any:
         from ggq import quants
-        from ggq.converters.prepasses.solver import Solver
+        from ggq.converters.prepasses.solving.solver import Solver
 
         options = self.options
         kind = quants.get(self.types[name])
@@ -229,7 +240,9 @@ class _Run:
         self._keep(name, target.shape, found.blocks, [found])
         return found.values
 
-    def _keep(self, name: str, shape: tuple[int, ...], blocks: np.ndarray, parts: list) -> None:
+    def _keep(
+        self, name: str, shape: tuple[int, ...], blocks: np.ndarray, parts: list[Solution]
+    ) -> None:
         self.packed[name] = Packed(name, shape, self.types[name], blocks)
         self.errors[name] = sum(p.plain_error for p in parts), sum(p.error for p in parts)
         if self.options.progress:

@@ -8,6 +8,7 @@ search's, codes and values the block type's own: nothing is quantized again late
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
-from ggq.converters.prepasses.latent import rounded
+from ggq.converters.imatrix import without_gaps
+from ggq.converters.prepasses.training.latent import rounded
 from ggq.errors import UsageError, printable
 
 __all__ = ["FakeQuant", "export", "fake_quants", "prepare"]
@@ -56,7 +58,9 @@ def _rows(weight: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(rows.numpy())
 
 
-def prepare(model: Any, type: str = "Q4_K_M", every: int = 1, imatrix: Any = None) -> dict:
+def prepare(
+    model: Any, type: str = "Q4_K_M", every: int = 1, imatrix: Any = None
+) -> dict[str, str]:
     """Let a transformers ``model`` compute as a GGUF file of ``type`` would; return its types.
 
     Every matrix that such a file quantizes gets a `FakeQuant`, in place; the result maps the
@@ -78,10 +82,16 @@ def prepare(model: Any, type: str = "Q4_K_M", every: int = 1, imatrix: Any = Non
         path, _, attribute = name.rpartition(".")
         module = modules.get(path)
         weight = getattr(module, attribute, None)
-        if weight is None or weight.ndim != 2 or parametrize.is_parametrized(module, attribute):
+        if (
+            module is None
+            or weight is None
+            or weight.ndim != 2
+            or parametrize.is_parametrized(module, attribute)
+        ):
             continue
         power = importance.get(tensor)
-        power = power if power is not None and power.size == weight.shape[-1] else None
+        fits = power is not None and power.size == weight.shape[-1]
+        power = without_gaps(power) if power is not None and fits else None
         fake = FakeQuant(quants.get(kind), every, power)
         parametrize.register_parametrization(module, attribute, fake)
         found[name] = kind
@@ -102,7 +112,9 @@ def _tie(model: Any) -> None:
     head.parametrizations.weight.original = source.parametrizations.weight.original
 
 
-def _planned(model: Any, wanted: str, importance: dict) -> dict[str, tuple[str, str]]:
+def _planned(
+    model: Any, wanted: str, importance: Mapping[str, np.ndarray]
+) -> dict[str, tuple[str, str]]:
     """Return parameter -> (GGUF tensor, block type) for matrices whose rows stay whole rows."""
     from ggq import models, quants
     from ggq.converters.checkpoint.transforms import TRANSFORMS

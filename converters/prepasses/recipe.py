@@ -142,8 +142,8 @@ def run_passes(job: Conversion, passes: Sequence[Pass]) -> None:
         return
     job.writer().check()
     own = [one for one in passes if isinstance(one, Prepass)]
-    for one in own:
-        one.check_needs()
+    for known in own:
+        known.check_needs()
     for one in passes:
         before = dict(job.tensors)
         one(job)

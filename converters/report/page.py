@@ -145,9 +145,9 @@ def _map(found: list[Finding]) -> str:
         label = f'<text x="{LABEL - 8}" y="{top + 14}" text-anchor="end">{_text(role)}</text>'
         shapes.append(label)
         for x, layer in enumerate(layers):
-            f = cells.get((role, layer))
-            if f is not None:
-                shapes.append(_cell(f, LABEL + x * CELL_W, top, _measure(f) / most))
+            here = cells.get((role, layer))
+            if here is not None:
+                shapes.append(_cell(here, LABEL + x * CELL_W, top, _measure(here) / most))
     bottom = len(roles) * CELL_H
     for x, layer in enumerate(layers):
         if len(layers) <= 12 or x % 5 == 0:

@@ -13,26 +13,28 @@ from ggq.converters.report.findings import Finding, worst
 from ggq.converters.report.page import page
 from ggq.converters.report.predictions import HeldBack
 from ggq.errors import UsageError, printable
+from ggq.outputs import output_file, write_text
 
 __all__ = ["report_path", "write_report"]
 
 SUFFIXES = (".html", ".json")
 
 
-def report_path(path: str | Path) -> Path:
+def report_path(path: str | os.PathLike[str]) -> Path:
     """Return where a report may be written, checked before it is made; UsageError."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"report {printable(path)}: a name in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise UsageError(f"report {printable(path)}: {printable(path.parent)} is no folder")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    target = output_file(path)
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise UsageError(f"report {printable(path)}: cannot be written")
     return path
 
 
 def write_report(
-    path: str | Path,
+    path: str | os.PathLike[str],
     found: list[Finding],
     facts: Mapping[str, Any],
     held: HeldBack | None = None,
@@ -51,7 +53,4 @@ def write_report(
         text = json.dumps({**facts, **told, "suggested": hints, "tensors": tensors}, indent=1)
     else:
         text = page(found, facts, held)
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"report {printable(path)}: {error.strerror}") from None
+    write_text(path, text + "\n", "report ")

@@ -7,6 +7,7 @@ pre-tokenizers; no text is hashed. It does not know files or vocabularies.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ USUAL_ID = {
     "llama4": "llama4", "falcon-h1": "falcon-h1", "lfm2": "lfm2", "lfm2moe": "lfm2",
     "hunyuan-dense": "hunyuan-dense", "minimax-m2": "minimax-m2", "stablelm": "stablelm2",
     "jais": "jais", "refact": "refact", "codeshell": "codeshell", "exaone4": "exaone4",
-    "dbrx": "dbrx", "modern-bert": "modern-bert", "cohere2moe": "cohere2moe",
+    "dbrx": "dbrx", "gpt-oss": "gpt-4o", "modern-bert": "modern-bert", "cohere2moe": "cohere2moe",
 }  # fmt: skip
 FIRST_CHOICE = ("llama-bpe", "dbrx", "qwen2", "smollm", "gpt-2", "gpt-4o", "deepseek-v3",
                 "tiny_aya", "bloom", "bailingmoe", "glm4")  # fmt: skip
@@ -130,16 +131,40 @@ def recognize(tokenizer_json: Mapping[str, Any], arch: str | None = None) -> Rec
     if not same:
         raise _unknown(found)
     exact = [name for name in same if PRE_TOKENIZERS[name].ignore_merges == ignore]
-    warnings = ()
+    usual = _preferred(exact, arch)
+    older = _preferred(same, arch) if usual is None else None
+    # Every reader knows it, and where merges reach each token the flag changes nothing.
+    if older and (older == USUAL_ID.get(arch or "") or _merges_reach_all(tokenizer_json)):
+        return Recognized(older, nfc)
+    warnings: tuple[str, ...] = ()
     if not exact:
         warnings = (f"no known pre-tokenizer has this pattern with ignore_merges {ignore}",)
-    return Recognized(_usual(exact or same, arch), nfc, warnings)
+    return Recognized(usual or _usual(exact or same, arch), nfc, warnings)
+
+
+def _merges_reach_all(tokenizer_json: Mapping[str, Any]) -> bool:
+    """Return whether merging alone makes each token of its own characters."""
+    model = tokenizer_json.get("model") or {}
+    if not model.get("vocab"):
+        return True
+    from tokenizers import Tokenizer
+
+    bare = {"version": "1.0", "added_tokens": [], "model": {**model, "ignore_merges": False}}
+    merging = Tokenizer.from_str(json.dumps(bare))
+    added = {entry.get("content") for entry in tokenizer_json.get("added_tokens") or ()}
+    texts = [text for text in model["vocab"] if text not in added]
+    return all(len(one.ids) == 1 for one in merging.encode_batch(texts))
+
+
+def _preferred(names: list[str], arch: str | None) -> str | None:
+    """Return the id that this architecture's files carry, or one that readers knew early."""
+    wanted = (USUAL_ID.get(arch or "", ""), *FIRST_CHOICE)
+    return next((name for name in wanted if name in names), None)
 
 
 def _usual(names: list[str], arch: str | None) -> str:
     """Return the id to write of several that split alike."""
-    wanted = (USUAL_ID.get(arch or "", ""), *FIRST_CHOICE)
-    return next((name for name in wanted if name in names), names[0])
+    return _preferred(names, arch) or names[0]
 
 
 def _unknown(found: tuple[str, ...]) -> ModelError:

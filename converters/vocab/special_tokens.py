@@ -1,7 +1,7 @@
 """Special token ids, whether BOS and EOS are added, chat templates: as GGUF keys.
 
-The rules follow gguf-py's SpecialVocab, so that files are the same; a list of ends of generation
-in generation_config.json is used, too. It does not know tokens' texts beyond these.
+The rules follow gguf-py's SpecialVocab, so that files are the same; ends of generation count from
+every file that names them. It does not know tokens' texts beyond these.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
-from ggq.converters.vocab.tokenizer_files import NAMED, TokenizerFiles, content
+from ggq.converters.vocab.tokenizer_files import NAMED, TokenizerFiles
 from ggq.errors import printable
 from ggq.gguf import spec
+from ggq.runtime.tokenizers.specials import end_names
 
 KEYS = {  # the keys that GGUF has; there is none for CLS, BERT's is BOS
     "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id",
@@ -20,6 +21,7 @@ KEYS = {  # the keys that GGUF has; there is none for CLS, BERT's is BOS
     "eot": "eot_token_id", "eom": "eom_token_id",
 }  # fmt: skip
 PREFIX = "tokenizer.ggml."
+ENDS = ("eos", "eot", "eom")  # every reader stops at these
 
 
 class MetadataItem(NamedTuple):
@@ -38,9 +40,9 @@ class Specials:
         self.texts: dict[str, str] = {}
         self.ids: dict[str, int] = {}
         self.add: dict[str, bool] = {}
-        for name in NAMED:
-            if (text := content(files.config.get(f"{name}_token"))) is not None:
-                self.texts[name] = text
+        for name in NAMED:  # tokenizer_config.json's, else special_tokens_map.json's
+            if name in files.named:
+                self.texts[name] = files.named[name]
         if files.json:
             self._fall_back("bos", "cls")
             self._fall_back("eos", "sep")
@@ -71,7 +73,7 @@ class Specials:
             elif kind == "TemplateProcessing":
                 self._read_template(part.get("single") or [], part.get("pair") or [])
 
-    def _read_template(self, single: list, pair: list) -> None:
+    def _read_template(self, single: list[Any], pair: list[Any]) -> None:
         first = last = None
         if len(single) > 1:
             if first := _special(single[0]):
@@ -93,7 +95,7 @@ class Specials:
             self.texts.setdefault(name, before)
         self.texts["eos"] = last
 
-    def _read_pair(self, pair: list, first: str | None, last: str | None) -> None:
+    def _read_pair(self, pair: list[Any], first: str | None, last: str | None) -> None:
         """Learn from the template of a pair whether a separator goes between its texts."""
         start = 1 if first and _special(pair[0]) == first else 0
         stop = -1 if last and _special(pair[-1]) == last else None
@@ -128,19 +130,20 @@ class Specials:
 
     def _more_ends(self, tokens: list[str]) -> None:
         """Ends of generation beyond EOS that readers would not know by name become EOT and EOM."""
-        from ggq.runtime.tokenizers.specials import END_OF_GENERATION
-
-        ends = self.files.generation.get("eos_token_id")
-        for number in ends if isinstance(ends, list) else ():
-            known = number in {self.ids.get(n) for n in ("eos", "eot", "eom")}
-            known = known or not isinstance(number, int)
-            if known or not 0 <= number < len(tokens) or tokens[number] in END_OF_GENERATION:
+        by_name = end_names({text: i for i, text in enumerate(tokens)})
+        for file, number in self.files.ends():
+            if isinstance(number, bool) or not isinstance(number, int):
+                what = printable(repr(number), 40)
+                self.files.warnings.append(f"{file}: eos_token_id {what} is no number: left out")
                 continue
-            name = next((n for n in ("eot", "eom") if n not in self.ids), None)
+            if not 0 <= number < len(tokens):
+                self.files.warnings.append(f"{file}: eos_token_id {number} is no token: left out")
+                continue
+            if number in {self.ids.get(n) for n in ENDS} or tokens[number] in by_name:
+                continue
+            name = next((n for n in ENDS if n not in self.ids), None)
             if name is None:
-                self.files.warnings.append(
-                    f"generation_config.json: no key is left for eos_token_id {number}"
-                )
+                self.files.warnings.append(f"{file}: no key is left for eos_token_id {number}")
                 return
             self.ids[name] = number
 

@@ -139,24 +139,40 @@ class TokenizerFiles:
         vocab = (self.json.get("model") or {}).get("vocab")
         if isinstance(vocab, dict):
             for text in texts - known:
-                if isinstance(number := vocab.get(text), int):
-                    found[number] = Added(text, True)
+                if isinstance(known_as := vocab.get(text), int):
+                    found[known_as] = Added(text, True)
         return found
 
     def chat_template(self) -> str | list[dict[str, str]] | None:
-        """Return the chat template, or several named ones, from wherever the folder keeps them."""
-        other: Any = None
+        """Return the chat template, or several named ones, as transformers chooses: files first."""
         jinja = self.folder / "chat_template.jinja"
-        if jinja.is_file():
-            other = jinja.read_text("utf-8")
-            more = sorted((self.folder / "additional_chat_templates").glob("*.jinja"))
-            if more:
-                other = [{"name": "default", "template": other}]
-                other += [{"name": p.stem, "template": p.read_text("utf-8")} for p in more]
-        elif template := read_json(self.folder / "chat_template.json").get("chat_template"):
-            other = template
-        template = self.config.get("chat_template", other)
-        if template is None or isinstance(template, (str, list)):
-            return template
-        self.warnings.append("tokenizer_config.json: chat_template is neither text nor a list")
+        more = sorted((self.folder / "additional_chat_templates").glob("*.jinja"))
+        files = {p.stem: p for p in more} | ({"default": jinja} if jinja.is_file() else {})
+        said = self.config.get("chat_template")
+        if files:
+            texts = {name: path.read_text("utf-8") for name, path in sorted(files.items())}
+            if said and said != texts.get("default"):
+                used = next(reversed(files.values())).name
+                what = "tokenizer_config.json has another chat template"
+                self.warnings.append(f"{printable(used)} is used, {what}")
+            if list(texts) == ["default"]:
+                return texts["default"]
+            return [{"name": name, "template": text} for name, text in texts.items()]
+        if said is None:
+            said = read_json(self.folder / "chat_template.json").get("chat_template")
+        if said is None or isinstance(said, (str, list)):
+            return said
+        if isinstance(said, dict) and all(isinstance(text, str) for text in said.values()):
+            return [{"name": name, "template": text} for name, text in said.items()]
+        self.warnings.append("chat_template is neither text nor named texts: left out")
         return None
+
+    def ends(self) -> list[tuple[str, Any]]:
+        """Return what the folder calls ends of generation: (file, token id or whatever it says)."""
+        found = []
+        sources = {"generation_config.json": self.generation, "config.json": self.model_config}
+        for file, source in sources.items():
+            said = source.get("eos_token_id")
+            listed = said if isinstance(said, list) else [said]
+            found += [(file, number) for number in listed if number is not None]
+        return found

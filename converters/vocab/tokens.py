@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ggq.converters.vocab.tokenizer_files import Added, TokenizerFiles, looks_special
-from ggq.errors import FormatError, ModelError, printable, reason
+from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
 from ggq.runtime.tokenizers.base import (
     BYTE,
     CONTROL,
@@ -189,7 +189,10 @@ def load_sentencepiece(files: TokenizerFiles) -> Any:
     processor = SentencePieceProcessor()
     path = files.folder / "tokenizer.model"
     try:
-        processor.LoadFromSerializedProto(path.read_bytes())
+        data = path.read_bytes()
+        if data.startswith(GIT_LFS):
+            raise pointer_error(path)
+        processor.LoadFromSerializedProto(data)
     except (RuntimeError, OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read: {reason(error)}") from None
     return processor

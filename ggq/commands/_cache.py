@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from ggq.commands._types import Command
+
 _TYPES = ("f16", "f32", "q8_0")
 
 
-def cache_options(default: str = "f16") -> tuple[Callable, ...]:
+def cache_options(default: str = "f16") -> tuple[Callable[..., Any], ...]:
     """Return --cache-type, and --cache-type-k and --cache-type-v, which go before it."""
     kinds = click.Choice(_TYPES)
     both = f"Type of the KV cache; {default} unless told otherwise."
@@ -21,10 +23,10 @@ def cache_options(default: str = "f16") -> tuple[Callable, ...]:
     )
 
 
-def cached(default: str = "f16") -> Callable[[Callable], Callable]:
+def cached(default: str = "f16") -> Callable[[Command], Command]:
     """Return a decorator that gives a command these options."""
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Command) -> Command:
         for option in reversed(cache_options(default)):
             function = option(function)
         return function

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._sampling import sampling_flags, sampling_options
+from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
@@ -33,7 +33,7 @@ _OPTIONS = (
 )
 
 
-def chat_options(function: Callable) -> Callable:
+def chat_options(function: Command) -> Command:
     """Decorate a command with the options of both commands."""
     function = sampling_options(function)
     for option in reversed(_OPTIONS):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggq.commands._types import Command
 from ggq.errors import printable
 from ggq.progress import Progress, progress_bar
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["conversion_options", "run"]
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 OPTIONS = (
     click.option("-t", "--type", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
@@ -93,7 +93,7 @@ OPTIONS = (
 )
 
 
-def conversion_options(function: _Command) -> _Command:
+def conversion_options(function: Command) -> Command:
     """Decorate a command function with the options both commands take."""
     for option in reversed(OPTIONS):
         function = option(function)

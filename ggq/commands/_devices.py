@@ -1,10 +1,11 @@
 """The options that tell where a model computes; runtime/engine/devices.py gives them meaning."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from ggq.commands._types import Command
 
 DEVICE_OPTIONS = (
     click.option("--device", default="cpu", show_default=True, metavar="NAME",
@@ -24,7 +25,7 @@ def weights(path: Path, options: dict[str, Any]) -> Any:
     return open_gguf(path, use_mmap=False)
 
 
-def device_options(function: Callable) -> Callable:
+def device_options(function: Command) -> Command:
     """Decorate a command with these options."""
     for option in reversed(DEVICE_OPTIONS):
         function = option(function)

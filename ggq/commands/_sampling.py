@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import click
 
+from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 from ggq.runtime.sampling import SamplingParams
 
 _SHORT = {"temperature": ("--temp", "--temperature"), "sequence": ("--samplers",)}
 
 
-def sampling_options(function: Callable) -> Callable:
+def sampling_options(function: Command) -> Command:
     """Add an option per sampling parameter; unset ones are None."""
     for spec in reversed(dataclasses.fields(SamplingParams)):
         flag = f"--{spec.name.replace('_', '-')}"
@@ -46,7 +46,7 @@ def sampling_flags(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _type(spec: dataclasses.Field) -> Any:
+def _type(spec: dataclasses.Field[Any]) -> Any:
     if spec.name == "sequence":
         return str
     return int if "int" in str(spec.type) else float

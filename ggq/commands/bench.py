@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -162,7 +163,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue().rstrip("\r\n")
 
 
-_FORMATS = {
+_FORMATS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "md": _markdown,
     "csv": _csv,
     "json": lambda rows: json.dumps(rows, indent=2),

@@ -4,12 +4,14 @@ Reads config.json or a GGUF header (and, where they are there, the names and sha
 what an architecture needs is known in ``ggq.models``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ggq import models
+from ggq.models.base import Architecture, HParams
 
 
 @click.command()
@@ -43,17 +45,19 @@ def _gguf_lines(path: Path) -> Iterator[str]:
         yield f"{len(file.tensors)} tensors: {', '.join(spec.type_name(t) for t in sorted(types))}"
 
 
-def _bare(metadata, prefix: str) -> dict:
+def _bare(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): metadata[key] for key in metadata if key.startswith(prefix)}
 
 
 def _hf_lines(source: str) -> Iterator[str]:
     from ggq.converters import formats
-    from ggq.converters.checkpoint.folder import Checkpoint, read_json
+    from ggq.converters.checkpoint.folder import read_json
     from ggq.converters.checkpoint.repository import config_file
-    from ggq.converters.checkpoint.tensors import hf_tensors
 
     path = Path(source)
+    if path.is_dir() and [p.name for p in path.iterdir()] != ["config.json"]:
+        yield from _folder_lines(path)
+        return
     file = path / "config.json" if path.is_dir() else path
     if not path.exists():
         file = config_file(source)
@@ -64,15 +68,26 @@ def _hf_lines(source: str) -> Iterator[str]:
     yield _summary(arch, hp, "converts and runs")
     if quantized:
         yield f"weights are quantized already ({quantized[0]}), which is decoded as it is read"
-    if path.is_dir() and any(path.glob("*.safetensors")):
-        tensors, skipped = hf_tensors(Checkpoint(path), arch, hp)
-        left = f", {len(skipped)} of the checkpoint left out" if skipped else ""
-        yield f"{len(tensors)} tensors{left}"
-    else:
-        yield "weights not looked at: no safetensors files here"
+    yield "weights not looked at: no safetensors files here"
 
 
-def _summary(arch: models.Architecture, hp, what: str) -> str:
+def _folder_lines(folder: Path) -> Iterator[str]:
+    """Yield what ``ggq convert`` plans for a folder: what it refuses is refused here."""
+    from ggq.converters.conversion import Options
+    from ggq.converters.prepare import prepare
+
+    options = Options(force=True, allow_requantize=True, check_tokenizer=False, outline=True)
+    with prepare(folder, type="F16", options=options) as job:
+        yield _summary(models.get(job.arch), job.hparams, "converts and runs")
+        method = next((i.value for i in job.items if i.key == "ggq.source_quantization"), None)
+        if method:
+            yield f"weights are quantized already ({method}), which is decoded as it is read"
+        left = f", {len(job.skipped)} of the checkpoint left out" if job.skipped else ""
+        yield f"{len(job.tensors)} tensors{left}"
+        yield from (f"warning: {warning}" for warning in job.warnings)
+
+
+def _summary(arch: Architecture, hp: HParams, what: str) -> str:
     experts = f", {hp.n_expert_used} of {hp.n_expert} experts" if hp.n_expert else ""
     sizes = f"{hp.n_layer} layers of {hp.n_embd}{experts}, context {hp.n_ctx_train}"
     return f"{arch.name}: supported, {what}; {sizes}"

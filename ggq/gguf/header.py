@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ggq.errors import printable
+from ggq.errors import GIT_LFS, printable
 from ggq.gguf import spec
 from ggq.gguf.cursor import Cursor
 from ggq.gguf.metadata import Entry, Metadata
@@ -79,6 +79,8 @@ def parse_header(cursor: Cursor, shard: int = 0) -> Header:
 def _read_version(cursor: Cursor) -> int:
     start = cursor.take(4)
     magic = bytes(cursor.buffer[start : start + 4])
+    if bytes(cursor.buffer[start : start + len(GIT_LFS)]) == GIT_LFS:
+        raise cursor.error("is a git-lfs pointer, not the file: run git lfs pull")
     if magic != spec.MAGIC:
         raise cursor.error(f"not a GGUF file (it starts with {printable(magic)!r})")
     version = cursor.u32()

@@ -22,6 +22,7 @@ from ggq.gguf import leftovers, spec
 from ggq.gguf.encode import TensorSpec, copy_value, declare_tensor, encode_header, encode_value
 from ggq.gguf.layout import ShardPlan, plan_shards
 from ggq.gguf.metadata import Metadata
+from ggq.outputs import output_file
 
 # Never copied from a source: the writer sets the split keys itself and always aligns to 32.
 OWN_KEYS = frozenset(
@@ -52,9 +53,7 @@ class GGUFWriter:
         self._current: tuple[_ShardFile, TensorSpec] | None = None
         self._written = 0  # bytes of the current tensor
         self._state = "declaring"
-        if not self.path.parent.is_dir():
-            raise UsageError(f"{printable(self.path.parent)}: no such folder")
-        _refuse_overwrite(self.path, force)
+        output_file(self.path, force)
 
     def add(self, key: str, value: Any, type: int | None = None) -> None:
         """Set a key; a key set before keeps its place. For arrays ``type`` is that of the items.
@@ -97,10 +96,10 @@ class GGUFWriter:
         """
         plans = self.plan()
         for plan in plans:
-            _refuse_overwrite(plan.path, self.force)
-        if not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise UsageError(f"{printable(self.path.parent)}: files cannot be made in this folder")
-        _check_space(self.path, sum(plan.nbytes for plan in plans))
+            folder = output_file(plan.path, self.force).parent
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UsageError(f"{printable(folder)}: files cannot be made in this folder")
+        _check_space(output_file(self.path, self.force), sum(plan.nbytes for plan in plans))
         return plans
 
     def begin(self) -> None:
@@ -110,7 +109,7 @@ class GGUFWriter:
         self._state = "writing"
         try:
             for plan in plans:
-                self._shards.append(_ShardFile(plan))
+                self._shards.append(_ShardFile(plan, self.force))
         except BaseException:
             self.abort()
             raise
@@ -189,11 +188,12 @@ class GGUFWriter:
 class _ShardFile:
     """One temporary file on its way to its final name."""
 
-    def __init__(self, plan: ShardPlan) -> None:
+    def __init__(self, plan: ShardPlan, force: bool) -> None:
         self.plan = plan
-        self.temp = leftovers.temporary(plan.path)
+        self.target = output_file(plan.path, force)  # a link's own file, perhaps on another disk
+        self.temp = leftovers.temporary(self.target)
         with _reported(plan.path):
-            leftovers.clear(plan.path)
+            leftovers.clear(self.target)
             self.file: BinaryIO = open(self.temp, "xb")  # noqa: SIM115 - closed by sync or discard
             self._claim = leftovers.claim(self.temp)
             self.file.write(encode_header(plan.keys, plan.tensors))
@@ -218,15 +218,15 @@ class _ShardFile:
     def _publish(self, force: bool) -> None:
         with _reported(self.plan.path):
             if force:
-                os.replace(self.temp, self.plan.path)
+                os.replace(self.temp, self.target)
                 return
             try:
-                os.link(self.temp, self.plan.path)  # unlike rename, fails where the name is taken
+                os.link(self.temp, self.target)  # unlike rename, fails where the name is taken
             except FileExistsError:
                 raise
             except (OSError, NotImplementedError):  # a file system without hard links
-                _refuse_overwrite(self.plan.path, force)
-                os.rename(self.temp, self.plan.path)
+                output_file(self.plan.path, force)
+                os.rename(self.temp, self.target)
             else:
                 os.unlink(self.temp)
 
@@ -247,13 +247,6 @@ def _reported(path: Path) -> Iterator[None]:
         raise exists_error(path) from None
     except OSError as error:
         raise UsageError(f"{printable(path)}: cannot write: {error.strerror}") from None
-
-
-def _refuse_overwrite(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise UsageError(f"{printable(path)}: is a folder")
-    if not force and os.path.lexists(path):
-        raise exists_error(path)
 
 
 def _check_space(path: Path, needed: int) -> None:

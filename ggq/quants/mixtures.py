@@ -70,15 +70,16 @@ NAMED_ROLES = (  # what a name holds -> role; the first hit wins
 class Model(Protocol):
     """What the rules ask of a model; ``ggq.models.hparams.HParams`` has it."""
 
-    arch: str
-
+    @property
+    def arch(self) -> str: ...
     @property
     def n_layer(self) -> int: ...
     @property
+    def n_head(self) -> int | tuple[int, ...]: ...
+    @property
+    def n_head_kv(self) -> int | tuple[int, ...]: ...
+    @property
     def n_expert(self) -> int: ...
-
-    n_head: int
-    n_head_kv: int
 
 
 class PlanTensor(NamedTuple):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from ggq.models.hparams import HParams
 from ggq.models.layers.base import Memory, Part, Values
 from ggq.models.layers.linear import linear, rms_norm
 from ggq.models.table import BLOCK, LAYER, Key, Tensor
+from ggq.models.transform import RowMap, Transform
 
-__all__ = ["KEYS", "TENSORS", "DeltaNet"]
+__all__ = ["KEYS", "TENSORS", "TRANSFORMS", "DeltaNet"]
 
 
 @dataclass(frozen=True)
@@ -102,34 +106,78 @@ def _row(name: str, hf: str, shape: tuple[str, ...], transform: str, **more: Any
     return Tensor(f"{BLOCK}{name}", source, shape, transform, part=DeltaNet, **more)
 
 
-def tensors(norm: str) -> tuple[Tensor, ...]:
-    """Return the rows of a layer whose input the norm of that name makes."""
-    ahead = {"input": "attn_in", "absorbs": f"{BLOCK}{norm}.weight"}
-    qkv, heads = ("channels", "embd"), ("delta_heads", "embd")
-    return (
-        _row("attn_qkv.weight", "in_proj_qkv.weight", qkv, "tile_qkv", role="attn_qkv", **ahead),
-        _row("attn_gate.weight", "in_proj_z.weight", ("delta_v", "embd"), "tile_values", **ahead),
-        _row("ssm_alpha.weight", "in_proj_a.weight", heads, "tile_heads", **ahead),
-        _row("ssm_beta.weight", "in_proj_b.weight", heads, "tile_heads", **ahead),
-        _row("ssm_a", "A_log", ("delta_heads",), "tile_decay", f32=True),
-        _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "tile_heads", f32=True),
-        _row(
-            "ssm_conv1d.weight",
-            "conv1d.weight",
-            ("channels", "conv_kernel"),
-            "tile_qkv",
-            role="conv",
-            f32=True,
-        ),
-        _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
-        _row(
-            "ssm_out.weight",
-            "out_proj.weight",
-            ("embd", "delta_v"),
-            "tile_columns",
-            input="delta_out",
-        ),
+AHEAD = {"input": "attn_in", "absorbs": f"{BLOCK}attn_norm.weight"}
+QKV, HEADS = ("channels", "embd"), ("delta_heads", "embd")
+CONV, OUT = ("channels", "conv_kernel"), ("embd", "delta_v")
+TENSORS = (
+    _row("attn_qkv.weight", "in_proj_qkv.weight", QKV, "tile_qkv", role="attn_qkv", **AHEAD),
+    _row("attn_gate.weight", "in_proj_z.weight", ("delta_v", "embd"), "tile_values", **AHEAD),
+    _row("ssm_alpha.weight", "in_proj_a.weight", HEADS, "tile_heads", **AHEAD),
+    _row("ssm_beta.weight", "in_proj_b.weight", HEADS, "tile_heads", **AHEAD),
+    _row("ssm_a", "A_log", ("delta_heads",), "tile_decay", f32=True),
+    _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "tile_heads", f32=True),
+    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "tile_qkv", role="conv", f32=True),
+    _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
+    _row("ssm_out.weight", "out_proj.weight", OUT, "tile_columns", input="delta_out"),
+)
+
+
+def _to_tiles(delta: DeltaNet, width: int, start: int) -> RowMap:
+    """Map rows from ``start`` on of value heads in llama.cpp's order to HF's.
+
+    HF has the value heads of a key head side by side; GGUF has the first ones of all key heads,
+    then the second ones, so that value head h goes with key head h % n_key_heads.
+    """
+    keys = delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        grouped = head % keys * (delta.n_head // keys) + head // keys
+        return np.where(row < start, row, start + grouped * width + within)
+
+    return source
+
+
+def _to_groups(delta: DeltaNet, width: int, start: int) -> RowMap:
+    """Invert `_to_tiles`."""
+    each = delta.n_head // delta.n_key_heads
+
+    def source(row: np.ndarray) -> np.ndarray:
+        head, within = np.divmod(row - start, width)
+        tiled = head % each * delta.n_key_heads + head // each
+        return np.where(row < start, row, start + tiled * width + within)
+
+    return source
+
+
+def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 0) -> Transform:
+    def rows(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
+        delta = hp.find(DeltaNet)
+        return by(delta, width(delta), start(delta))
+
+    return Transform(
+        rows=lambda hp, i, n: rows(hp, _to_tiles),
+        undo_rows=lambda hp, i, n: rows(hp, _to_groups),
     )
 
 
-TENSORS = tensors("attn_norm")
+def _value_columns(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
+    delta = hp.find(DeltaNet)
+    assert delta is not None
+    return by(delta, delta.head_dim_v, 0)
+
+
+TRANSFORMS = {
+    "tile_qkv": _tiled(lambda d: d.head_dim_v, lambda d: 2 * d.n_key_heads * d.head_dim),
+    "tile_values": _tiled(lambda d: d.head_dim_v),
+    "tile_heads": _tiled(lambda d: 1),
+    "tile_decay": replace(
+        _tiled(lambda d: 1),
+        values=lambda x: -np.exp(x),
+        undo_values=lambda x: np.log(-x),
+    ),
+    "tile_columns": Transform(
+        columns=lambda hp: _value_columns(hp, _to_tiles),
+        undo_columns=lambda hp: _value_columns(hp, _to_groups),
+    ),
+}

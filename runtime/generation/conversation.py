@@ -16,6 +16,7 @@ from typing import Any
 
 from ggq.errors import UsageError, printable
 from ggq.gguf import leftovers
+from ggq.outputs import output_file
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
@@ -176,7 +177,7 @@ class Conversation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the messages as JSON; an existing file is replaced only if it is such a file."""
-        path = Path(path).expanduser()
+        path = output_file(Path(path).expanduser())
         if path.exists():
             _read(path)
         data = {"format": _FORMAT, "messages": self.messages}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ggq.errors import UsageError, option, printable, reason
+from ggq.outputs import output_file
 
 __all__ = ["answers", "check_plot", "draw", "report", "side_by_side"]
 
@@ -110,6 +111,7 @@ def check_plot(path: str | Path) -> None:
         raise UsageError(f"{where}: a name in {', '.join(f'.{kind}' for kind in sorted(kinds))}")
     if not Path(path).parent.is_dir():
         raise UsageError(f"{where}: {printable(Path(path).parent)} is no folder")
+    output_file(path)
 
 
 def draw(results: Sequence[Any], path: str | Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ggq.errors import UsageError, printable
+from ggq.outputs import output_file
 from ggq.runtime.server.chat import answer_chat
 from ggq.runtime.server.completions import answer_completion
 from ggq.runtime.server.embeddings import answer_embedding
@@ -50,6 +51,7 @@ async def run_batch(
     Lines that ``out`` already has are kept. ``progress`` is told the number of lines done. Raises
     UsageError where ``out`` belongs to another input.
     """
+    out = output_file(out)
     done, failed = _resume(source, out)
     progress(done)
     window: asyncio.Queue[asyncio.Task[dict[str, Any]] | None] = asyncio.Queue(

@@ -6,6 +6,8 @@ operations and types that MPS has, too. It knows no block type and no sampling.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Rows
@@ -21,8 +23,6 @@ from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.ops.attention import visible
-from ggq.runtime.ops.conv import torch as conv
-from ggq.runtime.ops.delta import torch as delta
 from ggq.runtime.ops.rope import angles
 from ggq.runtime.ops.rope.torch import rotate
 
@@ -284,40 +284,26 @@ class DeviceOps(Ops):
         rows: torch.Tensor = mixed.permute(2, 0, 1, 3).reshape(n_tokens, -1)
         return rows
 
-    def conv(self, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
-        """Return the causal convolution of each sequence's tokens."""
-        channels, taps = self.weight(name).shape
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        run = super().__getattr__(name)
+        module = importlib.import_module(f"ggq.runtime.ops.{name}.torch")
+        if hasattr(module, "state"):
+            run = functools.partial(self._recur, name, module)
+            setattr(self, name, run)
+        return run
 
-        def run(one: _One, x: torch.Tensor) -> torch.Tensor:
-            return conv.run(one, x, name, layer, kind)
-
-        return self._recur(("conv", layer), (1, channels, taps - 1), run, x)
-
-    def delta(
-        self, x: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor, layer: int, spec: Any
-    ) -> torch.Tensor:
-        """Return the gated delta rule of each sequence's tokens."""
-        shape = 1, spec.n_head, spec.head_dim, spec.head_dim_v
-
-        def run(
-            one: _One, x: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor
-        ) -> torch.Tensor:
-            return delta.run(one, x, alpha, beta, layer, spec)
-
-        return self._recur(("delta", layer), shape, run, x, alpha, beta)
-
-    def _recur(
-        self, key: tuple[str, int], shape: tuple[int, ...], run: Any, *inputs: torch.Tensor
-    ) -> torch.Tensor:
+    def _recur(self, name: str, op: Any, *args: Any, **more: Any) -> torch.Tensor:
         """Run torch's recurrent op on each sequence by itself; its state moves on."""
         outputs = []
-        op, layer = key
-        start = self._cache.state_offsets[layer][op == "delta"] // 4
+        layer, which, shape = op.state(self, *args, **more)
+        start = self._cache.state_offsets[layer][which] // 4
         for stretch in self._stretches:
-            state = stretch.sequence.state[start : start + math.prod(shape)].view(shape)
-            one = _One(self.tensor, {key: state})
-            outputs.append(run(one, *(a[stretch.first : stretch.end] for a in inputs)))
-            state.copy_(one.cache[key])
+            state = stretch.sequence.state[start : start + math.prod(shape)].view(1, *shape)
+            one = _One(self.tensor, {(name, layer): state})
+            rows = slice(stretch.first, stretch.end)
+            own = (a[rows] if isinstance(a, torch.Tensor) else a for a in args)
+            outputs.append(op.run(one, *own, **more))
+            state.copy_(one.cache[name, layer])
         return torch.cat(outputs)
 
     def experts(

@@ -4,8 +4,8 @@ x (n_tokens, columns) holds the queries and keys of n_key_heads heads of head_di
 the values of n_head heads of head_dim_v; alpha and beta (n_tokens, n_head). Value head h goes with
 key head h % n_key_heads. With q and k of length 1 (and q / sqrt(head_dim)), decay
 g = exp(A softplus(alpha + dt)) and rate b = sigmoid(beta), the state S (head_dim, head_dim_v) of
-``layer`` becomes S' = g S + k (b (v - (g S)^T k))^T and o = S'^T q. ``spec``: models.base.Delta,
-which names the tensors A and dt.
+``layer`` becomes S' = g S + k (b (v - (g S)^T k))^T and o = S'^T q. ``spec``: DeltaNet of
+ggq.models.layers.delta_net, which names the tensors A and dt.
 """
 
 __all__ = ["LENGTH_EPS"]

@@ -10,6 +10,13 @@ from torch.nn import functional
 from ggq.runtime.ops.delta import LENGTH_EPS
 
 
+def state(
+    backend: Any, x: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor, layer: int, spec: Any
+) -> Any:
+    """Return the layer, which of its states, and that one's shape for a sequence."""
+    return layer, 1, (spec.n_head, spec.head_dim, spec.head_dim_v)
+
+
 def run(
     backend: Any,
     x: torch.Tensor,

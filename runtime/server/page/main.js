@@ -61,9 +61,9 @@ document.addEventListener("keydown", event => {
 
 paint();
 log.start();
-sidebar.start();
 composer.start();
 settings.start(ask);
 if (!await store.start()) say("This browser keeps nothing: the conversations last as long as this page.");
+await sidebar.start();
 await chat.restore();
 await ask();

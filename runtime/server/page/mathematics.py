@@ -36,6 +36,7 @@ _VALUE = re.compile(r"[\w#.%+ -]*")
 _ALIASES = (("aligned", "align*"), ("gathered", "align*"), ("dcases", "cases"))
 _CLOSING = {"$$": "$$", r"\[": r"\]", r"\(": r"\)", "$": "$"}
 _MACROS = re.compile(r"\\(def|newcommand|newenvironment)(?![A-Za-z])")  # they could expand for ever
+_FUNCTION = re.compile("[A-Za-z]{2,}")  # log, lim
 _WORD = re.compile(r"\w")
 
 
@@ -64,6 +65,9 @@ def mathml(source: str, display: bool) -> str | None:
 
 
 def _written(element: Element) -> Iterator[str]:
+    if element.tag in ("mi", "mo") and _FUNCTION.fullmatch(element.text or ""):
+        element.tag = "mo"  # operators alone have space around them
+        element.attrib.update(lspace="0.17em", rspace="0.13em")
     known = _ELEMENT.fullmatch(element.tag)
     if known:
         attributes = "".join(

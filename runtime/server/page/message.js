@@ -1,7 +1,7 @@
 // One message on the screen.
 
 import * as chat from "./chat.js";
-import { button, copy, icon, iconButton, make } from "./dom.js";
+import { button, copy, icon, iconButton, make, renew } from "./dom.js";
 import { Rendering } from "./rendering.js";
 import { running } from "./run.js";
 
@@ -18,11 +18,12 @@ export class MessageView {
     this.element = make("article", { class: `message ${node.role}`, "data-id": node.id }, this.who, this.thoughts, this.files, this.body, this.note, this.tools);
     this.text = new Rendering(this.body);
     this.thought = new Rendering(this.thoughts.lastElementChild);
+    this.form = null;  // in its place while it is edited
     this.unfolds = false;  // null: as the user has it
   }
 
-  // Shows the message as it is now; `left`: whether it is no longer sent to the model.
-  show(node, left) {
+  // Shows the message as it is now; `left`: it is no longer sent to the model.
+  show(node, left, last) {
     const busy = node.state === "writing";
     this.node = node;
     this.element.classList.toggle("busy", busy);
@@ -34,7 +35,7 @@ export class MessageView {
     this.showFiles(node.files ?? []);
     this.showNote(node);
     if (busy) this.tools.replaceChildren();
-    else this.showTools(node);
+    else this.showTools(node, last);
   }
 
   showThoughts(node, busy) {
@@ -62,25 +63,29 @@ export class MessageView {
     this.note.replaceChildren(...(note ? [make("span", {}, note.text), ...note.actions] : []));
   }
 
-  showTools(node) {
-    const mine = node.role === "user";
+  // Buttons that are there already stay, with the focus: they act on `this.node`, as it is then.
+  showTools(node, last) {
+    const mine = node.role === "user", stats = statsOf(node);
     const copied = iconButton("copy", "Copy", async () => {
-      await copy(node.content);
+      await copy(this.node.content);
       copied.replaceChildren(icon("check"));
       setTimeout(() => copied.replaceChildren(icon("copy")), 1500);
     });
-    const tools = [copied,
-      mine ? iconButton("pen", "Edit", () => this.edit()) : iconButton("again", "Regenerate", () => chat.regenerate(node.id)),
-      iconButton("bin", "Delete message", () => chat.removeMessage(node.id))];
-    const stats = statsOf(node);
-    this.tools.replaceChildren(...this.branches(), ...tools, ...(stats ? [make("span", { class: "stats" }, stats)] : []));
+    renew(this.tools, 0, [
+      ...this.branches(), copied,
+      mine ? iconButton("pen", "Edit", () => this.edit()) : iconButton("again", "Regenerate", () => chat.regenerate(this.id)),
+      iconButton("bin", "Delete message", () => chat.removeMessage(this.id)),
+      ...(mine && last ? [iconButton("again", "Answer", () => chat.answer(this.id))] : []),
+      ...(stats ? [make("span", { class: "stats" }, stats)] : []),
+    ]);
   }
 
   // < 2/3 >: the versions of this message.
   branches() {
     const all = chat.versions(this.id), at = all.indexOf(this.id);
     if (all.length < 2) return [];
-    const to = (step, name, label) => iconButton(name, label, () => chat.choose(all[at + step]), { disabled: !all[at + step], "data-step": step });
+    const go = step => () => { const now = chat.versions(this.id); chat.choose(now[now.indexOf(this.id) + step]); };
+    const to = (step, name, label) => iconButton(name, label, go(step), { disabled: !all[at + step], "data-step": step });
     return [make("div", { class: "branches", role: "group", "aria-label": "Versions" },
       to(-1, "left", "Previous version"), make("span", {}, `${at + 1}/${all.length}`), to(1, "right", "Next version"))];
   }
@@ -89,19 +94,20 @@ export class MessageView {
     const { node } = this;
     const area = make("textarea", { "aria-label": "Edit the message", rows: Math.min(14, node.content.split("\n").length + 1) });
     area.value = node.content;
-    const leave = () => { form.replaceWith(this.element); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
+    const close = () => { this.form.replaceWith(this.element); this.form = null; };
+    const leave = () => { close(); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
     const send = async () => {
       if (!area.value.trim() || chat.isRunning()) return;
-      form.replaceWith(this.element);
+      close();
       await chat.edit(node.id, area.value.trim());
     };
     area.addEventListener("keydown", event => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
       if (event.key === "Escape") { event.stopPropagation(); leave(); }
     });
-    const form = make("div", { class: "message user editing" }, area,
+    this.form = make("div", { class: "message user editing" }, area,
       make("div", { class: "row" }, button("Cancel", leave), button("Send", send, { class: "main" })));
-    this.element.replaceWith(form);
+    this.element.replaceWith(this.form);
     area.focus();
   }
 }
@@ -116,24 +122,27 @@ function statsOf(node) {
   if (node.stats) parts.push(node.stats);  // of an earlier version of ggq
   if (node.tokens) parts.push(`${node.tokens} tokens`);
   if (node.tokens && node.rate) parts.push(`${node.rate.toFixed(1)} per second`);
-  if (node.context && node.nCtx) parts.push(`context ${node.context} of ${node.nCtx}`);
+  if (node.context && node.nCtx) parts.push(`context ${Math.min(node.context, node.nCtx)} of ${node.nCtx}`);
   return parts.join(" · ");
 }
 
 // ---- how an answer ended, and what can be done about it
 
 const go = (label, id) => button(label, () => chat.resume(id));
-const room = id => button("Continue without the oldest messages", () => chat.makeRoom(id));
+const room = id => [
+  button("Leave out the oldest messages", () => chat.makeRoom(id)),
+  button("Summarize them", () => chat.makeRoom(id, true)),
+];
 
 const NOTES = {
   stopped: node => ({ text: "Stopped.", actions: [go("Continue", node.id)] }),
   length: node => ({ text: "Cut off: the longest answer that is allowed was reached.", actions: [go("Continue", node.id)] }),
-  context: node => ({ text: `Cut off: the context of ${node.nCtx} tokens is full.`, actions: [room(node.id)] }),
+  context: node => ({ text: `Cut off: the context of ${node.nCtx} tokens is full.`, actions: room(node.id) }),
   broken: node => ({ text: "The connection broke before the end of this answer.", actions: [go("Continue", node.id)] }),
   interrupted: node => ({ text: "The page was closed before the end of this answer.", actions: [go("Continue", node.id)] }),
   failed: node => ({
     text: node.fault,
-    actions: node.kind === "exceed_context_size_error" ? [room(node.id)] : [go("Try again", node.id)],
+    actions: node.kind === "exceed_context_size_error" ? room(node.id) : [go("Try again", node.id)],
   }),
   writing: node => (running(node.id) ? null : { text: "Being written in another tab.", actions: [] }),
 };

@@ -11,7 +11,8 @@ const dialog = $("dialog");
 
 export function start(learned) {
   $("settings").addEventListener("click", () => show());
-  dialog.addEventListener("close", () => { keep(); learned(); });
+  dialog.addEventListener("close", () => { if (dialog.returnValue === "done") { keep(); learned(); } });
+  $("cancel").addEventListener("click", () => dialog.close());
   $("preset").addEventListener("change", () => { fill(presets.find(one => one.name === $("preset").value) ?? {}); });
   $("save-preset").addEventListener("click", savePreset);
   $("delete-preset").addEventListener("click", deletePreset);
@@ -30,6 +31,7 @@ export function show(field = "system") {
   $("key").value = options.key ?? "";
   $("theme").value = options.theme ?? "";
   showPresets(preset()?.name ?? "");
+  dialog.returnValue = "";  // Escape leaves everything as it was
   dialog.showModal();
   $(field).focus();
 }

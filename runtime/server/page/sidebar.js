@@ -9,9 +9,10 @@ import * as store from "./store.js";
 const AROUND = 30;  // characters shown before what was found
 const WAIT = 120;  // milliseconds after the last key
 
-let listing = 0, renaming = null;
+const heads = new Map();  // what is shown of each conversation, read once
+let turns = 0, listing = 0, renaming = null;
 
-export function start() {
+export async function start() {
   $("new").addEventListener("click", fresh);
   $("fresh").addEventListener("click", fresh);
   $("menu").addEventListener("click", () => { open(true); $("new").focus(); });
@@ -23,8 +24,9 @@ export function start() {
     $("search").value = "";
     list();
   });
-  chat.events.addEventListener("list", listSoon);
+  chat.events.addEventListener("list", ({ detail: id }) => refresh(id));
   chat.events.addEventListener("open", () => open(false));
+  for (const record of await store.all()) heads.set(record.id, head(record));
 }
 
 function fresh() {
@@ -46,13 +48,27 @@ function listSoon() {
   listing = setTimeout(list, WAIT);
 }
 
+const head = ({ id, title, time }) => ({ id, title, time });
+
+async function refresh(id) {
+  const record = await store.read(id);
+  if (record) heads.set(id, head(record));
+  else heads.delete(id);
+  listSoon();
+}
+
 async function list() {
   if (renaming) return;
-  const words = $("search").value.trim().toLowerCase();
-  const found = (await store.all()).map(record => ({ record, snippet: words ? match(record, words) : "" }))
-    .filter(({ snippet }) => snippet !== null).sort((a, b) => b.record.time - a.record.time);
-  renew($("chats"), 0, found.map(({ record, snippet }) => entry(record, snippet)));
+  const words = $("search").value.trim().toLowerCase(), turn = ++turns;
+  const found = words ? await search(words) : [...heads.values()];
+  if (turn !== turns) return;  // something else is looked for by now
+  found.sort((a, b) => b.time - a.time);
+  renew($("chats"), 0, found.map(entry));
   $("none").hidden = found.length > 0 || !words;
+}
+
+async function search(words) {
+  return (await store.all()).map(record => ({ ...head(record), snippet: match(record, words) })).filter(one => one.snippet !== null);
 }
 
 // Where the words are in a conversation: "" in its title, a piece of text, or null for nowhere.
@@ -65,8 +81,8 @@ function match(record, words) {
   return null;
 }
 
-function entry(record, snippet) {
-  const { id } = record, title = record.title || "Conversation";
+function entry(record) {
+  const { id, snippet } = record, title = record.title || "Conversation";
   const item = make("li", { "data-id": id, class: runningIn(id) && "running" },
     make("button", { class: "open", type: "button", "aria-current": id === chat.current.id && "true", title, onclick: () => chat.open(id), onkeydown: event => { if (event.key === "F2") rename(item, record); } },
       make("span", {}, title), snippet ? make("small", {}, snippet) : null, runningIn(id) ? make("span", { class: "unseen" }, "(answering)") : null),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggq.converters.prepasses.solver import integer_range
+from ggq.converters.prepasses.solving.solver import integer_range
 from ggq.runtime.backends.torch.arrays import TorchArray
 
 __all__ = ["Latent", "LatentVector", "rounded"]

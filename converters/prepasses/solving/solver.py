@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from ggq.converters.encode import default_threads
-from ggq.converters.prepasses.hessian import Hessian, layer_error
+from ggq.converters.prepasses.solving.hessian import Hessian, layer_error
 
 __all__ = ["Solution", "Solver", "integer_range", "regress"]
 
 _BLOCK = 128  # columns rounded before their errors reach the others
 ENOUGH = 0.002  # a sweep that lowers the error by less is the last
+
+Params = dict[str, np.ndarray]  # a block type's scales and minimums, by their names
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def integer_range(kind: Any, name: str) -> tuple[int, int]:
     return min(kept), max(kept)
 
 
-def _plain(kind: Any, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _plain(kind: Any, x: np.ndarray) -> tuple[Params, np.ndarray]:
     return kind.unpack(kind.quantize(x))
 
 
@@ -68,7 +70,7 @@ def _plain(kind: Any, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]
 class _State:
     """Scales and codes of a matrix, and the gradient (q - v) H and error of each row for them."""
 
-    params: dict[str, np.ndarray]
+    params: Params
     codes: np.ndarray
     gradient: np.ndarray
     errors: np.ndarray
@@ -105,7 +107,7 @@ class Solver:
         error = float(np.where(worse, before, after).sum())
         return Solution(blocks, values, float(before.sum()), error)
 
-    def _block_by_block(self, target, hessian) -> np.ndarray:
+    def _block_by_block(self, target: np.ndarray, hessian: Hessian) -> np.ndarray:
         """Return blocks by the type's own search, each block's errors spread over those behind it.
 
         For types whose codes name several weights at once. The search weighs a weight by what its
@@ -123,14 +125,23 @@ class Solver:
             left[:, last:] -= errors @ upper[first:last, last:].astype(np.float32)
         return np.concatenate(blocks, axis=1)
 
-    def _weight_by_weight(self, target, hessian, h, params, codes) -> np.ndarray:
+    def _weight_by_weight(
+        self,
+        target: np.ndarray,
+        hessian: Hessian,
+        h: np.ndarray,
+        params: Params,
+        codes: np.ndarray,
+    ) -> np.ndarray:
         """Return blocks on the grid that ``params`` span, errors spread from weight to weight."""
         codes = self._columns(target, params, hessian, codes)
         return self.kind.pack(*self._descend(target, params, codes, h, hessian.order))
 
-    def _columns(self, target, params, hessian, codes):
+    def _columns(
+        self, target: np.ndarray, params: Params, hessian: Hessian, codes: np.ndarray
+    ) -> np.ndarray:
         """Return the codes of the column loop, scales fixed by ``params``."""
-        from ggq.converters.prepasses.descent import feed_block
+        from ggq.converters.prepasses.solving.descent import feed_block
 
         order, upper = hessian.order, hessian.factor(self.damp).astype(np.float32)
         grid = self.kind.grid(params)
@@ -144,8 +155,13 @@ class Solver:
             chosen, errors = np.empty(here.shape, np.uint8), np.empty_like(here)
 
             def work(
-                a: int, b: int, here=here, own=own, grid=(scale, offset), out=(chosen, errors)
-            ):
+                a: int,
+                b: int,
+                here: np.ndarray = here,
+                own: np.ndarray = own,
+                grid: tuple[np.ndarray, np.ndarray] = (scale, offset),
+                out: tuple[np.ndarray, np.ndarray] = (chosen, errors),
+            ) -> None:
                 part = tuple(g[a:b] for g in grid)
                 feed_block(here[a:b], own, part, values, *(o[a:b] for o in out))
 
@@ -154,7 +170,14 @@ class Solver:
             left[:, last:] -= errors @ upper[first:last, last:]
         return codes
 
-    def _descend(self, target, params, codes, h, order):
+    def _descend(
+        self,
+        target: np.ndarray,
+        params: Params,
+        codes: np.ndarray,
+        h: np.ndarray,
+        order: np.ndarray,
+    ) -> tuple[Params, np.ndarray]:
         """Alternate scales and codes; each step lowers the error or leaves it."""
         state = self._move_codes(self._state(target, params, codes, h), target, h, order)
         for _ in range(self.sweeps):
@@ -167,13 +190,17 @@ class Solver:
                 break
         return state.params, state.codes
 
-    def _state(self, target, params, codes, h) -> _State:
+    def _state(
+        self, target: np.ndarray, params: Params, codes: np.ndarray, h: np.ndarray
+    ) -> _State:
         residual = self.kind.grid(params).values(codes) - target
         gradient = residual @ h
         return _State(params, codes, gradient, np.einsum("ij,ij->i", residual, gradient))
 
-    def _move_codes(self, state, target, h, order) -> _State:
-        from ggq.converters.prepasses.descent import move_codes
+    def _move_codes(
+        self, state: _State, target: np.ndarray, h: np.ndarray, order: np.ndarray
+    ) -> _State:
+        from ggq.converters.prepasses.solving.descent import move_codes
 
         grid = self.kind.grid(state.params)
         scale = np.ascontiguousarray(grid.scale, np.float32)
@@ -187,9 +214,9 @@ class Solver:
         self._each(work, len(codes))
         return self._state(target, state.params, codes, h)
 
-    def _move_scales(self, state, target, h, name) -> _State:
+    def _move_scales(self, state: _State, target: np.ndarray, h: np.ndarray, name: str) -> _State:
         """Return ``state`` with the parameter ``name`` of each group moved in turn."""
-        from ggq.converters.prepasses.descent import move_groups
+        from ggq.converters.prepasses.solving.descent import move_groups
 
         old = state.params[name]
         is_float = old.dtype.kind == "f"
@@ -217,7 +244,7 @@ class Solver:
             return self._keep_better(state, self._state(target, moved, state.codes, h), target, h)
         return replace(state, params=moved)
 
-    def _direction(self, state, here, name, high) -> np.ndarray:
+    def _direction(self, state: _State, here: Any, name: str, high: float) -> np.ndarray:
         """Return the change of the weights when ``name`` grows by one, or by its own size."""
         old, codes = state.params[name], state.codes
         if old.dtype.kind == "f":
@@ -229,7 +256,9 @@ class Solver:
         signs = np.repeat(sign.reshape(len(old), -1), width, axis=1).astype(np.float32)
         return (moved.values(codes) - here.values(codes)) * signs
 
-    def _keep_better(self, state, trial, target, h) -> _State:
+    def _keep_better(
+        self, state: _State, trial: _State, target: np.ndarray, h: np.ndarray
+    ) -> _State:
         """Return ``trial`` where it lowers the row's error, ``state`` elsewhere."""
         better = trial.errors < state.errors
         params = {

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ggq.converters.prepasses.base import Packed, Replaced
-from ggq.converters.prepasses.latent import Latent, LatentVector
 from ggq.converters.prepasses.resume import Store
-from ggq.converters.prepasses.tape import Piece, Tape
+from ggq.converters.prepasses.training.latent import Latent, LatentVector
+from ggq.converters.prepasses.training.tape import Piece, Tape
 from ggq.errors import ModelError
 from ggq.runtime.backends.torch.backend import TorchOps
 
@@ -237,9 +237,10 @@ class Distillation:
             shape, kind = self._start[name].shape, quants.get(self._start[name].type_name)
             wanted = prod(shape[:-1]), kind.row_bytes(shape[-1])
             found[name] = self.store.load(f"{stage}:{name}", wanted)
-        if any(blocks is None for blocks in found.values()):
+        kept = {name: blocks for name, blocks in found.items() if blocks is not None}
+        if len(kept) < len(found):
             return False
-        for name, blocks in found.items():
+        for name, blocks in kept.items():
             self._keep(name, self._start[name].shape, blocks)
         return True
 

@@ -89,7 +89,8 @@ class Tape:
 
     def __init__(self, architecture: Any, hp: Any, weights: Any):
         self.calls: list[Call] = []
-        self._weights, self._cached = weights, {}
+        self._weights = weights
+        self._cached: dict[Any, Any] = {}
         architecture.forward(self, hp)
 
     def has(self, name: str) -> bool:

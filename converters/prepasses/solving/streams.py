@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggq.converters.prepasses.hessian import Hessian
+from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import ModelError, printable
 from ggq.runtime.backends.torch.backend import TorchOps
 
@@ -48,7 +48,7 @@ class Moments:
         if not (np.isfinite(self.hessian.matrix).all() and np.isfinite(self.cross).all()):
             raise ModelError(f"the inputs of {printable(name)} are not finite")
 
-    def lean_on(self, other: Moments, share: float) -> None:
+    def shrink_towards(self, other: Moments, share: float) -> None:
         """Keep only ``share`` of these moments and take the rest from ``other``."""
         mixed = share * self.hessian.matrix + (1 - share) * other.hessian.matrix
         self.hessian = Hessian(mixed, self.hessian.name)
@@ -56,9 +56,9 @@ class Moments:
 
     def against(self, x: Pair, residual: Pair, factor: float) -> np.ndarray:
         """Return E[(r_t - r_s) x_s'] / factor, float64 (width of r, n)."""
-        total = 0.0
-        for t, s, inputs in zip(residual.teacher, residual.student, x.student, strict=True):
-            total = total + ((t - s).T @ inputs).double()
+        sides = zip(residual.teacher, residual.student, x.student, strict=True)
+        total = sum(((t - s).T @ inputs).double() for t, s, inputs in sides)
+        assert isinstance(total, torch.Tensor)
         return total.numpy() / self.n_tokens / factor
 
 
@@ -79,7 +79,7 @@ def _rows_of(x: Pair, routed: Pair) -> Callable[[int], Pair]:
     """Return what picks the rows of ``x`` that the routing sends to an expert."""
 
     def rows(expert: int) -> Pair:
-        sides: tuple[list, list] = ([], [])
+        sides: tuple[list[Any], list[Any]] = ([], [])
         for (ids, _), *both in zip(routed.teacher, x.teacher, x.student, strict=True):
             pairs = (ids.flatten() == expert).nonzero().flatten()
             per_token = ids.numel() // len(both[0])

@@ -1,0 +1,97 @@
+"""Why a path is no checkpoint that can be converted, by what lies there; nothing is opened fully.
+
+It gives words for the refusals of others; what a checkpoint is, `folder.py` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ggq.errors import printable
+
+__all__ = ["adapter", "foreign_tensor", "no_config", "no_weights", "not_a_model", "wrapper"]
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.bin.index.json")
+WRAPPERS = {  # what other programs put before names; the first that is there is meant
+    "_orig_mod.": "torch.compile",
+    "base_model.model.": "PEFT",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_forward_module.": "DeepSpeed",
+    "module.": "DataParallel",
+}
+
+
+def adapter(folder: Path, config: Mapping[str, Any]) -> str:
+    """Return how to go on from a LoRA folder; ``config``: its adapter_config.json."""
+    kind = config.get("peft_type")
+    kind = f"{kind} adapter" if isinstance(kind, str) else "adapter"
+    base = config.get("base_model_name_or_path")
+    into = f" {printable(base)}" if isinstance(base, str) and base else ""
+    what = f"{printable(folder)}: holds a {printable(kind)}, not a model"
+    how = "first (peft: merge_and_unload, then save_pretrained)"
+    return f"{what}: merge it into its base{into} {how}"
+
+
+def no_config(folder: Path) -> str:
+    """Return what a folder without config.json is."""
+    where = printable(folder)
+    if not any(folder.iterdir()):
+        return f"{where}: is empty"
+    if files := sorted(folder.glob("*.gguf")):
+        return f"{where}: holds GGUF files: give the file itself, such as {printable(files[0])}"
+    if (folder / "model_index.json").is_file():
+        return f"{where}: is a diffusers pipeline, not a language model"
+    if (folder / "params.json").is_file():
+        return f"{where}: has weights in their maker's own form: take the Hugging Face one"
+    if inner := sorted(p.parent for p in folder.glob("*/config.json")):
+        return (
+            f"{where}: has no config.json; give the folder that has, such as {printable(inner[0])}"
+        )
+    return f"{where}: no config.json: is it a Hugging Face folder?"
+
+
+def no_weights(folder: Path) -> str:
+    """Return what a folder without safetensors files has instead."""
+    where = printable(folder)
+    if any(path for pattern in PICKLED for path in folder.glob(pattern)):
+        return (
+            f"{where}: no safetensors file; pickled weights are not read, save them as safetensors"
+        )
+    if files := sorted(folder.glob("*.gguf")):
+        return f"{where}: no safetensors, but GGUF files: give one, such as {printable(files[0])}"
+    return f"{where}: no safetensors file"
+
+
+def not_a_model(path: Path) -> str | None:
+    """Return why a file that is given instead of a folder or a GGUF file will not do, if known."""
+    where, suffix = printable(path), path.suffix.lower()
+    if suffix == ".safetensors":
+        return f"{where}: is one part of a checkpoint: give the folder, {printable(path.parent)}"
+    if suffix == ".json":
+        return f"{where}: is one part of a checkpoint: give the folder, {printable(path.parent)}"
+    if suffix in (".bin", ".pt", ".pth"):
+        return f"{where}: pickled weights are not read: save the model as safetensors"
+    return None
+
+
+def wrapper(wanted: str, names: Collection[str]) -> str | None:
+    """Return the prefix before a name that is looked for, and who puts it there, if it is there."""
+    for name in names:
+        if name.endswith(f".{wanted}") and name != wanted:
+            prefix = name.removesuffix(wanted)
+            maker = next((who for mark, who in WRAPPERS.items() if mark in prefix), None)
+            by = f" of {maker}" if maker else ""
+            what = f"the checkpoint's names begin with {printable(repr(prefix))}{by}"
+            return f"{what}: save the model without that wrapper"
+    return None
+
+
+def foreign_tensor(name: str) -> str | None:
+    """Return what a tensor that no architecture has belongs to, if its name says so."""
+    if ".lora_A." in name or ".lora_B." in name or ".lora_" in name:
+        return "it is an adapter's: merge the adapter into its base first"
+    if name.endswith((".scales", ".biases")):
+        return "MLX quantization is not read: convert the original model"
+    return None

@@ -1,0 +1,1 @@
+"""Codes and scales by error feedback: the inputs that layers see, their Hessians, the solver."""

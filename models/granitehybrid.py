@@ -1,0 +1,139 @@
+"""IBM Granite 4 H: most layers Mamba-2, few attention without positions; dense or with experts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ggq.errors import ModelError
+from ggq.models import granite
+from ggq.models.base import Architecture
+from ggq.models.decoder import EMBEDDING, FF_NORM, HEAD, LLAMA_KEYS, MIXER_NORM
+from ggq.models.granite import FACTOR_KEYS, Granite
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention, experts, feed_forward, mamba2
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Part, Values
+from ggq.models.layers.experts import Experts, shared_rows
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.mamba2 import Mamba2
+from ggq.models.table import Key, Tensor, changed, permuted
+from ggq.models.vocabulary import LLAMA_VOCAB
+
+__all__ = ["ARCHITECTURE"]
+
+HALVES = {"gate": "first_half", "up": "second_half"}  # of one tensor of the checkpoint
+
+
+def _attends(config: Mapping[str, Any]) -> list[bool]:
+    kinds = config.get("layer_types") or ()
+    return [kind in ("attention", "full_attention") for kind in kinds]
+
+
+def _heads_kv(config: Mapping[str, Any]) -> list[int]:
+    """Return the key-value heads of each layer, none in a state space."""
+    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    return [heads if attends else 0 for attends in _attends(config)]
+
+
+def _ff(config: Mapping[str, Any]) -> Any:
+    """Return the width of an expert, or of the network where there are none."""
+    name = "intermediate_size" if config.get("num_local_experts") else "shared_intermediate_size"
+    return config.get(name)
+
+
+def _with_experts(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a derive function: the setting ``name`` of models that have experts."""
+    return lambda config: config.get(name) if config.get("num_local_experts") else None
+
+
+def _halved(rows: tuple[Tensor, ...], down: str, both: str) -> tuple[Tensor, ...]:
+    """Return ``rows`` of gate, up and down as HF has them: gate and up in one tensor."""
+    found = []
+    for row in rows:
+        half = next((h for name, h in HALVES.items() if f"ffn_{name}" in row.gguf), None)
+        name = f"model.layers.{{i}}.{both if half else down}.weight"
+        found.append(replace(row, hf=(name,), transform=half or "copy"))
+    return tuple(found)
+
+
+DENSE = tuple(row for row in feed_forward.TENSORS if row.gguf.endswith("weight"))
+SHARED = _halved(shared_rows("shared_mlp"), "shared_mlp.output_linear", "shared_mlp.input_linear")
+ROUTER, *STACKS = experts.expert_rows("", "", "", "block_sparse_moe.router.layer")
+
+
+class GraniteHybrid(Architecture):
+    name = "granitehybrid"
+    hf_classes = ("GraniteMoeHybridForCausalLM",)
+    hf_model_type = "granitemoehybrid"
+    exports = False
+    keys = changed(
+        (*LLAMA_KEYS, *experts.KEYS, *FACTOR_KEYS, *mamba2.KEYS),
+        Key("{arch}.feed_forward_length", (), "n_ff", "u32s", required=True, derive=_ff),
+        Key("{arch}.attention.head_count_kv", (), "n_head_kv", "u32s", derive=_heads_kv),
+        Key(
+            "{arch}.expert_used_count",
+            (),
+            "n_expert_used",
+            default=0,
+            derive=_with_experts("num_experts_per_tok"),
+        ),
+        Key(
+            "{arch}.expert_shared_feed_forward_length",
+            (),
+            "n_ff_shared",
+            derive=_with_experts("shared_intermediate_size"),
+        ),
+        Key(
+            "{arch}.rope.scaling.finetuned",  # what llama.cpp calls having positions at all
+            attr="positions",
+            type="bool",
+            default=True,
+            derive=lambda config: config.get("position_embedding_type") == "rope",
+        ),
+    )
+    config_defaults = Granite.config_defaults | {
+        "mamba_d_conv": 4,
+        "mamba_d_state": 256,
+        "mamba_expand": 2,
+        "mamba_n_groups": 1,
+        "mamba_n_heads": 128,
+        "num_local_experts": 0,
+    }
+    tensors = (
+        EMBEDDING,
+        *HEAD,
+        *MIXER_NORM,
+        *permuted(attention.TENSORS),
+        *mamba2.TENSORS,
+        *FF_NORM,
+        *_halved(DENSE, "shared_mlp.output_linear", "shared_mlp.input_linear"),
+        ROUTER,
+        *_halved(tuple(STACKS), "block_sparse_moe.output_linear", "block_sparse_moe.input_linear"),
+        *SHARED,
+    )
+    vocab = LLAMA_VOCAB
+
+    def layer(self, values: Values, i: int) -> Layer:
+        if values["n_expert"]:
+            return Layer(self._mixer(values, i), Experts.of(values, i, normalize=True))
+        return Layer(self._mixer(values, i), FeedForward.of(values, i))
+
+    def _mixer(self, values: Values, i: int) -> Part:
+        if values.at("n_head_kv", i, "key-value head counts") == 0:
+            return Mamba2.of(values, i)
+        return Attention.of(values, i, rotation(values, "norm") if values["positions"] else None)
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return granite.forward(ops, hp)
+
+    def complete(self, values: Values) -> None:
+        granite.inverted(values)
+
+    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        flat = super().config(config)
+        if flat.get("mamba_proj_bias") or flat.get("mamba_conv_bias") is False:
+            raise ModelError("granitehybrid: mamba_proj_bias, or no mamba_conv_bias")
+        return flat
+
+
+ARCHITECTURE = GraniteHybrid()
