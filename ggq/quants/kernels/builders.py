@@ -21,7 +21,7 @@ def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0
 
     @kernel(abi.MATMUL)
     def decode(args, first, last):
-        decode_tokens(args, first, last, unpack, dot, stride, scales)
+        decode_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
     @kernel(abi.MATMUL)
     def prefill(args, first, last):
