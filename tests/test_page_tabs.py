@@ -27,6 +27,7 @@ from browsing import (
     write,
 )
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["pagefixtures"]
 
 

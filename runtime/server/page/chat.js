@@ -5,7 +5,7 @@
 import { notice } from "./dom.js";
 import { preset } from "./options.js";
 import { running, runningIn, start, stop } from "./run.js";
-import { info, promptTokens } from "./server.js";
+import { info, promptTokens, summarize } from "./server.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
 
@@ -176,23 +176,44 @@ export async function halt() {
   await run?.finished;
 }
 
-// Leaves the oldest messages out of what is sent until there is room, then goes on.
-export async function makeRoom(id) {
-  const node = current.nodes[id], before = tree.path(current, node.parent), conversation = current.id;
-  let at = Math.max(0, before.findIndex(one => one.id === current.from));
-  const tokens = from => promptTokens(tree.messages({ ...current, from }, [...before, node]));
-  const turns = before.map((one, i) => (one.role === "user" ? i : -1)).filter(i => i > at);
-  while (turns.length && await tokens(before[at].id) > KEPT_SHARE * info.nCtx) {
-    const skipped = Math.max(1, Math.floor(turns.length / 4));
-    at = turns.splice(0, skipped).at(-1);
-  }
-  if (await tokens(before[at].id) >= info.nCtx - 1) {
-    notice("Even the last message alone does not fit the context.");
+// Leaves the oldest messages out of what is sent until there is room, or sends their summary in
+// their place; then goes on.
+export async function makeRoom(id, withSummary = false) {
+  const conversation = current, before = tree.path(current, current.nodes[id].parent);
+  const first = Math.max(0, before.findIndex(one => one.id === current.from));
+  starting.add(conversation.id);
+  emit("tree");
+  try {
+    const at = await firstThatFits(conversation, before, id, first);
+    const summary = withSummary && at > first ? await summaryOf(conversation, before.slice(first, at)) : conversation.summary;
+    if (current.id !== conversation.id) return;  // another one was opened meanwhile
+    await change(found => { Object.assign(found, { from: before[at].id, summary }); });
+  } catch (error) {
+    notice(error.message);
     return;
+  } finally {
+    starting.delete(conversation.id);
+    emit("tree");
   }
-  if (current.id !== conversation) return;  // another one was opened while the tokens were counted
-  await change(found => { found.from = before[at].id; });
   await resume(id);
+}
+
+async function firstThatFits(conversation, before, id, first) {
+  const tokens = at => promptTokens(tree.messages({ ...conversation, from: before[at].id }, [...before, conversation.nodes[id]]));
+  const turns = before.map((one, i) => (one.role === "user" ? i : -1)).filter(i => i > first);
+  let at = first;
+  while (turns.length && await tokens(at) > KEPT_SHARE * info.nCtx) {
+    at = turns.splice(0, Math.max(1, Math.floor(turns.length / 4))).at(-1);
+  }
+  if (await tokens(at) >= info.nCtx - 1) throw new Error("Even the last message alone does not fit the context.");
+  return at;
+}
+
+// Of messages that are left out, and of the summary of those left out before them.
+function summaryOf(conversation, nodes) {
+  const done = notice("Summarizing the oldest messages…");
+  const messages = tree.messages({ ...conversation, from: null, system: conversation.summary ?? "" }, nodes);
+  return summarize(messages).finally(done);
 }
 
 // ---- branches and messages

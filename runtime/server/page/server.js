@@ -82,6 +82,13 @@ export async function pdfText(file) {
   return asked("page/pdf", { data: btoa(binary) });
 }
 
+const SUMMARIZE = "Summarize our conversation so far in at most 200 words: what was asked, found and decided, with the details that matter later.";
+
+export async function summarize(messages) {
+  const body = { model: info.model, messages: [...messages, { role: "user", content: SUMMARIZE }], max_tokens: 400 };
+  return (await asked("v1/chat/completions", body)).choices[0].message.content;
+}
+
 // Yields the stream's events; throws Broken if the last of them is not the end mark.
 export async function* answer(body, signal) {
   const reply = await ask("v1/chat/completions", body, signal);
