@@ -36,6 +36,10 @@ class NomicBert(Encoder):
     name = "nomic-bert"
     hf_classes = ("NomicBertModel",)
     hf_model_type = "nomic_bert"
+    reads = (
+        *("rotary_scaling_factor", "scale_attn_weights", "max_trained_positions", "n_positions"),
+        *("type_vocab_size", "layer_norm_epsilon", "pad_vocab_size_multiple"),
+    )
     hf_prefixes = ("", "bert.")
     keys = (
         *(replace(k, derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS),
@@ -50,15 +54,15 @@ class NomicBert(Encoder):
         "layer_norm_epsilon": 1e-12,
         "type_vocab_size": 2,
     }
-    needs = {  # noqa: RUF012 - what the published models have, read only
-        "prenorm": False,
-        "rotary_emb_fraction": 1.0,
-        "rotary_emb_interleaved": False,
-        "rotary_emb_scale_base": None,
-        "activation_function": "swiglu",
-        "hidden_act": "silu",
-        "parallel_block": False,
-        "moe_every_n_layers": 0,
+    fixed = {  # noqa: RUF012 - what the published models have, read only
+        "prenorm": (False,),
+        "rotary_emb_fraction": (1.0,),
+        "rotary_emb_interleaved": (False,),
+        "rotary_emb_scale_base": (None,),
+        "activation_function": ("swiglu",),
+        "hidden_act": ("silu",),
+        "parallel_block": (False,),
+        "moe_every_n_layers": (0,),
     }
     tensors = (
         embedding("token_embd", "word", "vocab", role="token_embd"),
