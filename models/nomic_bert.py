@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +38,9 @@ class NomicBert(Encoder):
     hf_model_type = "nomic_bert"
     reads = (
         *("rotary_scaling_factor", "scale_attn_weights", "max_trained_positions", "n_positions"),
-        *("type_vocab_size", "layer_norm_epsilon", "pad_vocab_size_multiple"),
+        *("type_vocab_size", "layer_norm_epsilon", "pad_vocab_size_multiple", "head_dim"),
     )
+    rope_types = ("default",)
     hf_prefixes = ("", "bert.")
     keys = (
         *(replace(k, derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS),
@@ -76,6 +77,12 @@ class NomicBert(Encoder):
         *rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), input="ffn_act"),
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
     )
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        sizes = (("hidden_size", "n_embd"), ("num_attention_heads", "n_head"))
+        n, heads = (next((config[k] for k in names if config.get(k)), 0) for names in sizes)
+        if (width := config.get("head_dim")) and width * heads != n:
+            yield "head_dim", width, "only hidden_size / num_attention_heads is converted"
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(

@@ -145,7 +145,7 @@ def ropes(value, config):
 
 
 def transformers_logits(folder, ids):
-    """Return what transformers computes of a folder, None where it refuses it."""
+    """Return logits or hidden states as transformers has them, None where it refuses a folder."""
     import torch
     import transformers
 
@@ -159,7 +159,8 @@ def transformers_logits(folder, ids):
             return None
         model = model.eval()
         with torch.no_grad():
-            found = model(torch.as_tensor(ids)[None], use_cache=False).logits[0].numpy()
+            told = model(torch.as_tensor(ids)[None])
+            found = told.get("logits", told.get("last_hidden_state"))[0].numpy()
     except Exception:
         return None
     return found if np.isfinite(found).all() else None

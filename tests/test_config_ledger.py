@@ -8,6 +8,7 @@ import pytest
 from configmutations import mutations, transformers_logits
 from floats import distance
 from hfmaker import LLAMA, make_hf
+from tinyencoders import ENCODERS, make_encoder
 from tinymodels import TINY, make_tiny
 
 import ggq
@@ -19,25 +20,47 @@ from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 
 TOLERANCE = 1e-3
+ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(TINY)}.values())  # class of transformers
 CONFIG = {**LLAMA, "vocab_size": 384}
 
 
 def converted_logits(folder, ids):
     """Return what the file made of a folder computes, by torch's back end and unwritten."""
-    from ggq.runtime.backends.torch.backend import logits
+    import torch
+
+    from ggq.runtime.backends.torch.backend import TorchOps
 
     options = Options(check_tokenizer=False, force=True)
     with prepare(folder, folder / "x.gguf", "F32", options=options) as job:
-        _, hp = hparams_of(job)
-        return logits(SourceWeights(job.tensors), hp.for_context(len(ids)), ids)
+        arch, hp = hparams_of(job)
+        hp = hp.for_context(len(ids))
+        with torch.inference_mode():
+            ops = TorchOps(SourceWeights(job.tensors))
+            return ops.step(lambda ops: arch.forward(ops, hp), ids).numpy()
 
 
-@pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.label)
+@pytest.mark.slow
+@pytest.mark.parametrize("tiny", ONE_OF_EACH, ids=lambda t: t.label)
 def test_every_setting_is_followed_or_refused(tiny, tmp_path):
     pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    transformers.utils.logging.disable_progress_bar()
+    pytest.importorskip("transformers")
     ids, _ = make_tiny(tiny, tmp_path)
+    follow_or_refuse(tmp_path, ids, tiny.arch)
+
+
+@pytest.mark.parametrize("arch", ENCODERS)
+def test_every_setting_of_an_encoder_is_followed_or_refused(arch, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    make_encoder(arch, tmp_path, "mean_tokens")
+    follow_or_refuse(tmp_path, np.arange(5, 60), arch)
+
+
+def follow_or_refuse(tmp_path, ids, arch):
+    """Convert a folder with each setting changed; what is not refused must be followed."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     tried, wrong = 0, []
@@ -50,7 +73,7 @@ def test_every_setting_is_followed_or_refused(tiny, tmp_path):
         try:
             got = converted_logits(tmp_path, ids)
         except ModelError as error:
-            assert any(w in str(error) for w in ("config.json: ", "tensor ", tiny.arch)), error
+            assert any(w in str(error) for w in ("config.json: ", "tensor ", arch)), error
             continue
         if not distance(got, want) <= TOLERANCE:
             wrong.append(label)
