@@ -12,13 +12,15 @@ import hashlib
 import os
 import re
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq import sources
 
@@ -40,6 +42,7 @@ _USE_NOTED_SECONDS = 24 * 3600  # a file's time says when it was last used, to t
 
 _listener: Callable[[int, int], None] | None = None
 _engines: list[Any] = []  # they own the code, whose addresses may be anywhere: never freed
+_counting = threading.Lock()
 _done = _total = 0  # compiled by this process, and known to be needed
 
 
@@ -51,14 +54,35 @@ def set_listener(listener: Callable[[int, int], None] | None) -> None:
 
 def make_ready(functions: Iterable[Function]) -> None:
     """Load functions, and compile what the disk does not hold, telling the listener."""
-    global _done, _total
-    waiting = [f for f in dict.fromkeys(functions) if not f.is_ready()]
-    _total += len(waiting)
-    for function in waiting:
+    global _total
+    missing = [f for f in dict.fromkeys(functions) if not f.is_ready()]
+    if not missing:
+        return
+    from ggq.compile_workers import helpers
+
+    with _counting:
+        _total += len(missing)
         _tell()
-        function.compile()
+    shared = deque(f for f in missing if f.home)
+    with helpers(shared, _take):
+        _compile_all(deque(f for f in missing if not f.home))
+        _compile_all(shared)
+    _compile_all(shared)  # what a helper gave back
+
+
+def _compile_all(waiting: deque[Function]) -> None:
+    while waiting:
+        with suppress(IndexError):  # a helper took it
+            function = waiting.popleft()
+            _take(function, function.compiled())
+
+
+def _take(function: Function, code: bytes) -> None:
+    """Make a function that was compiled ready."""
+    global _done
+    function.take(code)
+    with _counting:
         _done += 1
-    if waiting:
         _tell()
 
 
@@ -75,6 +99,8 @@ class Function:
     is compiled; ``arguments`` is the declaration of a kernel's block of arguments.
     """
 
+    made: ClassVar[list[Function]] = []  # all that were made by an import, of the module ``home``
+
     def __init__(
         self,
         function: FunctionType,
@@ -84,6 +110,9 @@ class Function:
         arguments: Any = None,
     ) -> None:
         self.arguments = arguments
+        self.home = _importing()
+        if self.home:
+            self.made.append(self)
         self._function, self._compile_module = function, compile_module
         self._folder, self._emitters = folder, emitters
         self._address: int | None = None
@@ -124,17 +153,21 @@ class Function:
         """The kernel as a Python function of three integers, for tests."""
         return prototype(3, False)(self.address)
 
-    def compile(self) -> None:
-        """Compile the function; keep it on disk if that can be done."""
+    def compiled(self) -> bytes:
+        """Return the object file; none where numba's internals differ and it stays in memory."""
         if address := getattr(self.module, "address", None):
             self._address = address
-            return
+            return b""
         outside = [name for name in self.module.outside() if name not in _MATHS]
         assert not outside, f"{self._function.__qualname__} calls {', '.join(outside)}"
-        code = self.module.object()
-        with suppress(OSError):
-            _write(self.path, code)
-        self._load(code)
+        return self.module.object()
+
+    def take(self, code: bytes) -> None:
+        """Load what ``compiled`` returned, in whatever process; keep it on disk if possible."""
+        if code:
+            with suppress(OSError):
+                _write(self.path, code)
+            self._load(code)
 
     def _load(self, code: bytes) -> None:
         """Each function has an engine of LLVM's of its own: all have the same name."""
@@ -168,6 +201,15 @@ class Entry:
 def prototype(n_arguments: int, returns: bool) -> Any:
     """Return the ctypes type of a function of int64 arguments; calls release the GIL."""
     return ctypes.CFUNCTYPE(ctypes.c_int64 if returns else None, *[ctypes.c_int64] * n_arguments)
+
+
+def _importing() -> str:
+    """Return the module of this package that is being imported, "" at any other time."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    name = frame.f_globals["__name__"]
+    return name if name.startswith("ggq.") and frame.f_code.co_name == "<module>" else ""
 
 
 @cache

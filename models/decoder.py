@@ -25,6 +25,7 @@ __all__ = [
     "POST_NORMS",
     "head_width",
     "logits",
+    "unembed",
     "with_head_width",
 ]
 
@@ -109,8 +110,12 @@ POST_NORMS = (
 
 
 def logits(ops: Any, x: Any, hp: HParams, norm: str = "output_norm") -> Any:
-    """Return the logits of the gathered rows: norm, output or tied embedding, scale, cap."""
-    x = rms_norm(ops, ops.gather(x), norm, hp.norm_eps)
+    """Return the logits of the gathered rows under an RMS norm."""
+    return unembed(ops, rms_norm(ops, ops.gather(x), norm, hp.norm_eps), hp)
+
+
+def unembed(ops: Any, x: Any, hp: HParams) -> Any:
+    """Return the logits of normed rows: output or tied embedding, scale, cap."""
     x = ops.linear(x, "output.weight" if ops.has("output.weight") else "token_embd.weight")
     x = ops.scale(x, hp.logit_scale) if hp.logit_scale else x
     return ops.softcap(x, hp.final_softcap) if hp.final_softcap else x

@@ -12,9 +12,10 @@ from typing import Any
 from ggq.models.base import Architecture
 from ggq.models.decoder import POOLING_KEY
 from ggq.models.hparams import HParams
+from ggq.models.layers.linear import layer_norm
 from ggq.models.table import Key, Tensor
 
-__all__ = ["ENCODER_KEYS", "Encoder", "embedding", "encode", "encoder_norm", "layer_norm"]
+__all__ = ["ENCODER_KEYS", "Encoder", "embedding", "encode", "encoder_norm"]
 
 ENCODER_KEYS = (
     Key("{arch}.block_count", ("num_hidden_layers", "n_layer"), "n_layer", required=True),
@@ -61,18 +62,13 @@ def encoder_norm(gguf: str, hf: str) -> tuple[Tensor, Tensor]:
     return replace(gain, fused=(f"{hf}.gamma", "copy")), replace(bias, fused=(f"{hf}.beta", "copy"))
 
 
-def layer_norm(ops: Any, x: Any, name: str, hp: HParams) -> Any:
-    """Return ``x`` with mean 0 and variance 1, times ``name``.weight plus ``name``.bias."""
-    return ops.shift(ops.norm(x, f"{name}.weight", hp.norm_eps, kind="layer"), f"{name}.bias")
-
-
 def encode(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the hidden states of the gathered rows, (n_gathered, n_embd)."""
-    x = layer_norm(ops, x, "token_embd_norm", hp)
+    x, eps = layer_norm(ops, x, "token_embd_norm", hp.norm_eps), hp.norm_eps
     for layer in hp.layers:
         p = layer.prefix
-        x = layer_norm(ops, ops.add(x, layer.mixer.forward(ops, x)), f"{p}attn_output_norm", hp)
-        x = layer_norm(ops, ops.add(x, layer.feed.forward(ops, x)), f"{p}layer_output_norm", hp)
+        x = layer_norm(ops, ops.add(x, layer.mixer.forward(ops, x)), f"{p}attn_output_norm", eps)
+        x = layer_norm(ops, ops.add(x, layer.feed.forward(ops, x)), f"{p}layer_output_norm", eps)
     return ops.gather(x)
 
 

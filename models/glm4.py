@@ -1,4 +1,4 @@
-"""GLM-4 (0414): four norms a layer, half of each head's columns turn, in adjacent pairs."""
+"""GLM-4 (0414): four norms a layer, half of each head's columns rotate, in adjacent pairs."""
 
 from typing import Any
 

@@ -3,15 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import ledger
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
-from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, logits
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, experts
 from ggq.models.layers.attention import Attention, rotation, window_keys, windowed
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts
-from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.rope import Rope
 from ggq.models.table import BLOCK, LAYER, Key, Tensor, changed, norm, rows
 
@@ -19,17 +18,6 @@ __all__ = ["ARCHITECTURE"]
 
 PERIOD = 2
 NORM = "post_attention_norm"  # what it is called in GGUF; it precedes the experts
-
-
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a pre-norm decoder."""
-    x = ops.embed("token_embd.weight")
-    for layer in hp.layers:
-        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
-        x = ops.add(x, layer.mixer.forward(ops, normed))
-        normed = rms_norm(ops, x, f"{layer.prefix}{NORM}", hp.norm_eps)
-        x = ops.add(x, layer.feed.forward(ops, normed))
-    return logits(ops, x, hp)
 
 
 def _experts(name: str, hf: str, shape: tuple[str, str], kind: str) -> tuple[Tensor, Tensor]:
@@ -129,7 +117,7 @@ class GptOss(Architecture):
         return Layer(mixer, Experts.of(values, i, activation="swiglu_oai", **own))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
-        return forward(ops, hp)
+        return llama.forward(ops, hp, ff_norm=NORM)
 
 
 ARCHITECTURE = GptOss()

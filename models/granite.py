@@ -12,7 +12,7 @@ from ggq.models.layers.linear import rms_norm
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE", "FACTOR_KEYS", "Granite", "forward"]
+__all__ = ["ARCHITECTURE", "FACTOR_KEYS", "Granite", "forward", "inverted"]
 
 FACTOR_KEYS = (
     Key("{arch}.attention.scale", ("attention_multiplier",), "attn_scale", "f32"),
@@ -20,6 +20,12 @@ FACTOR_KEYS = (
     Key("{arch}.residual_scale", ("residual_multiplier",), "residual_scale", "f32"),
     Key("{arch}.logit_scale", ("logits_scaling",), "logit_scale", "f32", required=True),
 )
+
+
+def inverted(values: Values) -> None:
+    """Make a factor of what HF and GGUF store: a number that logits are divided by."""
+    divisor = values.get("logit_scale")
+    values["logit_scale"] = 1.0 / divisor if divisor else None
 
 
 def forward(ops: Any, hp: HParams) -> Any:
@@ -59,8 +65,7 @@ class Granite(Architecture):
         return forward(ops, hp)
 
     def complete(self, values: Values) -> None:
-        divisor = values.get("logit_scale")  # HF and GGUF store what logits are divided by
-        values["logit_scale"] = 1.0 / divisor if divisor else None
+        inverted(values)
 
 
 ARCHITECTURE = Granite()

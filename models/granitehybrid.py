@@ -145,8 +145,7 @@ class GraniteHybrid(Architecture):
         return granite.forward(ops, hp)
 
     def complete(self, values: Values) -> None:
-        divisor = values.get("logit_scale")  # HF and GGUF store what logits are divided by
-        values["logit_scale"] = 1.0 / divisor if divisor else None
+        granite.inverted(values)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from ggq.models import llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import (
     DECODER_KEYS,
@@ -13,14 +14,12 @@ from ggq.models.decoder import (
     MIXER_NORM,
     VOCAB_KEY,
     head_width,
-    logits,
 )
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward, short_conv
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Part, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.short_conv import ShortConvolution
 from ggq.models.table import Key, Tensor, changed, renamed
 
@@ -38,17 +37,6 @@ RENAMED = {  # HF's names in this class
     "mlp.up_proj": "feed_forward.w3",
     "mlp.down_proj": "feed_forward.w2",
 }
-
-
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a pre-norm decoder."""
-    x = ops.embed("token_embd.weight")
-    for layer in hp.layers:
-        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
-        x = ops.add(x, layer.mixer.forward(ops, normed))
-        normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
-        x = ops.add(x, layer.feed.forward(ops, normed))
-    return logits(ops, x, hp, norm=FINAL_NORM)
 
 
 def lfm2_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
@@ -121,7 +109,7 @@ class Lfm2(Architecture):
         return Attention.of(values, i, rotation(values, "neox"), norms="head")
 
     def forward(self, ops: Any, hp: HParams) -> Any:
-        return forward(ops, hp)
+        return llama.forward(ops, hp, final_norm=FINAL_NORM)
 
 
 ARCHITECTURE = Lfm2()

@@ -20,15 +20,17 @@ from ggq.models.vocabulary import LLAMA_VOCAB
 __all__ = ["ARCHITECTURE", "forward"]
 
 
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a pre-norm decoder."""
+def forward(
+    ops: Any, hp: HParams, ff_norm: str = "ffn_norm", final_norm: str = "output_norm"
+) -> Any:
+    """Return the logits of a pre-norm decoder; files call some of its norms otherwise."""
     x = ops.embed("token_embd.weight")
     for layer in hp.layers:
         normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
         x = ops.add(x, layer.mixer.forward(ops, normed))
-        normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
+        normed = rms_norm(ops, x, f"{layer.prefix}{ff_norm}", hp.norm_eps)
         x = ops.add(x, layer.feed.forward(ops, normed))
-    return logits(ops, x, hp)
+    return logits(ops, x, hp, final_norm)
 
 
 def _window(config: Mapping[str, Any]) -> int | None:

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import ledger
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
-from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width, logits
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, delta_net, feed_forward
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Part, Values
 from ggq.models.layers.delta_net import DeltaNet
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.rope import sections, share
 from ggq.models.table import Key, Tensor, absorbed_by, changed, norm, plus_one
 
@@ -22,17 +21,6 @@ __all__ = ["ARCHITECTURE", "QWEN35_KEYS", "Qwen35", "qwen35_rows"]
 SECTIONS = [11, 11, 10, 0]  # transformers' default; text has one position for all of them
 PERIOD = 4
 FF_NORM = "post_attention_norm"  # what the norm before the feed-forward is called here
-
-
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a pre-norm decoder."""
-    x = ops.embed("token_embd.weight")
-    for layer in hp.layers:
-        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
-        x = ops.add(x, layer.mixer.forward(ops, normed))
-        normed = rms_norm(ops, x, f"{layer.prefix}{FF_NORM}", hp.norm_eps)
-        x = ops.add(x, layer.feed.forward(ops, normed))
-    return logits(ops, x, hp)
 
 
 def qwen35_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
@@ -92,7 +80,7 @@ class Qwen35(Architecture):
         return Attention.of(values, i, rotation(values, "neox"), norms="head", gated=True)
 
     def forward(self, ops: Any, hp: HParams) -> Any:
-        return forward(ops, hp)
+        return llama.forward(ops, hp, ff_norm=FF_NORM)
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         return super().ignores(hf_name, hp) or hf_name.startswith(("mtp.", "model.mtp."))

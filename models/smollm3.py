@@ -19,7 +19,7 @@ __all__ = ["ARCHITECTURE"]
 PERIOD = 4  # GGUF has no key for it
 
 
-def _turns(i: int) -> bool:
+def _rotates(i: int) -> bool:
     """Tell whether layer ``i`` knows positions."""
     return (i + 1) % PERIOD != 0
 
@@ -50,7 +50,7 @@ class SmolLM3(Architecture):
     vocab = LLAMA_VOCAB
 
     def layer(self, values: Values, i: int) -> Layer:
-        rope = rotation(values, "norm") if _turns(i) else None
+        rope = rotation(values, "norm") if _rotates(i) else None
         return Layer(Attention.of(values, i, rope), FeedForward.of(values, i))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
@@ -59,12 +59,12 @@ class SmolLM3(Architecture):
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)
         given = flat.get("no_rope_layers")
-        if given and list(given) != [int(_turns(i)) for i in range(len(given))]:
+        if given and list(given) != [int(_rotates(i)) for i in range(len(given))]:
             raise ModelError(f"smollm3: no_rope_layers other than every {PERIOD}th layer")
         return flat
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        layers = [int(_turns(i)) for i in range(hp.n_layer)]
+        layers = [int(_rotates(i)) for i in range(hp.n_layer)]
         return {"no_rope_layers": layers, "no_rope_layer_interval": PERIOD}
 
 

@@ -120,8 +120,8 @@ def rows(
 
 
 def norm(gguf: str, hf: str, dim: str = "embd", **more: Any) -> tuple[Tensor, ...]:
-    """Return the row of a layer's RMS norm, names as in `rows`."""
-    return rows(gguf, hf, (dim,), bias=False, **{"role": "norm", "f32": True, **more})
+    """Return the row of a layer's norm, names as in `rows`; with ``bias`` also that of its bias."""
+    return rows(gguf, hf, (dim,), **{"bias": False, "role": "norm", "f32": True, **more})
 
 
 def renamed(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor, ...]:

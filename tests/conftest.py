@@ -21,12 +21,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="without torch and tests marked slow")
+    parser.addoption(
+        "--fast", action="store_true", help="without torch, peers and tests marked slow"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--fast"):
-        for name in ("torch", "transformers"):
+        for name in ("torch", "transformers", "llama_cpp"):
             sys.modules[name] = None  # importing it fails as where it is not installed
 
 

@@ -249,6 +249,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_or_the_whole_file(tmp_path):
     folder = make_hf(tmp_path / "hf", **small(num_hidden_layers=12))
     (whole,) = convert(folder, tmp_path / "whole.gguf", "Q8_0")

@@ -12,6 +12,8 @@ from hfmaker import LLAMA, shapes_of
 
 from ggq.converters.safetensors import write_header
 
+pytestmark = pytest.mark.slow
+
 MEMORY = """
 import json, sys, threading
 from pathlib import Path

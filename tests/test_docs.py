@@ -50,6 +50,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_python_runs(page, folder):
     for extra in EXTRAS.get(page, ()):
@@ -64,6 +65,7 @@ def test_python_runs(page, folder):
         exec(compile(code.replace(ADDRESS, url), page, "exec"), {"__name__": "page"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in RUNNABLE if commands(p, "sh run")])
 def test_marked_commands_run(page, folder):
     found = commands(page, "sh run")

@@ -13,6 +13,8 @@ from ggq.gguf import open_gguf, spec
 from ggq.runtime.backends.reference import logits as exact_logits
 from ggq.runtime.engine.weights import Weights
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"n_embd": 256, "n_ff": 512, "n_head": 4, "n_head_kv": 2, "rope_factors": True}
 IDS = [1, 270, 300, 41, 350, 280, 333, 299, 265]
 # llama_ftype numbers, as `llama-quantize --help` lists them.

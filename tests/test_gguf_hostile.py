@@ -141,6 +141,7 @@ STRUCTURE = {
     "unknown type": (one_tensor("t", (32,), 99), "'t'.*type 99"),
     "type -1": (one_tensor("t", (32,), 2**32 - 1), "'t'.*type"),
     "row of 33 in Q4_0": (one_tensor("t", (33,), 2), "'t'.*Q4_0 blocks of 32"),
+    "32 rows of 33 in Q4_0": (one_tensor("t", (33, 32), 2), "'t'.*Q4_0 blocks of 32"),
     "row of 128 in Q4_K": (one_tensor("t", (128,), 12), "'t'.*Q4_K blocks of 256"),
     "offset not 0": (one_tensor("t", (8,), offset=32), "'t'.*offset is 32, expected 0"),
     "offset 2^64-32": (one_tensor("t", (8,), offset=2**64 - 32), "'t'.*offset"),
@@ -377,6 +378,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_mutations_never_crash(tmp_path, batch):
     make_tiny_llama(tmp_path / "base-spm.gguf", n_embd=16, n_ff=16)

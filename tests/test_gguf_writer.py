@@ -50,6 +50,20 @@ def test_type_table_agrees_with_the_gguf_package():
     ]
 
 
+def test_tensors_of_odd_sizes_begin_where_the_header_says(tmp_path):
+    odd = {f"t{n}": np.arange(3 * n, dtype=np.float32).reshape(3, n) for n in (5, 7, 8, 9)}
+    with GGUFWriter(tmp_path / "a.gguf") as w:
+        w.add("general.architecture", "llama")
+        for name, values in odd.items():
+            w.add_tensor(name, values.shape, 0)
+        w.begin()
+        for name, values in odd.items():
+            w.write(name, values.view(np.uint8))
+        w.finish()
+    with open_gguf(tmp_path / "a.gguf") as f:
+        assert all((f.data(n).view(np.float32) == values).all() for n, values in odd.items())
+
+
 def test_copy_of_a_file_is_the_same_file(tmp_path):
     source = make_tiny_llama(tmp_path / "a.gguf", vocab="bpe")
     with open_gguf(source) as f, GGUFWriter(tmp_path / "b.gguf") as w:
@@ -268,6 +282,7 @@ write_all(sys.argv[2], 9, **eval(sys.argv[4]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize(
     ("options", "first"),

@@ -21,6 +21,8 @@ from ggq import machine_code
 from ggq.errors import FormatError, GGQError
 from ggq.gguf import GGUFFile, GGUFWriter, open_gguf, spec, validate_model
 
+pytestmark = pytest.mark.slow
+
 SEED, BATCHES, PER_BATCH = 7, 4, 150
 NUMBERS = (0, 1, 2, 3, 5, 16, 255, 65_536, 2**31 - 1, 2**31, 2**32 - 1, -1, -7, 2**63 - 1)
 FLOATS = (0.0, -1.0, 1e-30, 1e30, float("nan"), float("inf"), -float("inf"), 0.5)

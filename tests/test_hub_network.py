@@ -13,6 +13,8 @@ from local_hub import HubHandler, serving
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 
+pytestmark = pytest.mark.slow
+
 NAME, COMMIT = "M-Q4_K_M.gguf", "a" * 40
 CONTENT = b"GGUF" + bytes(range(256)) * 100_000  # huggingface_hub keeps what it has per 10 MB
 

@@ -21,6 +21,8 @@ from ggq.runtime.ops.gate import numba as gate
 from ggq.runtime.ops.norm import numba as norm
 from ggq.runtime.ops.route import numba as route
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -14,7 +14,14 @@ from tests import kernelcheck
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("kind", kernelcheck.types_with_kernels(), ids=lambda k: k.name)
+ONE = "Q4_K"  # compiled by --fast
+
+
+def tiered(kind):
+    return pytest.param(kind, id=kind.name, marks=() if kind.name == ONE else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", [tiered(k) for k in kernelcheck.types_with_kernels()])
 def test_kernels_equal_their_twin(kind):
     for shape in kernelcheck.shapes(kind):
         kernelcheck.check_matmul(kind, *shape)
@@ -33,8 +40,8 @@ def _run(isa, *command):
     )
 
 
-# The kernels differ between sets in what ggq.simd puts in: a type's codes and lookups (all types),
-# tiles (one type per form). GGQ_WHOLE compiles every kernel of every set.
+# The kernels differ between sets in what ggq.simd puts in: lookups and shifts (all types decode),
+# dot products and tiles (one type per form, all where they saturate). GGQ_WHOLE compiles all.
 WHOLE = bool(os.environ.get("GGQ_WHOLE"))
 OTHERS = [isa for isa in target.available() if WHOLE or isa != jit.ISA]
 # Machine code is there to be read where it is compiled: always in CI, elsewhere of some types.
@@ -42,6 +49,7 @@ READS_ALL = WHOLE or bool(os.environ.get("CI"))
 OPTIONS = [*([] if WHOLE else ["--sample"]), *(["--assembly"] if READS_ALL else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", kernelcheck.groups(), ids="-".join)
 @pytest.mark.parametrize("isa", OTHERS)
 def test_kernels_under_every_instruction_set(isa, names):
@@ -58,6 +66,7 @@ check_assembly(quants.get(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "F16"])
 @pytest.mark.parametrize("isa", [jit.ISA] if READS_ALL else target.available())
 def test_assembly_holds_the_sets_instructions_only(isa, name):

@@ -10,6 +10,8 @@ import pytest
 
 from ggq import cli, machine_code
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys
 from ggq import jit, machine_code

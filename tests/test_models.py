@@ -1,6 +1,9 @@
 """Architectures as data: each tensor consumed once, keys read back as written, bad values named."""
 
+import ast
 import json
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +16,7 @@ from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.errors import GGQError, ModelError
 from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
 
 LLAMA3 = llama3_rope(64)
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
@@ -136,6 +140,14 @@ def test_per_layer_values_are_read_by_layer():
     assert [layer.mixer.n_head_kv for layer in hp.layers] == [4, 1]
     assert [layer.feed.n_ff for layer in hp.layers] == [8, 16]
     assert hp.dim("k", 0) == 256 and hp.dim("k", 1) == 64 and hp.dim("2*ff", 1) == 32
+
+
+def test_models_stay_small():
+    assert len(fields(HParams)) < 16
+    for path in Path(models.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{path.name}: {node.name}"
 
 
 def test_unsupported_architectures_name_the_nearest():

@@ -3,6 +3,8 @@
 import pytest
 from newfiles import ROOT, copy_package, run_in
 
+pytestmark = pytest.mark.slow
+
 TYPE = '''
 """Q4_9: as Q4_0, with the largest magnitude at 7."""
 

@@ -6,6 +6,8 @@ import pytest
 from hfmaker import make_hf
 from newfiles import copy_package, run_in
 
+pytestmark = pytest.mark.slow
+
 DUSTING = '''"""Sets small weights to zero."""
 
 from dataclasses import dataclass

@@ -122,6 +122,15 @@ CASES = [
         "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
     ),
     Case("norm", "no gain", lambda o: o.norm(o.embed("x"), None, 1e-5), X),
+    Case(
+        "norm", "layer", lambda o: o.norm(o.embed("x"), "w", 1e-5, kind="layer"), X | {"w": (96,)}
+    ),
+    Case(
+        "norm",
+        "layer of an odd width",
+        lambda o: o.norm(o.scale(o.embed("far"), 1.0), "w", 1e-5, kind="layer"),
+        {"far": (TOKENS, 90), "w": (90,)},
+    ),
     _rope("norm"),
     _rope("neox", kind="neox"),
     _rope("partial norm", dims=16),

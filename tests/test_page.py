@@ -28,6 +28,8 @@ from browsing import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pagefixtures"]
 
 
@@ -162,6 +164,30 @@ def test_a_key_is_asked_for(driver, tmp_path):
         browser.refresh()  # the key stays
         answered(browser)
         browser.get_log("browser")  # chromium logs every answer of 401
+
+
+TWO_MODELS = """
+const asked = fetch;
+window.fetch = async (path, ...rest) => {
+  const reply = await asked(path, ...rest);
+  if (path !== "v1/models") return reply;
+  const { data: [one] } = await reply.json();
+  return Response.json({ data: [one, { ...one, id: "other", meta: { n_ctx: 512 } }] });
+};
+"""
+
+
+def test_another_model_is_chosen(page, browser):
+    script = {"source": TWO_MODELS}
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    visit(browser, page[0])
+    pick(browser, "#models", "other")
+    wait(browser, lambda b: "other" in b.title)
+    ask(browser, "Hello")
+    assert texts(browser, ".who") == ["other"]
+    browser.refresh()
+    wait(browser, lambda b: "other" in b.title)  # it stays chosen
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
 def test_on_a_phone(page, browser):

@@ -25,6 +25,7 @@ from browsing import (
 
 from ggq.runtime.server import chat
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["pagefixtures"]
 
 # --- branches ---
@@ -166,22 +167,50 @@ def test_the_longest_answer_is_told_and_continued(page, browser):
     wait(browser, lambda b: "120 tokens" in find(b, ".stats").text)
 
 
-def test_a_full_context_is_told_and_made_room_in(page, browser):
-    url, _, scheduler = page
-    visit(browser, url)
-    n_ctx, count = scheduler.n_ctx, 0
+def fill_context(browser, scheduler):
+    """Ask until an answer is cut off; return how many messages that took."""
+    count = 0
     while "Cut off" not in "".join(texts(browser, ".note")):
         count += 1
         assert count < 12
         write(browser, f"Message {count}")
         wait(browser, lambda b, n=count: idle(b) and len(texts(b, ".stats")) == n)
-    assert texts(browser, ".note:not([hidden]) span") == [
-        f"Cut off: the context of {n_ctx} tokens is full."]  # fmt: skip
-    press(browser, "Continue without the oldest messages")
-    wait(
-        browser,
-        lambda b: texts(b, ".cut") == ["The messages above are no longer sent to the model"],
-    )
+    told = f"Cut off: the context of {scheduler.n_ctx} tokens is full."
+    assert texts(browser, ".note:not([hidden]) span") == [told]
+    return count
+
+
+def test_a_full_context_is_told_and_made_room_in(page, browser):
+    url, _, scheduler = page
+    visit(browser, url)
+    count = fill_context(browser, scheduler)
+    picture(browser, "context")
+    press(browser, "Leave out the oldest messages")
+    line = "The messages above are no longer sent to the model"
+    wait(browser, lambda b: texts(b, ".cut") == [line])
     answered(browser)
     assert find(browser, ".left > .body").text == "Message 1"
     assert len(said(browser)) == count  # nothing is deleted
+
+
+def test_a_full_context_goes_on_after_a_summary(page, browser):
+    url, _, scheduler = page
+    visit(browser, url)
+    fill_context(browser, scheduler)
+    seen = []
+    submit = scheduler.submit
+    scheduler.submit = lambda request, listener: seen.append(request) or submit(request, listener)
+    try:
+        press(browser, "Summarize them")
+        line = "The messages above are sent to the model as a summary"
+        wait(browser, lambda b: texts(b, ".cut") == [line])
+        answered(browser)
+    finally:
+        del scheduler.submit
+    asked, continued = (scheduler.tokenizer.decode(request.ids) for request in seen)
+    assert "Summarize our conversation" in asked and "Message 1" in asked
+    summary = "system\nSummary of the conversation so far:\n**Hello** there"
+    assert summary in continued and "Message 1<" not in continued
+    find(browser, ".summary summary").click()
+    picture(browser, "summary")
+    assert find(browser, ".summary strong").text == "Hello"

@@ -1,6 +1,7 @@
 """The page's files and endpoints without a browser: Markdown to safe HTML, PDFs to text."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -310,3 +311,20 @@ def test_the_page_s_files_need_no_key_but_its_endpoints_do(tmp_path):
         assert client.get("/").status_code == client.get("/page/main.js").status_code == 200
         assert client.post("/page/render", json={"texts": ["a"]}).status_code == 401
         assert client.post("/page/pdf", json={"data": ""}).status_code == 401
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    body=st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.text(), max_size=3).map(lambda texts: json.dumps({"texts": texts}).encode()),
+    )
+)
+def test_no_body_makes_the_renderer_fail(client, body):
+    assert client.post("/page/render", content=body).status_code in (200, 400, 413)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x00", "\r\r\n", "$\ud800$", "```\x00\n\x1b[0m"])
+def test_odd_characters_are_rendered(client, text):
+    answer = client.post("/page/render", content=json.dumps({"texts": [text]}))
+    assert answer.status_code in (200, 400)

@@ -27,6 +27,7 @@ from browsing import (
     write,
 )
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["pagefixtures"]
 
 
@@ -99,11 +100,17 @@ def test_two_tabs_do_not_overwrite_each_other(page, browser, second_tab):
     assert {node["state"] for record in (shared, own) for node in record["nodes"].values()} == {
         "done"
     }
+    press(browser, "Edit", "#messages")  # what is being written survives what another tab does
+    find(browser, ".editing textarea").send_keys(" and more")
     second_tab()  # both tabs write to one conversation
     find(browser, '#chats [title="Shared"]').click()
     wait(browser, lambda b: said(b) == ["Shared", "From the first"])
     write(browser, "Second's turn")
     second_tab(False)
+    wait(browser, lambda b: "Second's turn" in said(b))
+    assert find(browser, ".editing textarea").get_attribute("value").endswith(" and more")
+    press(browser, "Cancel", ".editing")
+    wait(browser, idle)
     write(browser, "First's turn")
     for here in (True, False):
         second_tab(here)
@@ -258,11 +265,14 @@ def test_files_are_attached(page, browser, tmp_path):
     assert len(texts(browser, ".user .files li")) == 2
     browser.refresh()
     wait(browser, lambda b: len(texts(b, ".user .files li")) == 2)
-    press(browser, "Attach files")  # only opens the system's dialog
     big = tmp_path / "big.txt"
     big.write_text("word " * 3000)
     field = find(browser, "#file")
     field.send_keys(str(big))
     wait(browser, lambda b: "more than the context" in find(b, "#files .bad").text)
+    press(browser, "New conversation", "nav")  # files wait where they were attached
+    wait(browser, lambda b: not find(b, "#files").is_displayed())
+    find(browser, '#chats [title="Explain"]').click()
+    wait(browser, lambda b: find(b, "#files").is_displayed())
     press(browser, "Remove big.txt")
     wait(browser, lambda b: not find(b, "#files").is_displayed())

@@ -17,6 +17,8 @@ from ggq.errors import UsageError
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "c" * 40
 
 

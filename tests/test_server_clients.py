@@ -25,6 +25,8 @@ import ggq
 from ggq.hub import DEFAULT_MODEL, KNOWN
 from ggq.runtime.batching.scheduler import Scheduler
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {
     "type": "object",
     "properties": {"ok": {"type": "boolean"}},

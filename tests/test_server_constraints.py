@@ -130,6 +130,8 @@ OPEN = {**A, "additionalProperties": True}
         ({"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": A}}, {"a": 1}, True),
         ({"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": A}}, {"a": 1, "x": 1}, False),
         ({**B, "allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": A}}, {"b": "x", "a": 1}, True),
+        ({"oneOf": [{"const": 1}, {"enum": [2, 3]}]}, 3, True),
+        ({"oneOf": [A, {**B, "required": ["b"]}]}, {"b": "x"}, True),
         ({"type": "object"}, {"x": 1}, True),
         ({"type": "object", "properties": {}}, {}, True),
         ({"type": "object", "properties": {}}, {"x": 1}, False),
@@ -171,7 +173,11 @@ def test_several_calls():
 
 
 @pytest.mark.parametrize(
-    "word", [{"uniqueItems": True}, {"not": {}}, {"if": {}, "then": {}}, {"propertyNames": {}}]
+    "word",
+    [
+        *({"uniqueItems": True}, {"not": {}}, {"if": {}, "then": {}}, {"propertyNames": {}}),
+        {"oneOf": [{"minItems": 1}, {"maxItems": 3}]},
+    ],
 )
 def test_words_that_no_grammar_has(word):
     schema = {"type": "array", "items": {"type": "integer"}, **word}
@@ -225,3 +231,14 @@ def test_tokens_by_reference(reference):
 def test_what_is_no_token_and_no_character(grammar):
     with pytest.raises(APIError, match=r"grammar: .* is no (token|character)"):
         gbnf(grammar)
+
+
+def test_an_answer_begun_is_held_to_its_format():
+    def of(begun):
+        body = ChatBody(messages=[Message("user", "x")], response_format=FORM)
+        return Constraints(Bytes(), FORMATS["hermes"]).of(body, [], False, begun)
+
+    make = of('{"a": ')
+    assert accepts(make(), b"12}") and not accepts(make(), b'{"a": 12}')
+    with pytest.raises(APIError, match="the answer begun"):
+        of('{"b": ')

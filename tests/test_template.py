@@ -4,11 +4,20 @@ import json
 import re
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from ggq.errors import FormatError, UsageError
+from ggq.runtime.template import sandbox
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let a busy machine take its time; the limit is test_template_hostile's."""
+    monkeypatch.setattr(sandbox, "SECONDS", 60.0)
+
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 TOOLS = [
@@ -225,6 +234,27 @@ def test_format_and_lost_marks():
     assert lost == [Segment("<|a|>", False)]
     assert mask_of(Text("ab")) == FOREIGN * 2
     assert Text.own("ab").mask == OWN * 2
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "indent",
+        "indent(2, first=true)",
+        "indent('> ', blank=true)",
+        "replace('a', 'b', 2)",
+        "title",
+        "trim",
+        "length",
+        "wordcount",
+        "list | join('-')",
+    ],
+)
+def test_filters_are_jinjas(use):
+    text, source = "  a ä\n\n \nb a\ra\n\n", "{{ messages[0].content | " + use + " }}"
+    given = {"messages": [{"role": "user", "content": text}]}
+    wanted = jinja2.Environment().from_string(source).render(given)
+    assert ChatTemplate(source).render_text(given["messages"]) == wanted
 
 
 def test_generation_tags_namespaces_and_loop_controls():

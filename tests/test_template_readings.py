@@ -37,6 +37,7 @@ CONVERSATIONS = {
                             said("user", "u2")],
     "assistant first": [said("system", "s1"), said("user", "u1"), said("assistant", "a1"),
                         said("user", "u2"), said("user", "u3")],
+    "no user first": [said("assistant", "a1"), said("user", "u1")],
 }  # fmt: skip
 WITH_TOOLS = {
     "parallel results": [
@@ -44,6 +45,12 @@ WITH_TOOLS = {
         said("assistant", "", tool_calls=[call(1), call(2)]),
         said("tool", "20C", tool_call_id="000000001"),
         said("tool", "25C", tool_call_id="000000002"),
+    ],
+    "a user after results": [
+        said("user", "u1"),
+        said("assistant", "", tool_calls=[call(1)]),
+        said("tool", "20C", tool_call_id="000000001"),
+        said("user", "u2"),
     ],
     "arguments that are no JSON": [
         said("user", "u1"),
@@ -72,7 +79,7 @@ def test_nothing_said_is_lost(shared_dir, name, which):
 def test_calls_and_their_results(shared_dir, name, which):
     text = template(shared_dir, name).render_text(WITH_TOOLS[which], tools=TOOLS)
     assert text.index("20C") < text.rindex("25C") if "25C" in str(WITH_TOOLS[which]) else True
-    assert "u1" in text and "20C" in text
+    assert all(m["content"] in text for m in WITH_TOOLS[which])
     assert ("cut o" in text) == ("cut o" in str(WITH_TOOLS[which]))
 
 

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STRICT = (
     "ggq.gguf",
+    "ggq.models",
     "ggq.quants",
     "ggq.runtime.sampling",
     "ggq.runtime.server",

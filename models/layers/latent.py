@@ -1,8 +1,8 @@
 """Multi-head latent attention (arXiv 2405.04434) in its absorbed form: one cached head for all.
 
-A key is the layer's latent columns followed by columns that turn with the position; a value is the
-latent columns alone. Queries are brought into the latent space by ``attn_k_b``, results out of it
-by ``attn_v_b``, so that keys and values of single heads are never made.
+A key is the layer's latent columns followed by columns that rotate with the position; a value is
+the latent columns alone. Queries are brought into the latent space by ``attn_k_b``, results out of
+it by ``attn_v_b``, so that keys and values of single heads are never made.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class LatentAttention(Part):
         p, width = f"blk.{self.layer}.attn_", self.nope_dim + self.rope_dim
         q = self._queries(ops, x, p)
         nope = ops.columns(q, 0, self.nope_dim, group=width)
-        turned = ops.columns(q, self.nope_dim, self.rope_dim, group=width)
-        turned = ops.rope(turned, self.n_head, self.rope)
-        q = ops.join(ops.heads(nope, f"{p}k_b.weight"), turned, self.n_head)
+        rotated = ops.columns(q, self.nope_dim, self.rope_dim, group=width)
+        rotated = ops.rope(rotated, self.n_head, self.rope)
+        q = ops.join(ops.heads(nope, f"{p}k_b.weight"), rotated, self.n_head)
         made, rank = f"{p}kv_a_mqa.weight", self.kv_rank
         latent = ops.linear(x, made, rows=(0, rank))
         latent = ops.norm(latent, f"{p}kv_a_norm.weight", self.norm_eps, kind="rms")
-        turned = ops.rope(ops.linear(x, made, rows=(rank, rank + self.rope_dim)), 1, self.rope)
-        k = ops.join(latent, turned, 1)
+        rotated = ops.rope(ops.linear(x, made, rows=(rank, rank + self.rope_dim)), 1, self.rope)
+        k = ops.join(latent, rotated, 1)
         spec = Attention(self.n_head, 1, rank + self.rope_dim, rank, self.scale)
         y = ops.heads(ops.attention(q, k, latent, self.layer, spec), f"{p}v_b.weight")
         return ops.linear(y, f"{p}output.weight")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["linear", "optional", "rms_norm", "split_linear"]
+__all__ = ["layer_norm", "linear", "optional", "rms_norm", "split_linear"]
 
 
 def optional(ops: Any, name: str) -> str | None:
@@ -29,3 +29,8 @@ def split_linear(ops: Any, x: Any, name: str, widths: Sequence[int]) -> list[Any
 def rms_norm(ops: Any, x: Any, name: str, eps: float, width: int | None = None) -> Any:
     """Return x / rms(x) * ``name``.weight, over stretches of ``width`` columns."""
     return ops.norm(x, f"{name}.weight", eps, kind="rms", width=width)
+
+
+def layer_norm(ops: Any, x: Any, name: str, eps: float) -> Any:
+    """Return ``x`` with mean 0 and variance 1, times ``name``.weight plus ``name``.bias."""
+    return ops.shift(ops.norm(x, f"{name}.weight", eps, kind="layer"), f"{name}.bias")

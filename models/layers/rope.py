@@ -28,7 +28,7 @@ class Rope:
     ln(factor); ``truncate`` widens the mixed pairs to whole ones. ``factors`` names a tensor of
     dims/2 divisors; ``long_and_short`` names two of which the context's length chooses (LongRoPE).
     ``temperature`` t multiplies queries by 1 + t ln(1 + floor(p / original_context)) (Llama 4's
-    attention temperature; only where every column turns).
+    attention temperature; only where every column rotates).
     """
 
     kind: str
@@ -129,7 +129,7 @@ def sections(default: list[int]) -> Callable[[Mapping[str, Any]], list[int]]:
 
 
 def share(default: float, width: Callable[[Mapping[str, Any]], int | None]) -> Any:
-    """Return a derive function: the columns of a head that turn, of ``width(config)`` ones."""
+    """Return a derive function: the columns of a head that rotate, of ``width(config)`` ones."""
 
     def dims(config: Mapping[str, Any]) -> int | None:
         part, n = config[CONFIG].get("partial_rotary_factor", default), width(config)

@@ -122,10 +122,10 @@ def _checked(spec: dataclasses.Field[Any], value: Any, label: str, error: type[G
     low, high = spec.metadata["low"], spec.metadata["high"]
     if isinstance(value, bool) or not isinstance(value, Real):
         raise error(f"{label}: expected a number, not {printable(repr(value))}")
-    number = float(value)
-    if not low <= value <= high or (integral and not number.is_integer()):
+    if not low <= value <= high or (integral and not float(value).is_integer()):
         kind = "a whole number" if integral else "a number"
         raise error(f"{label}: {printable(value, 40)} is not {kind} from {low:g} to {high:g}")
+    number = float(value)
     return int(number) if integral else number
 
 

@@ -46,7 +46,9 @@ class ChatRun:
         """Write the prompt, compile the grammar and queue the request."""
         prompt = await asyncio.to_thread(service.prompter.render, body, service.check_length)
         tools = offered_tools(body)
-        make = await asyncio.to_thread(service.constraints.of, body, tools, prompt.thinking)
+        make = await asyncio.to_thread(
+            service.constraints.of, body, tools, prompt.thinking, prompt.begun
+        )
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         request = service.request(
             body,

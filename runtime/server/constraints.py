@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.runtime.sampling.sampler import Constraint
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format, Function, Lark
 from ggq.runtime.server.grammar import AfterReasoning, GrammarCompiler, MakeConstraint
@@ -26,14 +27,16 @@ class Constraints:
         self._compiler = GrammarCompiler(tokenizer)
 
     def of(
-        self, body: SamplingBody, tools: list[dict[str, Any]], thinking: bool
+        self, body: SamplingBody, tools: list[dict[str, Any]], thinking: bool, begun: str = ""
     ) -> MakeConstraint | None:
         """Return a factory of constraints for what a request demands, None where it is free.
 
         ``tools``: those that may be called; ``thinking``: the prompt has opened thoughts, which
-        stay free.
+        stay free; ``begun``: how the answer begins already.
         """
         make = self._made(body, tools)
+        if make is not None and begun:
+            make = self._after(make, begun)
         if make is None or not thinking:
             return make
         closing = self._format.think[1]
@@ -54,6 +57,22 @@ class Constraints:
             start = "start: calls | answer"
             lines.append(f"answer: {lark.json(demanded[0])}")
         return self._compiler.lark("\n".join([start, *lines]), "tools")
+
+    def _after(self, make: MakeConstraint, begun: str) -> MakeConstraint:
+        """Return a factory of constraints that have seen the beginning of the answer."""
+        ids = self._tokenizer.encode(begun, add_special=False, parse_special=False)
+
+        def made() -> Constraint:
+            constraint = make()
+            for token in ids:
+                if not constraint.allows(token):
+                    message = "messages: the answer begun is not what the format or tools ask for"
+                    raise APIError(400, message, "messages")
+                constraint.accept(token)
+            return constraint
+
+        made()
+        return made
 
     def _control(self, text: str) -> int | None:
         token = self._tokenizer.ids.get(text)

@@ -6,6 +6,7 @@ llama.cpp and Ollama read schemas too, and pydantic's and zod's name none. It kn
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,8 @@ def prepared(schema: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]
     """Return a schema with its objects closed; ``lenient`` drops words that no grammar has."""
     closed = _closed(schema, schema, 0)
     if lenient:
-        closed["x-guidance"] = {**closed.get("x-guidance", {}), "lenient": True}
+        given = closed.get("x-guidance", {})
+        closed["x-guidance"] = {**given, "lenient": True, "coerce_one_of": True}
     found: dict[str, Any] = closed
     return found
 
@@ -37,6 +39,8 @@ def _closed(part: Any, root: Mapping[str, Any], depth: int) -> Any:
     out = dict(part if merged is None else merged)
     if isinstance(out.get("properties"), Mapping) and not _OPEN & set(out) and "allOf" not in out:
         out["additionalProperties"] = False
+    if _distinct(out.get("oneOf")) and "anyOf" not in out:
+        out["anyOf"] = out.pop("oneOf")
     for word in _ONE:
         if word in out:
             out[word] = _closed(out[word], root, depth + 1)
@@ -48,6 +52,17 @@ def _closed(part: Any, root: Mapping[str, Any], depth: int) -> Any:
         if isinstance(out.get(word), Mapping):
             out[word] = {k: _closed(p, root, depth + 1) for k, p in out[word].items()}
     return out
+
+
+def _distinct(members: Any) -> bool:
+    """Tell whether no value can be of two members, since each lists its own: one is any, then."""
+    if not isinstance(members, list) or not all(isinstance(m, Mapping) for m in members):
+        return False
+    listed = [[m["const"]] if "const" in m else m.get("enum") for m in members]
+    if not all(isinstance(values, list) for values in listed):
+        return False
+    texts = [{json.dumps(value, sort_keys=True) for value in values} for values in listed]
+    return len(set().union(*texts)) == sum(map(len, texts))
 
 
 def _merged(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dict[str, Any] | None:

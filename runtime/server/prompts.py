@@ -40,6 +40,7 @@ class Prompt(msgspec.Struct):
     text: str
     thinking: bool = False
     continued: bool = False
+    begun: str = ""  # what of the answer's content is there
 
 
 class Prompter:
@@ -79,7 +80,8 @@ class Prompter:
             text += "".join(segment.text for segment in added)
         check(text)
         ids = encode_segments(self._tokenizer, segments)
-        return Prompt(ids, text, thinking, begun is not None)
+        content = "" if begun is None else begun["content"]
+        return Prompt(ids, text, thinking, begun is not None, content)
 
     def _variables(self, body: ChatBody) -> dict[str, Any]:
         variables = dict(body.chat_template_kwargs or {})

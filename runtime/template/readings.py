@@ -30,7 +30,7 @@ def readings(messages: Messages) -> Iterator[Messages]:
 
     Tool arguments are an object, else JSON text. Instructions stand in one message at the head,
     else in the first user message (Gemma 2 and some Mistral templates refuse the role); users and
-    assistants alternate; of parallel calls each stands with its result.
+    assistants alternate; of parallel calls each stands with its result. Nothing said is left out.
     """
     forms: list[Callable[[Any], Any]] = [_as_object]
     if any(message.get("tool_calls") for message in messages):
@@ -46,6 +46,7 @@ def _shapes(messages: Messages) -> Iterator[Messages]:
     single = _one_call_each(joined)
     shapes = [messages, first, _instructions_in_user(first), joined, _instructions_in_user(joined)]
     shapes += [single, _alternating(_instructions_in_user(single))]
+    shapes.append(_user_first(_users_in_results(shapes[-1])))
     for i, shape in enumerate(shapes):
         if shape not in shapes[:i]:
             yield shape
@@ -88,6 +89,26 @@ def _alternating(messages: Messages) -> Messages:
         else:
             out.append(message)
     return out
+
+
+def _users_in_results(messages: Messages) -> Messages:
+    """Put what a user says right after a tool's result into that result."""
+    out: Messages = []
+    for message in messages:
+        if message["role"] == "user" and out and out[-1]["role"] == "tool":
+            content = _together(out[-1].get("content"), message.get("content"))
+            out[-1] = {**out[-1], "content": content}
+        else:
+            out.append(message)
+    return out
+
+
+def _user_first(messages: Messages) -> Messages:
+    """Let a user who says nothing go before an assistant who speaks first."""
+    at = next((i for i, m in enumerate(messages) if m["role"] not in _SYSTEM), len(messages))
+    if at == len(messages) or messages[at]["role"] != "assistant":
+        return messages
+    return [*messages[:at], {"role": Text.own("user"), "content": ""}, *messages[at:]]
 
 
 def _one_call_each(messages: Messages) -> Messages:

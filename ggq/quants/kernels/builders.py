@@ -21,7 +21,7 @@ def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0
 
     @kernel(abi.MATMUL)
     def few(args, first, last):
-        few_tokens(args, first, last, unpack, dot, stride, scales)
+        few_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
     @kernel(abi.MATMUL)
     def many(args, first, last):

@@ -22,7 +22,8 @@ from ggq.runtime.backends.numba.plan import (
 )
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.backend import Part
-from ggq.runtime.kernels.attend_new import MAX_SPLITS, SPLIT_PAGES
+from ggq.runtime.kernels.attend import chunks_of
+from ggq.runtime.kernels.attend_new import MAX_SPLITS
 from ggq.runtime.ops.rope import angles
 
 __all__ = ["Inputs"]
@@ -116,7 +117,7 @@ class Inputs:
         words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
         words[PARTS] = len(parts)
         longest = max(part.sequence.length + len(part.ids) for part in parts)
-        words[SPLITS] = min(MAX_SPLITS, 1 + longest // (SPLIT_PAGES * PAGE))
+        words[SPLITS] = min(MAX_SPLITS, chunks_of(-(-longest // PAGE)))
         words[SPLITS_OF_ALL] = words[SPLITS] * n_segments
         for counts in self._ended.values():  # a step that was broken off may have left some
             counts[:] = 0

@@ -8,9 +8,9 @@ from ggq.runtime.ops.gate.reference import KINDS
 def run(backend, x, name, layer, kind="none"):
     """Append x to the layer's inputs and return the outputs of its tokens."""
     weights = backend.array(name)
-    taps = weights.shape[1]
+    size = weights.shape[1]
     past, _ = backend.cache["conv", layer]
     past.extend(x)
-    inputs = np.concatenate((np.zeros((taps - 1, x.shape[1])), past))[-(len(x) + taps - 1) :]
-    y = sum(weights[:, j] * inputs[j : j + len(x)] for j in range(taps))
+    inputs = np.concatenate((np.zeros((size - 1, x.shape[1])), past))[-(len(x) + size - 1) :]
+    y = sum(weights[:, j] * inputs[j : j + len(x)] for j in range(size))
     return y if kind == "none" else KINDS[kind](y)

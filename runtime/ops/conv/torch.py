@@ -10,19 +10,19 @@ from torch.nn import functional
 
 def state(backend: Any, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> Any:
     """Return the layer, which of its states, and that one's shape for a sequence."""
-    channels, taps = backend.weight(name).shape
-    return layer, 0, (channels, taps - 1)
+    channels, kernel_size = backend.weight(name).shape
+    return layer, 0, (channels, kernel_size - 1)
 
 
 def run(backend: Any, x: torch.Tensor, name: str, layer: int, kind: str = "none") -> torch.Tensor:
     """Return the outputs of x's tokens; the last inputs stay in the cache."""
     weights = backend.tensor(name)
-    channels, taps = weights.shape
+    channels, kernel_size = weights.shape
     rows = x.unflatten(0, (len(backend.ids), -1)).transpose(1, 2)  # sequences, channels, tokens
     past = backend.cache.get(("conv", layer))
-    past = rows.new_zeros(*rows.shape[:2], taps - 1) if past is None else past
+    past = rows.new_zeros(*rows.shape[:2], kernel_size - 1) if past is None else past
     inputs = torch.cat((past, rows), dim=2)
-    backend.cache["conv", layer] = inputs[..., inputs.shape[2] - taps + 1 :]
+    backend.cache["conv", layer] = inputs[..., inputs.shape[2] - kernel_size + 1 :]
     y = functional.conv1d(inputs, weights.unsqueeze(1), groups=channels)
     y = functional.silu(y) if kind == "silu" else y
     return y.transpose(1, 2).flatten(0, 1)

@@ -2,10 +2,10 @@
 //
 // Events: "open" (another conversation), "tree" (its messages), "piece" (of a message), "list".
 
-import { notice, say } from "./dom.js";
+import { notice } from "./dom.js";
 import { preset } from "./options.js";
 import { running, runningIn, start, stop } from "./run.js";
-import { info, promptTokens } from "./server.js";
+import { info, promptTokens, summarize } from "./server.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
 
@@ -17,6 +17,7 @@ export const events = new EventTarget();
 export let current = null;
 let leaf = null;  // of the branch that this tab shows
 let opening = null, settling = 0;
+const starting = new Set();  // conversations that are about to be answered
 
 const emit = (type, detail) => events.dispatchEvent(new CustomEvent(type, { detail }));
 
@@ -24,7 +25,7 @@ const emit = (type, detail) => events.dispatchEvent(new CustomEvent(type, { deta
 const live = node => running(node.id)?.node ?? node;
 export const shown = () => tree.path(current, leaf).map(live);
 export const versions = id => tree.children(current, current.nodes[id].parent).map(node => node.id);
-export const isRunning = () => runningIn(current.id);
+export const isRunning = () => starting.has(current.id) || runningIn(current.id) !== undefined;
 export const leafOf = () => leaf;
 
 function adopt(record) {
@@ -32,12 +33,17 @@ function adopt(record) {
   if (!current.nodes[leaf]) leaf = record.leaf;
 }
 
-// Changes the open conversation, in the store and here.
+// Changes the open conversation, in the store and, if it is open still, here.
 async function change(edit) {
-  const record = await store.update(current.id, found => { edit(found); found.time = Date.now(); return found; }, current)
-    .catch(error => { say(`This browser cannot keep the conversation: ${error?.message ?? "no space"}`); edit(current); return current; });
+  const now = current;
+  const record = await store.update(now.id, found => { edit(found); found.time = Date.now(); return found; }, now).catch(error => {
+    notice(`This browser cannot keep the conversation: ${error?.message ?? "no space"}`);
+    edit(now);
+    return now;
+  });
   if (record.id === current.id) adopt(record);
   emit("list", record.id);
+  return record;
 }
 
 // ---- which one is open
@@ -114,43 +120,42 @@ store.onChange(async id => {
 
 export async function ask(text, files = []) {
   const user = tree.newMessage(leaf, "user", { content: text, files: files.length ? files : undefined });
-  await change(found => {
+  await reply(user.id, found => {
     found.title ||= tree.titleOf(text || files[0]?.name || "");
     found.nodes[user.id] = user;
-    found.leaf = user.id;
   });
-  leaf = user.id;
-  await reply();
 }
 
-async function reply() {
-  const node = tree.newMessage(leaf, "assistant", { state: "writing", model: info.model });
-  await change(found => { found.nodes[node.id] = node; found.leaf = node.id; });
-  leaf = node.id;
-  write(node);
+// Puts an answer after `parent`, which `edit` may have to make, and asks the model for it.
+async function reply(parent, edit = () => {}) {
+  const node = tree.newMessage(parent, "assistant", { state: "writing", model: info.model });
+  await write(node.id, found => { edit(found); found.nodes[node.id] = node; found.leaf = node.id; });
 }
 
-function write(node) {
-  start(current, tree.path(current, node.parent), { ...node }, run => {
-    if (run.conversation === current.id && current.nodes[run.node.id]) current.nodes[run.node.id] = run.node;
+// The conversation is the one that was open at the beginning, whatever is opened meanwhile.
+async function write(id, edit) {
+  const conversation = current.id;
+  starting.add(conversation);
+  const record = await change(edit);
+  starting.delete(conversation);
+  const node = record.nodes[id];
+  if (record.id === current.id) leaf = id;
+  start(record, tree.path(record, node.parent), { ...node }, run => {
+    if (run.conversation === current.id && current.nodes[id]) current.nodes[id] = run.node;
     emit("piece", run);
-    if (!running(run.node.id)) emit("list", run.conversation);
+    if (!running(id)) emit("list", run.conversation);
   });
-  emit("tree");
-  emit("list", current.id);
+  if (record.id === current.id) emit("tree");
+  emit("list", record.id);
 }
 
 // The last message has no answer, because that was deleted or never came.
 export async function answer(id) {
-  if (isRunning()) return;
-  leaf = id;
-  await reply();
+  if (!isRunning()) await reply(id);
 }
 
 export async function regenerate(id) {
-  if (isRunning()) return;
-  leaf = current.nodes[id].parent;
-  await reply();
+  if (!isRunning()) await reply(current.nodes[id].parent);
 }
 
 export async function edit(id, text) {
@@ -162,32 +167,53 @@ export async function edit(id, text) {
 // Goes on with an answer that was cut off; one of which nothing came is asked for again.
 export async function resume(id) {
   if (isRunning()) return;
-  await change(found => { Object.assign(found.nodes[id], { state: "writing", model: info.model }); });
-  write(current.nodes[id]);
+  await write(id, found => { Object.assign(found.nodes[id], { state: "writing", model: info.model }); });
 }
 
 export async function halt() {
-  const run = isRunning();
+  const run = runningIn(current.id);
   stop(run);
   await run?.finished;
 }
 
-// Leaves the oldest messages out of what is sent until there is room, then goes on.
-export async function makeRoom(id) {
-  const node = current.nodes[id], before = tree.path(current, node.parent);
-  let at = Math.max(0, before.findIndex(one => one.id === current.from));
-  const tokens = from => promptTokens(tree.messages({ ...current, from }, [...before, node]));
-  const turns = before.map((one, i) => (one.role === "user" ? i : -1)).filter(i => i > at);
-  while (turns.length && await tokens(before[at].id) > KEPT_SHARE * info.nCtx) {
-    const skipped = Math.max(1, Math.floor(turns.length / 4));
-    at = turns.splice(0, skipped).at(-1);
-  }
-  if (await tokens(before[at].id) >= info.nCtx - 1) {
-    say("Even the last message alone does not fit the context.");
+// Leaves the oldest messages out of what is sent until there is room, or sends their summary in
+// their place; then goes on.
+export async function makeRoom(id, withSummary = false) {
+  const conversation = current, before = tree.path(current, current.nodes[id].parent);
+  const first = Math.max(0, before.findIndex(one => one.id === current.from));
+  starting.add(conversation.id);
+  emit("tree");
+  try {
+    const at = await firstThatFits(conversation, before, id, first);
+    const summary = withSummary && at > first ? await summaryOf(conversation, before.slice(first, at)) : conversation.summary;
+    if (current.id !== conversation.id) return;  // another one was opened meanwhile
+    await change(found => { Object.assign(found, { from: before[at].id, summary }); });
+  } catch (error) {
+    notice(error.message);
     return;
+  } finally {
+    starting.delete(conversation.id);
+    emit("tree");
   }
-  await change(found => { found.from = before[at].id; });
   await resume(id);
+}
+
+async function firstThatFits(conversation, before, id, first) {
+  const tokens = at => promptTokens(tree.messages({ ...conversation, from: before[at].id }, [...before, conversation.nodes[id]]));
+  const turns = before.map((one, i) => (one.role === "user" ? i : -1)).filter(i => i > first);
+  let at = first;
+  while (turns.length && await tokens(at) > KEPT_SHARE * info.nCtx) {
+    at = turns.splice(0, Math.max(1, Math.floor(turns.length / 4))).at(-1);
+  }
+  if (await tokens(at) >= info.nCtx - 1) throw new Error("Even the last message alone does not fit the context.");
+  return at;
+}
+
+// Of messages that are left out, and of the summary of those left out before them.
+function summaryOf(conversation, nodes) {
+  const done = notice("Summarizing the oldest messages…");
+  const messages = tree.messages({ ...conversation, from: null, system: conversation.summary ?? "" }, nodes);
+  return summarize(messages).finally(done);
 }
 
 // ---- branches and messages
@@ -199,9 +225,10 @@ export async function choose(id) {
 }
 
 export async function removeMessage(id) {
-  if (running(id)) await halt();
-  let taken;
   const conversation = current.id;
+  if (running(id)) await halt();
+  if (current.id !== conversation) return;
+  let taken;
   await change(found => { taken = tree.takeOut(found, id); });
   if (!current.nodes[leaf]) leaf = current.leaf;
   emit("tree");

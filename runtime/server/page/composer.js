@@ -8,8 +8,16 @@ import { sized } from "./message.js";
 import { info } from "./server.js";
 
 const prompt = $("prompt");
-let files = [], reading = 0;
+const kept = new Map();  // files to send, by conversation
+let reading = 0;
 
+const files = () => kept.get(chat.current.id) ?? [];
+function setFiles(list, conversation = chat.current.id) {
+  kept.set(conversation, list);
+  if (conversation !== chat.current.id) return;
+  showFiles();
+  grow();
+}
 const draft = () => `ggq.draft.${chat.current.id}`;
 
 export function start() {
@@ -29,7 +37,6 @@ export function start() {
 }
 
 function opened() {
-  files = [];
   showFiles();
   prompt.value = "";
   try { prompt.value = sessionStorage.getItem(draft()) ?? ""; } catch {}
@@ -47,27 +54,25 @@ function keepDraft() {
 
 function send() {
   const text = prompt.value.trim();
-  if (!(text || files.length) || reading || chat.isRunning()) return;
-  const sent = files;
-  files = [];
+  const sent = files();
+  if (!(text || sent.length) || reading || chat.isRunning()) return;
   prompt.value = "";
   keepDraft();
-  showFiles();
-  grow();
+  setFiles([]);
   toEnd();
   chat.ask(text, sent);
 }
 
 function buttons() {
-  const busy = Boolean(chat.isRunning());
+  const busy = chat.isRunning();
   $("send").hidden = busy;
   $("stop").hidden = !busy;
 }
 
-export function grow() {
+function grow() {
   prompt.style.height = "auto";
   prompt.style.height = `${prompt.scrollHeight}px`;
-  $("send").disabled = Boolean(reading) || !(prompt.value.trim() || files.length);
+  $("send").disabled = Boolean(reading) || !(prompt.value.trim() || files().length);
 }
 
 function key(event) {
@@ -83,12 +88,13 @@ function key(event) {
 }
 
 async function add(list) {
+  const conversation = chat.current.id;
   for (const file of list) {
     reading++;
     grow();
     showFiles(file.name);
     try {
-      files.push(await attached(file));
+      setFiles([...kept.get(conversation) ?? [], await attached(file)], conversation);
     } catch (error) {
       notice(error.message);
     }
@@ -100,9 +106,9 @@ async function add(list) {
 }
 
 function showFiles(name) {
-  const shown = files.map(file => make("li", { class: file.tokens > info.nCtx && "bad" }, icon("file"), make("span", {}, file.name),
+  const shown = files().map(file => make("li", { class: file.tokens > info.nCtx && "bad" }, icon("file"), make("span", {}, file.name),
     make("small", {}, sized(file) + (file.tokens > info.nCtx ? ", more than the context" : "")),
-    iconButton("x", `Remove ${file.name}`, () => { files = files.filter(other => other !== file); showFiles(); grow(); prompt.focus(); })));
+    iconButton("x", `Remove ${file.name}`, () => { setFiles(files().filter(other => other !== file)); prompt.focus(); })));
   if (name) shown.push(make("li", { class: "reading" }, make("span", {}, `Reading ${name}…`)));
   $("files").replaceChildren(...shown);
   $("files").hidden = !shown.length;

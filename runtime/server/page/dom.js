@@ -75,13 +75,14 @@ export function say(text) {
 
 let hiding = 0;
 
-// A notice at the bottom, with something to do about it.
+// A notice at the bottom, with something to do about it; returns what takes it away.
 export function notice(text, label, act) {
   clearTimeout(hiding);
   const hide = () => { $("notice").replaceChildren(); };
   $("notice").replaceChildren(make("div", {}, make("span", {}, text),
     label ? button(label, () => { hide(); act(); }) : null, iconButton("x", "Close the notice", hide)));
   hiding = setTimeout(hide, 10_000);
+  return hide;
 }
 
 export const pause = milliseconds => new Promise(done => { setTimeout(done, milliseconds); });

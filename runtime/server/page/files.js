@@ -61,6 +61,7 @@ function imported(record) {
       ...Object.fromEntries(["tokens", "rate", "context", "nCtx"].filter(name => Number.isFinite(node[name])).map(name => [name, node[name]])),
     };
   }
+  if (text(record.summary)) out.summary = record.summary;
   checkParents(out);
   out.leaf = out.nodes[record.leaf] ? record.leaf : Object.keys(out.nodes).at(-1) ?? null;
   out.from = out.nodes[record.from] ? record.from : null;

@@ -3,7 +3,7 @@
 import * as chat from "./chat.js";
 import { $, arrange, make, say } from "./dom.js";
 import { MessageView } from "./message.js";
-import { copyCode } from "./rendering.js";
+import { copyCode, Rendering } from "./rendering.js";
 import { running } from "./run.js";
 import { info } from "./server.js";
 
@@ -42,14 +42,29 @@ export function draw() {
     const view = old.get(node.id) ?? new MessageView(node);
     views.set(node.id, view);
     view.show(node, at < from, at === nodes.length - 1);
-    if (at === from && at > 0) elements.push(make("p", { class: "cut" }, "The messages above are no longer sent to the model"));
-    elements.push(view.element);
+    if (at === from && at > 0) elements.push(...cut(chat.current.summary));
+    elements.push(view.form ?? view.element);
   });
   arrange(list, elements.length ? elements : [welcome()]);
   const last = nodes.at(-1)?.id;
   if (running(last) && !old.has(last)) toEnd();  // what was just asked for is what is looked at
   if (stepped && !list.contains(document.activeElement)) focusStep(stepped);
   status();
+}
+
+let divider = { elements: [] };
+
+// Where the messages begin that are sent; an unfolded summary stays unfolded.
+function cut(summary) {
+  if (!divider.elements.length || divider.summary !== summary) divider = { summary, elements: drawCut(summary) };
+  return divider.elements;
+}
+
+function drawCut(summary) {
+  const body = make("div", { class: "body" });
+  if (summary) new Rendering(body).show(summary, true);
+  const line = make("p", { class: "cut" }, `The messages above are ${summary ? "sent to the model as a summary" : "no longer sent to the model"}`);
+  return summary ? [line, make("details", { class: "summary" }, make("summary", {}, "Summary"), body)] : [line];
 }
 
 // The focus stays at "next version" when that puts another message in the place of this one.
@@ -74,7 +89,7 @@ function piece(run) {
 function status() {
   const last = chat.shown().at(-1), run = last && running(last.id);
   log.setAttribute("aria-busy", Boolean(run));
-  const used = last?.context, of = last?.nCtx;
+  const of = last?.nCtx, used = Math.min(last?.context ?? 0, of ?? 0);
   $("used").hidden = !used || Boolean(run);
   $("used").firstElementChild.style.width = `${Math.min(100, 100 * used / of)}%`;
   if (run) say(run.rate ? `${run.rate.toFixed(1)} tokens per second` : "");

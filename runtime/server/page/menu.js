@@ -7,7 +7,7 @@ import * as store from "./store.js";
 import { path } from "./tree.js";
 
 // Shows `entries` ([label, act] pairs) below `anchor`; arrows move, Escape closes.
-export function showMenu(anchor, entries) {
+function showMenu(anchor, entries) {
   const menu = $("popup");
   const items = entries.map(([label, act]) => make("button", { type: "button", role: "menuitem", onclick: () => { close(); act(); } }, label));
   const close = () => { menu.hidePopover(); anchor.focus(); };
@@ -33,14 +33,14 @@ export function showMenu(anchor, entries) {
 
 // `rename()`: how the place that the menu belongs to lets a title be changed.
 export function showConversationMenu(anchor, id, rename) {
-  const with_ = act => async () => { const record = await store.read(id); if (record) await act(record); };
+  const withRecord = act => async () => { const record = await store.read(id); if (record) await act(record); };
   const leaf = record => (id === chat.current.id ? chat.leafOf() : record.leaf);
   const file = record => (record.title || "conversation").replace(/[^\p{L}\p{N} _-]+/gu, "").trim() || "conversation";
   showMenu(anchor, [
     ["Rename", rename],
-    ["Copy all", with_(async record => { await copy(toMarkdown(record, path(record, leaf(record)))); notice("Copied."); })],
-    ["Export as Markdown", with_(record => download(`${file(record)}.md`, toMarkdown(record, path(record, leaf(record))), "text/markdown"))],
-    ["Export as JSON", with_(record => download(`${file(record)}.json`, toJSON([record]), "application/json"))],
+    ["Copy all", withRecord(async record => { await copy(toMarkdown(record, path(record, leaf(record)))); notice("Copied."); })],
+    ["Export as Markdown", withRecord(record => download(`${file(record)}.md`, toMarkdown(record, path(record, leaf(record))), "text/markdown"))],
+    ["Export as JSON", withRecord(record => download(`${file(record)}.json`, toJSON([record]), "application/json"))],
     ["Delete", () => chat.remove(id)],
   ]);
 }

@@ -18,6 +18,7 @@ export class MessageView {
     this.element = make("article", { class: `message ${node.role}`, "data-id": node.id }, this.who, this.thoughts, this.files, this.body, this.note, this.tools);
     this.text = new Rendering(this.body);
     this.thought = new Rendering(this.thoughts.lastElementChild);
+    this.form = null;  // in its place while it is edited
     this.unfolds = false;  // null: as the user has it
   }
 
@@ -93,19 +94,20 @@ export class MessageView {
     const { node } = this;
     const area = make("textarea", { "aria-label": "Edit the message", rows: Math.min(14, node.content.split("\n").length + 1) });
     area.value = node.content;
-    const leave = () => { form.replaceWith(this.element); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
+    const close = () => { this.form.replaceWith(this.element); this.form = null; };
+    const leave = () => { close(); this.element.querySelector('[aria-label="Edit"]')?.focus(); };
     const send = async () => {
       if (!area.value.trim() || chat.isRunning()) return;
-      form.replaceWith(this.element);
+      close();
       await chat.edit(node.id, area.value.trim());
     };
     area.addEventListener("keydown", event => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
       if (event.key === "Escape") { event.stopPropagation(); leave(); }
     });
-    const form = make("div", { class: "message user editing" }, area,
+    this.form = make("div", { class: "message user editing" }, area,
       make("div", { class: "row" }, button("Cancel", leave), button("Send", send, { class: "main" })));
-    this.element.replaceWith(form);
+    this.element.replaceWith(this.form);
     area.focus();
   }
 }
@@ -120,24 +122,27 @@ function statsOf(node) {
   if (node.stats) parts.push(node.stats);  // of an earlier version of ggq
   if (node.tokens) parts.push(`${node.tokens} tokens`);
   if (node.tokens && node.rate) parts.push(`${node.rate.toFixed(1)} per second`);
-  if (node.context && node.nCtx) parts.push(`context ${node.context} of ${node.nCtx}`);
+  if (node.context && node.nCtx) parts.push(`context ${Math.min(node.context, node.nCtx)} of ${node.nCtx}`);
   return parts.join(" · ");
 }
 
 // ---- how an answer ended, and what can be done about it
 
 const go = (label, id) => button(label, () => chat.resume(id));
-const room = id => button("Continue without the oldest messages", () => chat.makeRoom(id));
+const room = id => [
+  button("Leave out the oldest messages", () => chat.makeRoom(id)),
+  button("Summarize them", () => chat.makeRoom(id, true)),
+];
 
 const NOTES = {
   stopped: node => ({ text: "Stopped.", actions: [go("Continue", node.id)] }),
   length: node => ({ text: "Cut off: the longest answer that is allowed was reached.", actions: [go("Continue", node.id)] }),
-  context: node => ({ text: `Cut off: the context of ${node.nCtx} tokens is full.`, actions: [room(node.id)] }),
+  context: node => ({ text: `Cut off: the context of ${node.nCtx} tokens is full.`, actions: room(node.id) }),
   broken: node => ({ text: "The connection broke before the end of this answer.", actions: [go("Continue", node.id)] }),
   interrupted: node => ({ text: "The page was closed before the end of this answer.", actions: [go("Continue", node.id)] }),
   failed: node => ({
     text: node.fault,
-    actions: node.kind === "exceed_context_size_error" ? [room(node.id)] : [go("Try again", node.id)],
+    actions: node.kind === "exceed_context_size_error" ? room(node.id) : [go("Try again", node.id)],
   }),
   writing: node => (running(node.id) ? null : { text: "Being written in another tab.", actions: [] }),
 };

@@ -51,6 +51,8 @@ def main() -> None:
     limit_memory()
     try:
         answer = text_of(sys.stdin.buffer.read())
+    except ModuleNotFoundError as error:
+        answer = {"error": f"reading a PDF needs {error.name}, which comes with the extra serve"}
     except Exception as error:  # pypdf raises whatever it stumbles over
         answer = {"error": f"the PDF cannot be read: {type(error).__name__}"}
     sys.stdout.write(json.dumps(answer))

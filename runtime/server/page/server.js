@@ -5,7 +5,7 @@ import { options } from "./options.js";
 export const info = { model: "", models: [], nCtx: 0, defaults: {} };
 
 // What the server, or the way to it, has against a request.
-export class Failure extends Error {
+class Failure extends Error {
   constructor(message, status = 0, kind = "") {
     super(message);
     this.status = status;
@@ -80,6 +80,13 @@ export async function pdfText(file) {
   let binary = "";
   for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
   return asked("page/pdf", { data: btoa(binary) });
+}
+
+const SUMMARIZE = "Summarize our conversation so far in at most 200 words: what was asked, found and decided, with the details that matter later.";
+
+export async function summarize(messages) {
+  const body = { model: info.model, messages: [...messages, { role: "user", content: SUMMARIZE }], max_tokens: 400 };
+  return (await asked("v1/chat/completions", body)).choices[0].message.content;
 }
 
 // Yields the stream's events; throws Broken if the last of them is not the end mark.

@@ -3,7 +3,6 @@
 
 const STORE = "conversations", OLD = "ggq.chats";
 const channel = new BroadcastChannel("ggq");
-export const tab = crypto.getRandomValues(new Uint32Array(2)).join("-");  // this page, until it is reloaded
 
 const settled = request => new Promise((done, failed) => {
   request.onsuccess = () => done(request.result);
@@ -76,7 +75,7 @@ function updateStored(id, change, base) {
 // ---- other tabs
 
 const listeners = [], answering = new Set();
-export let isWriting = () => false;
+let isWriting = () => false;
 
 export function onChange(listener) {
   listeners.push(listener);

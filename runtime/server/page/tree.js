@@ -1,7 +1,8 @@
 // A conversation as a tree of messages: every version of a message stays. Functions without state.
 //
-// {id, title, system, created, time, leaf, from, nodes: {id: message}}. `leaf`: the end of the
-// branch that was last looked at; `from`: the first message that is still sent to the model.
+// {id, title, system, created, time, leaf, from, summary, nodes: {id: message}}. `leaf`: the end of
+// the branch that was last looked at; `from`: the first message that is still sent to the model,
+// `summary`: what is sent instead of those before it, if anything is.
 // A message: {id, parent, created, role, content, reasoning, files, model, state, ...}.
 
 import { newId } from "./dom.js";
@@ -59,7 +60,7 @@ export function titleOf(text) {
 }
 
 // A file within a message, in a fence that nothing in it closes.
-export function fenced({ name, text }) {
+function fenced({ name, text }) {
   const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map(run => run.length));
   const fence = "`".repeat(longest + 1), kind = /\.(\w{1,10})$/.exec(name)?.[1] ?? "";
   return `File ${name}:\n\n${fence}${kind}\n${text.replace(/\n$/, "")}\n${fence}`;
@@ -80,5 +81,7 @@ export function messages(conversation, nodes) {
     if (last?.role === node.role) last.content += `\n\n${content}`;
     else sent.push({ role: node.role, content });
   }
-  return conversation.system ? [{ role: "system", content: conversation.system }, ...sent] : sent;
+  const summary = from > 0 && conversation.summary && `Summary of the conversation so far:\n${conversation.summary}`;
+  const system = [conversation.system, summary].filter(Boolean).join("\n\n");
+  return system ? [{ role: "system", content: system }, ...sent] : sent;
 }
