@@ -116,7 +116,7 @@ def weights(kind, rows, n, rng):
     return blocks, kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
 
 
-def check_matmul(kind, n, rows, tokens, forms=("few", "many")):
+def check_matmul(kind, n, rows, tokens, forms=("decode", "prefill")):
     """Compare matmul kernels, with bias and residual, to the twin; return the worst error.
 
     All give the same bits, whatever tokens a token stands beside.
@@ -158,7 +158,7 @@ def check_rows(kind, n):
     out = np.full((3, n), np.nan, np.float32)
     args = [blocks.ctypes.data, blocks.shape[1], 9, n, ids.ctypes.data, 8]
     block = np.array([*args, out.ctypes.data, out.strides[0], 0, 0, 0], np.int64)
-    compiled(kind.name, "rows").ctypes(block.ctypes.data, 0, 3)
+    compiled(kind.name, "dequantize").ctypes(block.ctypes.data, 0, 3)
     want = decoded[ids[:, 0]]
     assert np.abs(out - want).max() <= 1e-6 * np.abs(want).max(), kind.name
 
@@ -178,10 +178,10 @@ SATURATES = ("vpmaddubsw",)
 
 
 def forms(kind, options):
-    """Return the kernels to check: few, many, rows, or what a sample has of them."""
+    """Return the kernels to check: decode, prefill, dequantize, or what a sample has of them."""
     if "--sample" not in options or kind.name in FORMS:
-        return ("few", "many", "rows")
-    return ("few", "rows") if isa.SET.dot in SATURATES else ("rows",)
+        return ("decode", "prefill", "dequantize")
+    return ("decode", "dequantize") if isa.SET.dot in SATURATES else ("dequantize",)
 
 
 def wanted_types(arguments):
@@ -201,12 +201,12 @@ def groups(size=4):
 FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|[su]dot\b"}
 
 
-def check_assembly(kind, forms=("few", "many", "rows")):
+def check_assembly(kind, forms=("decode", "prefill", "dequantize")):
     """Hold a type's kernels to this set: its dot instruction in each matmul, no foreign code."""
     for form in forms:
         assembly = compiled(kind.name, form).module.assembly()
         assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
-        if isa.SET.dot and form != "rows" and kind.matmul().activations == "q8":
+        if isa.SET.dot and form != "dequantize" and kind.matmul().activations == "q8":
             found = re.search(rf"\b{isa.SET.dot}\b", assembly)
             assert found, f"{kind.name} {form}: no {isa.SET.dot}"
         foreign = FOREIGN.get(jit.ISA)
@@ -219,7 +219,7 @@ def main() -> None:
     worst = 0.0
     for kind in wanted_types(sys.argv):
         wanted = forms(kind, sys.argv)
-        matmul = [form for form in wanted if form != "rows"]
+        matmul = [form for form in wanted if form != "dequantize"]
         for shape in shapes(kind) if matmul else ():
             worst = max(worst, check_matmul(kind, *shape, matmul))
         check_rows(kind, 512)

@@ -1,4 +1,4 @@
-"""Dot products on native blocks for a few tokens: the skeleton that all block types share.
+"""Decoding: dot products on native blocks for a few tokens, the skeleton of all block types.
 
 A type brings ``unpack(address)``, which reads 256 weights and returns four u8x64 code vectors in
 column order, the scales and the minimums as float32 vectors (f32x8: one lane per 32 columns,
@@ -208,11 +208,11 @@ def _add_rows(total, rows, n_subs, scales):
 
 
 @njit
-def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
+def decode_tokens(args, first, last, unpack, dot, stride, kind, centre):
     """Multiply rows [16 first, 16 last) by up to a handful of tokens.
 
     ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales;
-    ``centre``: see tiles.many_tokens.
+    ``centre``: see tiles.prefill_tokens.
     """
     n_rows, n_cols = args.n_rows, args.n_cols
     row_bytes, weights = args.row_bytes, args.weights
@@ -246,7 +246,7 @@ def few_tokens(args, first, last, unpack, dot, stride, kind, centre):
 
 
 @njit
-def decode_rows(args, first, last, unpack, stride):
+def dequantize_rows(args, first, last, unpack, stride):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
     n_cols, row_bytes = args.n_cols, args.row_bytes
     ids, n_full = args.input, n_cols // _SUPER

@@ -160,7 +160,7 @@ def multiply(args, first, last, size, vector, scalar):
 
 
 @njit
-def decode_rows(args, first, last, size, vector, scalar):
+def dequantize_rows(args, first, last, size, vector, scalar):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
     n, row_bytes = args.n_cols, args.row_bytes
     ids = args.input
@@ -181,10 +181,10 @@ def matmul(size, vector, scalar):
         multiply(args, first, last, size, vector, scalar)
 
     @kernel(abi.MATMUL)
-    def rows(args, first, last):
-        decode_rows(args, first, last, size, vector, scalar)
+    def dequantize(args, first, last):
+        dequantize_rows(args, first, last, size, vector, scalar)
 
-    return Kernels(product, product, rows, activations="f32")
+    return Kernels(product, product, dequantize, activations="f32")
 
 
 KERNELS = {

@@ -53,7 +53,7 @@ def run(backend, q, k, v, layer, spec):
     layout = _Layout(backend, layer, spec)
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
 
-    fused = spec.causal and backend.few and (k is None or _same_rotation(q, k))
+    fused = spec.causal and backend.decoding and (k is None or _same_rotation(q, k))
 
     def make(value, form, residual):
         if fused:
