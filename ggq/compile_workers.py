@@ -9,6 +9,7 @@ the caller.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -99,6 +100,7 @@ def _asked(questions: BinaryIO, answers: BinaryIO, function: Function) -> bytes:
 def main() -> None:
     """Serve as a helper until there are no more lines."""
     answers, sys.stdout = sys.stdout.buffer, sys.stderr  # nothing else may write there
+    gc.disable()  # numba's types and modules live on: 7 % of the time looks for what is not there
     for line in sys.stdin:
         module, name = line.split()
         importlib.import_module(module)

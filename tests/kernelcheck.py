@@ -50,14 +50,12 @@ def quantized(x):
     blocks = padded.reshape(tokens, -1, 32)
     scale = np.float32(np.abs(blocks).max(-1) / 127)
     codes = np.rint(blocks / np.where(scale > 0, scale, 1)[..., None])
-    counts = codes.reshape(tokens, -1, 2, 16).sum(-1)
-    sums = counts * scale[..., None]
-    parts = [codes.astype(np.int8).reshape(tokens, n)]
-    parts += [scale, sums.sum(-1).astype(np.float32), sums.astype(np.float32).reshape(tokens, -1)]
-    parts += [counts.astype(np.int32).reshape(tokens, -1)]
-    rows = np.concatenate([np.ascontiguousarray(p).view(np.uint8) for p in parts], axis=1)
-    assert rows.shape[1] == abi.q8_bytes(width)
-    return np.ascontiguousarray(rows), (codes * scale[..., None]).reshape(tokens, n)[:, :width]
+    sums = codes.reshape(tokens, -1, 16).sum(-1)
+    parts = [codes.astype(np.int8).reshape(tokens, n), scale, sums.astype(np.int32)]
+    rows = np.zeros((tokens, abi.q8_bytes(width)), np.uint8)
+    used = np.concatenate([np.ascontiguousarray(p).view(np.uint8) for p in parts], axis=1)
+    rows[:, : used.shape[1]] = used
+    return rows, (codes * scale[..., None]).reshape(tokens, n)[:, :width]
 
 
 def run(kernel, blocks, n_cols, source, tokens, *, bias=None, residual=None, items=None):
@@ -118,8 +116,11 @@ def weights(kind, rows, n, rng):
     return blocks, kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
 
 
-def check_matmul(kind, n, rows, tokens, forms=("few", "many")):
-    """Compare matmul kernels, with bias and residual, to the twin; return the worst error."""
+def check_matmul(kind, n, rows, tokens, forms=("decode", "prefill")):
+    """Compare matmul kernels, with bias and residual, to the twin; return the worst error.
+
+    All give the same bits, whatever tokens a token stands beside.
+    """
     rng = np.random.default_rng(n + rows + tokens)
     blocks, decoded = weights(kind, rows, n, rng)
     x = rng.standard_normal((tokens, n)).astype(np.float32)
@@ -129,12 +130,16 @@ def check_matmul(kind, n, rows, tokens, forms=("few", "many")):
     bias[:rows] = rng.standard_normal(rows)
     residual = rng.standard_normal((tokens, rows)).astype(np.float32)
     want = values @ decoded.T + bias[:rows] + residual
-    worst = 0.0
+    found = {}
     for form in forms:
-        got = run(
-            compiled(kind.name, form), blocks, n, source, tokens, bias=bias, residual=residual
-        )
-        worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))
+        kernel = compiled(kind.name, form)
+        found[form] = run(kernel, blocks, n, source, tokens, bias=bias, residual=residual)
+        alone = run(kernel, blocks, n, source[-1:], 1, bias=bias, residual=residual[-1:])
+        assert alone.tobytes() == found[form][-1:].tobytes(), f"{kind.name} {form}: not as alone"
+    first, *others = found.values()
+    for other in others:
+        assert other.tobytes() == first.tobytes(), f"{kind.name}: the kernels differ"
+    worst = float(np.abs(first - want).max() / np.abs(want).max())
     assert worst < TOLERANCE, f"{kind.name} {n}x{rows}x{tokens}: error {worst:.1e}"
     return worst
 
@@ -153,7 +158,7 @@ def check_rows(kind, n):
     out = np.full((3, n), np.nan, np.float32)
     args = [blocks.ctypes.data, blocks.shape[1], 9, n, ids.ctypes.data, 8]
     block = np.array([*args, out.ctypes.data, out.strides[0], 0, 0, 0], np.int64)
-    compiled(kind.name, "rows").ctypes(block.ctypes.data, 0, 3)
+    compiled(kind.name, "dequantize").ctypes(block.ctypes.data, 0, 3)
     want = decoded[ids[:, 0]]
     assert np.abs(out - want).max() <= 1e-6 * np.abs(want).max(), kind.name
 
@@ -173,10 +178,10 @@ SATURATES = ("vpmaddubsw",)
 
 
 def forms(kind, options):
-    """Return the kernels to check: few, many, rows, or what a sample has of them."""
+    """Return the kernels to check: decode, prefill, dequantize, or what a sample has of them."""
     if "--sample" not in options or kind.name in FORMS:
-        return ("few", "many", "rows")
-    return ("few", "rows") if isa.SET.dot in SATURATES else ("rows",)
+        return ("decode", "prefill", "dequantize")
+    return ("decode", "dequantize") if isa.SET.dot in SATURATES else ("dequantize",)
 
 
 def wanted_types(arguments):
@@ -196,12 +201,12 @@ def groups(size=4):
 FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|[su]dot\b"}
 
 
-def check_assembly(kind, forms=("few", "many", "rows")):
+def check_assembly(kind, forms=("decode", "prefill", "dequantize")):
     """Hold a type's kernels to this set: its dot instruction in each matmul, no foreign code."""
     for form in forms:
         assembly = compiled(kind.name, form).module.assembly()
         assert "\tret" in assembly, f"{kind.name} {form}: no assembly"
-        if isa.SET.dot and form != "rows" and kind.matmul().activations == "q8":
+        if isa.SET.dot and form != "dequantize" and kind.matmul().activations == "q8":
             found = re.search(rf"\b{isa.SET.dot}\b", assembly)
             assert found, f"{kind.name} {form}: no {isa.SET.dot}"
         foreign = FOREIGN.get(jit.ISA)
@@ -214,7 +219,7 @@ def main() -> None:
     worst = 0.0
     for kind in wanted_types(sys.argv):
         wanted = forms(kind, sys.argv)
-        matmul = [form for form in wanted if form != "rows"]
+        matmul = [form for form in wanted if form != "dequantize"]
         for shape in shapes(kind) if matmul else ():
             worst = max(worst, check_matmul(kind, *shape, matmul))
         check_rows(kind, 512)

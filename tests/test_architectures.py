@@ -257,7 +257,10 @@ def test_export_gives_transformers_the_same_model(tiny, made, tmp_path):
             export(path, tmp_path / "hf", "f32")
         return
     folder = export(path, tmp_path / "hf", "f32")
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    assert not told["missing_keys"] and not told["unexpected_keys"]
     with torch.no_grad():
-        got = model(torch.as_tensor(ids)[None]).logits[0].numpy()
+        got = model.eval()(torch.as_tensor(ids)[None]).logits[0].numpy()
     assert distance(got, want) <= TOLERANCE

@@ -47,7 +47,7 @@ def test_one_new_file_is_a_new_set(tmp_path, forced):
     (tmp_path / "ggq/simd/sets/dummy.py").write_text(DUMMY)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "GGQ_CACHE": str(tmp_path / "cache")}
     environment |= {"GGQ_ISA": forced}
-    command = [sys.executable, "-m", "tests.kernelcheck", "--sample", "Q4_0"]
+    command = [sys.executable, "-m", "tests.kernelcheck", "Q4_0"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

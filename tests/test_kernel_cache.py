@@ -41,7 +41,7 @@ def kernels():
         "walk": ENTRIES[0],
     }
     for kind in quants.all():
-        for form in ("few", "many", "rows"):
+        for form in ("decode", "prefill", "dequantize"):
             found[f"{kind.name} {form}"] = getattr(kind.matmul(), form)
     return found
 

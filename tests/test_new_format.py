@@ -55,7 +55,8 @@ parser = form.parser({"add": {}}, False)
 deltas = [d for letter in text for d in parser.push(letter)] + parser.finish()
 said["content"] = "".join(d.text for d in deltas if d.kind == "content")
 said["calls"] = [d.call.name for d in deltas if d.call]
-said["arguments"] = "".join(d.text for d in deltas if d.kind == "call")
+said["arguments"] = "".join(
+    d.call.arguments if d.call else d.text for d in deltas if d.kind == "call")
 tool = {"type": "function", "function": {"name": "add", "parameters": {
     "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}
 body = ChatBody(messages=[Message("user", "x")], tools=[tool], tool_choice="required")

@@ -101,6 +101,12 @@ def test_custom_tool_calls_in_the_input(client):
     assert found.status_code == 200, found.text
 
 
+def test_what_would_be_another_answer_is_refused(client):
+    assert chat(client, modalities=["text"]).status_code == 200
+    refused = chat(client, modalities=["text", "audio"])
+    assert refused.status_code == 400 and "modalities" in refused.json()["error"]["message"]
+
+
 # -- tools
 
 

@@ -207,6 +207,7 @@ GRANITE_H = {
     "logits_scaling": 4.0,
 }
 GRANITE_H_MOE = GRANITE_H | {"num_local_experts": 6, "intermediate_size": 64}
+STARCODER2 = {"sliding_window": 24, "use_bias": False, "tie_word_embeddings": True}
 SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
 TINY = [
     Tiny("llama", "llama", "Llama"),
@@ -300,6 +301,9 @@ TINY = [
     Tiny("deepseek2 lite", "deepseek2", "DeepseekV2", DEEPSEEK2 | {"q_lora_rank": None}, peer=None),
     Tiny("deepseek3", "deepseek2", "DeepseekV3", DEEPSEEK3),
     Tiny("glm4 lite", "deepseek2", "Glm4MoeLite", GLM4_LITE),
+    Tiny("starcoder2", "starcoder2", "Starcoder2", {"rope_parameters": YARN}),
+    # llama.cpp has no window here and needs biases
+    Tiny("starcoder2 window", "starcoder2", "Starcoder2", STARCODER2, peer=None),
     Tiny("phi3", "phi3", "Phi3", {"sliding_window": 40}, peer=None),  # llama.cpp has no window
     Tiny("phi4", "phi3", "Phi3", PHI4),
     Tiny("phi4 short", "phi3", "Phi3", PHI4 | SHORT, n_tokens=40),

@@ -143,12 +143,12 @@ class BlockType(QuantType):
 class Kernels:
     """The kernels of a type, compiled when asked for, and how they take activations.
 
-    ``few``: dot products on native blocks for up to a handful of tokens (decode); ``many``: a tile
-    unpacked once and used for all tokens (prefill); ``rows`` decodes rows by number. All take the
+    ``decode``: dot products on native blocks for up to a handful of tokens; ``prefill``: a tile
+    unpacked once and used for all tokens; ``dequantize`` reads rows by number. All take the
     arguments of kernels/abi.py; ``activations`` is "f32" or "q8".
     """
 
-    few: Any  # ggq.machine_code.Function
-    many: Any
-    rows: Any
+    decode: Any  # ggq.machine_code.Function
+    prefill: Any
+    dequantize: Any
     activations: str

@@ -40,7 +40,16 @@ from ggq.simd.ops import (
 )
 from ggq.simd.structs import FLOAT, INT, ROWS, Struct, view
 from ggq.simd.tables import constant_table, gather
-from ggq.simd.transpose import gather_rows, scatter_rows, sum_rows, transpose16
+from ggq.simd.transpose import (
+    even_and_odd,
+    gather_rows,
+    scatter_rows,
+    sums_of_2,
+    sums_of_4,
+    sums_of_8,
+    transpose8,
+    transpose16,
+)
 from ggq.simd.types import Vector
 
 i8x64, u8x64 = Vector("i8", 64), Vector("u8", 64)
@@ -68,6 +77,7 @@ __all__ = [
     "convert",
     "dot4",
     "dot4_wide",
+    "even_and_odd",
     "f16x8",
     "f16x16",
     "f32x2",
@@ -114,7 +124,10 @@ __all__ = [
     "stack",
     "store",
     "store_half",
-    "sum_rows",
+    "sums_of_2",
+    "sums_of_4",
+    "sums_of_8",
+    "transpose8",
     "transpose16",
     "u8x8",
     "u8x16",

@@ -24,6 +24,7 @@ class InstructionSet:
     cpu: str
     features: str
     dot: str | None
+    lanes: int = 4  # of 32 bits in a register
     has_half: bool = True  # converts halves in one instruction
     has_fma: bool = True  # multiplies and adds in one instruction
 

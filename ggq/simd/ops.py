@@ -8,6 +8,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from ggq.simd import isa
+from ggq.simd.lowering import pieces
 from ggq.simd.types import Vector
 
 
@@ -91,19 +92,17 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 def reduce_add(typingctx, value):
-    """Return the sum of all lanes (floats: in any order)."""
+    """Return the sum of all lanes; of floats by halves: lane i and i + n / 2, again and again."""
 
     def codegen(context, builder, sig, args):
-        element = value.llvm.element
         if not value.is_float:
-            return _call(builder, f"llvm.vector.reduce.add.{suffix(value)}", element, args)
-        name = f"llvm.vector.reduce.fadd.{suffix(value)}"
-        module = builder.module
-        function = module.globals.get(name)
-        if function is None:
-            kind = ir.FunctionType(element, [element, value.llvm])
-            function = ir.Function(module, kind, name)
-        return builder.call(function, [ir.Constant(element, -0.0), args[0]], fastmath=("reassoc",))
+            name = f"llvm.vector.reduce.add.{suffix(value)}"
+            return _call(builder, name, value.llvm.element, args)
+        total = args[0]
+        while total.type.count > 1:
+            half = total.type.count // 2
+            total = builder.fadd(*pieces(builder, total, half))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
     return value.scalar(value), codegen
 

@@ -4,9 +4,11 @@ It knows addresses and element kinds only; a kernel uses it to put one block in 
 """
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ggq.simd import isa
+from ggq.simd.lowering import concatenate, pieces
 from ggq.simd.memory import pointer
 from ggq.simd.types import cast_type
 
@@ -23,10 +25,26 @@ def _swapped(builder, a, b, distance):
     return tuple(builder.shuffle_vector(a, b, ir.Constant(kind, mask)) for mask in (first, second))
 
 
+def _shuffled(builder, a, b, four):
+    """Emit the same shuffle of every four lanes; 4 .. 7 name the second operand's."""
+    count = a.type.count
+    mask = [i // 4 * 4 + x % 4 + (count if x > 3 else 0) for i in range(0, count, 4) for x in four]
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, count), mask))
+
+
+def _fours_transposed(builder, a, b, c, d):
+    """Emit the transposes of all 4 x 4 blocks of four rows: one instruction each of SSE."""
+    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+    first = [_shuffled(builder, *pair, four) for four in (low, high) for pair in ((a, b), (c, d))]
+    halves = (0, 1, 4, 5), (2, 3, 6, 7)
+    return [_shuffled(builder, x, y, h) for x, y in (first[:2], first[2:]) for h in halves]
+
+
 def _transposed(builder, rows):
-    """Emit the transpose by exchanging blocks: distance 1, 2, 4, 8."""
+    """Emit the transpose: blocks of four, then exchanging blocks at distance 4, 8."""
     count = len(rows)
-    distance = 1
+    rows = [row for i in range(0, count, 4) for row in _fours_transposed(builder, *rows[i : i + 4])]
+    distance = 4
     while distance < count:
         swapped = list(rows)
         for i in range(count):
@@ -38,27 +56,98 @@ def _transposed(builder, rows):
     return rows
 
 
-@intrinsic
-def sum_rows(typingctx, address, kind):
-    """Return the vector of the sums of 16 consecutive float vectors: lane i sums vector i.
+_EVEN, _ODD = (0, 2, 4, 6), (1, 3, 5, 7)
 
-    Each stage of a transpose, followed by an addition, halves the number of vectors.
+
+def _pairs_added(builder, a, b):
+    """Emit the sums of neighbouring lanes of two vectors: of each four lanes a's two, then b's two.
+
+    In this order each of the two shuffles is one instruction of SSE and its successors.
     """
-    vector = cast_type(kind)
+    add = builder.add if a.type.element == _I32 else builder.fadd
+    return add(*(_shuffled(builder, a, b, four) for four in (_EVEN, _ODD)))
+
+
+def _neighbours(builder, vectors):
+    """Emit the pairs of vectors whose lanes are paired: halves of one, or two whole registers."""
+    if isa.SET.lanes == 16:
+        return list(zip(vectors[::2], vectors[1::2], strict=True))
+    return [pieces(builder, vector, 8) for vector in vectors]
+
+
+@intrinsic
+def even_and_odd(typingctx, vectors):
+    """Return four vectors with the 32-bit lanes of four: even ones in the first and third.
+
+    What a dot product adds up from the first to the second is the sum of neighbours then, and from
+    the third to the fourth; in the order of sums_of_4 and sums_of_8.
+    """
 
     def codegen(context, builder, sig, args):
-        rows = []
-        for at in _consecutive(builder, args[0], vector):
-            rows.append(builder.load(pointer(builder, at, vector.llvm)))
-            rows[-1].align = 1
-        distance = 1
-        while len(rows) > 1:
-            pairs = zip(rows[::2], rows[1::2], strict=True)
-            rows = [builder.fadd(*_swapped(builder, a, b, distance)) for a, b in pairs]
-            distance *= 2
-        return rows[0]
+        kind = ir.VectorType(_I32, 16)
+        four = [builder.bitcast(v, kind) for v in cgutils.unpack_tuple(builder, args[0], 4)]
+        parts = [
+            [_shuffled(builder, *pair, lanes) for pair in _neighbours(builder, four)]
+            for lanes in (_EVEN, _ODD)
+        ]
+        n = len(parts[0]) // 2
+        done = [concatenate(builder, parts[i % 2][i // 2 * n :][:n]) for i in range(4)]
+        done = [builder.bitcast(v, sig.return_type.dtype.llvm) for v in done]
+        return context.make_tuple(builder, sig.return_type, done)
 
-    return vector(address, kind), codegen
+    return vectors(vectors), codegen
+
+
+def _picked(builder, vector, lanes):
+    mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
+    return builder.shuffle_vector(vector, vector, mask)
+
+
+@intrinsic
+def sums_of_4(typingctx, pairs):
+    """Return 16 sums of four neighbouring lanes; ``pairs``: two vectors of sums of neighbours."""
+
+    def codegen(context, builder, sig, args):
+        vectors = cgutils.unpack_tuple(builder, args[0], 2)
+        done = [_pairs_added(builder, *pair) for pair in _neighbours(builder, vectors)]
+        # Lane 4 i + k holds the sum of the four lanes i of vector k.
+        blocks = len(vectors) * 4 // len(done) // 2
+        order = [i % blocks * 4 + i // blocks for i in range(4 * blocks)]
+        return concatenate(builder, [_picked(builder, v, order) for v in done])
+
+    return pairs[0](pairs), codegen
+
+
+@intrinsic
+def sums_of_8(typingctx, pairs, others):
+    """Return 8 sums of eight neighbouring lanes of each of two; ``pairs``: as of sums_of_4."""
+
+    def codegen(context, builder, sig, args):
+        fours = []
+        for each in args:
+            vectors = cgutils.unpack_tuple(builder, each, 2)
+            fours += [_pairs_added(builder, *pair) for pair in _neighbours(builder, vectors)]
+        if len(fours) == 4:
+            halves = [builder.add(*_swapped(builder, a, b, 4)) for a, b in (fours[:2], fours[2:])]
+            return concatenate(builder, halves)
+        both = builder.add(
+            *_swapped(builder, *fours, 4)
+        )  # even sums, the other's, odd, the other's
+        order = [i % 2 * 8 + i // 2 % 4 + i // 8 * 4 for i in range(16)]
+        return _picked(builder, both, order)
+
+    return pairs[0](pairs, others), codegen
+
+
+@intrinsic
+def sums_of_2(typingctx, row, other):
+    """Return 8 sums of neighbouring lanes of each of two vectors."""
+
+    def codegen(context, builder, sig, args):
+        order = [i % 8 // 2 * 4 + i // 8 * 2 + i % 2 for i in range(16)]
+        return _picked(builder, _pairs_added(builder, *args), order)
+
+    return row(row, other), codegen
 
 
 def _row_addresses(builder, table, offset, count):
@@ -75,9 +164,9 @@ def _consecutive(builder, address, vector):
         yield builder.add(address, ir.Constant(_I64, size * i))
 
 
-def _strided(builder, start, step):
-    """Emit the addresses of 16 rows ``step`` bytes apart."""
-    for i in range(16):
+def _strided(builder, start, step, count=16):
+    """Emit the addresses of rows ``step`` bytes apart."""
+    for i in range(count):
         yield builder.add(start, builder.mul(step, ir.Constant(step.type, i)))
 
 
@@ -133,3 +222,16 @@ def transpose16(typingctx, source, source_stride, target, target_stride):
         return context.get_dummy_value()
 
     return types.void(source, source_stride, target, target_stride), codegen
+
+
+@intrinsic
+def transpose8(typingctx, source, target):
+    """Transpose both halves of 8 consecutive vectors of 16 32-bit elements."""
+
+    def codegen(context, builder, sig, args):
+        step, kind = ir.Constant(_I64, 64), ir.VectorType(_I32, 16)
+        sources, targets = _strided(builder, args[0], step, 8), _strided(builder, args[1], step, 8)
+        _move(builder, kind, sources, targets)
+        return context.get_dummy_value()
+
+    return types.void(source, target), codegen

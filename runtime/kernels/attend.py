@@ -2,7 +2,10 @@
 
 Up to 16 queries that share a key-value head go through the pages together, four at a time on a
 page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
-as in arXiv 2205.14135. It knows no plan; how cached elements are read is handed in (cached.py).
+as in arXiv 2205.14135. Each chunk
+of pages has its own, merged in ascending order: as chunks depend on positions alone, a query's
+output does not depend on how a prompt was cut into steps or a sequence split among threads. It
+knows no plan; how cached elements are read is handed in (cached.py).
 """
 
 from numba import float32, int64
@@ -68,9 +71,34 @@ _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
 _POSITIONS, STATES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
 SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
-SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
+CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
+# (maximum, sum of weights) and sums of all chunks so far.
+_TOTAL_STATES, _TOTALS = CHUNK_SCRATCH, CHUNK_SCRATCH + 8 * BLOCK
+SCRATCH = _TOTALS + 4 * BLOCK * MAX_HEAD
 _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
+
+
+def _chunk(page):
+    """Return the number of the chunk that holds ``page``, its first page and one past its last.
+
+    Chunks have 256 positions up to 4096, then twice as many at each doubling of the position: they
+    stay few, and at least eight can be attended side by side.
+    """
+    number, start, end = 0, 0, 64
+    while page >= end:
+        number, start, end = number + (end - start) // (end // 16), end, 2 * end
+    size = end // 16
+    index = (page - start) // size
+    return number + index, start + index * size, start + (index + 1) * size
+
+
+chunk = njit(_chunk)
+
+
+def chunks_of(pages):
+    """Return how many chunks that many pages have."""
+    return _chunk(pages - 1)[0] + 1
 
 
 @njit
@@ -220,16 +248,22 @@ def place(args, segment, kv, index):
 
 @njit
 def put_query(args, scratch, i, query, position):
-    """Make the float32 query at ``query`` the block's number ``i``, with nothing seen so far."""
-    head, width = args.head, args.head_v
+    """Make the float32 query at ``query`` the block's number ``i``."""
+    head = args.head
     store(scratch + _POSITIONS + 8 * i, position)
-    store(scratch + STATES + 8 * i, float32(_FAR))
-    store(scratch + STATES + 8 * i + 4, float32(0))
     scale = splat(args.scale, f32x16)
-    to, sums = scratch + _QUERIES + 4 * i * head, scratch + SUMS + 4 * i * width
+    to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
         store(to + j, load(query + j, f32x16) * scale)
-    for j in range(0, 4 * width, 64):
+
+
+@njit
+def _forget(states, sums, count, width):
+    """Start with nothing seen."""
+    for i in range(count):
+        store(states + 8 * i, float32(_FAR))
+        store(states + 8 * i + 4, float32(0))
+    for j in range(0, 4 * count * width, 64):
         store(sums + j, zeros(f32x16))
 
 
@@ -249,7 +283,7 @@ def _online_softmax_four(args, scratch, i, first):
 
 @njit
 def visit(args, segment, kv, pages, count, scratch, key, value):
-    """Let a block's ``count`` queries (positions ascending) attend pages [first, last).
+    """Let a block's ``count`` queries (positions ascending) attend pages [first, last), anew.
 
     ``key`` and ``value``: (bytes of 32 elements, writer, reader) of cached.py.
     """
@@ -257,6 +291,7 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
     table, scores = segment.page_table, scratch + _SCORES
     key_unit, value_unit = key[0], value[0]
     key_bytes, value_bytes = head * PAGE // 32 * key_unit, width * PAGE // 32 * value_unit
+    _forget(scratch + STATES, scratch + SUMS, (count + 3) // 4 * 4, width)
     for number in range(pages[0], pages[1]):
         first = number * PAGE
         at = load(table + 8 * number, int64) * n_kv + kv
@@ -293,8 +328,11 @@ def write(args, out, head, sums, state):
 
 
 @njit
-def merge(state, sums, other, width):
-    """Add what a query saw elsewhere, (state, sums) at ``other``, to ``state`` and ``sums``."""
+def merge(state, sums, other, others, width):
+    """Add what a query saw in a later chunk, ``other`` and ``others``, to ``state`` and ``sums``.
+
+    Where it saw nothing, this changes nothing.
+    """
     a, b = load(state, float32), load(other, float32)
     top = max(a, b)
     x, y = _exp_scalar(a - top), _exp_scalar(b - top)
@@ -302,13 +340,29 @@ def merge(state, sums, other, width):
     store(state + 4, load(state + 4, float32) * x + load(other + 4, float32) * y)
     p, q = splat(x, f32x16), splat(y, f32x16)
     for i in range(0, 4 * width, 64):
-        store(sums + i, load(sums + i, f32x16) * p + load(other + 64 + i, f32x16) * q)
+        store(sums + i, load(sums + i, f32x16) * p + load(others + i, f32x16) * q)
 
 
 @njit
 def block_size(head):
     """Return how many queries of ``head`` columns go through the pages together."""
     return min(int64(BLOCK), _BLOCK_COLUMNS // head // 4 * 4)
+
+
+@njit
+def _visit_chunks(args, segment, kv, pages, count, scratch, key, value):
+    """Let a block's queries attend chunk by chunk; leave what they saw in the totals."""
+    width = args.head_v
+    states, totals = scratch + _TOTAL_STATES, scratch + _TOTALS
+    _forget(states, totals, count, width)
+    page = pages[0]
+    while page < pages[1]:
+        end = min(chunk(page)[2], pages[1])
+        visit(args, segment, kv, (page, end), count, scratch, key, value)
+        for i in range(count):
+            sums = scratch + SUMS + 4 * i * width
+            merge(states + 8 * i, totals + 4 * i * width, scratch + STATES + 8 * i, sums, width)
+        page = end
 
 
 @njit
@@ -330,11 +384,11 @@ def attend(args, first, last, key, value):
                 put_query(args, scratch, i, query, position)
                 low, high = position if i == 0 else low, position
             pages = (window_start(args, low) // PAGE, high // PAGE + 1)
-            visit(args, segment, kv, pages, count, scratch, key, value)
+            _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)
                 out = args.out + row * args.out_stride
-                sums = scratch + SUMS + 4 * i * args.head_v
+                sums = scratch + _TOTALS + 4 * i * args.head_v
                 out += 4 * h * args.head_v
-                write(args, out, h, sums, scratch + STATES + 8 * i)
+                write(args, out, h, sums, scratch + _TOTAL_STATES + 8 * i)
             index += size

@@ -1,8 +1,8 @@
 """Decoding's whole attention in one pass: rotate, store, attend, and quantize the output.
 
-An item is (segment, key-value head, part of the positions): long sequences are split, so that a few
-heads keep many threads busy (as in Flash-Decoding), and whoever ends last merges the parts; no
-thread waits for another. It extends attend.py's argument block.
+An item is (segment, key-value head, part of the positions): long sequences are split into whole
+chunks, so that a few heads keep many threads busy (as in Flash-Decoding), and whoever ends last
+merges all chunks in order; no thread waits for another. It extends attend.py's argument block.
 """
 
 from numba import int64
@@ -12,13 +12,14 @@ from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     ATTEND,
+    CHUNK_SCRATCH,
     MAX_KEY,
-    SCRATCH,
     SEGMENT,
     SEGMENT_BYTES,
     STATES,
     SUMS,
     block_size,
+    chunk,
     merge,
     place,
     put_query,
@@ -42,11 +43,11 @@ ATTEND_NEW = Struct(
     quantized=ROWS,  # none: the output stays float32
     splits=INT,  # address of the most parts of any segment
     partials=ROWS,
+    max_chunks=INT,  # of a sequence: what partials has room for
     ended=INT,  # address of counts of ended parts, one per segment and key-value head
 )
 
 MAX_SPLITS = 16
-SPLIT_PAGES = 4  # pages of a part at least
 _KEY_BYTES = 4 * MAX_KEY
 
 
@@ -81,18 +82,18 @@ def _fill(args, segment, kv, index, count, scratch, rotated):
 
 
 @njit
-def _partial(args, segment, kv, index, split):
-    """Return where a query's (state, sums) of a part of the positions stand."""
+def _partial(args, segment, kv, index, number):
+    """Return where what a query saw in the segment's chunk ``number`` stands: (state, sums)."""
     group, size = args.group, 64 + 4 * args.head_v
     row, _, head = place(args, segment, kv, index)
-    at = (kv * MAX_SPLITS + split) * group + head - kv * group
+    at = (kv * args.max_chunks + number) * group + head - kv * group
     return args.partials + row * args.partials_stride + at * size
 
 
 @njit
-def _keep(args, segment, kv, index, split, scratch, i):
+def _keep(args, segment, kv, index, number, scratch, i):
     """Leave what query ``index``, the block's number ``i``, saw for whoever merges."""
-    to, width = _partial(args, segment, kv, index, split), args.head_v
+    to, width = _partial(args, segment, kv, index, number), args.head_v
     store(to, load(scratch + STATES + 8 * i, int64))
     sums = scratch + SUMS + 4 * i * width
     for j in range(0, 4 * width, 64):
@@ -100,13 +101,14 @@ def _keep(args, segment, kv, index, split, scratch, i):
 
 
 @njit
-def _merge_all(args, segment, kv, total, splits):
-    """Merge the parts of a head's queries, write their outputs."""
+def _merge_all(args, segment, kv, total, n_chunks):
+    """Merge the chunks of a head's queries, write their outputs."""
     width = args.head_v
     for index in range(total):
         to = _partial(args, segment, kv, index, int64(0))
-        for split in range(1, splits):
-            merge(to, to + 64, _partial(args, segment, kv, index, split), width)
+        for number in range(1, n_chunks):
+            other = _partial(args, segment, kv, index, number)
+            merge(to, to + 64, other, other + 64, width)
         _output(args, segment, kv, index, to + 64, to)
 
 
@@ -135,56 +137,63 @@ def _quantize_group(args, token, kv):
 
 
 @njit
-def _attend_part(args, segment, kv, split, splits, scratch, rotated, key, value):
-    """Let a segment's queries of a head attend part ``split`` of its pages."""
-    position, count = segment.position, segment.count
-    begin = window_start(args, position) // PAGE
-    n_pages = (position + count - 1) // PAGE + 1 - begin
-    pages = (begin + n_pages * split // splits, begin + n_pages * (split + 1) // splits)
-    if split == splits - 1 and args.new_keys:  # the new positions are in the last part
-        _store_new(args, segment, kv, rotated, key, value)
-    total, size = count * args.group, block_size(args.head)
-    index = int64(0)
-    while index < total:  # a range whose step is known at run time may raise, says numba
-        n = min(size, total - index)
-        _fill(args, segment, kv, index, n, scratch, rotated)
-        visit(args, segment, kv, pages, n, scratch, key, value)
-        for i in range(n):
-            if splits == 1:
-                sums = scratch + SUMS + 4 * i * args.head_v
-                _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
-            else:
-                _keep(args, segment, kv, index + i, split, scratch, i)
-        index += size
+def _pages(args, segment):
+    """Return the first page that a segment's queries see and one past the last."""
+    position = segment.position
+    return window_start(args, position) // PAGE, (position + segment.count - 1) // PAGE + 1
 
 
 @njit
-def _splits(args, segment, most):
-    """Return into how many parts a segment's positions are split, ``most`` at most."""
-    position = segment.position
-    begin = window_start(args, position) // PAGE
-    n_pages = (position + segment.count - 1) // PAGE + 1 - begin
-    return min(most, max(int64(1), n_pages // SPLIT_PAGES))
+def _part_of(segment, pages, page, end, splits):
+    """Return which part has the chunk of pages [page, end): the last has all new positions."""
+    if end * PAGE > segment.position:
+        return splits - 1
+    return (page - pages[0]) * splits // (pages[1] - pages[0])
+
+
+@njit
+def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, key, value):
+    """Let a segment's queries of a head attend the chunks of part ``split``."""
+    if split == splits - 1 and args.new_keys:
+        _store_new(args, segment, kv, rotated, key, value)
+    total, size, pages = segment.count * args.group, block_size(args.head), _pages(args, segment)
+    index = int64(0)
+    while index < total:  # a range whose step is known at run time may raise, says numba
+        n, number, page = min(size, total - index), 0, pages[0]
+        _fill(args, segment, kv, index, n, scratch, rotated)
+        while page < pages[1]:
+            end = min(chunk(page)[2], pages[1])
+            if _part_of(segment, pages, page, end, splits) == split:
+                visit(args, segment, kv, (page, end), n, scratch, key, value)
+                for i in range(n):
+                    if n_chunks == 1:
+                        sums = scratch + SUMS + 4 * i * args.head_v
+                        _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
+                    else:
+                        _keep(args, segment, kv, index + i, number, scratch, i)
+            number, page = number + 1, end
+        index += size
 
 
 @njit
 def attend_new(args, first, last, key, value):
     """Rotate, store and attend items; ``key`` and ``value``: see attend.visit."""
-    scratch, rotated = stack(SCRATCH), stack(_KEY_BYTES)
+    scratch, rotated = stack(CHUNK_SCRATCH), stack(_KEY_BYTES)
     n_kv, most = args.n_kv, load(args.splits, int64)
     for item in range(first, last):
         head, split = item // most, item % most
         segment = view(args.segments + SEGMENT_BYTES * (head // n_kv), SEGMENT)
-        kv = head % n_kv
-        splits = _splits(args, segment, most)
+        kv, pages = head % n_kv, _pages(args, segment)
+        n_chunks = chunk(pages[1] - 1)[0] - chunk(pages[0])[0] + 1
+        splits = min(most, n_chunks)
         if split >= splits:
             continue
-        _attend_part(args, segment, kv, split, splits, scratch, rotated, key, value)
-        if splits > 1:
+        _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, key, value)
+        if n_chunks > 1:
             if atomic_add(args.ended + 8 * head, 1) < splits - 1:
                 continue
             atomic_store(args.ended + 8 * head, 0)
-            _merge_all(args, segment, kv, segment.count * args.group, splits)
+            _merge_all(args, segment, kv, segment.count * args.group, n_chunks)
         if args.quantized:
             for i in range(segment.count):
                 _quantize_group(args, segment.first_token + i, kv)

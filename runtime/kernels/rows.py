@@ -1,6 +1,6 @@
 """Vector helpers of the operations' kernels: masked ends of rows, quantizing 256 columns."""
 
-from numba import float32, int32, int64
+from numba import float32, int64
 
 from ggq.jit import njit
 from ggq.quants.kernels.abi import SUPER
@@ -48,14 +48,9 @@ def quantize_32(a, b, out, n, block):
     codes = out + 32 * block
     store(codes, convert(x, i8x16))
     store(codes + 16, convert(y, i8x16))
-    first, second = reduce_add(x), reduce_add(y)
-    low, high = float32(first) * scale, float32(second) * scale
     store(out + n + 4 * block, scale)
-    store(out + n + n // 8 + 4 * block, low + high)
-    store(out + n + n // 4 + 8 * block, low)
-    store(out + n + n // 4 + 8 * block + 4, high)
-    store(out + n + n // 2 + 8 * block, int32(first))
-    store(out + n + n // 2 + 8 * block + 4, int32(second))
+    store(out + n + n // 8 + 8 * block, reduce_add(x))
+    store(out + n + n // 8 + 8 * block + 4, reduce_add(y))
 
 
 @njit

@@ -37,6 +37,8 @@ ACTIVE = 32  # workers inside a step
 LINE = 64
 _STEP_SHIFT = 40  # claims: step number above, next item below
 _ITEM_MASK = (1 << _STEP_SHIFT) - 1
+# Pauses before the core is offered to others (tens of microseconds: levels mostly end sooner), and
+# offers before a thread sleeps: pure spinning collapses where another program takes a core.
 _SPINS, _YIELDS = 2000, 50
 
 FINISHED, STOPPED, STALE = -1, -2, -3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -108,6 +108,7 @@ class ChatBody(SamplingBody, kw_only=True):
     functions: Annotated[list[dict[str, Any]], Meta(max_length=512)] | None = None  # older tools
     function_call: str | dict[str, Any] | None = None  # older tool_choice
     max_completion_tokens: Tokens | None = None
+    modalities: list[Literal["text"]] | None = None  # nothing here speaks
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 

@@ -43,7 +43,7 @@ def build(names: list[tuple[str, str]], folder: Path) -> Path:
     machine, symbols, objects = _machine(), [], []
     for name, form in names:
         kernel = getattr(quants.get(name).matmul(), form)
-        if form == "few" and name not in ("F32", "F16", "BF16"):
+        if form == "decode" and name not in ("F32", "F16", "BF16"):
             assembly = kernel.module.assembly(machine)
             assert re.search(rf"\b{isa.SET.dot}\b", assembly), f"{name}: no dot products"
         symbols.append(f"{name}_{form}")
@@ -72,7 +72,7 @@ class Remote:
         weights, row_bytes, n_rows, n_cols, source, step, out, out_step, bias, residual, state = (
             slot
         )
-        rows = self._form == "rows"
+        rows = self._form == "dequantize"
         tokens = last if rows else ctypes.c_int64.from_address(state).value
         sizes = [tokens * (8 if rows else step), tokens * out_step]
         sizes += [4 * -(-n_rows // 16) * 16 if bias else 0, sizes[1] if residual else 0]

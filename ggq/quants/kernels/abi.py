@@ -22,8 +22,7 @@ MATMUL_BYTES = MATMUL.nbytes
 GROUP = 16  # rows per item: one vector of 32-bit lanes in a tile
 
 # Quantized activations ("q8"): per token, with n padded to SUPER, int8 codes (n), then float32
-# scales per 32 columns, scaled sums (scale x sum of codes) per 32, scaled sums per 16, and the sums
-# of codes per 16 as int32.
+# scales per 32 columns, then the sums of codes per 16 as int32.
 SUPER = 256
 
 
@@ -33,5 +32,5 @@ def padded(n: int) -> int:
 
 
 def q8_bytes(n: int) -> int:
-    """Return the bytes of one token's quantized activations of ``n`` columns."""
-    return padded(n) * 7 // 4
+    """Return the bytes of one token's quantized activations of ``n`` columns, in whole vectors."""
+    return -(-padded(n) * 11 // 8 // 64) * 64

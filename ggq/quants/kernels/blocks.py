@@ -1,4 +1,4 @@
-"""Dot products on native blocks for a few tokens: the skeleton that all block types share.
+"""Decoding: dot products on native blocks for a few tokens, the skeleton of all block types.
 
 A type brings ``unpack(address)``, which reads 256 weights and returns four u8x64 code vectors in
 column order, the scales and the minimums as float32 vectors (f32x8: one lane per 32 columns,
@@ -10,67 +10,37 @@ from numba import float32, int64, uint8, uint16
 from numba.extending import overload
 
 from ggq.jit import njit
-from ggq.quants.kernels import abi
+from ggq.quants.kernels import abi, sums
 from ggq.simd import (
     convert,
-    f32x8,
+    even_and_odd,
     f32x16,
     fma,
     i8x64,
-    i32x8,
     i32x16,
     join,
     lane,
     load,
     prefetch,
-    select,
-    shuffle,
     splat,
-    spread,
     stack,
     store,
-    sum_rows,
+    sums_of_2,
+    sums_of_4,
+    sums_of_8,
+    transpose8,
     u8x16,
     u8x64,
     u32x16,
-    vector_constant,
     zeros,
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 3072  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_AHEAD = 4  # blocks to prefetch ahead: 16 rows are more streams than the hardware follows
+_TOKENS = 4  # share an unpacked block
+_LOW, _PREPARED = 256, 320  # a prepared token: 256 codes, 16 lanes of sums.token_sums
+_ROWS = 8 * 64  # bytes of a token's weighted sums: 8 of rows r and r + 8, r = 0 .. 7
 SCRATCH = 384  # at least 256 weights of any type in bytes, in whole vectors
-_iota8 = vector_constant(i32x8, range(8))
-_twice = shuffle([i // 2 for i in range(16)])
-
-
-def input_scales(address, n, block, like):
-    """Return the activation scales of 256 columns, one per lane of ``like``."""
-    raise NotImplementedError
-
-
-@overload(input_scales, jit_options={"forceinline": True})
-def _input_scales(address, n, block, like):
-    if like.lanes == 8:
-        return lambda address, n, block, like: load(address + n + 32 * block, f32x8)
-
-    def per_sixteen(address, n, block, like):
-        scales = load(address + n + 32 * block, f32x8)
-        return _twice(scales, scales)
-
-    return per_sixteen
-
-
-def input_sums(address, n, block, like):
-    """Return the scaled activation sums of 256 columns, one per lane of ``like``."""
-    raise NotImplementedError
-
-
-@overload(input_sums, jit_options={"forceinline": True})
-def _input_sums(address, n, block, like):
-    if like.lanes == 8:
-        return lambda address, n, block, like: load(address + n + n // 8 + 32 * block, f32x8)
-    return lambda address, n, block, like: load(address + n + n // 4 + 64 * block, f32x16)
 
 
 @njit
@@ -82,75 +52,6 @@ def copy_tail(source, nbytes, target):
         store(target + i, load(source + i, uint16))
     if nbytes % 2:
         store(target + nbytes - 1, load(source + nbytes - 1, uint8))
-
-
-@njit
-def _accumulate(unpacked, token, n, block, dot, sums):
-    """Add the dot product of 256 weights and one token's codes to its running sums."""
-    c0, c1, c2, c3, scales, mins = unpacked
-    first, second, low = sums
-    scales = scales * input_scales(token, n, block, scales)
-    low = fma(mins, input_sums(token, n, block, mins), low)
-    codes = token + _SUPER * block
-    none = zeros(i32x16)
-    first = fma(convert(dot(none, c0, load(codes, i8x64)), f32x16), spread(scales, 0), first)
-    second = fma(convert(dot(none, c1, load(codes + 64, i8x64)), f32x16), spread(scales, 1), second)
-    first = fma(convert(dot(none, c2, load(codes + 128, i8x64)), f32x16), spread(scales, 2), first)
-    second = fma(
-        convert(dot(none, c3, load(codes + 192, i8x64)), f32x16), spread(scales, 3), second
-    )
-    return first, second, low
-
-
-def _widen(low):
-    """Return a vector of 16 lanes with the same sum."""
-    raise NotImplementedError
-
-
-@overload(_widen, jit_options={"forceinline": True})
-def _overload_widen(low):
-    if low.lanes == 16:
-        return lambda low: low
-    return lambda low: join(low, zeros(f32x8))
-
-
-@njit
-def _total(sums):
-    """Return 16 lanes whose sum is the row's output."""
-    first, second, low = sums
-    return (first + second) - _widen(low)
-
-
-def _valid(values, count):
-    """Return scales with all lanes from ``count`` on set to zero."""
-    raise NotImplementedError
-
-
-@overload(_valid, jit_options={"forceinline": True})
-def _overload_valid(values, count):
-    if values.lanes == 16:
-        return lambda values, count: values  # rows of such types have no incomplete super-block
-    return lambda values, count: select(_iota8() < splat(count, i32x8), values, zeros(f32x8))
-
-
-@njit
-def _accumulate_tail(at, columns, token, n, block, unpack, dot, sums):
-    """Add a row's last ``columns`` (under 256) columns; what lies behind them is read, not used."""
-    first, second, low = sums
-    c0, c1, c2, c3, scales, mins = unpack(at)
-    scales = _valid(scales, columns // 32) * input_scales(token, n, block, scales)
-    low = fma(_valid(mins, columns // 32), input_sums(token, n, block, mins), low)
-    codes = token + _SUPER * block
-    none = zeros(i32x16)
-    first = fma(convert(dot(none, c0, load(codes, i8x64)), f32x16), spread(scales, 0), first)
-    if columns > 64:
-        x = load(codes + 64, i8x64)
-        second = fma(convert(dot(none, c1, x), f32x16), spread(scales, 1), second)
-    if columns > 128:
-        x, y = load(codes + 128, i8x64), load(codes + 192, i8x64)
-        first = fma(convert(dot(none, c2, x), f32x16), spread(scales, 2), first)
-        second = fma(convert(dot(none, c3, y), f32x16), spread(scales, 3), second)
-    return first, second, low
 
 
 @njit
@@ -193,73 +94,125 @@ def _tail_at(at, stride, tail, scratch, end):
 
 
 @njit
-def _rows_two(row, apart, left, shape, stride, n, token, unpack, dot, kind):
-    """Return the totals of a row and of the one ``apart`` bytes on: two streams from memory.
+def _products(codes, x, dot, columns):
+    """Return the sums of 8 products of 256 columns, both sides in the order of even_and_odd.
 
-    ``left``: bytes to where the first stream goes on behind the second's end.
+    Of up to 128 ``columns`` the second half is not looked at.
     """
-    n_full, columns, tail, scratch, end = shape
-    sums = (zeros(f32x16), zeros(f32x16), zeros(kind))
-    others = sums
-    for block in range(n_full):
-        at = row + stride * block
-        ahead = at + (_AHEAD if stride * block + _AHEAD < left else _AHEAD + apart)
+    first = dot(zeros(i32x16), codes[0], load(x, i8x64))
+    first = dot(first, codes[1], load(x + 64, i8x64))
+    second = zeros(i32x16)
+    if columns > 128:
+        second = dot(second, codes[2], load(x + 128, i8x64))
+        second = dot(second, codes[3], load(x + 192, i8x64))
+    return first, second
+
+
+def _weighted(first, second, a, b, low, centre):
+    """Return the weighted sums of 32 columns each, 8 of row ``a`` and 8 of row ``b``.
+
+    ``first`` and ``second``: their products with a token; ``low``: the address of its token_sums.
+    """
+    raise NotImplementedError
+
+
+@overload(_weighted, jit_options={"forceinline": True})
+def _overload_weighted(first, second, a, b, low, centre):
+    if a[4].lanes == 8:
+
+        def per_32(first, second, a, b, low, centre):
+            scales, mins = join(a[4], b[4]), join(a[5], b[5])
+            exact = sums_of_8(first, second)
+            return sums.weighted(exact, scales, mins, load(low, i32x16), centre)
+
+        return per_32
+
+    def per_16(first, second, a, b, low, centre):
+        low = load(low, i32x16)
+        x = sums.weighted(sums_of_4(first), a[4], a[5], low, centre)
+        y = sums.weighted(sums_of_4(second), b[4], b[5], low, centre)
+        return sums_of_2(x, y)
+
+    return per_16
+
+
+@njit
+def _multiply_pair(here, there, to, x, columns, unpack, dot, centre):
+    """Leave the weighted sums of two rows with one token at ``to``."""
+    a = unpack(here)
+    first = _products(even_and_odd(a[:4]), x, dot, columns)
+    b = unpack(there)
+    second = _products(even_and_odd(b[:4]), x, dot, columns)
+    store(to, _weighted(first, second, a, b, x + _LOW, centre))
+
+
+@njit
+def _multiply_pair_by_several(here, there, to, x, count, unpack, dot, centre):
+    """The same with ``count`` tokens: the rows are unpacked once."""
+    a, b = unpack(here), unpack(there)
+    codes, others = even_and_odd(a[:4]), even_and_odd(b[:4])
+    for _ in range(count):
+        first = _products(codes, x, dot, int64(_SUPER))
+        second = _products(others, x, dot, int64(_SUPER))
+        store(to, _weighted(first, second, a, b, x + _LOW, centre))
+        x, to = x + _PREPARED, to + _ROWS
+
+
+@njit
+def _prepare(token, n, block, to, centre, kind):
+    """Leave a token's 256 codes as _products wants them, and its sums.token_sums in 16 lanes."""
+    x = token + _SUPER * block
+    codes = load(x, i8x64), load(x + 64, i8x64), load(x + 128, i8x64), load(x + 192, i8x64)
+    codes = even_and_odd(codes)
+    store(to, codes[0])
+    store(to + 64, codes[1])
+    store(to + 128, codes[2])
+    store(to + 192, codes[3])
+    low = sums.token_sums(token, n, block, centre, kind)
+    store(to + _LOW, low)
+    store(to + _LOW + 4 * (len(low) % 16), low)
+
+
+@njit
+def _multiply_block(at, n_valid, shape, block, prepared, count, rows, unpack, dot, centre):
+    """Leave the weighted sums of 256 columns of up to 16 rows with each token as rows r | r + 8."""
+    n_cols, row_bytes, n_full, stride, tail, end, scratch = shape
+    columns = n_cols - block * _SUPER
+    ahead = _AHEAD * stride
+    if block + _AHEAD >= n_full:  # in the next group's rows
+        ahead += abi.GROUP * row_bytes - n_full * stride
+    for r in range(min(8, n_valid)):
+        here = at + r * row_bytes + block * stride
+        there = here + (8 if r + 8 < n_valid else 0) * row_bytes
         for line in range(0, stride, 64):
-            prefetch(ahead + line)
-            prefetch(ahead + apart + line)
-        sums = _accumulate(unpack(at), token, n, block, dot, sums)
-        others = _accumulate(unpack(at + apart), token, n, block, dot, others)
-    if tail:
-        at = _tail_at(row + stride * n_full, stride, tail, scratch, end)
-        sums = _accumulate_tail(at, columns, token, n, n_full, unpack, dot, sums)
-        at = _tail_at(row + apart + stride * n_full, stride, tail, scratch, end)
-        others = _accumulate_tail(at, columns, token, n, n_full, unpack, dot, others)
-    return _total(sums), _total(others)
-
-
-@njit
-def _row_four(row, shape, stride, n, token, step, unpack, dot, kind):
-    """Return four tokens' totals of a row, 16 lanes each."""
-    n_full, columns, tail, scratch, end = shape
-    none = (zeros(f32x16), zeros(f32x16), zeros(kind))
-    s0, s1, s2, s3 = none, none, none, none
-    for block in range(n_full + (1 if tail else 0)):
-        at, valid = row + stride * block, int64(16)
-        for line in range(_AHEAD, _AHEAD + stride, 64):
-            prefetch(at + line)
+            prefetch(here + ahead + line)
+            prefetch(there + ahead + line)
         if block == n_full:
-            valid = columns // 32
-            if at + stride > end:
-                copy_tail(at, tail, scratch)
-                at = scratch
-        c0, c1, c2, c3, scales, mins = unpack(at)
-        unpacked = (c0, c1, c2, c3, _valid(scales, valid), _valid(mins, valid))
-        s0 = _accumulate(unpacked, token, n, block, dot, s0)
-        s1 = _accumulate(unpacked, token + step, n, block, dot, s1)
-        s2 = _accumulate(unpacked, token + 2 * step, n, block, dot, s2)
-        s3 = _accumulate(unpacked, token + 3 * step, n, block, dot, s3)
-    return _total(s0), _total(s1), _total(s2), _total(s3)
-
-
-@njit
-def _four_tokens(at, row_bytes, n_valid, shape, stride, n, token, step, rows, unpack, dot, kind):
-    """Leave the sums of up to 16 rows and four tokens at ``rows``: [token][16]."""
-    for r in range(n_valid):
+            here = _tail_at(here, stride, tail, scratch, end)
+            there = _tail_at(there, stride, tail, scratch + SCRATCH, end)
         to = rows + 64 * r
-        a, b, c, d = _row_four(at + r * row_bytes, shape, stride, n, token, step, unpack, dot, kind)
-        store(to, a)
-        store(to + 1024, b)
-        store(to + 2048, c)
-        store(to + 3072, d)
-    for t in range(4):
-        store(rows + 64 * t, sum_rows(rows + 1024 * t, f32x16))
+        if count == 1:
+            _multiply_pair(here, there, to, prepared, columns, unpack, dot, centre)
+        else:
+            _multiply_pair_by_several(here, there, to, prepared, count, unpack, dot, centre)
 
 
 @njit
-def few_tokens(args, first, last, unpack, dot, stride, kind):
+def _add_rows(total, rows, n_subs, scales):
+    """Return the total of 16 rows with their weighted sums of ``n_subs`` times 32 columns added."""
+    transpose8(rows, rows)
+    for sub in range(n_subs):
+        scale = splat(load(scales + 4 * sub, float32), f32x16)
+        total = fma(load(rows + 64 * sub, f32x16), scale, total)
+    return total
+
+
+@njit
+def decode_tokens(args, first, last, unpack, dot, stride, kind, centre):
     """Multiply rows [16 first, 16 last) by up to a handful of tokens.
 
-    ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales.
+    ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales;
+    ``centre``: see tiles.prefill_tokens.
     """
     n_rows, n_cols = args.n_rows, args.n_cols
     row_bytes, weights = args.row_bytes, args.weights
@@ -267,38 +220,33 @@ def few_tokens(args, first, last, unpack, dot, stride, kind):
     n_tokens = load(args.state, int64)
     n_full = n_cols // _SUPER
     tail = row_bytes - n_full * stride
-    n = (n_full + (1 if tail else 0)) * _SUPER
-    shape = (n_full, n_cols - n_full * _SUPER, tail, stack(384), weights + n_rows * row_bytes)
-    rows = stack(4096)
-    for group in range(first, last):
-        row = group * abi.GROUP
+    n_blocks = n_full + (1 if tail else 0)
+    n = n_blocks * _SUPER
+    shape = (n_cols, row_bytes, n_full, stride, tail, weights + n_rows * row_bytes, stack(768))
+    prepared, rows, totals = stack(1280), stack(2048), stack(256)
+    for item in range(first, last):
+        row = item * abi.GROUP
         n_valid, at = min(int64(abi.GROUP), n_rows - row), weights + row * row_bytes
-        t = 0
-        while t + 4 <= n_tokens:
-            token = tokens + t * step
-            _four_tokens(
-                at, row_bytes, n_valid, shape, stride, n, token, step, rows, unpack, dot, kind
-            )
-            for i in range(4):
-                finish_group(args, row, n_valid, t + i, rows + 64 * i)
-            t += 4
-        while t < n_tokens:
-            token = tokens + t * step
-            half = (n_valid + 1) // 2
-            for r in range(half):  # of an odd number the last row is computed twice
-                here, apart = at + r * row_bytes, (half if r + half < n_valid else 0) * row_bytes
-                left = (half - r) * row_bytes
-                a, b = _rows_two(here, apart, left, shape, stride, n, token, unpack, dot, kind)
-                store(rows + 64 * r, a)
-                if apart:
-                    store(rows + 64 * (r + half), b)
-            store(rows, sum_rows(rows, f32x16))
-            finish_group(args, row, n_valid, t, rows)
-            t += 1
+        for t in range(0, n_tokens, _TOKENS):
+            token, count = tokens + t * step, min(_TOKENS, n_tokens - t)
+            for i in range(count):
+                store(totals + 64 * i, zeros(f32x16))
+            for block in range(n_blocks):
+                for i in range(count):
+                    _prepare(token + i * step, n, block, prepared + _PREPARED * i, centre, kind)
+                _multiply_block(
+                    at, n_valid, shape, block, prepared, count, rows, unpack, dot, centre
+                )
+                n_subs = min(8, (n_cols - block * _SUPER) // 32)
+                for i in range(count):
+                    scales, total = token + i * step + n + 32 * block, load(totals + 64 * i, f32x16)
+                    store(totals + 64 * i, _add_rows(total, rows + _ROWS * i, n_subs, scales))
+            for i in range(count):
+                finish_group(args, row, n_valid, t + i, totals + 64 * i)
 
 
 @njit
-def decode_rows(args, first, last, unpack, stride):
+def dequantize_rows(args, first, last, unpack, stride):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
     n_cols, row_bytes = args.n_cols, args.row_bytes
     ids, n_full = args.input, n_cols // _SUPER

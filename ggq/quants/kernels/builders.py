@@ -6,8 +6,8 @@ from typing import Any
 from ggq.jit import kernel
 from ggq.quants.base import Kernels
 from ggq.quants.kernels import abi
-from ggq.quants.kernels.blocks import decode_rows, few_tokens
-from ggq.quants.kernels.tiles import many_tokens
+from ggq.quants.kernels.blocks import decode_tokens, dequantize_rows
+from ggq.quants.kernels.tiles import prefill_tokens
 
 __all__ = ["matmul"]
 
@@ -20,15 +20,15 @@ def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0
     """
 
     @kernel(abi.MATMUL)
-    def few(args, first, last):
-        few_tokens(args, first, last, unpack, dot, stride, scales)
+    def decode(args, first, last):
+        decode_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
     @kernel(abi.MATMUL)
-    def many(args, first, last):
-        many_tokens(args, first, last, unpack, dot, stride, scales, centre)
+    def prefill(args, first, last):
+        prefill_tokens(args, first, last, unpack, dot, stride, scales, centre)
 
     @kernel(abi.MATMUL)
-    def rows(args, first, last):
-        decode_rows(args, first, last, unpack, stride)
+    def dequantize(args, first, last):
+        dequantize_rows(args, first, last, unpack, stride)
 
-    return Kernels(few, many, rows, activations="q8")
+    return Kernels(decode, prefill, dequantize, activations="q8")

@@ -14,9 +14,9 @@ from ggq.simd import (
     f32x8,
     f32x16,
     high_half,
+    i32x16,
     join,
     load,
-    load_half,
     low_half,
     mask64,
     select,
@@ -27,6 +27,7 @@ from ggq.simd import (
     u8x32,
     u8x64,
     u16x8,
+    u32x4,
     u32x8,
     u32x16,
     vector_constant,
@@ -130,18 +131,20 @@ def eight_pairs(address, stride):
 _HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K
 _low_bytes = shuffle([_HEAD + i for i in (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 8, 9, 10, 11)])
 _high_bytes = shuffle([_HEAD + i for i in (0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7)])
-_low_shift = quarters(0, 0, 0, 4)
-_low_mask = quarters(63, 15, 63, 15)
-_high_mask = quarters(0, 0x30, 0, 0x30)
-_two = quarters(2, 2, 2, 2)
+_low_shift = vector_constant(u32x4, [0, 0, 0, 4])
+_two = vector_constant(u32x4, [2] * 4)
+_low_mask = vector_constant(u8x16, [63] * 4 + [15] * 4 + [63] * 4 + [15] * 4)
+_high_mask = vector_constant(u8x16, ([0] * 4 + [0x30] * 4) * 2)
+_first_two = shuffle([0] * 8 + [1] * 8)
 
 
 @njit
 def six_bit_pairs(block):
     """Return (d x scale, dmin x minimum) of a Q4_K or Q5_K block: two f32x8 (get_scale_min_k4)."""
     head = load(block, u8x16)
-    low = (convert(_low_bytes(head, head), u32x16) >> _low_shift()) & _low_mask()
-    high = (convert(_high_bytes(head, head), u32x16) >> _two()) & _high_mask()
-    d, dmin = splat(load_half(block), f32x8), splat(load_half(block + 2), f32x8)
-    scaled = convert(low | high, f32x16) * join(d, dmin)
+    # Shifts of four bytes at once: what crosses into a byte is masked.
+    low = bitcast(bitcast(_low_bytes(head, head), u32x4) >> _low_shift(), u8x16) & _low_mask()
+    high = bitcast(bitcast(_high_bytes(head, head), u32x4) >> _two(), u8x16) & _high_mask()
+    factors = convert(bitcast(head, f16x8), f32x8)
+    scaled = convert(convert(low | high, i32x16), f32x16) * _first_two(factors, factors)
     return low_half(scaled), high_half(scaled)

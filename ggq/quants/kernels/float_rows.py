@@ -1,6 +1,8 @@
 """Rows of floats (F32, F16, BF16) times float32 activations: dots of 4 rows x 4 tokens at a time.
 
-A type brings how to widen 16 values and one value. It knows neither threads nor plans.
+Each product of a row and a token has one vector of running sums, so that its value does not depend
+on the tokens beside it. A type brings how to widen 16 values and one value. It knows neither
+threads nor plans.
 """
 
 from numba import float32, int64, uint16, uint32
@@ -67,36 +69,6 @@ def _tail(row, x, n, size, scalar):
 
 
 @njit
-def _dot(row, x, n, size, vector, scalar):
-    a, b, c, d = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
-    i = 0
-    while i + 64 <= n:
-        at, xi = row + i * size, x + 4 * i
-        a = fma(vector(at), load(xi, f32x16), a)
-        b = fma(vector(at + 16 * size), load(xi + 64, f32x16), b)
-        c = fma(vector(at + 32 * size), load(xi + 128, f32x16), c)
-        d = fma(vector(at + 48 * size), load(xi + 192, f32x16), d)
-        i += 64
-    while i + 16 <= n:
-        a = fma(vector(row + i * size), load(x + 4 * i, f32x16), a)
-        i += 16
-    return reduce_add((a + b) + (c + d)) + _tail(row, x, n, size, scalar)
-
-
-@njit
-def few_tokens(args, first, last, size, vector, scalar):
-    """Multiply rows [16 first, 16 last) by a handful of tokens; ``size``: bytes per weight."""
-    n_rows, n = args.n_rows, args.n_cols
-    row_bytes, weights = args.row_bytes, args.weights
-    step, tokens = args.input_stride, args.input
-    n_tokens = load(args.state, int64)
-    for row in range(first * abi.GROUP, min(last * abi.GROUP, n_rows)):
-        at = weights + row * row_bytes
-        for t in range(n_tokens):
-            finish(args, row, t, _dot(at, tokens + t * step, n, size, vector, scalar))
-
-
-@njit
 def _fma4(w, x, step, sums):
     """Add one vector of a row times the same columns of four tokens."""
     a, b, c, d = sums
@@ -109,11 +81,18 @@ def _fma4(w, x, step, sums):
 
 
 @njit
+def _finish(args, row, token, total, at, x, n, size, scalar):
+    finish(args, row, token, reduce_add(total) + _tail(at, x, n, size, scalar))
+
+
+@njit
 def _finish4(args, row, token, sums, at, x, step, n, size, scalar):
-    for t in range(4):
-        tail = _tail(at, x + t * step, n, size, scalar)
-        total = sums[0] if t == 0 else (sums[1] if t == 1 else (sums[2] if t == 2 else sums[3]))
-        finish(args, row, token + t, reduce_add(total) + tail)
+    """Write a row's outputs for four tokens."""
+    a, b, c, d = sums
+    _finish(args, row, token, a, at, x, n, size, scalar)
+    _finish(args, row, token + 1, b, at, x + step, n, size, scalar)
+    _finish(args, row, token + 2, c, at, x + 2 * step, n, size, scalar)
+    _finish(args, row, token + 3, d, at, x + 3 * step, n, size, scalar)
 
 
 @njit
@@ -134,29 +113,54 @@ def _square(args, row, token, at, row_bytes, x, step, n, size, vector, scalar):
 
 
 @njit
-def many_tokens(args, first, last, size, vector, scalar):
+def _four_rows(args, row, token, at, row_bytes, x, n, size, vector, scalar):
+    """Four rows times one token."""
+    a, b, c, d = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
+    for i in range(0, n - n % 16, 16):
+        w, xi = at + i * size, load(x + 4 * i, f32x16)
+        a, b = fma(vector(w), xi, a), fma(vector(w + row_bytes), xi, b)
+        c = fma(vector(w + 2 * row_bytes), xi, c)
+        d = fma(vector(w + 3 * row_bytes), xi, d)
+    _finish(args, row, token, a, at, x, n, size, scalar)
+    _finish(args, row + 1, token, b, at + row_bytes, x, n, size, scalar)
+    _finish(args, row + 2, token, c, at + 2 * row_bytes, x, n, size, scalar)
+    _finish(args, row + 3, token, d, at + 3 * row_bytes, x, n, size, scalar)
+
+
+@njit
+def _one_row(args, row, token, at, x, n, size, vector, scalar):
+    total = zeros(f32x16)
+    for i in range(0, n - n % 16, 16):
+        total = fma(vector(at + i * size), load(x + 4 * i, f32x16), total)
+    _finish(args, row, token, total, at, x, n, size, scalar)
+
+
+@njit
+def multiply(args, first, last, size, vector, scalar):
     """Multiply rows [16 first, 16 last) by any number of tokens; ``size``: bytes per weight."""
     n_rows, n = args.n_rows, args.n_cols
     row_bytes, weights = args.row_bytes, args.weights
     step, tokens = args.input_stride, args.input
     n_tokens = load(args.state, int64)
     end = min(last * abi.GROUP, n_rows)
-    for row in range(first * abi.GROUP, end, 4):
+    whole = end - (end - first * abi.GROUP) % 4
+    for row in range(first * abi.GROUP, whole, 4):
         at, t = weights + row * row_bytes, 0
-        if row + 4 <= end:
-            while t + 4 <= n_tokens:
-                x = tokens + t * step
-                _square(args, row, t, at, row_bytes, x, step, n, size, vector, scalar)
-                t += 4
-        for r in range(min(4, end - row)):
-            for rest in range(t, n_tokens):
-                x = tokens + rest * step
-                value = _dot(at + r * row_bytes, x, n, size, vector, scalar)
-                finish(args, row + r, rest, value)
+        while t + 4 <= n_tokens:
+            x = tokens + t * step
+            _square(args, row, t, at, row_bytes, x, step, n, size, vector, scalar)
+            t += 4
+        for rest in range(t, n_tokens):
+            x = tokens + rest * step
+            _four_rows(args, row, rest, at, row_bytes, x, n, size, vector, scalar)
+    for row in range(whole, end):
+        for t in range(n_tokens):
+            at, x = weights + row * row_bytes, tokens + t * step
+            _one_row(args, row, t, at, x, n, size, vector, scalar)
 
 
 @njit
-def decode_rows(args, first, last, size, vector, scalar):
+def dequantize_rows(args, first, last, size, vector, scalar):
     """Decode the rows whose int64 numbers stand at INPUT; item i writes output row i as float32."""
     n, row_bytes = args.n_cols, args.row_bytes
     ids = args.input
@@ -173,18 +177,14 @@ def matmul(size, vector, scalar):
     """Return the kernels of float rows: bytes per weight, how 16 weights and how one are read."""
 
     @kernel(abi.MATMUL)
-    def few(args, first, last):
-        few_tokens(args, first, last, size, vector, scalar)
+    def product(args, first, last):
+        multiply(args, first, last, size, vector, scalar)
 
     @kernel(abi.MATMUL)
-    def many(args, first, last):
-        many_tokens(args, first, last, size, vector, scalar)
+    def dequantize(args, first, last):
+        dequantize_rows(args, first, last, size, vector, scalar)
 
-    @kernel(abi.MATMUL)
-    def rows(args, first, last):
-        decode_rows(args, first, last, size, vector, scalar)
-
-    return Kernels(few, many, rows, activations="f32")
+    return Kernels(product, product, dequantize, activations="f32")
 
 
 KERNELS = {

@@ -1,32 +1,25 @@
-"""Many tokens: 32 rows x 256 columns are unpacked once into the L1 cache and used for every token.
+"""Prefill: 32 rows x 256 columns are unpacked once into the L1 cache and used for every token.
 
 The tile is interleaved so that a vector lane is a row: a 64-byte vector holds 4 columns of 16 rows,
-and one broadcast of 4 activation codes multiplies them all. Same ``unpack`` as in blocks.py.
-Integer sums start at the bits of the float 1.5 x 2^23: read as a float, such a sum is 1.5 x 2^23
-+ sum, exact below 2^22, so that one multiply-add yields scale x sum (exactly rounded: scales are a
-half times a small integer, their product with 1.5 x 2^23 is exact). Where the minimum is ``centre``
-x scale, the sums start centre x (sum of the token's codes) lower, which costs no operation.
+and one broadcast of 4 activation codes multiplies them all. Same ``unpack`` as in blocks.py, same
+arithmetic on the integer sums (sums.py).
 """
 
 from numba import float32, int32, int64
 from numba.extending import overload
 
 from ggq.jit import njit
-from ggq.quants.kernels import abi
+from ggq.quants.kernels import abi, sums
 from ggq.quants.kernels.blocks import copy_tail, finish_group
 from ggq.simd import (
     bitcast,
-    convert,
     f32x8,
     f32x16,
     fma,
     i8x64,
-    i32x8,
     i32x16,
-    isa,
     load,
     prefetch_far,
-    shuffle,
     splat,
     stack,
     store,
@@ -36,31 +29,23 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_RAW = 384  # bytes of one unpacked row: 256 codes, 64 of scales, 64 of minimums
-# A group's tile: codes [4 columns][16 rows], then three times float32 [lane of scales][16 rows].
+_RAW = 256  # bytes of one unpacked row's codes; scales and minimums of all rows stand behind them
+_RAW_SCALES, _RAW_MINS, _BOUNCE = 16 * _RAW, 16 * _RAW + 1024, 16 * _RAW + 2048
+# A group's tile: codes [4 columns][16 rows], then what sums.py needs.
 _SCALES = 16 * _SUPER
-_BACK = _SCALES + 16 * 64  # what takes the start of the sums away again: -start x scale
-_MINS = _BACK + 16 * 64
-_GROUP_TILE = _MINS + 16 * 64
-# One token's 256 columns: codes, 8 scales, 8 or 16 starts (int32) or negative sums (float32).
+_GROUP_TILE = _SCALES + sums.BYTES
+# One token's 256 columns: codes, 8 scales, 8 or 16 of sums.token_sums.
 _TOKEN_SCALES, _TOKEN_SUMS, _TOKEN = _SUPER, _SUPER + 32, 384
 # Of one pass: running totals (128 KiB) and the tokens' columns (96 KiB) stay in the L2 cache.
 _GROUPS, _TOKENS = 8, 256
 _GROUP_TOTALS = 64 * _TOKENS
 _NEAR = 32  # tokens whose columns and totals stay in the L1 cache for a whole tile
 
-# Without a fused multiply-add the sums start at 0 and are converted.
-_FUSED = isa.SET.has_fma
-_START = 0x4B400000 if _FUSED else 0
-_FLOAT_START = 1.5 * 2.0**23 if _FUSED else 0.0
-_even = shuffle(range(0, 16, 2))
-_odd = shuffle(range(1, 16, 2))
-
 
 @njit
-def _unpack_group(row, row_bytes, n_valid, stride, tail, raw, tile, unpack):
+def _unpack_group(row, row_bytes, n_valid, stride, tail, raw, tile, unpack, centre, kind):
     """Unpack 256 columns of 16 rows (the last valid one repeated) and interleave them."""
-    bounce = raw + 16 * _RAW
+    bounce = raw + _BOUNCE
     for r in range(16):
         at = row + min(r, n_valid - 1) * row_bytes
         for line in range(stride, 2 * stride, 64):
@@ -74,42 +59,11 @@ def _unpack_group(row, row_bytes, n_valid, stride, tail, raw, tile, unpack):
         store(to + 64, c1)
         store(to + 128, c2)
         store(to + 192, c3)
-        store(to + 256, scales)
-        store(to + 320, mins)
+        sums.put_row(raw + _RAW_SCALES, r, scales)
+        sums.put_row(raw + _RAW_MINS, r, mins)
     for part in range(4):
         transpose16(raw + 64 * part, int64(_RAW), tile + 1024 * part, int64(64))
-    transpose16(raw + 256, int64(_RAW), tile + _SCALES, int64(64))
-    transpose16(raw + 320, int64(_RAW), tile + _MINS, int64(64))
-    start = splat(float32(-_FLOAT_START), f32x16)
-    for at in range(_SCALES, _BACK, 64):
-        store(tile + at + _BACK - _SCALES, load(tile + at, f32x16) * start)
-
-
-def _token_sums(token, n, block, centre, kind):
-    """Return where the sums of a token's 256 columns start, or their negative scaled sums."""
-    raise NotImplementedError
-
-
-@overload(_token_sums, jit_options={"forceinline": True})
-def _overload_token_sums(token, n, block, centre, kind):
-    if kind.instance_type.lanes == 8:  # scales per 32 columns
-
-        def per_32(token, n, block, centre, kind):
-            if centre:
-                sums = load(token + n + n // 2 + 64 * block, i32x16)
-                wide = _even(sums, sums) + _odd(sums, sums)
-                return splat(_START, i32x8) - wide * splat(int32(centre), i32x8)
-            return bitcast(-load(token + n + n // 8 + 32 * block, f32x8), i32x8)
-
-        return per_32
-
-    def per_16(token, n, block, centre, kind):
-        if centre:
-            sums = load(token + n + n // 2 + 64 * block, i32x16)
-            return splat(_START, i32x16) - sums * splat(int32(centre), i32x16)
-        return bitcast(-load(token + n + n // 4 + 64 * block, f32x16), i32x16)
-
-    return per_16
+    sums.put_scales(raw + _RAW_SCALES, raw + _RAW_MINS, tile + _SCALES, centre, kind)
 
 
 @njit
@@ -119,7 +73,7 @@ def _prepare(token, n, block, to, centre, kind):
     for i in range(0, _SUPER, 64):
         store(to + i, load(codes + i, u8x64))
     store(to + _TOKEN_SCALES, load(token + n + 32 * block, f32x8))
-    store(to + _TOKEN_SUMS, _token_sums(token, n, block, centre, kind))
+    store(to + _TOKEN_SUMS, sums.token_sums(token, n, block, centre, kind))
 
 
 @njit
@@ -150,46 +104,34 @@ def _columns16(acc, low, high, x, y, dot):
 
 
 @njit
-def _start(x, lane, centre):
-    if centre:
-        return splat(load(x + _TOKEN_SUMS + 4 * lane, int32), i32x16)
-    return splat(_START, i32x16)
-
-
-@njit
 def _starts(x, y, lane, centre):
-    a, b = _start(x, lane, centre), _start(y, lane, centre)
+    a = sums.tile_start(x + _TOKEN_SUMS + 4 * lane, centre)
+    b = sums.tile_start(y + _TOKEN_SUMS + 4 * lane, centre)
     return a, a, b, b
 
 
 @njit
-def _add_scaled(total, products, tile, lane, x, scale, centre):
-    """Return total + products * (scales of 16 rows) * (the token's scale) - minimums * sum."""
-    scales = load(tile + _SCALES + 64 * lane, f32x16)
-    if _FUSED:
-        scaled = fma(bitcast(products, f32x16), scales, load(tile + _BACK + 64 * lane, f32x16))
-    else:
-        scaled = convert(products, f32x16) * scales
-    total = fma(scaled, scale, total)
-    if centre:
-        return total
-    low = splat(load(x + _TOKEN_SUMS + 4 * lane, float32), f32x16)
-    return fma(load(tile + _MINS + 64 * lane, f32x16), low, total)
+def _weighted(products, tile, lane, x, y, centre):
+    """Return sums.weighted of one lane of scales, of 32 rows and two tokens."""
+    scales, others = tile + _SCALES, tile + _GROUP_TILE + _SCALES
+    x, y = x + _TOKEN_SUMS + 4 * lane, y + _TOKEN_SUMS + 4 * lane
+    p, q, r, s = products
+    return (
+        sums.tile_weighted(p, scales, lane, x, centre),
+        sums.tile_weighted(q, others, lane, x, centre),
+        sums.tile_weighted(r, scales, lane, y, centre),
+        sums.tile_weighted(s, others, lane, y, centre),
+    )
 
 
 @njit
-def _scale_part(totals, products, tile, lane, x, y, sub, centre):
-    """Scale the integer sums of one lane of scales and add them to the totals."""
-    other = tile + _GROUP_TILE
+def _add(totals, values, x, y, sub):
+    """Return the totals with the weighted sums of 32 columns times the tokens' scales added."""
     x_scale = splat(load(x + _TOKEN_SCALES + 4 * sub, float32), f32x16)
     y_scale = splat(load(y + _TOKEN_SCALES + 4 * sub, float32), f32x16)
     a, b, c, d = totals
-    p, q, r, s = products
-    a = _add_scaled(a, p, tile, lane, x, x_scale, centre)
-    b = _add_scaled(b, q, other, lane, x, x_scale, centre)
-    c = _add_scaled(c, r, tile, lane, y, y_scale, centre)
-    d = _add_scaled(d, s, other, lane, y, y_scale, centre)
-    return a, b, c, d
+    p, q, r, s = values
+    return fma(p, x_scale, a), fma(q, x_scale, b), fma(r, y_scale, c), fma(s, y_scale, d)
 
 
 def _two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
@@ -205,17 +147,18 @@ def _overload_two_tokens(w, tile, sub, x, y, totals, dot, centre, kind):
             at = 32 * sub
             acc = _columns16(_starts(x, y, sub, centre), w[0], w[1], x + at, y + at, dot)
             acc = _columns16(acc, w[2], w[3], x + at + 16, y + at + 16, dot)
-            return _scale_part(totals, acc, tile, sub, x, y, sub, centre)
+            return _add(totals, _weighted(acc, tile, sub, x, y, centre), x, y, sub)
 
         return per_32
 
     def per_16(w, tile, sub, x, y, totals, dot, centre, kind):
         at, lane = 32 * sub, 2 * sub
         acc = _columns16(_starts(x, y, lane, centre), w[0], w[1], x + at, y + at, dot)
-        totals = _scale_part(totals, acc, tile, lane, x, y, sub, centre)
+        a, b, c, d = _weighted(acc, tile, lane, x, y, centre)
         at, lane = at + 16, lane + 1
         acc = _columns16(_starts(x, y, lane, centre), w[2], w[3], x + at, y + at, dot)
-        return _scale_part(totals, acc, tile, lane, x, y, sub, centre)
+        p, q, r, s = _weighted(acc, tile, lane, x, y, centre)
+        return _add(totals, (a + p, b + q, c + r, d + s), x, y, sub)
 
     return per_16
 
@@ -255,7 +198,7 @@ def _multiply_tile(tile, n_subs, prepared, n_tokens, totals, dot, centre, kind):
 
 
 @njit
-def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
+def prefill_tokens(args, first, last, unpack, dot, stride, kind, centre):
     """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time.
 
     ``centre``: the minimum is this many scales; 0 where the type has minimums of its own.
@@ -288,7 +231,9 @@ def many_tokens(args, first, last, unpack, dot, stride, kind, centre):
                         at = weights + row * row_bytes + block * stride
                         rows = min(16, n_rows - row)
                         to = tile + i * _GROUP_TILE
-                        _unpack_group(at, row_bytes, rows, stride, cut, raw, to, unpack)
+                        _unpack_group(
+                            at, row_bytes, rows, stride, cut, raw, to, unpack, centre, kind
+                        )
                     to = totals + g * _GROUP_TOTALS
                     _multiply_tile(tile, n_subs, prepared, count, to, dot, centre, kind)
             for t in range(count):  # a token's rows lie together

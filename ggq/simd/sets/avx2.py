@@ -11,6 +11,7 @@ SET = InstructionSet(
     cpu="haswell",
     features="+avx2,+f16c,+fma",
     dot="vpmaddubsw",
+    lanes=8,
 )
 
 

@@ -13,6 +13,7 @@ SET = InstructionSet(
     cpu="alderlake",
     features="+avx2,+avxvnni,+f16c,+fma",
     dot="vpdpbusd",
+    lanes=8,
 )
 
 

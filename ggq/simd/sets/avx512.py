@@ -12,6 +12,7 @@ SET = InstructionSet(
     cpu="icelake-server",
     features="+avx512vnni,+avx512bw,+avx512vl,+avx512vbmi,+f16c,+fma",
     dot="vpdpbusd",
+    lanes=16,
 )
 # LLVM 21 changed the operands' type from i32 to i8 vectors.
 _BYTE_OPERANDS = llvm.llvm_version_info[0] >= 21

@@ -15,33 +15,33 @@ from ggq.runtime.backends.base import Ops
 from ggq.runtime.backends.numba.plan import (
     ONE,
     OUTPUTS,
-    OUTPUTS_FEW,
-    OUTPUTS_MANY,
+    OUTPUTS_DECODE,
+    OUTPUTS_PREFILL,
     TOKENS,
     Buffer,
     Plan,
     Recorder,
     Work,
 )
-from ggq.runtime.backends.numba.values import FEW, Value
+from ggq.runtime.backends.numba.values import DECODE_TOKENS, Value
 from ggq.runtime.kernels.quantize import quantize
 from ggq.runtime.kernels.walk import ENTRIES
 
 if TYPE_CHECKING:
     from ggq.models.hparams import HParams
 
-__all__ = ["FEW", "NumbaOps", "Value", "record"]
+__all__ = ["DECODE_TOKENS", "NumbaOps", "Value", "record"]
 
 
 class NumbaOps(Ops):
-    """Records one plan: for at most ``FEW`` tokens (``few``) or for up to ``max_tokens``."""
+    """Records one plan: for decoding, at most ``DECODE_TOKENS`` tokens, or up to ``max_tokens``."""
 
     backend = "numba"
 
     def __init__(self, weights: Mapping[str, Any], recorder: Recorder, inputs: Any, cache: Any):
         super().__init__(weights)
         self.recorder, self.inputs, self.cache = recorder, inputs, cache
-        self.few = recorder.max_tokens <= FEW
+        self.decoding = recorder.max_tokens <= DECODE_TOKENS
         self._made: dict[Any, Any] = {}
 
     def value(self, width: int, slot: int, make: Callable[..., Buffer], **traits: Any) -> Value:
@@ -83,8 +83,12 @@ class NumbaOps(Ops):
     def matmul_variants(self, slot: int) -> list[tuple[str, int]]:
         """Return (kernel, state slot that switches it on) for tokens or gathered outputs."""
         if slot == TOKENS:
-            return [("few" if self.few else "many", ONE)]
-        return [("few", ONE)] if self.few else [("few", OUTPUTS_FEW), ("many", OUTPUTS_MANY)]
+            return [("decode" if self.decoding else "prefill", ONE)]
+        return (
+            [("decode", ONE)]
+            if self.decoding
+            else [("decode", OUTPUTS_DECODE), ("prefill", OUTPUTS_PREFILL)]
+        )
 
 
 def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
@@ -93,7 +97,7 @@ def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
     kernels = [*ENTRIES, *ops.recorder.kernels]
     if not all(kernel.is_ready() for kernel in kernels):
         # What the other plan needs is compiled in the same go: not in the midst of an answer.
-        size = ops.inputs.max_tokens if ops.few else FEW
+        size = ops.inputs.max_tokens if ops.decoding else DECODE_TOKENS
         other = NumbaOps(ops.weights, Recorder(size, ops.recorder.state), ops.inputs, ops.cache)
         _forward(architecture, hp, other)
         make_ready([*kernels, *other.recorder.kernels])

@@ -22,7 +22,9 @@ _ALIGN = 64
 
 # Slots of the state: counts that rows multiply their items by.
 # SPLITS: into how many parts attention splits a segment's past; SPLITS_OF_ALL: those of all.
-TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_FEW, OUTPUTS_MANY, SPLITS, SPLITS_OF_ALL, PARTS = range(9)
+TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_DECODE, OUTPUTS_PREFILL, SPLITS, SPLITS_OF_ALL, PARTS = (
+    range(9)
+)
 _STATE_WORDS = 16
 
 

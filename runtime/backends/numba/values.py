@@ -12,9 +12,9 @@ from typing import Any
 
 from ggq.runtime.backends.numba.plan import Buffer
 
-__all__ = ["FEW", "Rotation", "Value"]
+__all__ = ["DECODE_TOKENS", "Rotation", "Value"]
 
-FEW = 4  # up to this many tokens the dot kernels read native blocks; above, tiles pay
+DECODE_TOKENS = 4  # up to this many tokens the dot kernels read native blocks; above, tiles pay
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ggq.models.hparams import HParams
-from ggq.runtime.backends.numba.backend import FEW, NumbaOps, record
+from ggq.runtime.backends.numba.backend import DECODE_TOKENS, NumbaOps, record
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kvcache import Kind, KVCache
 from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
@@ -43,7 +43,7 @@ class CPUBackend:
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged
         self._state = State()
-        self._inputs = Inputs(self.max_tokens, self._state, FEW, hp.causal)
+        self._inputs = Inputs(self.max_tokens, self._state, DECODE_TOKENS, hp.causal)
         self._plans: dict[tuple[Output, int], Plan] = {}
         self._executor = Executor(n_threads)
 
@@ -57,7 +57,7 @@ class CPUBackend:
 
     def _plan(self, n_tokens: int, output: Output) -> Plan:
         """Return the plan for a step of ``n_tokens``, recorded on first use."""
-        key = output, FEW if n_tokens <= FEW else self.max_tokens
+        key = output, DECODE_TOKENS if n_tokens <= DECODE_TOKENS else self.max_tokens
         if key not in self._plans:
             recorder = Recorder(key[1], self._state)
             ops = NumbaOps(self._weights, recorder, self._inputs, self.cache)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ggq.runtime.backends.numba.plan import (
     OUTPUTS,
-    OUTPUTS_FEW,
-    OUTPUTS_MANY,
+    OUTPUTS_DECODE,
+    OUTPUTS_PREFILL,
     PARTS,
     SEGMENTS,
     SPLITS,
@@ -22,7 +22,8 @@ from ggq.runtime.backends.numba.plan import (
 )
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.backend import Part
-from ggq.runtime.kernels.attend_new import MAX_SPLITS, SPLIT_PAGES
+from ggq.runtime.kernels.attend import chunks_of
+from ggq.runtime.kernels.attend_new import MAX_SPLITS
 from ggq.runtime.ops.rope import angles
 
 __all__ = ["Inputs"]
@@ -33,8 +34,8 @@ _SEGMENT_TOKENS = 16  # an attention item's tokens: enough to reuse a page, few 
 class Inputs:
     """The step's inputs for at most ``max_tokens`` tokens."""
 
-    def __init__(self, max_tokens: int, state: State, few: int, causal: bool = True):
-        self.max_tokens, self.state, self._few = max_tokens, state, few
+    def __init__(self, max_tokens: int, state: State, decode_tokens: int, causal: bool = True):
+        self.max_tokens, self.state, self._decode_tokens = max_tokens, state, decode_tokens
         self._causal = causal
         self._ids = np.zeros(max_tokens, np.int64)
         self._outputs = np.zeros(max_tokens, np.int64)
@@ -77,7 +78,7 @@ class Inputs:
 
     def ended(self, n_kv: int) -> int:
         """Return the address of int64 counts of ended parts, (few tokens, n_kv), 0 at first."""
-        counts = self._ended.setdefault(n_kv, np.zeros(self._few * n_kv, np.int64))
+        counts = self._ended.setdefault(n_kv, np.zeros(self._decode_tokens * n_kv, np.int64))
         return counts.ctypes.data
 
     def rope_table(self, rope: Any, backend: Any) -> int:
@@ -116,12 +117,12 @@ class Inputs:
         words[TOKENS], words[OUTPUTS], words[SEGMENTS] = n_tokens, n_outputs, n_segments
         words[PARTS] = len(parts)
         longest = max(part.sequence.length + len(part.ids) for part in parts)
-        words[SPLITS] = min(MAX_SPLITS, 1 + longest // (SPLIT_PAGES * PAGE))
+        words[SPLITS] = min(MAX_SPLITS, chunks_of(-(-longest // PAGE)))
         words[SPLITS_OF_ALL] = words[SPLITS] * n_segments
         for counts in self._ended.values():  # a step that was broken off may have left some
             counts[:] = 0
         for slot, factor in self.state.multiples.items():
             words[slot] = n_tokens * factor
-        words[OUTPUTS_FEW] = int(n_outputs <= self._few)
-        words[OUTPUTS_MANY] = int(n_outputs > self._few)
+        words[OUTPUTS_DECODE] = int(n_outputs <= self._decode_tokens)
+        words[OUTPUTS_PREFILL] = int(n_outputs > self._decode_tokens)
         return n_outputs

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import SEGMENTS, SPLITS, SPLITS_OF_ALL, Work
-from ggq.runtime.kernels.attend import ATTEND, MAX_HEAD, MAX_KEY
+from ggq.runtime.kernels.attend import ATTEND, MAX_HEAD, MAX_KEY, chunks_of
 from ggq.runtime.kernels.attend import attend as attend_stored
-from ggq.runtime.kernels.attend_new import ATTEND_NEW, MAX_SPLITS
+from ggq.runtime.kernels.attend_new import ATTEND_NEW
 from ggq.runtime.kernels.attend_new import attend_new as attend_all
 from ggq.runtime.kernels.cache_store import STORE, store_new
 from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
@@ -53,7 +53,7 @@ def run(backend, q, k, v, layer, spec):
     layout = _Layout(backend, layer, spec)
     pairs = spec.n_head // spec.n_head_kv * spec.head_dim_v % 32 == 0
 
-    fused = spec.causal and backend.few and (k is None or _same_rotation(q, k))
+    fused = spec.causal and backend.decoding and (k is None or _same_rotation(q, k))
 
     def make(value, form, residual):
         if fused:
@@ -115,7 +115,8 @@ def _record_fused(layout, value, form, inputs):
     query, key, new = (x and x.f32() for x in sources)
     out = backend.new(value)
     quantized = backend.new(value, "q8") if form == "q8" else None
-    parts = recorder.buffer(spec.n_head * MAX_SPLITS * (64 + 4 * spec.head_dim_v))
+    n_chunks = chunks_of(backend.cache.n_pages)
+    parts = recorder.buffer(spec.n_head * n_chunks * (64 + 4 * spec.head_dim_v))
     stored = layout.keys
     recorder.row(
         "attention",
@@ -133,6 +134,7 @@ def _record_fused(layout, value, form, inputs):
         quantized=quantized,
         splits=recorder.state.address(SPLITS),
         partials=parts,
+        max_chunks=n_chunks,
         ended=backend.inputs.ended(spec.n_head_kv),
     )
     return quantized or out

@@ -13,7 +13,7 @@ def run(backend, name, of="ids"):
         out = backend.new(value)
         backend.recorder.row(
             "embed",
-            backend.kernels(weight).rows,
+            backend.kernels(weight).dequantize,
             writes=[out],
             weights=weight.address,
             row_bytes=weight.row_bytes,

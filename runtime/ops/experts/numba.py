@@ -1,6 +1,6 @@
 """experts as plan rows: the block type's own kernels, their argument block patched per expert.
 
-With few tokens each pair multiplies its expert's rows alone. With many the pairs lie sorted by
+Decoding, each pair multiplies its expert's rows alone. In prefill the pairs lie sorted by
 expert, so that an expert is one matrix product with consecutive rows.
 """
 
@@ -11,7 +11,7 @@ from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.abi import MATMUL_BYTES
 from ggq.runtime.backends.numba.plan import ONE, TOKENS, Work
-from ggq.runtime.backends.numba.values import FEW
+from ggq.runtime.backends.numba.values import DECODE_TOKENS
 from ggq.runtime.kernels.atomic import call_kernel
 from ggq.simd import INT, ROWS, Struct, load, stack, store, u8x64, view
 
@@ -33,8 +33,8 @@ def _patch(args, block, expert, row_in, row_out, state):
     block.state = state
 
 
-@kernel(Struct("experts_few", base=_EXPERTS, ids=ROWS, n_used=INT, share=INT, few=INT))
-def _experts_few(args, first, last):
+@kernel(Struct("experts_decode", base=_EXPERTS, ids=ROWS, n_used=INT, share=INT, decode=INT))
+def _experts_decode(args, first, last):
     block, groups, n_used = view(stack(MATMUL_BYTES), abi.MATMUL), args.groups, args.n_used
     item = first
     while item < last:
@@ -42,12 +42,12 @@ def _experts_few(args, first, last):
         end = min(groups, group + last - item)
         expert = load(args.ids + pair // n_used * args.ids_stride + 8 * (pair % n_used), int64)
         _patch(args, block, expert, pair // args.share, pair, args.state)
-        call_kernel(args.few, block.address, group, end)
+        call_kernel(args.decode, block.address, group, end)
         item += end - group
 
 
-@kernel(Struct("experts_many", base=_EXPERTS, starts=INT, counts=INT, few=INT, many=INT))
-def _experts_many(args, first, last):
+@kernel(Struct("experts_prefill", base=_EXPERTS, starts=INT, counts=INT, decode=INT, prefill=INT))
+def _experts_prefill(args, first, last):
     block, groups = view(stack(MATMUL_BYTES), abi.MATMUL), args.groups
     item = first
     while item < last:
@@ -58,7 +58,9 @@ def _experts_many(args, first, last):
         if n > 0:
             start = load(args.starts + 8 * expert, int64)
             _patch(args, block, expert, start, start, count)
-            call_kernel(args.many if n > FEW else args.few, block.address, group, end)
+            call_kernel(
+                args.prefill if n > DECODE_TOKENS else args.decode, block.address, group, end
+            )
         item += end - group
 
 
@@ -107,20 +109,20 @@ def run(backend, x, routed, name, bias=None, rows=None):
         kernels, out = backend.kernels(weight), backend.new(value)
         groups = -(-n_rows // abi.GROUP)
         shared = x.slot == TOKENS
-        if backend.few or not shared:
+        if backend.decoding or not shared:
             source = x.form(kernels.activations)
         else:
             source = _sorted_input(backend, x, kernels.activations, routed)
-        if backend.few:
-            kernel, items, slot = _experts_few, routed.n_used * groups, TOKENS
+        if backend.decoding:
+            kernel, items, slot = _experts_decode, routed.n_used * groups, TOKENS
             used = [routed.ids]
-            more = {"ids": routed.ids, "n_used": routed.n_used, "few": kernels.few}
+            more = {"ids": routed.ids, "n_used": routed.n_used, "decode": kernels.decode}
             more["share"] = routed.n_used if shared else 1
         else:
-            kernel, items, slot = _experts_many, n_expert * groups, ONE
+            kernel, items, slot = _experts_prefill, n_expert * groups, ONE
             used = [routed.starts, routed.counts]
             more = {"starts": routed.starts, "counts": routed.counts}
-            more |= {"few": kernels.few, "many": kernels.many}
+            more |= {"decode": kernels.decode, "prefill": kernels.prefill}
         chunk = max(1, min(_CHUNK_BYTES // (weight.row_bytes * abi.GROUP), groups // 4))
         backend.recorder.row(
             f"experts {weight.type.name}",

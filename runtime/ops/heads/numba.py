@@ -78,6 +78,6 @@ def _every_head(backend, n_head):
     ids = recorder.buffer(8 * n_head)
     routed = Routed(n_head, n_head, recorder.state.multiple(n_head), ids, None)
     recorder.row("head ids", _head_ids, writes=[ids], ids=ids, n_head=n_head)
-    if not backend.few:
+    if not backend.decoding:
         record_sort(backend, routed)
     return routed

@@ -23,8 +23,8 @@ def run(backend, x, name, bias=None, rows=None):
         reads = [source] if residual is None else [source, residual]
         groups = -(-n_rows // GROUP)
         for variant, slot in backend.matmul_variants(x.slot):
-            many = variant == "many"
-            chunk = _tiles(groups) if many else _chunk(weight.row_bytes, groups)
+            tiled = variant == "prefill"
+            chunk = _tiles(groups) if tiled else _chunk(weight.row_bytes, groups)
             backend.recorder.row(
                 f"linear {weight.type.name}",
                 getattr(kernels, variant),

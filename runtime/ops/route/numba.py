@@ -1,4 +1,4 @@
-"""route as plan rows: a token is an item; many tokens are then sorted by expert, in one item."""
+"""route as plan rows: a token is an item; in prefill tokens are then sorted by expert."""
 
 from dataclasses import dataclass, field
 
@@ -21,9 +21,9 @@ _NEVER = -3e38  # below every score, and still a number
 class Routed:
     """Where tokens go: pair number token * n_used + rank is one token at one of its experts.
 
-    ``ids`` int64 and ``weights`` float32, [token][rank]. With many tokens the pairs are sorted by
+    ``ids`` int64 and ``weights`` float32, [token][rank]. In prefill the pairs are sorted by
     expert: ``order``: sorted place -> pair, ``place``: the inverse, ``starts`` and ``counts`` by
-    expert, all int64; with few these are None. ``pairs``: the slot that counts pairs.
+    expert, all int64; in decoding these are None. ``pairs``: the slot that counts pairs.
     """
 
     n_expert: int
@@ -199,7 +199,7 @@ def run(backend, logits, spec):
         n_group_used=spec.n_group_used,
         scales=backend.weight(spec.scales).vector if spec.scales else None,
     )
-    if not backend.few:
+    if not backend.decoding:
         record_sort(backend, routed)
     return routed
 

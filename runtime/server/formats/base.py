@@ -9,7 +9,7 @@ import secrets
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ __all__ = [
     "Parser",
     "Tools",
     "as_tools",
+    "joined",
     "literal",
     "new_call_id",
     "one_of",
@@ -122,6 +123,21 @@ class Format(ABC):
     def call_id(self, given: str) -> str:
         """Return the id of a call in the history as the format's templates take it."""
         return given
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
+    """Return deltas with those of a call that come together as one."""
+    out: list[Delta] = []
+    for delta in deltas:
+        last = out[-1] if out else None
+        if last is None or last.kind != CALL or delta.kind != CALL or delta.call is not None:
+            out.append(delta)
+        elif last.call is None:
+            out[-1] = replace(last, text=last.text + delta.text)
+        else:
+            begun = replace(last.call, arguments=last.call.arguments + delta.text)
+            out[-1] = replace(last, call=begun)
+    return out
 
 
 def as_tools(tools: Iterable[str] | Tools) -> Tools:

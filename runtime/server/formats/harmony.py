@@ -16,6 +16,7 @@ from ggq.runtime.server.formats.base import (
     Function,
     Lark,
     Tools,
+    joined,
     literal,
     new_call_id,
     one_of,
@@ -85,14 +86,14 @@ class HarmonyParser:
             cut = partial.start() if partial else len(self._held)
             text, self._held = self._held[:cut], self._held[cut:]
             out += self._body(text)
-        return out
+        return joined(out)
 
     def finish(self) -> list[Delta]:
         """Return the rest at the end of the answer."""
         rest, self._held = self._held, ""
         if not self._in_body and not rest.startswith("<|") and "<|channel|>" not in self._header:
             return [Delta(CONTENT, rest)] if rest else []
-        return self._body(rest) + self._close()
+        return joined(self._body(rest) + self._close())
 
     def _recipient(self) -> str:
         match = _RECIPIENT.search(self._header)

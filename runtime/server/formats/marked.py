@@ -16,6 +16,7 @@ from ggq.runtime.server.formats.base import (
     Delta,
     Format,
     Tools,
+    joined,
     new_call_id,
 )
 from ggq.runtime.server.formats.reader import CallReader
@@ -66,7 +67,7 @@ class MarkedParser:
     def push(self, text: str) -> list[Delta]:
         """Return what is certain after another piece of text."""
         self._held += text
-        return list(self._drain())
+        return joined(self._drain())
 
     def finish(self) -> list[Delta]:
         """Return the rest at the end of the answer."""
@@ -74,7 +75,7 @@ class MarkedParser:
         if self._reader is not None:
             out += self._read(self._reader.finish())
         rest, self._held = self._held, ""
-        return out + self._text(rest)
+        return joined(out + self._text(rest))
 
     def _drain(self) -> Iterator[Delta]:
         while True:

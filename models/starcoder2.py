@@ -1,0 +1,88 @@
+"""StarCoder2: like llama with LayerNorms, biases and a feed-forward without a gate."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ggq.errors import ModelError, printable
+from ggq.models.base import Architecture
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
+from ggq.models.encoder import encoder_norm
+from ggq.models.hparams import HParams
+from ggq.models.layers import attention
+from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.linear import layer_norm
+from ggq.models.table import BLOCK, LAYER, Key, changed, rows
+
+__all__ = ["ARCHITECTURE"]
+
+SUPPORTED: dict[str, tuple[Any, ...]] = {  # GGUF or the runtime cannot express others
+    "hidden_act": ("gelu_pytorch_tanh",),
+    "norm_type": ("layer_norm",),
+    "mlp_type": ("default",),
+    "rope_type": ("default", "linear", "yarn"),
+    "partial_rotary_factor": (1.0,),
+    "truncate": (True,),
+    "attention_factor": (),
+    "mscale": (),
+    "mscale_all_dim": (),
+}
+
+
+def forward(ops: Any, hp: HParams) -> Any:
+    """Return the logits of a pre-norm decoder whose norms are LayerNorms."""
+    x = ops.embed("token_embd.weight")
+    for layer in hp.layers:
+        normed = layer_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+        x = ops.add(x, layer.mixer.forward(ops, normed))
+        normed = layer_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
+        x = ops.add(x, layer.feed.forward(ops, normed))
+    return unembed(ops, layer_norm(ops, ops.gather(x), "output_norm", hp.norm_eps), hp)
+
+
+class Starcoder2(Architecture):
+    name = "starcoder2"
+    hf_classes = ("Starcoder2ForCausalLM",)
+    hf_model_type = "starcoder2"
+    keys = changed(
+        DECODER_KEYS,
+        Key("{arch}.attention.layer_norm_epsilon", ("norm_epsilon",), "norm_eps", "f32", True),
+        Key("{arch}.attention.sliding_window", ("sliding_window",), "window"),
+        without=("{arch}.attention.layer_norm_rms_epsilon",),
+    )
+    config_defaults = {  # noqa: RUF012 - read only
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "norm_epsilon": 1e-5,
+        "rope_theta": 10000.0,
+    }
+    tensors = (
+        EMBEDDING,
+        *encoder_norm("output_norm", "model.norm"),
+        HEAD[1],
+        *encoder_norm(f"{BLOCK}attn_norm", f"{LAYER}input_layernorm"),
+        *attention.TENSORS,
+        *encoder_norm(f"{BLOCK}ffn_norm", f"{LAYER}post_attention_layernorm"),
+        *rows("ffn_up", "mlp.c_fc", ("ff", "embd"), input="ffn_in", absorbs="ffn_norm"),
+        *rows("ffn_down", "mlp.c_proj", ("embd", "ff"), input="ffn_act"),  # no scale passes GELU
+    )
+
+    def layer(self, values: Values, i: int) -> Layer:
+        mixer = Attention.of(values, i, rotation(values, "neox"))
+        return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh", gated=False))
+
+    def forward(self, ops: Any, hp: HParams) -> Any:
+        return forward(ops, hp)
+
+    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        flat = super().config(config)
+        given = {**flat, **flat["rope_parameters"]}
+        for name, supported in SUPPORTED.items():
+            value = given.get(name)
+            if value is not None and value not in supported:
+                raise ModelError(f"starcoder2: {name} {printable(repr(value))} is not supported")
+        return flat
+
+
+ARCHITECTURE = Starcoder2()
