@@ -37,6 +37,7 @@ class Options:
     force: bool = False
     threads: int | None = None
     split_max_bytes: int | None = None
+    provenance: bool = False  # write where the weights came from, with SHA-256 of all files
     pre: str | None = None  # the pre-tokenizer, where its own is not recognised
     check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
     outline: bool = False  # of a repository the headers do: nothing will be written

@@ -49,6 +49,7 @@ class Settings(TypedDict, total=False):
     pre: str | None
     split_max_size: int | str | None
     threads: int | None
+    provenance: bool
     force: bool
     options: Options  # the same as one value; keywords beside it count more
 
@@ -58,7 +59,7 @@ _REQUEST = (
     *("target_size", "target_bpw", "plan", "report"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
-_OPTIONS = ("via", "allow_requantize", "pre", "threads", "force")
+_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "threads", "force")
 
 
 @checked

@@ -136,6 +136,8 @@ def planned(
         report_path(request.report)
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
+    if passes:  # the file tells its recipe: then it tells of what, too
+        request = replace(request, options=replace(request.options, provenance=True))
     if dry_run:
         planning = replace(request.options, force=True, check_tokenizer=False, outline=True)
         request = replace(request, options=planning)
@@ -193,7 +195,8 @@ def _targeted(request: Request, events: Events) -> dict[str, str]:
     from ggq.converters.calibration.text import calibrate
     from ggq.converters.prepasses import allocation
 
-    weighing = replace(request.options, outline=False)  # the choice asks for the weights
+    # The choice asks for the weights, and nothing is written yet.
+    weighing = replace(request.options, outline=False, provenance=False)
     with _prepared(request, weighing) as conversion, events.progress() as progress:
         size = request.target_size
         if size is None:

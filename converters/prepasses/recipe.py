@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,11 @@ from ggq.converters.prepasses.base import Packed, Pass, Prepass, parse
 from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import open_gguf, spec
+from ggq.simd import target
 
-__all__ = ["KEY", "Recipe", "read_recipe", "run_passes"]
+__all__ = ["ENVIRONMENT", "KEY", "Recipe", "read_recipe", "run_passes"]
 
-KEY = "ggq.recipe"
+KEY, ENVIRONMENT = "ggq.recipe", "ggq.recipe.environment"
 KNOWN = ("type", "quality", "calibration", "calibration_sha256", "passes")
 UNTOLD = ("calibration", "progress", "threads")  # where and how it ran, not what was done
 
@@ -150,6 +154,15 @@ def run_passes(job: Conversion, passes: Sequence[Pass]) -> None:
         _note_undone(job, before, one)
     if len(own) == len(passes):
         job.items.append(Item(KEY, json.dumps(_told(job, own)), spec.STR))
+        job.items.append(Item(ENVIRONMENT, _environment(), spec.STR))
+
+
+def _environment() -> str:
+    """Return what sums may depend on in their last bits: processor, libraries, threads."""
+    parts = [f"{platform.machine()} {target.ISA}", f"numpy {version('numpy')}"]
+    if (torch := sys.modules.get("torch")) is not None:  # a pass has imported it
+        parts.append(f"torch {torch.__version__} on {torch.get_num_threads()} threads")
+    return ", ".join(parts)
 
 
 def _note_undone(job: Conversion, before: Mapping[str, SourceTensor], one: Pass) -> None:

@@ -79,6 +79,9 @@ OPTIONS = (
     click.option(
         "--allow-requantize", is_flag=True, help="Accept weights that are quantized already."
     ),
+    click.option(
+        "--provenance", is_flag=True, help="Write what the file is made of: SHA-256 of the source."
+    ),
     click.option("--pre", metavar="ID", help="Pre-tokenizer, where ggq does not recognise it."),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(

@@ -1,31 +1,65 @@
-"""Check a GGUF file: structure, keys, and on request every weight.
+"""Check a GGUF file: structure, keys, weights, its source, its signature.
 
 Finds what would stop or spoil a model; it repairs nothing.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
-from ggq.errors import FormatError, GGQError, printable
+from ggq.errors import FormatError, GGQError, UsageError, printable
 from ggq.gguf import GGUFFile, TensorInfo, open_gguf, validate_model
 from ggq.gguf.copy import slabs
 from ggq.hub import resolve_model
+from ggq.progress import progress_bar
 
 SLAB_BYTES = 4 << 20  # decoded to float32, up to 32 times as much
+
+
+PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("file")
 @click.option("--tensors", is_flag=True, help="Decode every tensor and look for NaN and infinity.")
-def command(file: str, tensors: bool) -> None:
+@click.option("--source", help="Make every tensor again of this folder, repository or GGUF file.")
+@click.option("--imatrix", type=PATH, help="Importance matrix that FILE was made with.")
+@click.option("--calibration", type=PATH, help="Text that the passes of FILE were run on.")
+@click.option("--via", type=click.Choice(["f16"]), help="As given to convert, if not recorded.")
+@click.option("--pre", metavar="ID", help="As given to convert, if not recorded.")
+@click.option("--weights-only", is_flag=True, help="With --source: compare no keys.")
+@click.option("-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@click.option("--signature", type=PATH, help="OpenSSF model signature of FILE to check.")
+@click.option("--public-key", type=PATH, help="Elliptic curve's key in PEM that signed it.")
+@click.option("--identity", help="Or who signed it by Sigstore, such as an email address.")
+@click.option("--identity-provider", help="And the URL of who vouches for that identity.")
+def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
     """Check a GGUF file; end with 1 and one line where something is wrong.
 
-    FILE: a path, or the name of a fetched model (ggq list).
+    FILE: a path, or the name of a fetched model (ggq list). With --source every tensor is derived
+    again, a slab at a time, and compared byte for byte, whoever made FILE of it; so is every key
+    that the source decides.
     """
-    with open_gguf(resolve_model(file)) as f:
+    path = resolve_model(file)
+    if given["signature"] is not None:
+        check_signature(path, given)
+    if source is not None:
+        verify_source(path, source, given)
+        if not tensors:
+            return
+    check(path, file, tensors)
+
+
+def check(path: Path, file: str, tensors: bool) -> None:
+    """Check structure and keys, and with ``tensors`` every weight."""
+    with open_gguf(path) as f:
         for warning in validate_model(f, vocab_only=not f.tensors):
             click.echo(f"warning: {warning}", err=True)
         checked = f"{len(f.metadata)} keys, {len(f.tensors)} tensors"
@@ -36,6 +70,44 @@ def command(file: str, tensors: bool) -> None:
                 click.echo(f"warning: {count} tensors of type {name} not decoded", err=True)
         f.check_unchanged()
     click.echo(f"{printable(file)}: ok ({checked})")
+
+
+def check_signature(path: Path, given: dict[str, Any]) -> None:
+    """Say that the signature holds; FormatError."""
+    from ggq.converters import attest
+
+    pair = (given["identity"], given["identity_provider"])
+    if (pair[0] is None) != (pair[1] is None):
+        raise UsageError("--identity and --identity-provider: give both")
+    identity = None if pair[0] is None else pair
+    attest.check_signature(path, given["signature"], given["public_key"], identity)
+    click.echo(f"{printable(path)}: the signature holds")
+
+
+def verify_source(path: Path, source: str, given: dict[str, Any]) -> None:
+    """Say that the file is what ``source`` gives; FormatError with the first difference."""
+    from ggq.converters.verify import Settings, verify
+
+    names = ("imatrix", "calibration", "via", "pre", "threads", "weights_only")
+    settings = Settings(**{name: given[name] for name in names})
+    with progress_bar(given["quiet"]) as progress:
+        verdict = verify(path, source, settings, progress)
+    for note in verdict.notes:
+        click.echo(f"note: {note}", err=True)
+    shown, where = printable(path), printable(source)
+    wrong = [*verdict.differs, *verdict.unknown]
+    for line in wrong if len(wrong) > 1 else []:
+        click.echo(line)
+    if verdict.differs:
+        # A tensor says more than the keys that stand before it.
+        first = next((d for d in verdict.differs if d.startswith("tensor")), verdict.differs[0])
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise FormatError(f"{shown}: is not what {where} gives: {first}{more}")
+    if verdict.unknown:
+        n = f"{verdict.n_same} of {verdict.n_tensors} tensors are what {where} gives"
+        raise FormatError(f"{shown}: not verified: {n}; {verdict.unknown[0]}")
+    counted = f"{verdict.n_same} tensors and {verdict.n_keys} keys are what {where} gives"
+    click.echo(f"{shown}: verified ({counted})")
 
 
 def check_weights(f: GGUFFile) -> Counter[str]:

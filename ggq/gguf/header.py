@@ -53,6 +53,7 @@ class Header(NamedTuple):
     metadata: Metadata
     tensors: list[TensorInfo]
     alignment: int
+    end: int  # of what is declared: zeros follow up to the data
     data_start: int
 
 
@@ -72,6 +73,7 @@ def parse_header(cursor: Cursor, shard: int = 0) -> Header:
         Metadata(bytes(memoryview(cursor.buffer)[: cursor.pos]), entries),
         tensors,
         alignment,
+        cursor.pos,
         spec.pad(cursor.pos, alignment),
     )
 
