@@ -109,7 +109,7 @@ def fresh(driver, url):
     assert faults == []
 
 
-def wait(browser, condition, seconds=20):
+def wait(browser, condition, seconds=60):
     """Wait for a condition; what is looked at may be drawn anew meanwhile."""
     again = (StaleElementReferenceException, NoSuchElementException)
     return WebDriverWait(browser, seconds, 0.05, again).until(condition)
@@ -136,6 +136,20 @@ def named(browser, label, among="main"):
 def press(browser, label, among="main"):
     """Press a button, which may be shown only under the mouse."""
     browser.execute_script("arguments[0].click()", named(browser, label, among))
+
+
+def go_to(browser, title, *keys):
+    """Open a conversation by its entry in the list, or send it keys; the list may be drawn anew."""
+
+    def act(b):
+        entry = find(b, f'#chats .open[title="{title}"]')
+        if keys:
+            entry.send_keys(*keys)
+        else:
+            entry.click()
+        return True
+
+    wait(browser, act)
 
 
 def choose(browser, opener, entry):

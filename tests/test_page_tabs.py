@@ -15,6 +15,7 @@ from browsing import (
     choose,
     entries,
     find,
+    go_to,
     idle,
     named,
     picture,
@@ -65,7 +66,7 @@ def test_another_conversation_does_not_stop_an_answer(page, browser):
         browser,
         lambda b: entries(b) and len(b.find_elements(By.CSS_SELECTOR, "#chats .running")) == 1,
     )
-    find(browser, '#chats [title="Slow"]').click()
+    go_to(browser, "Slow")
     wait(browser, lambda b: said(b) == ["Slow"])
     answered(browser)
     wait(browser, lambda b: not b.find_elements(By.CSS_SELECTOR, "#chats .running"))
@@ -103,7 +104,7 @@ def test_two_tabs_do_not_overwrite_each_other(page, browser, second_tab):
     press(browser, "Edit", "#messages")  # what is being written survives what another tab does
     find(browser, ".editing textarea").send_keys(" and more")
     second_tab()  # both tabs write to one conversation
-    find(browser, '#chats [title="Shared"]').click()
+    go_to(browser, "Shared")
     wait(browser, lambda b: said(b) == ["Shared", "From the first"])
     write(browser, "Second's turn")
     second_tab(False)
@@ -152,7 +153,7 @@ def test_search_rename_delete(page, browser):
     wait(browser, lambda b: find(b, "#none").is_displayed())
     find(browser, "#search").send_keys(Keys.ESCAPE)
     wait(browser, lambda b: len(entries(b)) == 2)
-    find(browser, '#chats [title="About whales"]').send_keys(Keys.F2)
+    go_to(browser, "About whales", Keys.F2)
     find(browser, "#chats input").send_keys("Moby Dick", Keys.ENTER)
     wait(browser, lambda b: entries(b) == ["About ships", "Moby Dick"])
     choose(browser, find(browser, "#more"), "Rename")
@@ -272,7 +273,7 @@ def test_files_are_attached(page, browser, tmp_path):
     wait(browser, lambda b: "more than the context" in find(b, "#files .bad").text)
     press(browser, "New conversation", "nav")  # files wait where they were attached
     wait(browser, lambda b: not find(b, "#files").is_displayed())
-    find(browser, '#chats [title="Explain"]').click()
+    go_to(browser, "Explain")
     wait(browser, lambda b: find(b, "#files").is_displayed())
     press(browser, "Remove big.txt")
     wait(browser, lambda b: not find(b, "#files").is_displayed())
