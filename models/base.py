@@ -41,6 +41,8 @@ class Architecture:
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
     vocab: ClassVar[Vocabulary] = Vocabulary()
+    # What settings of config.json, the rope's too, may be: files or the runtime express no others.
+    supports: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""
@@ -92,7 +94,15 @@ class Architecture:
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
+        self._refuse_others({**flat, **flat["rope_parameters"]})
         return flat
+
+    def _refuse_others(self, given: Mapping[str, Any]) -> None:
+        """Raise ModelError for a setting that is none of those that `supports` lists."""
+        for name, supported in self.supports.items():
+            value = given.get(name)
+            if value is not None and value not in supported:
+                raise ModelError(f"{self.name}: {name} {printable(repr(value))} is not supported")
 
     def hparams(self, source: Any) -> HParams:
         """Return the hyper-parameters of an HF config (mapping) or a GGUFFile; ModelError."""

@@ -1,9 +1,7 @@
 """StarCoder2: like llama with LayerNorms, biases and a feed-forward without a gate."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
 from ggq.models.encoder import encoder_norm
@@ -13,21 +11,10 @@ from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import layer_norm
+from ggq.models.layers.rope import SCALED_ROPE
 from ggq.models.table import BLOCK, LAYER, Key, changed, rows
 
 __all__ = ["ARCHITECTURE"]
-
-SUPPORTED: dict[str, tuple[Any, ...]] = {  # GGUF or the runtime cannot express others
-    "hidden_act": ("gelu_pytorch_tanh",),
-    "norm_type": ("layer_norm",),
-    "mlp_type": ("default",),
-    "rope_type": ("default", "linear", "yarn"),
-    "partial_rotary_factor": (1.0,),
-    "truncate": (True,),
-    "attention_factor": (),
-    "mscale": (),
-    "mscale_all_dim": (),
-}
 
 
 def forward(ops: Any, hp: HParams) -> Any:
@@ -68,21 +55,18 @@ class Starcoder2(Architecture):
         *rows("ffn_down", "mlp.c_proj", ("embd", "ff"), input="ffn_act"),  # no scale passes GELU
     )
 
+    supports = SCALED_ROPE | {
+        "hidden_act": ("gelu_pytorch_tanh",),
+        "norm_type": ("layer_norm",),
+        "mlp_type": ("default",),
+    }
+
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, rotation(values, "neox"))
         return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh", gated=False))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return forward(ops, hp)
-
-    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        flat = super().config(config)
-        given = {**flat, **flat["rope_parameters"]}
-        for name, supported in SUPPORTED.items():
-            value = given.get(name)
-            if value is not None and value not in supported:
-                raise ModelError(f"starcoder2: {name} {printable(repr(value))} is not supported")
-        return flat
 
 
 ARCHITECTURE = Starcoder2()
