@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c .c
 # takes from the others.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast whole venv table clean
+.PHONY: demo test fast whole venv table reference clean
 
 demo: $(VENV)/.base
 	$(BIN)/python tests/demo.py
@@ -29,6 +29,10 @@ venv: $(VENV)/.dev
 # The README's table of architectures, from the registry.
 table: $(VENV)/.dev
 	$(BIN)/python tests/tools/architecture_table.py
+
+# The reference of the Python interface, from docstrings: build/reference/index.html.
+reference: $(VENV)/.dev
+	$(BIN)/python tests/tools/reference.py build/reference
 
 clean:
 	rm -rf $(VENV) demo build ggq.egg-info

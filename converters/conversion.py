@@ -24,6 +24,9 @@ from ggq.quants.mixtures import MixtureOptions, Plan
 
 __all__ = ["Conversion", "Options", "Progress", "Summary"]
 
+OF_THE_SOURCE = frozenset(
+    {"ggq.provenance"}
+)  # a source's own making is not that of what it becomes
 Progress = Callable[[int, int, str], None]
 
 
@@ -144,7 +147,7 @@ class Conversion:
         """Return a writer with all keys and tensors declared; nothing is on disk yet."""
         writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
         if self.copy_from is not None:
-            writer.copy_metadata(self.copy_from.metadata)
+            writer.copy_metadata(self.copy_from.metadata, OF_THE_SOURCE)
         for item in self.items:
             writer.add(item.key, item.value, item.type)
         for name, type_name in self.plan.types:

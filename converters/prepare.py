@@ -148,11 +148,13 @@ def _kept_type(tensor: SourceTensor, options: Options) -> str:
 
 
 def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
-    found = arch.metadata(config)
-    return [
-        general.Item(k, list(v) if isinstance(v, tuple) else v, VALUE_TYPES[t.removesuffix("s")])
-        for k, v, t in found
-    ]
+    found = []
+    for key, value, kind in arch.metadata(config):
+        # a number of bools stands for all but every n-th: it is stored as the number
+        counts = kind == "bools" and isinstance(value, int) and not isinstance(value, bool)
+        base = spec.U32 if counts else VALUE_TYPES[kind.removesuffix("s")]
+        found.append(general.Item(key, list(value) if isinstance(value, tuple) else value, base))
+    return found
 
 
 def _from_gguf(

@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
+from ggq.models import ledger
 from ggq.models.hparams import HParams, check
 from ggq.models.layers.base import Layer, Values
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
@@ -18,6 +19,7 @@ from ggq.models.vocabulary import Vocabulary
 
 __all__ = ["Architecture"]
 
+ORIGINAL = "original_max_position_embeddings"
 IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 IGNORED_PARTS = (
     "visual.",
@@ -41,8 +43,13 @@ class Architecture:
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
     vocab: ClassVar[Vocabulary] = Vocabulary()
-    # What settings of config.json, the rope's too, may be: files or the runtime express no others.
-    supports: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
+    # that are used without a key or known to say nothing, the rotations that a file can say.
+    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ledger.SILU}
+    reads: ClassVar[tuple[str, ...]] = ()
+    rope_types: ClassVar[tuple[str, ...]] = ("default", "dynamic", "linear", "yarn")
+    rope_reads: ClassVar[tuple[str, ...]] = ()
+    rope_truncates: ClassVar[bool] = True  # yarn mixes whole pairs, transformers' default
 
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""
@@ -54,6 +61,10 @@ class Architecture:
 
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        """Yield (setting, its value, why not) of settings that only together are none of ours."""
+        return iter(())
 
     def metadata(self, config: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
         """Return (GGUF key, value, type) of every key ``config`` gives; ModelError if one lacks."""
@@ -90,22 +101,18 @@ class Architecture:
             flat["rope_local"] = dict(local) if isinstance(local, Mapping) else {}
             rope = dict(rope["full_attention"])
         rope.setdefault("rope_type", rope.get("type"))
-        for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        for name in ("rope_theta", "partial_rotary_factor"):
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
+        if rope and flat.get(ORIGINAL) is not None:  # transformers lets it win over rope's own
+            rope[ORIGINAL] = flat[ORIGINAL]
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
-        self._refuse_others({**flat, **flat["rope_parameters"]})
         return flat
-
-    def _refuse_others(self, given: Mapping[str, Any]) -> None:
-        """Raise ModelError for a setting that is none of those that `supports` lists."""
-        for name, supported in self.supports.items():
-            value = given.get(name)
-            if value is not None and value not in supported:
-                raise ModelError(f"{self.name}: {name} {printable(repr(value))} is not supported")
 
     def hparams(self, source: Any) -> HParams:
         """Return the hyper-parameters of an HF config (mapping) or a GGUFFile; ModelError."""
+        if isinstance(source, Mapping):
+            ledger.check(self, source, self.config(source))
         read = self._values_hf if isinstance(source, Mapping) else self._values_gguf
         values = Values(self.name, read(source))
         for key in self.keys:

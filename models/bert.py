@@ -38,10 +38,10 @@ class Bert(Encoder):
         "type_vocab_size": 2,
         "hidden_act": "gelu",
     }
-    needs = {  # noqa: RUF012 - read only
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ("gelu",),
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
     }
     tensors = (
         embedding("token_embd", "word", "vocab", role="token_embd"),

@@ -1,7 +1,7 @@
 """DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash: latent attention, shared and routed experts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = ["ARCHITECTURE"]
 V2 = {"norm_topk_prob": False, "routed_scaling_factor": 1.0, "scoring_func": "softmax"}
 V3 = {"norm_topk_prob": True, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid"}
 GLM = V3 | {"routed_scaling_factor": 1.8}
+MAX_EPS = 1e-5  # the latents' norms have 1e-6 in transformers: up to here it makes no difference
 BY_CLASS = {
     "DeepseekV2ForCausalLM": V2,
     "DeepseekV3ForCausalLM": V3,
@@ -43,6 +44,28 @@ class Deepseek2(Architecture):
     hf_classes = tuple(BY_CLASS)
     hf_model_type = "deepseek_v3"
     exports = False
+    reads = (
+        *("head_dim", "num_key_value_heads", "qk_head_dim", "topk_method", "rope_interleave"),
+        *("mlp_layer_types", "moe_layer_freq", "norm_topk_prob", "scoring_func"),
+    )
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        """Yield what transformers and GGUF's readers would each do in another way."""
+        groups, used = config.get("n_group") or 1, config.get("topk_group") or 1
+        wanted, n_expert = config.get("num_experts_per_tok") or 0, config.get("n_routed_experts")
+        if groups > 1 and config.get("topk_method") == "greedy":
+            yield "n_group", groups, "groups are not chosen under topk_method greedy"
+        elif n_expert and wanted > used * (n_expert // groups):
+            yield "num_experts_per_tok", wanted, f"{used} groups of experts do not have as many"
+        if config["norm_topk_prob"] and "DeepseekV2ForCausalLM" in config.get("architectures", ()):
+            yield "norm_topk_prob", True, "DeepSeek-V2's weights of experts are not normalized"
+        if (eps := config["rms_norm_eps"]) > MAX_EPS:
+            yield "rms_norm_eps", eps, "the norms of its latents have 1e-06 whatever it says"
+        if config.get("moe_layer_freq") not in (None, 1):
+            yield "moe_layer_freq", config["moe_layer_freq"], "experts in some layers only"
+        if (magnitude := config["rope_parameters"].get("attention_factor")) is not None:
+            yield "rope_parameters.attention_factor", magnitude, "mscale_all_dim is used instead"
+
     config_defaults = {  # noqa: RUF012 - read only
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
@@ -87,6 +110,7 @@ class Deepseek2(Architecture):
             type="f32",
             derive=lambda c: (scaled("mscale_all_dim", "yarn")(c) or 0.0) / 10 or None,
         ),
+        Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
         Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
     )
     tensors = (

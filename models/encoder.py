@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
 from ggq.models.decoder import POOLING_KEY
 from ggq.models.hparams import HParams
@@ -76,20 +75,18 @@ def encode(ops: Any, x: Any, hp: HParams) -> Any:
 class Encoder(Architecture):
     """What BERT and its like share."""
 
-    needs: ClassVar[Mapping[str, Any]] = {}  # settings of config.json that alone are supported
+    reads: ClassVar[tuple[str, ...]] = (
+        "num_key_value_heads",
+        "vocab_size",
+        "layer_norm_epsilon",
+        "type_vocab_size",
+        "pad_token_id",
+    )
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a tensor is no part of the encoder: heads, the pooler, buffers."""
         heads = ("pooler.", "cls.", "position_ids", "token_type_ids", "classifier.")
         return super().ignores(hf_name, hp) or any(part in hf_name for part in heads)
-
-    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        flat = super().config(config)
-        for name, value in self.needs.items():
-            if flat.get(name, value) != value:
-                given = printable(repr(flat[name]))
-                raise ModelError(f"{self.name}: {name} is {given}, only {value} is supported")
-        return flat
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
         return {"type_vocab_size": hp.n_token_types, "pad_token_id": 0}

@@ -9,7 +9,6 @@ from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import SCALED_ROPE
 
 __all__ = ["ARCHITECTURE"]
 
@@ -26,7 +25,6 @@ class Ernie45(Architecture):
         "rope_theta": 500000.0,
     }
     tensors = DECODER_TENSORS
-    supports = SCALED_ROPE | {"hidden_act": ("silu",)}
 
     def layer(self, values: Values, i: int) -> Layer:
         return Layer(Attention.of(values, i, rotation(values, "norm")), FeedForward.of(values, i))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ggq.models import olmo2
+from ggq.models import ledger, olmo2
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, VOCAB_KEY
 from ggq.models.hparams import HParams
@@ -10,7 +10,6 @@ from ggq.models.layers import attention, rope
 from ggq.models.layers.attention import Attention, listed_windows, rotation, windowed
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import LLAMA_ROPE
 from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
@@ -22,6 +21,12 @@ class Exaone4(Architecture):
     name = "exaone4"
     hf_classes = ("Exaone4ForCausalLM",)
     hf_model_type = "exaone4"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.SILU,
+        "sliding_window_pattern": (0, PERIOD, "LLLG"),  # others only as layer_types
+    }
+    reads = ("layer_types",)
+    rope_types = (*Architecture.rope_types, "llama3")
     keys = (
         *DECODER_KEYS,
         VOCAB_KEY,
@@ -40,10 +45,6 @@ class Exaone4(Architecture):
         "rope_theta": 10000.0,
     }
     tensors = (*changed(olmo2.TENSORS, *attention.QK_NORMS), rope.FACTORS)
-    supports = LLAMA_ROPE | {
-        "hidden_act": ("silu",),
-        "sliding_window_pattern": (0, PERIOD, "LLLG"),  # others only as layer_types
-    }
 
     def layer(self, values: Values, i: int) -> Layer:
         local = windowed(values, i, PERIOD)

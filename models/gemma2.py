@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.models import ledger
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS, POST_NORMS, logits
 from ggq.models.hparams import HParams
@@ -53,6 +54,9 @@ def forward(ops: Any, hp: HParams) -> Any:
 
 class Gemma(Architecture):
     """What Gemma 2 and 3 share: scaled embeddings, GELU, factors that no key holds."""
+
+    fixed = {"hidden_activation": ledger.GELU}  # noqa: RUF012 - read only
+    reads = ("hidden_act", "layer_types", "sliding_window_pattern")
 
     period = 0  # every n-th layer has no window
     wide_layers = 0  # the size whose scores are scaled by the embedding's share of a head

@@ -1,6 +1,6 @@
 """Gemma 3: five layers with a window and their own rope base for each that sees all; q/k norms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggq.models.gemma2 import GEMMA_TENSORS, Gemma, gemma_keys
@@ -16,6 +16,11 @@ class Gemma3(Gemma):
     name = "gemma3"
     hf_classes = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
     hf_model_type = "gemma3_text"
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        if cap := config.get("attn_logit_softcapping"):
+            yield "attn_logit_softcapping", cap, "which transformers ignores and files would follow"
+
     period = 6
     wide_layers = 62
     norms = "head"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ggq.models import ledger
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS, POST_NORMS, logits
 from ggq.models.hparams import HParams
@@ -153,6 +154,12 @@ class Gemma4(Architecture):
     hf_classes = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
     hf_model_type = "gemma4_text"
     exports = False
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_activation": ledger.GELU,
+        "use_bidirectional_attention": ("vision", False),  # of images only
+    }
+    reads = ("hidden_act", "num_experts", "top_k_experts", "moe_intermediate_size")
+    rope_types = ("proportional",)
     vocab = Vocabulary(family="gemma4")
     keys = changed(
         (*DECODER_KEYS, *experts.KEYS, *window_keys(PERIOD, _windowed_layers)),

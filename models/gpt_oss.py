@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM
 from ggq.models.hparams import HParams
@@ -70,6 +70,15 @@ class GptOss(Architecture):
     name = "gpt-oss"
     hf_classes = ("GptOssForCausalLM",)
     hf_model_type = "gpt_oss"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.SILU,
+        "swiglu_alpha": (1.702,),
+        "swiglu_limit": (7.0,),
+        "attention_bias": (True,),
+    }
+    reads = ("initial_context_length", "experts_per_token", "layer_types")
+    rope_types = ("default", "yarn")
+    rope_truncates = False
     exports = False
     keys = changed(
         (*DECODER_KEYS, *experts.KEYS, *window_keys(PERIOD)),

@@ -1,11 +1,11 @@
 """IBM Granite 4 H: most layers Mamba-2, few attention without positions; dense or with experts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ggq.errors import ModelError
-from ggq.models import granite
+from ggq.models import granite, ledger
 from ggq.models.base import Architecture
 from ggq.models.decoder import EMBEDDING, FF_NORM, HEAD, LLAMA_KEYS, MIXER_NORM
 from ggq.models.granite import FACTOR_KEYS, Granite
@@ -61,10 +61,28 @@ SHARED = _halved(shared_rows("shared_mlp"), "shared_mlp.output_linear", "shared_
 ROUTER, *STACKS = experts.expert_rows("", "", "", "block_sparse_moe.router.layer")
 
 
+# [0, inf] as Python's JSON and as transformers write it
+UNLIMITED = ("[0.0,inf]", "(0.0,inf)", "[0.0,{'__float__':'Infinity'}]", "[0.0,'Infinity']")
+
+
 class GraniteHybrid(Architecture):
     name = "granitehybrid"
     hf_classes = ("GraniteMoeHybridForCausalLM",)
     hf_model_type = "granitemoehybrid"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.SILU,
+        "normalization_function": ("rmsnorm",),
+    }
+    reads = (
+        *("intermediate_size", "shared_intermediate_size", "num_experts_per_tok"),
+        *("mamba_conv_bias", "mamba_proj_bias", "mamba_d_head", "time_step_limit"),
+    )
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        limit = config.get("time_step_limit")
+        if limit is not None and str(limit).replace(" ", "") not in UNLIMITED:
+            yield "time_step_limit", limit, "time steps are not limited here"
+
     exports = False
     keys = changed(
         (*LLAMA_KEYS, *experts.KEYS, *FACTOR_KEYS, *mamba2.KEYS),

@@ -71,6 +71,12 @@ class Lfm2(Architecture):
     name = "lfm2"
     hf_classes: ClassVar[tuple[str, ...]] = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     hf_model_type = "lfm2"
+    fixed = {"use_pos_enc": (True,), "block_use_swiglu": (True,)}  # noqa: RUF012 - read only
+    reads = (
+        *("block_dim", "block_norm_eps", "block_mlp_init_scale", "block_out_init_scale"),
+        *("block_use_xavier_init", "conv_dim", "conv_dim_out", "conv_use_xavier_init"),
+        *("num_heads", "conv_bias", "full_attn_idxs", "theta", "intermediate_size"),
+    )
     exports = False
     keys = changed(
         DECODER_KEYS,

@@ -17,6 +17,7 @@ class Lfm2MoE(Lfm2):
     name = "lfm2moe"
     hf_classes = ("Lfm2MoeForCausalLM",)
     hf_model_type = "lfm2_moe"
+    fixed = {"norm_topk_prob": (True,)}  # noqa: RUF012 - read only
     keys = changed(
         (*Lfm2.keys, *experts.KEYS),
         Key("{arch}.feed_forward_length", ("intermediate_size",), "n_ff", "u32s", required=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggq.models.base import Architecture
@@ -48,6 +48,17 @@ class Llama(Architecture):
         "MixtralForCausalLM",
     )
     hf_model_type = "llama"
+    rope_types = (*Architecture.rope_types, "llama3")
+    reads = ("layer_types", "sliding_window", "head_dim")
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        """Yield kinds of layers that differ: files of this name have one window or none."""
+        kinds, window = config.get("layer_types"), _window(config)
+        if isinstance(kinds, list) and config.get("model_type") != "llama":
+            wanted = "sliding_attention" if window else "full_attention"
+            if set(kinds) - {wanted}:
+                yield "layer_types", kinds, f"only {wanted} in every layer is converted"
+
     keys = (
         *LLAMA_KEYS,
         *experts.KEYS,

@@ -1,5 +1,6 @@
 """Mistral Small 3, Ministral 3: like llama, with YaRN and queries that grow with position."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggq.models import llama
@@ -10,7 +11,7 @@ from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.rope import scaled
-from ggq.models.table import Key, permuted
+from ggq.models.table import Key, changed, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE"]
@@ -20,8 +21,23 @@ class Mistral3(Architecture):
     name = "mistral3"
     hf_classes = ("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM")
     hf_model_type = "ministral3"
-    keys = (
-        *LLAMA_KEYS,
+    reads = ("sliding_window", "layer_types")
+    rope_reads = ("llama_4_scaling_beta", "max_position_embeddings")
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        if window := config.get("sliding_window"):
+            yield "sliding_window", window, "mistral3 is converted without a window only"
+        if "sliding_attention" in (kinds := config.get("layer_types") or ()):
+            yield "layer_types", kinds, "mistral3 is converted without windows only"
+        rope = config["rope_parameters"]
+        if (magnitude := rope.get("attention_factor")) is not None:
+            yield "rope_parameters.attention_factor", magnitude, "mscale_all_dim is used instead"
+        elif rope.get("mscale_all_dim") and rope.get("mscale", 1.0) != 1.0:
+            yield "rope_parameters.mscale", rope["mscale"], "only 1.0 has a key"
+
+    keys = changed(
+        LLAMA_KEYS,
+        Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
         Key(
             "{arch}.rope.scaling.yarn_log_multiplier",
             attr="rope_log_multiplier",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,11 @@ class NomicBert(Encoder):
     name = "nomic-bert"
     hf_classes = ("NomicBertModel",)
     hf_model_type = "nomic_bert"
+    reads = (
+        *("rotary_scaling_factor", "scale_attn_weights", "max_trained_positions", "n_positions"),
+        *("type_vocab_size", "layer_norm_epsilon", "pad_vocab_size_multiple", "head_dim"),
+    )
+    rope_types = ("default",)
     hf_prefixes = ("", "bert.")
     keys = (
         *(replace(k, derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS),
@@ -50,15 +55,15 @@ class NomicBert(Encoder):
         "layer_norm_epsilon": 1e-12,
         "type_vocab_size": 2,
     }
-    needs = {  # noqa: RUF012 - what the published models have, read only
-        "prenorm": False,
-        "rotary_emb_fraction": 1.0,
-        "rotary_emb_interleaved": False,
-        "rotary_emb_scale_base": None,
-        "activation_function": "swiglu",
-        "hidden_act": "silu",
-        "parallel_block": False,
-        "moe_every_n_layers": 0,
+    fixed = {  # noqa: RUF012 - what the published models have, read only
+        "prenorm": (False,),
+        "rotary_emb_fraction": (1.0,),
+        "rotary_emb_interleaved": (False,),
+        "rotary_emb_scale_base": (None,),
+        "activation_function": ("swiglu",),
+        "hidden_act": ("silu",),
+        "parallel_block": (False,),
+        "moe_every_n_layers": (0,),
     }
     tensors = (
         embedding("token_embd", "word", "vocab", role="token_embd"),
@@ -72,6 +77,12 @@ class NomicBert(Encoder):
         *rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), input="ffn_act"),
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
     )
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        sizes = (("hidden_size", "n_embd"), ("num_attention_heads", "n_head"))
+        n, heads = (next((config[k] for k in names if config.get(k)), 0) for names in sizes)
+        if (width := config.get("head_dim")) and width * heads != n:
+            yield "head_dim", width, "only hidden_size / num_attention_heads is converted"
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(

@@ -3,11 +3,9 @@
 Three of four layers of OLMo 3 have a window; no scaling of positions applies to these.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from ggq.errors import ModelError
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, logits
 from ggq.models.hparams import HParams
@@ -16,7 +14,7 @@ from ggq.models.layers.attention import Attention, listed_windows, rotation, win
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
-from ggq.models.layers.rope import LOCAL_KEY, SCALED_ROPE, Rope
+from ggq.models.layers.rope import LOCAL_KEY, Rope
 from ggq.models.table import Key, absorbed_by, norm
 
 __all__ = ["ARCHITECTURE", "TENSORS", "forward"]
@@ -32,8 +30,7 @@ TENSORS = (
     *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),
     *norm("post_attention_norm", "post_attention_layernorm"),
     *norm("post_ffw_norm", "post_feedforward_layernorm"),
-)  # The factor that follows from yarn's own is checked apart.
-_SUPPORTS = {k: v for k, v in SCALED_ROPE.items() if k != "attention_factor"}
+)
 
 
 def forward(ops: Any, hp: HParams) -> Any:
@@ -51,6 +48,7 @@ class Olmo2(Architecture):
     name = "olmo2"
     hf_classes = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")
     hf_model_type = "olmo2"
+    reads = ("layer_types",)
     keys = (
         *DECODER_KEYS,
         Key("{arch}.attention.sliding_window", ("sliding_window",), "window"),
@@ -70,8 +68,6 @@ class Olmo2(Architecture):
     }
     tensors = TENSORS
 
-    supports = _SUPPORTS | {"hidden_act": ("silu",)}
-
     def layer(self, values: Values, i: int) -> Layer:
         rope, window = rotation(values, "neox"), None
         if windowed(values, i, PERIOD):
@@ -87,12 +83,6 @@ class Olmo2(Architecture):
         flat = super().config(config)
         if flat.get("model_type") == "olmo3":
             flat.setdefault("sliding_window", 4096)
-        rope = flat["rope_parameters"]
-        usual = 1 + 0.1 * math.log(rope.get("factor") or 1.0)
-        if not math.isclose(rope.get("attention_factor", usual), usual, rel_tol=1e-6):
-            raise ModelError(f"olmo2: attention_factor other than {usual:.6g} is not supported")
-        if flat.get("rope_local", {}).get("rope_type", "default") != "default":
-            raise ModelError("olmo2: scaled positions in layers with a window are not supported")
         return flat
 
     def export_config(self, hp: HParams) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, FF_NORM, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
@@ -29,7 +29,7 @@ def _magnitude(config: Mapping[str, Any]) -> float | None:
     rope, original = config["rope_parameters"], _original_context(config)
     if not rope.get("long_factor"):
         return None
-    ratio = config["max_position_embeddings"] / original
+    ratio = rope.get("factor") or config["max_position_embeddings"] / original
     if rope.get("attention_factor") is not None:
         return float(rope["attention_factor"])
     return math.sqrt(1 + math.log(ratio) / math.log(original or 1)) if ratio > 1 else 1.0
@@ -39,6 +39,14 @@ class Phi3(Architecture):
     name = "phi3"
     hf_classes = ("Phi3ForCausalLM",)
     hf_model_type = "phi3"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.SILU,
+        "interpolate_factor": (1,),
+        "full_attn_mod": (1,),
+        "lm_head_bias": (False,),
+    }
+    reads = ("original_max_position_embeddings", "layer_types")
+    rope_types = ("default", "longrope")
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(1.0, head_width)),

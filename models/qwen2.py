@@ -1,8 +1,9 @@
 """Qwen2 and Qwen2.5: like llama with biases on the projections of attention, rope over halves."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS
 from ggq.models.hparams import HParams
@@ -17,6 +18,11 @@ class Qwen2(Architecture):
     name = "qwen2"
     hf_classes = ("Qwen2ForCausalLM",)
     hf_model_type = "qwen2"
+    reads = ledger.WINDOWS
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        return ledger.windows(config)
+
     keys = DECODER_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 32768,

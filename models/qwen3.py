@@ -1,8 +1,9 @@
 """Qwen3: RMS norms on every query and key head, an explicit head width."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS
 from ggq.models.hparams import HParams
@@ -19,6 +20,11 @@ class Qwen3(Architecture):
     name = "qwen3"
     hf_classes = ("Qwen3ForCausalLM",)
     hf_model_type = "qwen3"
+    reads = ledger.WINDOWS
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        return ledger.windows(config)
+
     keys: ClassVar[tuple[Key, ...]] = DECODER_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 128,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
@@ -93,6 +93,8 @@ class Qwen35Dense(Qwen35):
     name = "qwen35"
     hf_classes = ("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration")
     hf_model_type = "qwen3_5_text"
+    fixed = {"hidden_act": ledger.SILU, "attn_output_gate": (True,)}  # noqa: RUF012 - read only
+    rope_reads = ("mrope_section", "mrope_interleaved")
     keys = QWEN35_KEYS
     tensors = qwen35_rows(*feed_forward.TENSORS)
 

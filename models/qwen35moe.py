@@ -14,6 +14,8 @@ class Qwen35MoE(Qwen35):
     name = "qwen35moe"
     hf_classes = ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration")
     hf_model_type = "qwen3_5_moe_text"
+    reads = ("intermediate_size",)
+    rope_reads = ("mrope_section", "mrope_interleaved")
     keys = changed(
         (*QWEN35_KEYS, *experts.KEYS),
         Key("{arch}.feed_forward_length", ("moe_intermediate_size",), "n_ff", "u32s"),

@@ -1,10 +1,10 @@
 """Qwen3 with experts: attention as in qwen3, every layer a mixture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ggq.errors import ModelError
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS
 from ggq.models.hparams import HParams
@@ -23,6 +23,12 @@ class Qwen3MoE(Architecture):
     name = "qwen3moe"
     hf_classes = ("Qwen3MoeForCausalLM",)
     hf_model_type = "qwen3_moe"
+    fixed = {"hidden_act": ledger.SILU, "decoder_sparse_step": (1,)}  # noqa: RUF012 - read only
+    reads = (*ledger.WINDOWS, "norm_topk_prob", "mlp_only_layers", "intermediate_size")
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        return ledger.windows(config)
+
     always_normalized = False  # where the config does not say
     keys: ClassVar[tuple[Key, ...]] = (*DECODER_KEYS, *experts.KEYS)
     config_defaults = Qwen3.config_defaults | {

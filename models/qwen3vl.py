@@ -28,6 +28,7 @@ class Qwen3VL(Qwen3):
     name = "qwen3vl"
     hf_classes = ("Qwen3VLForConditionalGeneration",)
     hf_model_type = "qwen3_vl_text"
+    rope_reads = ("mrope_section", "mrope_interleaved")
     exports = False
     keys = (*Qwen3.keys, *VISION_KEYS)
 

@@ -10,6 +10,7 @@ class Qwen3VLMoE(Qwen3MoE):
     name = "qwen3vlmoe"
     hf_classes = ("Qwen3VLMoeForConditionalGeneration",)
     hf_model_type = "qwen3_vl_moe_text"
+    rope_reads = ("mrope_section", "mrope_interleaved")
     exports = False
     always_normalized = True
     keys = (*Qwen3MoE.keys, *VISION_KEYS)

@@ -10,7 +10,6 @@ from ggq.models.layers import attention, feed_forward
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import SCALED_ROPE
 from ggq.models.table import absorbed_by, norm
 
 __all__ = ["ARCHITECTURE"]
@@ -37,7 +36,6 @@ class SeedOss(Architecture):
         *norm(FF_NORM, "post_attention_layernorm"),
         *absorbed_by(feed_forward.TENSORS, {"ffn_norm": FF_NORM}),
     )
-    supports = SCALED_ROPE | {"hidden_act": ("silu",)}
 
     def layer(self, values: Values, i: int) -> Layer:
         return Layer(Attention.of(values, i, rotation(values, "neox")), FeedForward.of(values, i))

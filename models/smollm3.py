@@ -1,10 +1,10 @@
 """SmolLM3: like llama, with no positions at all in every fourth layer (NoPE)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggq.errors import ModelError
-from ggq.models import llama
+from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS
 from ggq.models.hparams import HParams
@@ -28,6 +28,18 @@ class SmolLM3(Architecture):
     name = "smollm3"
     hf_classes = ("SmolLM3ForCausalLM",)
     hf_model_type = "smollm3"
+    reads = (*ledger.WINDOWS, "no_rope_layers", "no_rope_layer_interval")
+
+    def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        yield from ledger.windows(config)
+        interval = config.get("no_rope_layer_interval")
+        if not config.get("no_rope_layers") and interval not in (None, PERIOD):
+            yield (
+                "no_rope_layer_interval",
+                interval,
+                f"only every {PERIOD}th layer without is known",
+            )
+
     keys = LLAMA_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 32768,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ggq.models import ledger
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
 from ggq.models.encoder import encoder_norm
@@ -11,7 +12,6 @@ from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import layer_norm
-from ggq.models.layers.rope import SCALED_ROPE
 from ggq.models.table import BLOCK, LAYER, Key, changed, rows
 
 __all__ = ["ARCHITECTURE"]
@@ -32,6 +32,11 @@ class Starcoder2(Architecture):
     name = "starcoder2"
     hf_classes = ("Starcoder2ForCausalLM",)
     hf_model_type = "starcoder2"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.GELU,
+        "norm_type": ("layer_norm",),
+        "mlp_type": ("default",),
+    }
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.attention.layer_norm_epsilon", ("norm_epsilon",), "norm_eps", "f32", True),
@@ -54,12 +59,6 @@ class Starcoder2(Architecture):
         *rows("ffn_up", "mlp.c_fc", ("ff", "embd"), input="ffn_in", absorbs="ffn_norm"),
         *rows("ffn_down", "mlp.c_proj", ("embd", "ff"), input="ffn_act"),  # no scale passes GELU
     )
-
-    supports = SCALED_ROPE | {
-        "hidden_act": ("gelu_pytorch_tanh",),
-        "norm_type": ("layer_norm",),
-        "mlp_type": ("default",),
-    }
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, rotation(values, "neox"))

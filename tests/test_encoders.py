@@ -199,7 +199,7 @@ def test_old_names_and_prefixes_are_known(made):
 
 def test_other_encoders_are_refused_by_name(made):
     config = Checkpoint(made("bert")[0]).config
-    with pytest.raises(ModelError, match=r"bert: hidden_act is 'relu', only gelu is supported"):
+    with pytest.raises(ModelError, match=r"hidden_act is 'relu', bert is converted with gelu only"):
         models.get("bert").hparams({**config, "hidden_act": "relu"})
     nomic = Checkpoint(made("nomic-bert")[0]).config
     with pytest.raises(ModelError, match="moe_every_n_layers is 2"):

@@ -12,6 +12,9 @@ BY_NAME = {form.name: form for form in all_formats()}
 GENERIC, HARMONY, HERMES, LLAMA, MISTRAL = (
     BY_NAME[name] for name in ("generic", "harmony", "hermes", "llama", "mistral")
 )
+GLM, DEEPSEEK, GRANITE, LFM2 = (BY_NAME[n] for n in ("glm", "deepseek", "granite", "lfm2"))
+CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+ONE, SEP, ONE_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 TOOLS = ("get_weather", "add")
 WEATHER = ("get_weather", {"city": "Bern"})
 ADD = ("add", {"a": 1, "b": [2, {"c": "}"}]})
@@ -85,6 +88,47 @@ CASES = {
         ("", "", [WEATHER]),
     ),
     "generic": (GENERIC, f"\n{CALL}", ("", "", [WEATHER])),
+    "glm": (
+        GLM,
+        "So.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bern</arg_value>\n"
+        "</tool_call>\n<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n"
+        '<arg_key>b</arg_key>\n<arg_value>[2, {"c": "}"}]</arg_value>\n</tool_call>',
+        ("", "So.", [WEATHER, ADD]),
+    ),
+    "glm, nothing known": (
+        GLM,
+        "<tool_call>rm\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
+        ("", "<tool_call>rm\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>", []),
+    ),
+    "glm, no arguments": (GLM, "<tool_call>add\n</tool_call>", ("", "", [("add", {})])),
+    "deepseek": (
+        DEEPSEEK,
+        f'<think>Hm.</think>So.{CALLS}{ONE}get_weather{SEP}{{"city": "Bern"}}{ONE_END}'
+        f'{ONE}add{SEP}{{"a": 1, "b": [2, {{"c": "}}"}}]}}{ONE_END}{CALLS_END}',
+        ("Hm.", "So.", [WEATHER, ADD]),
+    ),
+    "deepseek r1": (
+        DEEPSEEK,
+        f'{CALLS}{ONE}function{SEP}get_weather\n```json\n{{"city": "Bern"}}\n```{ONE_END}'
+        f"{CALLS_END}",
+        ("", "", [WEATHER]),
+    ),
+    "granite": (GRANITE, f"<|tool_call|>[{CALL}, {CALL_2}]", ("", "", [WEATHER, ADD])),
+    "lfm2": (
+        LFM2,
+        "So.<|tool_call_start|>[get_weather(city='Bern'), add(a=1, b=[2, {\"c\": \"}\"}])]"
+        "<|tool_call_end|>",
+        ("", "So.", [WEATHER, ADD]),
+    ),
+    "lfm2, a mark in a string": (
+        LFM2,
+        '<|tool_call_start|>[get_weather(city="<|tool_call_end|>")]<|tool_call_end|>',
+        ("", "", [("get_weather", {"city": "<|tool_call_end|>"})]),
+    ),
+    "lfm2, no call": (
+        LFM2, "<|tool_call_start|>[1]<|tool_call_end|>!",
+        ("", "<|tool_call_start|>[1]<|tool_call_end|>!", []),
+    ),
 }  # fmt: skip
 
 
@@ -146,6 +190,13 @@ def test_format_of_a_model(shared_dir):
         "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
         "openai-gpt-oss-120b": "harmony",
         "google-gemma-2-2b-it": "generic",
+        "GLM-4.6": "glm",
+        "deepseek-ai-DeepSeek-V3.1": "deepseek",
+        "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B": "deepseek",
+        "ibm-granite-granite-3.3-2B-Instruct": "granite",
+        "ibm-granite-granite-4.0": "hermes",
+        "LFM2-8B-A1B": "lfm2",
+        "LFM2.5-8B-A1B": "lfm2",
     }
     tokens = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}
     for name, form in expected.items():

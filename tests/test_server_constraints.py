@@ -73,7 +73,7 @@ NESTED = {
 TREE = {"type": "object", "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}}}
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"harmony", "qwen"}))
+@pytest.mark.parametrize("form", ["generic", "granite", "hermes", "llama", "mistral"])
 @pytest.mark.parametrize(
     ("schema", "good", "bad"),
     [
@@ -88,7 +88,11 @@ def test_references_in_a_tools_schema(form, schema, good, bad):
     def call(arguments):
         member = "parameters" if form == "llama" else "arguments"
         inside = json.dumps({"name": "f", member: arguments})
-        marks = {"mistral": ("[TOOL_CALLS][", "]"), "hermes": ("<tool_call>\n", "\n</tool_call>")}
+        marks = {
+            "mistral": ("[TOOL_CALLS][", "]"),
+            "granite": ("<|tool_call|>[", "]"),
+            "hermes": ("<tool_call>\n", "\n</tool_call>"),
+        }
         return inside.join(marks.get(form, ("", "")))
 
     given = {"form": form, "tools": [tool("f", schema)], "tool_choice": "required"}
@@ -242,3 +246,52 @@ def test_an_answer_begun_is_held_to_its_format():
     assert accepts(make(), b"12}") and not accepts(make(), b'{"a": 12}')
     with pytest.raises(APIError, match="the answer begun"):
         of('{"b": ')
+
+
+MIXED = {
+    "$defs": {"Address": STREET},
+    "type": "object",
+    "properties": {"b": {"type": "boolean"}, "s": STRING, "to": {"$ref": "#/$defs/Address"}},
+    "required": ["s"],
+}
+FORCED = {
+    "glm": (
+        "<tool_call>f\n<arg_key>s</arg_key>\n<arg_value>a</b</arg_value>\n</tool_call>",
+        "<tool_call>f\n<arg_key>b</arg_key>\n<arg_value>true</arg_value>\n</tool_call>",
+    ),
+    "deepseek": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>"
+        '{"s": "x", "to": {"street": "y"}}'
+        "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>"
+        '{"to": {"street": "y"}}'
+        "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    "lfm2": (
+        '<|tool_call_start|>[f(s="x", b=True, to={"street": "y"})]<|tool_call_end|>',
+        "<|tool_call_start|>[f(b=True)]<|tool_call_end|>",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORCED)
+def test_forced_calls_are_read_back(form):
+    good, bad = FORCED[form]
+    given = {"form": form, "tools": [tool("f", MIXED)], "tool_choice": "required"}
+    assert takes(good, **given) and not takes(bad, **given)
+    parser = FORMATS[form].parser({"f": MIXED}, False)
+    deltas = parser.push(good) + parser.finish()
+    assert [d.kind for d in deltas] == ["call"] and json.loads(deltas[0].call.arguments)["s"]
+
+
+def test_arguments_in_python_with_commas():
+    free = {**MIXED, "required": []}
+    given = {"form": "lfm2", "tools": [tool("f", free)], "tool_choice": "required"}
+    for inside, fine in (
+        ("", 1),
+        ("b=True", 1),
+        ('s="x"', 1),
+        ('b=False, s="x"', 1),
+        (', s="x"', 0),
+    ):
+        assert takes(f"<|tool_call_start|>[f({inside})]<|tool_call_end|>", **given) == bool(fine)

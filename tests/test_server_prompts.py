@@ -21,7 +21,7 @@ TEMPLATES = {
     "Qwen-Qwen2.5-7B-Instruct": ("hermes", False),
     "Qwen3-Coder": ("qwen", False),
     "Qwen3.5-4B": ("qwen", True),
-    "GLM-4.6": ("hermes", False),
+    "GLM-4.6": ("glm", False),
     "meta-llama-Llama-3.2-3B-Instruct": ("llama", False),
     "meta-llama-Llama-3.3-70B-Instruct": ("llama", False),
     "mistralai-Mistral-Nemo-Instruct-2407": ("mistral", False),
@@ -80,6 +80,53 @@ def test_published_templates(shared_dir, name):
     assert prompt.ids == list(prompt.text.encode())
     plain = prompter(source, form).render(body(tool_choice="none", messages=MESSAGES[:2]))
     assert "get_weather" not in plain.text
+
+
+ROUND = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "hermes"),
+        ("Qwen-Qwen2.5-7B-Instruct", "hermes"),
+        ("ibm-granite-granite-4.0", "hermes"),
+        ("Qwen3-Coder", "qwen"),
+        ("Qwen3.5-4B", "qwen"),
+        ("GLM-4.6", "glm"),
+        ("poolside-Laguna-S-2.1", "glm"),
+        ("deepseek-ai-DeepSeek-V3.1", "deepseek"),
+        ("LFM2.5-8B-A1B", "lfm2"),
+        ("mistralai-Mistral-Nemo-Instruct-2407", "mistral"),
+        ("openai-gpt-oss-120b", "harmony"),
+    ],
+)
+def test_calls_that_a_template_writes_are_read(shared_dir, name, form):
+    source = next((shared_dir / "templates").glob(f"*{name}.jinja")).read_text("utf-8")
+    found = choose_format(source, TOKENS.get(form, set()))
+    assert found.name == form
+    arguments = {"city": "Bern", "days": 3}
+    function = {"name": "get_weather", "arguments": json.dumps(arguments)}
+    given = [MESSAGES[1], {"role": "assistant", "tool_calls": [{**CALL, "function": function}]}]
+    given.append(MESSAGES[3])
+
+    def rendered(messages):
+        made = prompter(source, form)
+        return made.render(body(messages=messages, add_generation_prompt=False)).text
+
+    whole, before = rendered(given), rendered(given[:1])
+    same = (i for i, pair in enumerate(zip(whole, before, strict=False)) if pair[0] != pair[1])
+    answer = whole[next(same, len(before)) :]
+    for pieces in ([answer], answer):
+        parser = found.parser({"get_weather": ROUND}, False)
+        deltas = [d for piece in pieces for d in parser.push(piece)] + parser.finish()
+        calls = [d for d in deltas if d.kind == "call"]
+        assert [d.call.name for d in calls if d.call] == ["get_weather"]
+        text = "".join(d.call.arguments if d.call else d.text for d in calls)
+        assert json.JSONDecoder().raw_decode(text)[0] == arguments
 
 
 def test_template_variables():

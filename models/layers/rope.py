@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,10 +13,8 @@ from ggq.models.table import Key, Tensor
 __all__ = [
     "FACTORS",
     "KEYS",
-    "LLAMA_ROPE",
     "LOCAL_KEY",
     "LONGROPE_FACTORS",
-    "SCALED_ROPE",
     "Rope",
     "rotate",
     "scaled",
@@ -23,16 +22,6 @@ __all__ = [
 ]
 
 CONFIG = "rope_parameters"
-# Settings that `KEYS` express, for `Architecture.supports`.
-SCALED_ROPE: dict[str, tuple[Any, ...]] = {
-    "rope_type": ("default", "linear", "yarn"),
-    "partial_rotary_factor": (1.0,),
-    "truncate": (True,),
-    "attention_factor": (),
-    "mscale": (),
-    "mscale_all_dim": (),
-}
-LLAMA_ROPE = SCALED_ROPE | {"rope_type": (*SCALED_ROPE["rope_type"], "llama3")}  # with `FACTORS`
 STORED = "rope_freqs.weight"
 
 
@@ -124,7 +113,28 @@ def _scaling(config: Mapping[str, Any]) -> str | None:
     rope = config[CONFIG]
     names = {"linear": "linear", "yarn": "yarn", "longrope": "longrope", "su": "longrope"}
     scaling = names.get(rope.get("rope_type"))
-    return scaling if scaling == "longrope" or rope.get("factor") is not None else None
+    return scaling if scaling == "longrope" or yarn_factor(config) is not None else None
+
+
+def yarn_factor(config: Mapping[str, Any]) -> float | None:
+    """Return the factor of a scaling; YaRN without one spans the contexts, as in transformers."""
+    rope = config[CONFIG]
+    given, original = rope.get("factor"), rope.get("original_max_position_embeddings")
+    if given is None and rope.get("rope_type") == "yarn" and original:
+        given = (config.get("max_position_embeddings") or original) / original
+    return float(given) if given is not None else None
+
+
+def _magnitude(config: Mapping[str, Any]) -> float | None:
+    """Return what multiplies YaRN's own magnitude 1 + 0.1 ln(factor); None where nothing does."""
+    rope, factor = config[CONFIG], yarn_factor(config)
+    if rope.get("rope_type") != "yarn" or not factor or factor <= 1:
+        return None
+    wanted, both = rope.get("attention_factor"), (rope.get("mscale"), rope.get("mscale_all_dim"))
+    log = 0.1 * math.log(factor)
+    if wanted is None and all(both):
+        wanted = (1 + both[0] * log) / (1 + both[1] * log)
+    return None if wanted is None else wanted / (1 + log)
 
 
 def scaled(name: str, *types: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -159,7 +169,7 @@ KEYS = (
         (),
         "rope_factor",
         "f32",
-        derive=scaled("factor", "linear", "yarn"),
+        derive=lambda c: yarn_factor(c) if _scaling(c) in ("linear", "yarn") else None,
     ),
     Key("{arch}.rope.scale_linear", (), "rope_factor", "f32"),
     Key(
@@ -167,9 +177,8 @@ KEYS = (
         attr="rope_original_context",
         derive=scaled("original_max_position_embeddings", "yarn"),
     ),
-    Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
+    Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32", derive=_magnitude),
     _yarn("ext_factor", "rope_ext_factor", "extrapolation_factor"),
-    _yarn("attn_factor", None, "attention_factor"),
     _yarn("beta_fast", "rope_beta_fast", "beta_fast"),
     _yarn("beta_slow", "rope_beta_slow", "beta_slow"),
     Key("{arch}.rope.freq_base", (f"{CONFIG}.rope_theta",), "rope_base", "f32"),

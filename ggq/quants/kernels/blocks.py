@@ -94,14 +94,18 @@ def _tail_at(at, stride, tail, scratch, end):
 
 
 @njit
-def _products(codes, x, dot):
-    """Return the sums of 8 products of 256 columns, both sides in the order of even_and_odd."""
+def _products(codes, x, dot, columns):
+    """Return the sums of 8 products of 256 columns, both sides in the order of even_and_odd.
+
+    Of up to 128 ``columns`` the second half is not looked at.
+    """
     first = dot(zeros(i32x16), codes[0], load(x, i8x64))
-    second = dot(zeros(i32x16), codes[2], load(x + 128, i8x64))
-    return (
-        dot(first, codes[1], load(x + 64, i8x64)),
-        dot(second, codes[3], load(x + 192, i8x64)),
-    )
+    first = dot(first, codes[1], load(x + 64, i8x64))
+    second = zeros(i32x16)
+    if columns > 128:
+        second = dot(second, codes[2], load(x + 128, i8x64))
+        second = dot(second, codes[3], load(x + 192, i8x64))
+    return first, second
 
 
 def _weighted(first, second, a, b, low, centre):
@@ -133,12 +137,12 @@ def _overload_weighted(first, second, a, b, low, centre):
 
 
 @njit
-def _multiply_pair(here, there, to, x, unpack, dot, centre):
+def _multiply_pair(here, there, to, x, columns, unpack, dot, centre):
     """Leave the weighted sums of two rows with one token at ``to``."""
     a = unpack(here)
-    first = _products(even_and_odd(a[:4]), x, dot)
+    first = _products(even_and_odd(a[:4]), x, dot, columns)
     b = unpack(there)
-    second = _products(even_and_odd(b[:4]), x, dot)
+    second = _products(even_and_odd(b[:4]), x, dot, columns)
     store(to, _weighted(first, second, a, b, x + _LOW, centre))
 
 
@@ -148,7 +152,8 @@ def _multiply_pair_by_several(here, there, to, x, count, unpack, dot, centre):
     a, b = unpack(here), unpack(there)
     codes, others = even_and_odd(a[:4]), even_and_odd(b[:4])
     for _ in range(count):
-        first, second = _products(codes, x, dot), _products(others, x, dot)
+        first = _products(codes, x, dot, int64(_SUPER))
+        second = _products(others, x, dot, int64(_SUPER))
         store(to, _weighted(first, second, a, b, x + _LOW, centre))
         x, to = x + _PREPARED, to + _ROWS
 
@@ -171,7 +176,8 @@ def _prepare(token, n, block, to, centre, kind):
 @njit
 def _multiply_block(at, n_valid, shape, block, prepared, count, rows, unpack, dot, centre):
     """Leave the weighted sums of 256 columns of up to 16 rows with each token as rows r | r + 8."""
-    row_bytes, n_full, stride, tail, end, scratch = shape
+    n_cols, row_bytes, n_full, stride, tail, end, scratch = shape
+    columns = n_cols - block * _SUPER
     ahead = _AHEAD * stride
     if block + _AHEAD >= n_full:  # in the next group's rows
         ahead += abi.GROUP * row_bytes - n_full * stride
@@ -186,7 +192,7 @@ def _multiply_block(at, n_valid, shape, block, prepared, count, rows, unpack, do
             there = _tail_at(there, stride, tail, scratch + SCRATCH, end)
         to = rows + 64 * r
         if count == 1:
-            _multiply_pair(here, there, to, prepared, unpack, dot, centre)
+            _multiply_pair(here, there, to, prepared, columns, unpack, dot, centre)
         else:
             _multiply_pair_by_several(here, there, to, prepared, count, unpack, dot, centre)
 
@@ -216,7 +222,7 @@ def decode_tokens(args, first, last, unpack, dot, stride, kind, centre):
     tail = row_bytes - n_full * stride
     n_blocks = n_full + (1 if tail else 0)
     n = n_blocks * _SUPER
-    shape = (row_bytes, n_full, stride, tail, weights + n_rows * row_bytes, stack(768))
+    shape = (n_cols, row_bytes, n_full, stride, tail, weights + n_rows * row_bytes, stack(768))
     prepared, rows, totals = stack(1280), stack(2048), stack(256)
     for item in range(first, last):
         row = item * abi.GROUP

@@ -73,10 +73,11 @@ class JsonReader(Reader):
         opening: str,
         closing: str,
         heads: Iterable[tuple[re.Pattern[str], int]] = (OBJECT,),
+        between: re.Pattern[str] = re.compile(_BETWEEN),
     ) -> None:
-        """Take the marks around and how calls begin."""
+        """Take the marks around, how calls begin and what may stand between and after them."""
         super().__init__(tools, opening, closing)
-        self._heads = tuple(heads)
+        self._heads, self._between = tuple(heads), between
         self._arguments: JsonSpan | None = None  # in work
         self._around: JsonSpan | None = None  # the object that they are in
 
@@ -139,7 +140,7 @@ class JsonReader(Reader):
 
     def _whole(self, out: list[Delta], body: str, closing: str) -> None:
         """Read what no head has matched: other orders of members, texts that are no calls."""
-        if self._begun and not body.strip(" \t\r\n,;[]"):
+        if self._begun and self._between.fullmatch(body):
             return
         calls = parse_calls(body, self.tools)
         for call in calls:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from ggq.runtime.server.formats.base import Function, Lark, literal, one_of
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.tagged import TaggedReader
-from ggq.runtime.server.formats.values import is_text
+from ggq.runtime.server.formats.tagged import TaggedReader, argument_rules
 
 __all__ = ["FORMAT"]
 
@@ -34,38 +31,13 @@ class Qwen(MarkedFormat):
             required = f.parameters.get("required") or ()
             parts = [literal(f"<function={f.name}>\n")]
             for j, key in enumerate(f.parameters.get("properties") or {}):
-                lines += _argument(f"argument_{i}_{j}", key, f.parameters, lark)
+                tags = f"<parameter={key}>\n", "\n</parameter>\n"
+                lines += argument_rules(f"argument_{i}_{j}", key, f.parameters, lark, tags)
                 parts.append(f"argument_{i}_{j}{'' if key in required else '?'}")
             lines.append(f"call_{i}: {' '.join(parts)} {literal('</function>')}")
         call = one_of(f"call_{i}" for i in range(len(functions)))
         more = ' ("\\n" one)*' if many else ""
         return [*lines, f'one: {opening} "\\n" {call} "\\n" {closing}', f"calls: one{more}"]
-
-
-def _argument(name: str, key: str, schema: Mapping[str, Any], lark: Lark) -> list[str]:
-    head = literal(f"<parameter={key}>\n")
-    part = schema["properties"][key]
-    if is_text(schema, key) and not {"enum", "const", "pattern"} & set(part):
-        return [f"{name}: {head} text"]
-    if isinstance(part, Mapping) and part.get("type") == "string" and "enum" in part:
-        words = [literal(str(word)) for word in part["enum"]]
-        return [f'{name}: {head} {one_of(words)} "\\n</parameter>\\n"']
-    value = lark.json(_standing_alone(schema, key))
-    return [f'{name}: {head} {name}_value "\\n</parameter>\\n"', f"{name}_value: {value}"]
-
-
-def _standing_alone(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a property's schema whose references into the whole one still lead there."""
-    whole = json.loads(json.dumps(schema), object_hook=_moved)
-    place = key.replace("~", "~0").replace("/", "~1")
-    return {"$ref": f"#/$defs/whole/properties/{place}", "$defs": {"whole": whole}}
-
-
-def _moved(part: dict[str, Any]) -> dict[str, Any]:
-    target = part.get("$ref")
-    if isinstance(target, str) and target.startswith("#"):
-        return {**part, "$ref": f"#/$defs/whole{target[1:]}"}
-    return part
 
 
 FORMAT = Qwen()

@@ -1,7 +1,7 @@
 """Calls in tags, as Qwen 3 Coder and 3.5 write them, and the choice between these and JSON.
 
-<function=name>, then for each argument <parameter=key>, its value as text, </parameter>. What type
-a value has, the tool's schema says.
+A tag for the function, then for each argument one with its name, its value as text and a closing
+one. What type a value has, the tool's schema says.
 """
 
 from __future__ import annotations
@@ -9,25 +9,53 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from ggq.runtime.server.formats.base import Delta, Tools
+from ggq.runtime.server.formats.base import Delta, Lark, Tools, literal, one_of
 from ggq.runtime.server.formats.json_calls import NAMED, OBJECT, JsonReader, JsonSpan
 from ggq.runtime.server.formats.reader import Reader, begin, content, more
 from ggq.runtime.server.formats.values import is_text, typed
 
-__all__ = ["TaggedReader", "TagsReader"]
+__all__ = ["QWEN", "TaggedReader", "Tags", "TagsReader", "argument_rules", "standing_alone"]
 
-_FUNCTION = re.compile(r"\s*<function=([^>\n]+)>\s*")
-_PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?")
-_END = re.compile(r"\s*</function>")
-_VALUE_END = re.compile(r"\n?</parameter>\s*")
-_AFTER = ("<parameter=", "</function>", "</tool_call>")  # what follows a value and not a quotation
-_CLOSES = ("\n</parameter>", "</parameter>")
+
+@dataclass(frozen=True)
+class Tags:
+    """The tags of a format. ``function``, ``parameter``: patterns with the name in a group.
+
+    ``end``: of a function, where there is one. ``closes``: the end of a value, with the line's end
+    before it where that is no part of it. ``after``: what follows a value, and not a quotation.
+    """
+
+    function: re.Pattern[str]
+    parameter: re.Pattern[str]
+    end: re.Pattern[str] | None
+    closes: tuple[str, ...]
+    after: tuple[str, ...]
+    line_end: bool  # whether the end of its line belongs to a parameter's tag
+
+    @cached_property
+    def value_end(self) -> re.Pattern[str]:
+        """The pattern of what ends a value."""
+        return re.compile(rf"(?:{'|'.join(map(re.escape, self.closes))})\s*")
+
+
+QWEN = Tags(
+    function=re.compile(r"\s*<function=([^>\n]+)>\s*"),
+    parameter=re.compile(r"\s*<parameter=([^>\n]+)>\n?"),
+    end=re.compile(r"\s*</function>"),
+    closes=("\n</parameter>", "</parameter>"),
+    after=("<parameter=", "</function>", "</tool_call>"),
+    line_end=True,
+)
 
 
 class TagsReader(Reader):
     """Reads calls in tags; values that are text come while they are written."""
+
+    tags = QWEN
 
     def __init__(self, tools: Tools, opening: str, closing: str) -> None:
         super().__init__(tools, opening, closing)
@@ -63,7 +91,7 @@ class TagsReader(Reader):
         return self._outside(out)
 
     def _outside(self, out: list[Delta]) -> bool:
-        match = _FUNCTION.match(self._held)
+        match = self.tags.function.match(self._held)
         if match and match.group(1).strip() in self.tools:
             name = match.group(1).strip()
             self._schema, self._first, self._begun = self.tools[name], True, True
@@ -80,9 +108,9 @@ class TagsReader(Reader):
         return True
 
     def _inside(self, out: list[Delta]) -> bool:
-        if match := _PARAMETER.match(self._held):
-            if match.end() == len(self._held) and not match.group().endswith("\n"):
-                return False  # the line's end belongs to the tag
+        if match := self.tags.parameter.match(self._held):
+            if self.tags.line_end and match.end() == len(self._held) and match[0][-1] != "\n":
+                return False
             self._key, self._held = match.group(1).strip(), self._held[match.end() :]
             self._text = None if is_text(self._schema, self._key) else []
             out.append(more(f"{'{' if self._first else ', '}{_json(self._key)}: "))
@@ -90,8 +118,7 @@ class TagsReader(Reader):
                 out.append(more('"'))
             self._first = False
             return True
-        if match := _END.match(self._held):
-            self._held = self._held[match.end() :]
+        if self._skip_end():
             out.append(more(self._closed()))
             return True
         if self._closing and self._held.lstrip().startswith(self._closing):
@@ -105,9 +132,13 @@ class TagsReader(Reader):
     def _leave(self, out: list[Delta]) -> bool:
         """Leave arguments in JSON, and the end of their function."""
         self._object = self._schema = None
-        if match := _END.match(self._held):
-            self._held = self._held[match.end() :]
+        self._skip_end()
         return True
+
+    def _skip_end(self) -> bool:
+        match = self.tags.end.match(self._held) if self.tags.end else None
+        self._held = self._held[match.end() :] if match else self._held
+        return match is not None
 
     def _closed(self) -> str:
         self._schema = None
@@ -116,20 +147,21 @@ class TagsReader(Reader):
     def _until_value_end(self, out: list[Delta]) -> bool:
         """Take a value's text up to a closing tag that is none of its own."""
         at = 0
-        while match := _VALUE_END.search(self._held, at):
+        while match := self.tags.value_end.search(self._held, at):
             after = self._held[match.end() :]
-            if any(after.startswith(mark) for mark in _AFTER):
+            if any(after.startswith(mark) for mark in self.tags.after):
                 self._value(out, self._held[: match.start()], final=True)
                 out += self._value_end()
                 self._held = after
                 return True
-            if not after or any(mark.startswith(after) for mark in _AFTER):
+            if not after or any(mark.startswith(after) for mark in self.tags.after):
                 self._value(out, self._held[: match.start()])
                 self._held = self._held[match.start() :]
                 return False
             at = match.end()
-        tails = range(max(at, len(self._held) - len(_CLOSES[0])), len(self._held))
-        begun = (i for i in tails if any(mark.startswith(self._held[i:]) for mark in _CLOSES))
+        tails = range(max(at, len(self._held) - len(self.tags.closes[0])), len(self._held))
+        closes = self.tags.closes
+        begun = (i for i in tails if any(mark.startswith(self._held[i:]) for mark in closes))
         cut = next(begun, len(self._held))
         self._value(out, self._held[:cut])
         self._held = self._held[cut:]
@@ -192,3 +224,32 @@ class TaggedReader:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def argument_rules(
+    name: str, key: str, schema: Mapping[str, Any], lark: Lark, tags: tuple[str, str]
+) -> list[str]:
+    """Return Lark rules of an argument; rule ``text`` is free text up to the second of ``tags``."""
+    head, tail = map(literal, tags)
+    part = schema["properties"][key]
+    if is_text(schema, key) and not {"enum", "const", "pattern"} & set(part):
+        return [f"{name}: {head} text"]
+    if isinstance(part, Mapping) and part.get("type") == "string" and "enum" in part:
+        words = [literal(str(word)) for word in part["enum"]]
+        return [f"{name}: {head} {one_of(words)} {tail}"]
+    value = lark.json(standing_alone(schema, key))
+    return [f"{name}: {head} {name}_value {tail}", f"{name}_value: {value}"]
+
+
+def standing_alone(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a property's schema whose references into the whole one still lead there."""
+    whole = json.loads(json.dumps(schema), object_hook=_moved)
+    place = key.replace("~", "~0").replace("/", "~1")
+    return {"$ref": f"#/$defs/whole/properties/{place}", "$defs": {"whole": whole}}
+
+
+def _moved(part: dict[str, Any]) -> dict[str, Any]:
+    target = part.get("$ref")
+    if isinstance(target, str) and target.startswith("#"):
+        return {**part, "$ref": f"#/$defs/whole{target[1:]}"}
+    return part
