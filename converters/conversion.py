@@ -47,6 +47,10 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise UsageError(f"threads must be in 1..1024, not {self.threads}")
+        if self.split_max_bytes is not None and self.split_max_bytes < 1:
+            raise UsageError(f"'{self.split_max_bytes}': a size is one byte at least")
 
 
 @dataclass(frozen=True)

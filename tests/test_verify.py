@@ -324,6 +324,23 @@ def test_passes_run_again(tmp_path, monkeypatch):
     )
 
 
+def test_importance_that_a_pass_measured_is_measured_again(source, tmp_path):
+    passes = ["imatrix:tokens=256,n_ctx=64"]
+    (path,) = convert(source, tmp_path / "m.gguf", "IQ2_XS", prepasses=passes)
+    verdict = verify(path, source)
+    assert verdict.is_verified, verdict
+
+
+def test_options_that_would_not_be_used_are_refused(ggq, made):
+    for words, flag in (
+        (("--imatrix", made), "--source"),
+        (("--weights-only",), "--source"),
+        (("--public-key", made), "--signature"),
+    ):
+        code, out, err = ggq("verify", made, *words)
+        assert (code, out) == (1, "") and f"{words[0]}: goes with {flag}" in err
+
+
 def test_provenance_that_lies_is_an_error(made, source, tmp_path):
     for text in ("{", "[]", '{"options": {"speed": 1}}', '{"options": {"pure": "x"}}'):
         path = rewritten(made, tmp_path / "m.gguf", lambda w, t=text: w.add("ggq.provenance", t))
