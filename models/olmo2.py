@@ -26,8 +26,7 @@ TENSORS = (
     *absorbed_by(
         (*attention.TENSORS, *feed_forward.TENSORS), {"attn_norm": None, "ffn_norm": None}
     ),
-    *norm("attn_q_norm", "self_attn.q_norm", "q", part=Attention),
-    *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),
+    *attention.WHOLE_NORMS,
     *norm("post_attention_norm", "post_attention_layernorm"),
     *norm("post_ffw_norm", "post_feedforward_layernorm"),
 )

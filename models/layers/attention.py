@@ -17,6 +17,7 @@ __all__ = [
     "HEAD_KEYS",
     "QK_NORMS",
     "TENSORS",
+    "WHOLE_NORMS",
     "WIDTH_KEYS",
     "Attention",
     "listed_windows",
@@ -248,4 +249,8 @@ FUSED_TENSORS = (
 QK_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "head", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "head", part=Attention),
+)
+WHOLE_NORMS = (
+    *norm("attn_q_norm", "self_attn.q_norm", "q", part=Attention),
+    *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),
 )
