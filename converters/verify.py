@@ -81,13 +81,13 @@ def verify(
     with open_gguf(path) as file, _prepared(file, source, settings) as job:
         verdict.n_tensors = len(file.tensors)
         verdict.differs += _padding(file)
-        doubt = _why_importance_is_unknown(file, job)
         verdict.differs += _other_types(file, job)
-        job.plan.types = _comparable(file, job, verdict, doubt)
+        job.plan.types = [(n, t.type_name) for n, t in file.tensors.items() if n in job.tensors]
         types = listed(Counter(t.type_name for t in file.tensors.values()))
         job.items = [i._replace(value=types) if i.key == "ggq.types" else i for i in job.items]
         passes_doubt = _run_passes(file, job, settings)
-        doubt = passes_doubt or doubt
+        doubt = passes_doubt or _why_importance_is_unknown(file, job)  # a pass may measure it
+        job.plan.types = _comparable(file, job, verdict, doubt)
         if not settings.weights_only:
             n, differs, notes = compare_keys(file, job, passes_ran=passes_doubt is None)
             verdict.n_keys = n
@@ -208,11 +208,9 @@ def _comparable(
             verdict.differs.append(f"{what}, the source gives {tuple(source.shape)}")
         elif kind is None and source.type_name != info.type_name:
             verdict.unknown.append(f"tensor {printable(name)}: ggq does not write {info.type_name}")
-        elif kind is not None and _lacks_importance(name, info.type_name, job) and doubt is None:
-            why = f"{info.type_name} is not made without importance: {option('--imatrix')}"
-            verdict.unknown.append(f"tensor {printable(name)}: {why}")
         elif kind is not None and _lacks_importance(name, info.type_name, job):
-            verdict.unknown.append(f"tensor {printable(name)}: {doubt}")
+            why = f"{info.type_name} is not made without importance: {option('--imatrix')}"
+            verdict.unknown.append(f"tensor {printable(name)}: {doubt or why}")
         else:
             chosen.append((name, info.type_name))
     return chosen

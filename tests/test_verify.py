@@ -324,6 +324,13 @@ def test_passes_run_again(tmp_path, monkeypatch):
     )
 
 
+def test_importance_that_a_pass_measured_is_measured_again(source, tmp_path):
+    passes = ["imatrix:tokens=256,n_ctx=64"]
+    (path,) = convert(source, tmp_path / "m.gguf", "IQ2_XS", prepasses=passes)
+    verdict = verify(path, source)
+    assert verdict.is_verified, verdict
+
+
 def test_options_that_would_not_be_used_are_refused(ggq, made):
     for words, flag in (
         (("--imatrix", made), "--source"),
