@@ -24,6 +24,9 @@ from ggq.quants.mixtures import MixtureOptions, Plan
 
 __all__ = ["Conversion", "Options", "Progress", "Summary"]
 
+OF_THE_SOURCE = frozenset(
+    {"ggq.provenance"}
+)  # a source's own making is not that of what it becomes
 Progress = Callable[[int, int, str], None]
 
 
@@ -44,6 +47,10 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise UsageError(f"threads must be in 1..1024, not {self.threads}")
+        if self.split_max_bytes is not None and self.split_max_bytes < 1:
+            raise UsageError(f"'{self.split_max_bytes}': a size is one byte at least")
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ class Conversion:
         """Return a writer with all keys and tensors declared; nothing is on disk yet."""
         writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
         if self.copy_from is not None:
-            writer.copy_metadata(self.copy_from.metadata)
+            writer.copy_metadata(self.copy_from.metadata, OF_THE_SOURCE)
         for item in self.items:
             writer.add(item.key, item.value, item.type)
         for name, type_name in self.plan.types:

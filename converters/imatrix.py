@@ -101,7 +101,7 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     found.unmeasured += [name for name, values in found.values.items() if not values.any()]
     for name in found.unmeasured:
         found.values.pop(name)
-    if not found.values:
+    if not (found.values or found.unmeasured):
         raise FormatError(f"{printable(path)}: no entries")
     return found
 

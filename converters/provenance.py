@@ -24,7 +24,7 @@ from ggq.converters.metadata.names import model_id
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, spec
 from ggq.hub import file_sha256
-from ggq.quants.mixtures import MixtureOptions
+from ggq.quants.mixtures import UNQUANTIZED, MixtureOptions
 
 __all__ = [
     "KEY",
@@ -34,7 +34,7 @@ __all__ = [
     "recorded_options",
 ]
 
-KEY = "ggq.provenance"
+KEY, VERSION, TYPES = "ggq.provenance", "ggq.version", "ggq.types"
 OPTIONS = ("via", "pre")  # of `Options`: what decides bytes and is not in the file otherwise
 MIXTURE = ("pure", "tensor_types", "output_tensor_type", "token_embedding_type")
 NOT_READ = "0" * 64  # of an outline, whose weights are holes
@@ -87,10 +87,22 @@ def _matrix(matrix: Imatrix) -> dict[str, str]:
     return {"name": path.name} | ({"sha256": file_sha256(path)} if path.is_file() else {})
 
 
+def is_ggqs(file: GGUFFile) -> bool:
+    """Tell whether ggq wrote the file as it is: llama-quantize carries the keys of its source over.
+
+    Such a file holds quantized tensors, its ``ggq.types`` tells of none.
+    """
+    if VERSION not in file.metadata:
+        return False
+    told = {part.rpartition(":")[0] for part in str(file.metadata.get(TYPES, "")).split()}
+    found = {t.type_name for t in file.tensors.values()}
+    return not told <= {*UNQUANTIZED} or found <= {*UNQUANTIZED}
+
+
 def read_provenance(file: GGUFFile) -> dict[str, Any] | None:
     """Return what a file says of its making, None where it says nothing; FormatError."""
     text = file.get(KEY, type=str)
-    if text is None:
+    if text is None or not is_ggqs(file):
         return None
     where = f"{printable(file.path)}: key {KEY}"
     try:

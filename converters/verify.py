@@ -23,10 +23,10 @@ from ggq.converters.encode import encode_all
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses import recipe
-from ggq.converters.provenance import KEY, listed, read_provenance, recorded_options
+from ggq.converters.provenance import is_ggqs, listed, read_provenance, recorded_options
 from ggq.converters.verify_keys import compare_keys
 from ggq.errors import FormatError, GGQError, UsageError, option, printable
-from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.gguf import GGUFFile, TensorInfo, open_gguf, spec
 from ggq.hub import file_sha256
 from ggq.quants.mixtures import FILE_TYPES, PlanTensor, plan
 
@@ -81,13 +81,13 @@ def verify(
     with open_gguf(path) as file, _prepared(file, source, settings) as job:
         verdict.n_tensors = len(file.tensors)
         verdict.differs += _padding(file)
-        doubt = _why_importance_is_unknown(file, job)
         verdict.differs += _other_types(file, job)
-        job.plan.types = _comparable(file, job, verdict, doubt)
+        job.plan.types = [(n, t.type_name) for n, t in file.tensors.items() if n in job.tensors]
         types = listed(Counter(t.type_name for t in file.tensors.values()))
         job.items = [i._replace(value=types) if i.key == "ggq.types" else i for i in job.items]
         passes_doubt = _run_passes(file, job, settings)
-        doubt = passes_doubt or doubt
+        doubt = passes_doubt or _why_importance_is_unknown(file, job)  # a pass may measure it
+        job.plan.types = _comparable(file, job, verdict, doubt)
         if not settings.weights_only:
             n, differs, notes = compare_keys(file, job, passes_ran=passes_doubt is None)
             verdict.n_keys = n
@@ -175,7 +175,7 @@ def _other_types(file: GGUFFile, job: Conversion) -> list[str]:
     if not other:
         return []
     name, said = other[0], job.plan.file_type.name
-    if KEY in file.metadata:  # its options say which types were asked for
+    if read_provenance(file):  # its options say which types were asked for
         what = f"tensor {printable(name)} is {found[name]}, {said} with the recorded options"
         return [f"{what} makes it {planned[name]}"]
     roles = job.roles
@@ -208,11 +208,9 @@ def _comparable(
             verdict.differs.append(f"{what}, the source gives {tuple(source.shape)}")
         elif kind is None and source.type_name != info.type_name:
             verdict.unknown.append(f"tensor {printable(name)}: ggq does not write {info.type_name}")
-        elif kind is not None and _lacks_importance(name, info.type_name, job) and doubt is None:
-            why = f"{info.type_name} is not made without importance: {option('--imatrix')}"
-            verdict.unknown.append(f"tensor {printable(name)}: {why}")
         elif kind is not None and _lacks_importance(name, info.type_name, job):
-            verdict.unknown.append(f"tensor {printable(name)}: {doubt}")
+            why = f"{info.type_name} is not made without importance: {option('--imatrix')}"
+            verdict.unknown.append(f"tensor {printable(name)}: {doubt or why}")
         else:
             chosen.append((name, info.type_name))
     return chosen
@@ -250,18 +248,14 @@ def _compare_tensors(
 ) -> None:
     """Derive and compare; with a ``doubt`` what differs is not known to be wrong."""
     found = _comparison(file, job, doubt is not None, progress)
-    via_f16 = "by way of F16, as llama-quantize makes it of an F16 file"
-    if (
-        found.first
-        and doubt is None
-        and job.options.via is None
-        and "ggq.version" not in file.metadata
-    ):
+    by_others = doubt is None and not is_ggqs(file)
+    if found.first and by_others and job.options.via is None:
         job.options = replace(job.options, via="f16")
         again = _comparison(file, job, False, progress)
-        if not again.first:
+        if not again.first or again.reached > found.reached:  # that is how it was made
             found = again
-            verdict.notes.append(f"every tensor is as the source gives it {via_f16}")
+            how = "by way of F16, as llama-quantize makes it of an F16 file"
+            verdict.notes.append(f"{len(found.same)} tensors are as the source gives them {how}")
     verdict.n_same = len(found.same)
     if doubt is None:
         verdict.differs += found.first
@@ -301,6 +295,7 @@ class _Comparison:
         self.same: list[str] = []
         self.differing: list[str] = []
         self.first: list[str] = []
+        self.reached = (0, 0, 0)  # tensors, rows and bytes before the first difference
         self._file, self._go_on = file, go_on
         self._row = 0  # of the tensor that is being written
 
@@ -310,7 +305,10 @@ class _Comparison:
         if not np.array_equal(stored, blocks) and self.differing[-1:] != [name]:
             self.differing.append(name)
             if not self.first:
-                self.first.append(_difference(self._file, name, start, stored, blocks))
+                row, at = (int(i[0]) for i in np.nonzero(stored != blocks))
+                self.reached = len(self.same), start + row, at
+                both = int(stored[row, at]), int(blocks[row, at])
+                self.first.append(_difference(info, start + row, at, both))
             if not self._go_on:
                 raise _Enough
         self._row += len(blocks)
@@ -321,17 +319,13 @@ class _Comparison:
                 self.same.append(name)
 
 
-def _difference(
-    file: GGUFFile, name: str, start: int, stored: np.ndarray, derived: np.ndarray
-) -> str:
+def _difference(info: TensorInfo, row: int, at: int, both: tuple[int, int]) -> str:
     """Return where the first block that differs is, and the bytes on both sides."""
-    info = file.tensors[name]
-    size, weights = spec.TYPES[info.type_id].block_bytes, spec.TYPES[info.type_id].block_size
-    row, at = (int(i[0]) for i in np.nonzero(stored != derived))
-    block = at // size
+    kind = spec.TYPES[info.type_id]
+    block, weights = at // kind.block_bytes, kind.block_size
     span = f"element {block}"
     if weights > 1:
         span = f"block {block} (elements {block * weights} to {(block + 1) * weights - 1})"
-    got, want = stored[row, at], derived[row, at]
-    where = f"tensor {printable(name)} ({info.type_name}), row {start + row}, {span}"
-    return f"{where}: byte {at % size} is 0x{got:02x}, the source gives 0x{want:02x}"
+    where = f"tensor {printable(info.name)} ({info.type_name}), row {row}, {span}"
+    found = f"byte {at % kind.block_bytes} is 0x{both[0]:02x}"
+    return f"{where}: {found}, the source gives 0x{both[1]:02x}"

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.conversion import Conversion
+from ggq.converters.conversion import OF_THE_SOURCE, Conversion
 from ggq.converters.prepasses.recipe import ENVIRONMENT
-from ggq.converters.provenance import KEY, read_provenance
+from ggq.converters.provenance import KEY, VERSION, is_ggqs, read_provenance
 from ggq.errors import printable
 from ggq.gguf import GGUFFile, spec
 from ggq.gguf.encode import copy_value, encode_value
@@ -21,7 +21,7 @@ from ggq.gguf.writer import OWN_KEYS
 
 __all__ = ["compare_keys"]
 
-VERSION, SOURCE = "ggq.version", "ggq.source"
+SOURCE = "ggq.source"
 NAMES = frozenset(
     f"general.{n}"
     for n in ("name", "basename", "organization", "version", "finetune", "size_label")
@@ -48,11 +48,12 @@ class _Keys:
         self.wanted: dict[str, bytes] = {}
         if job.copy_from is not None:
             metadata = job.copy_from.metadata
-            self.wanted = {k: copy_value(metadata, k) for k in metadata if k not in OWN_KEYS}
+            kept = [k for k in metadata if k not in (*OWN_KEYS, *OF_THE_SOURCE)]
+            self.wanted = {k: copy_value(metadata, k) for k in kept}
         self.wanted |= {i.key: encode_value(i.key, i.value, i.type) for i in job.items}
         found = file.metadata
         self.found = {k: copy_value(found, k) for k in found if k not in OWN_KEYS}
-        self.is_ours = VERSION in found
+        self.is_ours = is_ggqs(file)
         self.renamed = not self.is_ours or self._is_renamed()
 
     def _is_renamed(self) -> bool:
@@ -129,6 +130,9 @@ class _Keys:
             self.notes.append(
                 f"{printable(name)} of the source was not there when the file was made"
             )
+        for field, key in (("ggq", VERSION), ("source", SOURCE)):
+            if told.get(field) != self.file.metadata.get(key):
+                self.differs.append(f"key {KEY}: {field} is not what {key} says")
         for field in ("type", "revision"):
             if field in here and field in told and told[field] != here[field]:
                 values = f"{_shown(told[field])}, the source gives {_shown(here[field])}"

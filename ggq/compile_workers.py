@@ -2,9 +2,7 @@
 
 A helper imports the module that makes a function, compiles it and sends the object file back. What
 no helper can do (a function made at run time, no second processor, a helper that dies) is left to
-the caller.
-
-    python -m ggq.compile_workers     (a helper: reads lines "module name", answers size and bytes)
+the caller. A helper reads lines "module name" and answers with the size and the bytes.
 """
 
 from __future__ import annotations
@@ -60,11 +58,11 @@ def _processors() -> int:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    command = [sys.executable, "-m", __name__]
+    """Start a helper that imports from where this process does: not from the working folder."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+        [sys.executable, "-I", "-c", program], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
     )
 
 
@@ -108,9 +106,3 @@ def main() -> None:
         code = function.compiled()
         answers.write(f"{len(code)}\n".encode() + code)
         answers.flush()
-
-
-if __name__ == "__main__":
-    from ggq.compile_workers import main as serve  # one copy of this module, not two
-
-    serve()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.models.base import Architecture
 from ggq.models.decoder import POOLING_KEY
@@ -75,7 +75,7 @@ def encode(ops: Any, x: Any, hp: HParams) -> Any:
 class Encoder(Architecture):
     """What BERT and its like share."""
 
-    reads = (
+    reads: ClassVar[tuple[str, ...]] = (
         "num_key_value_heads",
         "vocab_size",
         "layer_norm_epsilon",

@@ -1,9 +1,8 @@
 """StarCoder2: like llama with LayerNorms, biases and a feed-forward without a gate."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from ggq.errors import ModelError, printable
+from ggq.models import ledger
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
 from ggq.models.encoder import encoder_norm
@@ -16,18 +15,6 @@ from ggq.models.layers.linear import layer_norm
 from ggq.models.table import BLOCK, LAYER, Key, changed, rows
 
 __all__ = ["ARCHITECTURE"]
-
-SUPPORTED: dict[str, tuple[Any, ...]] = {  # GGUF or the runtime cannot express others
-    "hidden_act": ("gelu_pytorch_tanh",),
-    "norm_type": ("layer_norm",),
-    "mlp_type": ("default",),
-    "rope_type": ("default", "linear", "yarn"),
-    "partial_rotary_factor": (1.0,),
-    "truncate": (True,),
-    "attention_factor": (),
-    "mscale": (),
-    "mscale_all_dim": (),
-}
 
 
 def forward(ops: Any, hp: HParams) -> Any:
@@ -45,6 +32,11 @@ class Starcoder2(Architecture):
     name = "starcoder2"
     hf_classes = ("Starcoder2ForCausalLM",)
     hf_model_type = "starcoder2"
+    fixed = {  # noqa: RUF012 - read only
+        "hidden_act": ledger.GELU,
+        "norm_type": ("layer_norm",),
+        "mlp_type": ("default",),
+    }
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.attention.layer_norm_epsilon", ("norm_epsilon",), "norm_eps", "f32", True),
@@ -74,15 +66,6 @@ class Starcoder2(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return forward(ops, hp)
-
-    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        flat = super().config(config)
-        given = {**flat, **flat["rope_parameters"]}
-        for name, supported in SUPPORTED.items():
-            value = given.get(name)
-            if value is not None and value not in supported:
-                raise ModelError(f"starcoder2: {name} {printable(repr(value))} is not supported")
-        return flat
 
 
 ARCHITECTURE = Starcoder2()

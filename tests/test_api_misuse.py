@@ -10,6 +10,7 @@ from ggufmaker import make_tiny_llama
 import ggq
 from ggq.arguments import checked
 from ggq.converters.conversion import Options
+from ggq.converters.convert import make_request
 from ggq.converters.prepasses.base import parse
 from ggq.runtime.cache.memory import free_memory
 
@@ -143,6 +144,15 @@ def test_what_stands_for_nothing_and_numpys_numbers_are_taken(model):
 def test_options_and_passes_are_held_to_their_types():
     with pytest.raises(ggq.GGQError, match="threads: expected a whole number or None, not 'a'"):
         Options(threads="a")
+    for beyond in (0, -1, 1025):
+        with pytest.raises(ggq.GGQError, match=rf"threads must be in 1\.\.1024, not {beyond}"):
+            Options(threads=beyond)
+    for none in (0, -3):
+        with pytest.raises(ggq.GGQError, match=f"'{none}': a size is one byte at least"):
+            Options(split_max_bytes=none)
+        for size in ("target_size", "split_max_size"):
+            with pytest.raises(ggq.GGQError, match=f"'{none}': a size is one byte at least"):
+                make_request("a", **{size: none})
     for wrong in ({"damp": "x"}, {"tokens": "x"}, {"tokens": -1}, {"progress": 5}):
         with pytest.raises(ggq.GGQError, match=next(iter(wrong))):
             ggq.prepass.GPTQ(**wrong)

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
 import subprocess, sys, threading
@@ -48,9 +51,14 @@ print(len(by_helper) > 0)
 @pytest.mark.slow
 @pytest.mark.parametrize(("helper", "helps"), [("works", "True"), ("dies", "False")])
 def test_helpers_take_part_in_compiling(tmp_path, helper, helps):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    folder = tmp_path / "a model's"
+    folder.mkdir()
+    (folder / "llvmlite.py").write_text("raise SystemExit('read from the working folder')")
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, helper],
-        env={**os.environ, "GGQ_CACHE": str(tmp_path)},
+        [sys.executable, str(tmp_path / "program.py"), helper],
+        cwd=folder,
+        env={**os.environ, "GGQ_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -107,6 +107,17 @@ def test_another_numba_compiles_in_each_process(monkeypatch, tmp_path):
     assert not nothing.path.exists()
 
 
+def test_code_that_is_tied_to_a_process_is_refused():
+    from ggq import jit
+
+    @jit.kernel()
+    def prints(args, first, last):
+        print(first)  # noqa: T201
+
+    with pytest.raises(AssertionError, match=r"prints calls .*numba_gil_ensure"):
+        prints.compiled()
+
+
 class Terminal(io.TextIOWrapper):
     def isatty(self):
         return True

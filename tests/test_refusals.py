@@ -87,6 +87,12 @@ def test_an_adapter(folder, tmp_path, has_config):
     refused(folder, tmp_path / "o.gguf", "LORA adapter", "some/base", "merge_and_unload")
 
 
+def test_an_adapter_beside_weights_without_a_config(folder, tmp_path):
+    edit(folder, "adapter_config.json", peft_type="LORA")
+    (folder / "config.json").unlink()
+    refused(folder, tmp_path / "o.gguf", "LORA adapter", "merge_and_unload")
+
+
 def test_a_merged_model_that_kept_its_adapters_settings_is_a_model(folder, tmp_path):
     edit(folder, "adapter_config.json", peft_type="LORA", base_model_name_or_path="some/base")
     assert ggq.convert(folder, tmp_path / "o.gguf", type="F16")

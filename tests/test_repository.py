@@ -13,7 +13,9 @@ from local_hub import HubHandler, serving
 
 from ggq.converters.conversion import Options
 from ggq.converters.convert import convert
+from ggq.converters.provenance import read_provenance
 from ggq.errors import UsageError
+from ggq.gguf import open_gguf
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 
@@ -103,6 +105,16 @@ def test_check_and_offline_are_one_line(hub):
     assert run("check", "org/Tiny-1B").stdout.startswith("llama: supported")
     assert run("check", "org/Tiny-1B", **unreachable).stdout.startswith("llama: supported")
     assert set(state.sent) == {"config.json"}
+
+
+def test_a_file_is_proved_against_its_repository(hub, tmp_path):
+    _, run = hub
+    made = run("convert", "org/Tiny-1B", "m.gguf", "--type", "Q8_0", "--provenance")
+    assert made.returncode == 0, made.stderr
+    with open_gguf(tmp_path / "m.gguf") as file:
+        assert read_provenance(file)["revision"] == COMMIT
+    proved = run("verify", "m.gguf", "--source", "org/Tiny-1B")
+    assert proved.returncode == 0 and "are what org/Tiny-1B gives" in proved.stdout, proved.stderr
 
 
 def test_an_outline_is_never_written(tmp_path):

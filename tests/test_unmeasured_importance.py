@@ -51,6 +51,13 @@ def test_a_tensor_of_zeros_is_as_without_importance(source, tmp_path, type_name)
     assert np.abs(values_of(made[0], UP)).max() > 0
 
 
+def test_a_matrix_of_nothing_but_zeros_is_told_and_no_importance(source, tmp_path):
+    importance = dat(tmp_path / "i.dat", {UP: np.zeros(256)})
+    made = ggq.convert(source, tmp_path / "a.gguf", "Q4_K_M", imatrix=importance)
+    assert any("zeros mean not measured" in w and UP in w for w in made.warnings)
+    assert np.abs(values_of(made[0], UP)).max() > 0
+
+
 def test_types_that_need_importance_are_refused_without_it(source, tmp_path):
     importance = dat(tmp_path / "i.dat", {UP: np.zeros(256), "blk.0.attn_q.weight": np.ones(256)})
     with pytest.raises(UsageError, match=f"needs an importance matrix .* for .*{UP}"):

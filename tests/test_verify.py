@@ -1,5 +1,6 @@
 """A file against its source: every kind is derived again, and what was altered is named."""
 
+import ctypes
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from hfmaker import make_hf
 from ggq import cli
 from ggq.converters.convert import convert
 from ggq.converters.imatrix import write_imatrix
+from ggq.converters.provenance import read_provenance
 from ggq.converters.verify import Settings, verify
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import GGUFWriter, open_gguf, spec
@@ -123,6 +125,9 @@ def test_requantized_files(work, source, first, tmp_path):
     (base,) = convert(source, tmp_path / "base.gguf", first)
     (path,) = convert(base, tmp_path / "m.gguf", "Q4_K_M", allow_requantize=True)
     assert verify(path, base).is_verified
+    (told,) = convert(source, tmp_path / "told.gguf", first, provenance=True)
+    (again,) = convert(told, tmp_path / "n.gguf", "Q4_K_M", allow_requantize=True)
+    assert verify(again, told).is_verified  # what the source says of its making is not carried over
     moved = shutil.move(base, tmp_path / "moved.gguf")
     verdict = verify(path, moved)
     assert verdict.is_verified and "ggq.source" in verdict.notes[0]
@@ -151,6 +156,36 @@ def test_files_of_other_programs(source, made, tmp_path):
     path = rewritten(halves, tmp_path / "other-half.gguf", None)
     verdict = verify(path, source)
     assert verdict.is_verified and "by way of F16" in verdict.notes[0]
+
+
+@pytest.mark.parametrize("base", ["F32", "F16"])
+def test_files_of_llama_cpps_own_quantizer(source, base, tmp_path):
+    api = pytest.importorskip("llama_cpp")
+    (halves,) = convert(source, tmp_path / "base.gguf", base, provenance=True)
+    params = api.llama_model_quantize_default_params()
+    params.ftype, params.nthread = 15, 1  # Q4_K_M
+    path = tmp_path / "theirs.gguf"
+    code = api.llama_model_quantize(str(halves).encode(), str(path).encode(), ctypes.byref(params))
+    assert code == 0
+    assert verify(path, halves).is_verified
+    verdict = verify(path, source)  # the keys of ggq in it are those of the file it was made of
+    assert verdict.is_verified and any("by way of F16" in n for n in verdict.notes) == (
+        base == "F16"
+    )
+    with open_gguf(path) as file:
+        assert read_provenance(file) is None and "ggq.provenance" in file.metadata
+        info = file.tensors["blk.0.ffn_up.weight"]
+    flip(path, info.offset + 3)
+    assert "tensor blk.0.ffn_up.weight" in verify(path, source).differs[0]
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q4_K_M"])
+def test_checkpoints_that_are_quantized(kind, tmp_path):
+    from quantmaker import GPTQ, gptq, make_pair
+
+    folder, *_ = make_pair(tmp_path / "hf", gptq, GPTQ)
+    (path,) = convert(folder, tmp_path / "m.gguf", kind)
+    assert verify(path, folder).is_verified
 
 
 def test_a_renamed_folder_is_the_same_source(source, made, tmp_path):
@@ -287,6 +322,23 @@ def test_passes_run_again(tmp_path, monkeypatch):
     assert (
         not verdict.differs and "the passes cannot run again: pre-pass gptq" in verdict.unknown[0]
     )
+
+
+def test_importance_that_a_pass_measured_is_measured_again(source, tmp_path):
+    passes = ["imatrix:tokens=256,n_ctx=64"]
+    (path,) = convert(source, tmp_path / "m.gguf", "IQ2_XS", prepasses=passes)
+    verdict = verify(path, source)
+    assert verdict.is_verified, verdict
+
+
+def test_options_that_would_not_be_used_are_refused(ggq, made):
+    for words, flag in (
+        (("--imatrix", made), "--source"),
+        (("--weights-only",), "--source"),
+        (("--public-key", made), "--signature"),
+    ):
+        code, out, err = ggq("verify", made, *words)
+        assert (code, out) == (1, "") and f"{words[0]}: goes with {flag}" in err
 
 
 def test_provenance_that_lies_is_an_error(made, source, tmp_path):

@@ -85,10 +85,12 @@ class Checkpoint:
     def _refuse_others(self) -> None:
         """Refuse folders that are something else: adapters, GGUF files, pipelines."""
         adapter = self.folder / "adapter_config.json"
-        weights = (p.name for p in self.folder.glob("*.safetensors"))
-        if adapter.is_file() and all(name.startswith("adapter") for name in weights):
+        weights = [p.name for p in self.folder.glob("*.safetensors")]
+        has_config = (self.folder / "config.json").is_file()
+        only_adapter = not has_config or all(name.startswith("adapter") for name in weights)
+        if adapter.is_file() and only_adapter:
             raise ModelError(refusals.adapter(self.folder, read_json(adapter)))
-        if not (self.folder / "config.json").is_file():
+        if not has_config:
             raise FormatError(refusals.no_config(self.folder))
 
     def refuse_absent(self, is_needless: Callable[[str], bool]) -> None:

@@ -6,7 +6,7 @@ Finds what would stop or spoil a model; it repairs nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ SLAB_BYTES = 4 << 20  # decoded to float32, up to 32 times as much
 
 
 PATH = click.Path(path_type=Path)
+OF_SOURCE = ("imatrix", "calibration", "via", "pre", "threads", "weights_only")
+OF_SIGNATURE = ("public_key", "identity", "identity_provider")
 
 
 @click.command()
@@ -47,6 +49,8 @@ def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
     again, a slab at a time, and compared byte for byte, whoever made FILE of it; so is every key
     that the source decides.
     """
+    _refuse_unused(given, "--source", source is not None, OF_SOURCE)
+    _refuse_unused(given, "--signature", given["signature"] is not None, OF_SIGNATURE)
     path = resolve_model(file)
     if given["signature"] is not None:
         check_signature(path, given)
@@ -55,6 +59,13 @@ def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
         if not tensors:
             return
     check(path, file, tensors)
+
+
+def _refuse_unused(given: dict[str, Any], flag: str, is_given: bool, names: Sequence[str]) -> None:
+    """Refuse options that mean nothing without another one; UsageError."""
+    unused = [name for name in names if given[name] and not is_given]
+    if unused:
+        raise UsageError(f"--{unused[0].replace('_', '-')}: goes with {flag}")
 
 
 def check(path: Path, file: str, tensors: bool) -> None:
@@ -88,8 +99,7 @@ def verify_source(path: Path, source: str, given: dict[str, Any]) -> None:
     """Say that the file is what ``source`` gives; FormatError with the first difference."""
     from ggq.converters.verify import Settings, verify
 
-    names = ("imatrix", "calibration", "via", "pre", "threads", "weights_only")
-    settings = Settings(**{name: given[name] for name in names})
+    settings = Settings(**{name: given[name] for name in OF_SOURCE})
     with progress_bar(given["quiet"]) as progress:
         verdict = verify(path, source, settings, progress)
     for note in verdict.notes:

@@ -25,7 +25,11 @@ def parse_size(text: str) -> int:
 
 def bytes_of(size: int | str) -> int:
     """Return a size that is a number of bytes already, or text for `parse_size`."""
-    return parse_size(size) if isinstance(size, str) else int(size)
+    if isinstance(size, str):
+        return parse_size(size)
+    if size < 1:
+        raise UsageError(f"'{size}': a size is one byte at least")
+    return int(size)
 
 
 def format_size(n_bytes: float) -> str:

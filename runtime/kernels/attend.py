@@ -79,7 +79,7 @@ _FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
 
 
-def _chunk(page):
+def _chunk(page: int) -> tuple[int, int, int]:
     """Return the number of the chunk that holds ``page``, its first page and one past its last.
 
     Chunks have 256 positions up to 4096, then twice as many at each doubling of the position: they
@@ -96,7 +96,7 @@ def _chunk(page):
 chunk = njit(_chunk)
 
 
-def chunks_of(pages):
+def chunks_of(pages: int) -> int:
     """Return how many chunks that many pages have."""
     return _chunk(pages - 1)[0] + 1
 

@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 _OWN = ("logit_bias", "sequence", "dry_breakers", "seed")
-_MAX_TEXT = 1 << 24  # characters; the body's limit is what counts
 _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None

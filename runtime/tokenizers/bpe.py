@@ -80,7 +80,7 @@ class ByteLevelTokenizer(Tokenizer):
 
         self.default_add_bos = pre.add_bos
         super().__init__(meta)
-        self.nfc = meta.flag("normalizer.nfc", False)  # ggq's own key: converters/vocab/vocab.py
+        self.nfc = meta.flag("normalizer.nfc", False)  # ggq's own key: converters/vocab/read.py
         vocab = mergeable(self)
         model = build_bpe(vocab, read_merges(meta), meta, ignore_merges=pre.ignore_merges)
         self._backend = Backend(model)
