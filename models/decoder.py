@@ -23,6 +23,8 @@ __all__ = [
     "LLAMA_KEYS",
     "MIXER_NORM",
     "POST_NORMS",
+    "ROPE_DIM_KEY",
+    "VOCAB_KEY",
     "head_width",
     "logits",
     "unembed",

@@ -19,6 +19,7 @@ __all__ = [
     "TENSORS",
     "WIDTH_KEYS",
     "Attention",
+    "listed_windows",
     "rotation",
     "widths",
     "window_keys",
@@ -178,6 +179,23 @@ WIDTH_KEYS = (
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),
 )
+
+
+def listed_windows(period: int) -> Callable[[Mapping[str, Any]], list[bool] | None]:
+    """Return a derive function: which layers have the window, all but every ``period``-th usually.
+
+    For architectures whose files list them in any case.
+    """
+
+    def listed(config: Mapping[str, Any]) -> list[bool] | None:
+        if not config.get("sliding_window"):
+            return None
+        kinds = config.get("layer_types")
+        if isinstance(kinds, (list, tuple)):
+            return [kind == "sliding_attention" for kind in kinds]
+        return [(i + 1) % period != 0 for i in range(config["num_hidden_layers"])]
+
+    return listed
 
 
 def window_keys(
