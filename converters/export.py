@@ -102,7 +102,10 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         config["rope_scaling"] = scaling
     names = set(file.tensors)
     config["tie_word_embeddings"] = "output.weight" not in names
-    config["attention_bias"] = config["use_bias"] = "blk.0.attn_q.bias" in names
+    config["attention_bias"] = config["use_bias"] = config["use_qkv_bias"] = (
+        "blk.0.attn_q.bias" in names
+    )
+    config["attention_out_bias"] = "blk.0.attn_output.bias" in names
     config["mlp_bias"] = "blk.0.ffn_up.bias" in names
     activation = getattr(hp.layers[0].feed, "activation", "silu")
     config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation)

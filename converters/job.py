@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, overload
 
@@ -203,6 +204,9 @@ def _targeted(request: Request, events: Events) -> dict[str, str]:
             assert request.target_bpw is not None
             size = int(request.target_bpw * conversion.n_elements / 8)
         room = allocation.room(conversion, size)
+        if find_spec("torch") is None:
+            name = "--target-bpw" if request.target_size is None else "--target-size"
+            raise UsageError(f"{option(name)}: to weigh types on a text, pip install 'ggq[torch]'")
         text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
         windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
         return allocation.targeted(conversion, room, windows, progress)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward, rope
-from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.linear import linear, rms_norm
 from ggq.models.table import Key, Tensor, norm
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "LLAMA_KEYS",
     "MIXER_NORM",
     "POST_NORMS",
+    "ROPE_DIM_KEY",
+    "VOCAB_KEY",
     "head_width",
     "logits",
     "unembed",
@@ -116,6 +118,6 @@ def logits(ops: Any, x: Any, hp: HParams, norm: str = "output_norm") -> Any:
 
 def unembed(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the logits of normed rows: output or tied embedding, scale, cap."""
-    x = ops.linear(x, "output.weight" if ops.has("output.weight") else "token_embd.weight")
+    x = linear(ops, x, "output" if ops.has("output.weight") else "token_embd")
     x = ops.scale(x, hp.logit_scale) if hp.logit_scale else x
     return ops.softcap(x, hp.final_softcap) if hp.final_softcap else x

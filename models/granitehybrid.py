@@ -19,7 +19,7 @@ from ggq.models.layers.mamba2 import Mamba2
 from ggq.models.table import Key, Tensor, changed, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "ROUTED", "SHARED", "halved"]
 
 HALVES = {"gate": "first_half", "up": "second_half"}  # of one tensor of the checkpoint
 
@@ -46,7 +46,7 @@ def _with_experts(name: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda config: config.get(name) if config.get("num_local_experts") else None
 
 
-def _halved(rows: tuple[Tensor, ...], down: str, both: str) -> tuple[Tensor, ...]:
+def halved(rows: tuple[Tensor, ...], down: str, both: str) -> tuple[Tensor, ...]:
     """Return ``rows`` of gate, up and down as HF has them: gate and up in one tensor."""
     found = []
     for row in rows:
@@ -57,8 +57,10 @@ def _halved(rows: tuple[Tensor, ...], down: str, both: str) -> tuple[Tensor, ...
 
 
 DENSE = tuple(row for row in feed_forward.TENSORS if row.gguf.endswith("weight"))
-SHARED = _halved(shared_rows("shared_mlp"), "shared_mlp.output_linear", "shared_mlp.input_linear")
-ROUTER, *STACKS = experts.expert_rows("", "", "", "block_sparse_moe.router.layer")
+SHARED = halved(shared_rows("shared_mlp"), "shared_mlp.output_linear", "shared_mlp.input_linear")
+MOE = "block_sparse_moe."
+ROUTER, *STACKS = experts.expert_rows("", "", "", f"{MOE}router.layer")
+ROUTED = (ROUTER, *halved(tuple(STACKS), f"{MOE}output_linear", f"{MOE}input_linear"))
 
 
 # [0, inf] as Python's JSON and as transformers write it
@@ -124,9 +126,8 @@ class GraniteHybrid(Architecture):
         *permuted(attention.TENSORS),
         *mamba2.TENSORS,
         *FF_NORM,
-        *_halved(DENSE, "shared_mlp.output_linear", "shared_mlp.input_linear"),
-        ROUTER,
-        *_halved(tuple(STACKS), "block_sparse_moe.output_linear", "block_sparse_moe.input_linear"),
+        *halved(DENSE, "shared_mlp.output_linear", "shared_mlp.input_linear"),
+        *ROUTED,
         *SHARED,
     )
     vocab = LLAMA_VOCAB

@@ -31,7 +31,7 @@ _REASONS = {
         "aux_loss router_bias_update_rate z_loss_coefficient ep_size embedding_dropout "
         "mlp_dropout classifier_pooling fused_bias_fc fused_dropout_add_ln resid_dropout "
         "attn_pdrop init_method init_device init_std use_moe_aux_loss aux_loss_weight "
-        "lora_rank peft_config"
+        "residual_dropout lora_rank peft_config"
     ),
     "it says how, not what is computed": (
         "use_cache cache_implementation torch_dtype dtype attn_implementation use_return_dict "

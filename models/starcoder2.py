@@ -10,9 +10,9 @@ from ggq.models.hparams import HParams
 from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
-from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
 from ggq.models.layers.linear import layer_norm
-from ggq.models.table import BLOCK, LAYER, Key, changed, rows
+from ggq.models.table import BLOCK, LAYER, Key, changed, renamed
 
 __all__ = ["ARCHITECTURE"]
 
@@ -56,8 +56,7 @@ class Starcoder2(Architecture):
         *encoder_norm(f"{BLOCK}attn_norm", f"{LAYER}input_layernorm"),
         *attention.TENSORS,
         *encoder_norm(f"{BLOCK}ffn_norm", f"{LAYER}post_attention_layernorm"),
-        *rows("ffn_up", "mlp.c_fc", ("ff", "embd"), input="ffn_in", absorbs="ffn_norm"),
-        *rows("ffn_down", "mlp.c_proj", ("embd", "ff"), input="ffn_act"),  # no scale passes GELU
+        *renamed(UNGATED_TENSORS, {"up_proj": "c_fc", "down_proj": "c_proj"}),
     )
 
     def layer(self, values: Values, i: int) -> Layer:

@@ -19,6 +19,7 @@ __all__ = [
     "Key",
     "Tensor",
     "absorbed_by",
+    "beside",
     "changed",
     "checked_value",
     "config_value",
@@ -142,6 +143,13 @@ def absorbed_by(table: tuple[Tensor, ...], names: Mapping[str, str | None]) -> t
         for k, v in names.items()
     }
     return tuple(replace(row, absorbs=full.get(row.absorbs or "", row.absorbs)) for row in table)
+
+
+def beside(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return a feed-forward's ``table`` where it sees what the attention sees."""
+    seen = {"ffn_in": "attn_in"}
+    moved = tuple(replace(row, input=seen.get(row.input or "", row.input)) for row in table)
+    return absorbed_by(moved, {"ffn_norm": "attn_norm"})
 
 
 def permuted(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -129,7 +129,8 @@ def caches_of(path):
     """Return the types of cache that a model can have: q8_0 takes heads of whole 32 columns."""
     fit = []
     for cache in CACHES:
-        with suppress(UsageError), ggq.load(path, n_ctx=64, cache_type=cache):
+        with suppress(UsageError), ggq.load(path, n_ctx=64, cache_type=cache) as model:
+            model.engine.sequence().free()  # the cache is made with the engine
             fit.append(cache)
     return fit
 

@@ -9,6 +9,7 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
+from ggq.converters import job
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan, room
 from ggq.errors import FormatError, UsageError
@@ -75,6 +76,15 @@ def test_too_small_a_target_is_refused_before_anything_is_read(target, source, t
     assert main(["convert", str(source), str(tmp_path / "a.gguf"), *given]) == 1
     error = capsys.readouterr().err
     assert re.search(r"bytes is too small for this model: the smallest takes \d+ bytes", error)
+
+
+@pytest.mark.parametrize("target", ["target-bpw=5", "target-size=2M"])
+def test_without_torch_a_target_is_refused_in_one_line(target, source, monkeypatch, capsys):
+    monkeypatch.setattr(job, "find_spec", lambda name: None)
+    assert main(["convert", str(source), f"--{target}", "-q"]) == 1
+    name = target.split("=")[0]
+    want = f"ggq: error: --{name}: to weigh types on a text, pip install 'ggq[torch]'\n"
+    assert capsys.readouterr().err == want
 
 
 def test_the_smallest_size_named_is_one_that_a_file_can_have(source, text, tmp_path, capsys):

@@ -89,7 +89,7 @@ def test_delete_one_message_and_undo(page, browser):
 
 def test_an_answer_in_progress_is_found_again_after_a_reload(page, browser):
     url, engine, scheduler = page
-    engine.seconds = 0.02
+    engine.seconds = 0.05
     visit(browser, url)
     write(browser, "Hello")
     wait(browser, lambda b: "one" in find(b, ".assistant > .body").text)

@@ -50,7 +50,7 @@ def second_tab(browser, page):
 
 def test_another_conversation_does_not_stop_an_answer(page, browser):
     url, engine, _ = page
-    engine.seconds = 0.01
+    engine.seconds = 0.1  # neither answer ends by itself before Escape
     visit(browser, url)
     write(browser, "Slow")
     wait(browser, lambda b: "one" in find(b, ".assistant > .body").text)
@@ -66,6 +66,7 @@ def test_another_conversation_does_not_stop_an_answer(page, browser):
         browser,
         lambda b: entries(b) and len(b.find_elements(By.CSS_SELECTOR, "#chats .running")) == 1,
     )
+    engine.seconds = 0.0
     go_to(browser, "Slow")
     wait(browser, lambda b: said(b) == ["Slow"])
     answered(browser)
@@ -80,7 +81,7 @@ def test_two_tabs_do_not_overwrite_each_other(page, browser, second_tab):
     visit(browser, url)
     wait(browser, lambda b: said(b) == ["Shared"])
     second_tab(False)
-    engine.seconds = 0.01
+    engine.seconds = 0.05
     write(browser, "From the first")
     wait(browser, lambda b: len(texts(b, ".assistant")) == 2)
     second_tab()

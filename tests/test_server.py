@@ -326,7 +326,9 @@ def test_no_json(client, body):
 
 def test_unknown_paths_and_methods(client):
     assert client.get("/nothing").status_code == 404
-    assert client.get(CHAT).status_code == 405
+    refused = client.get(CHAT)
+    assert refused.status_code == 405
+    assert refused.json()["error"]["type"] == "invalid_request_error"
     assert "error" in client.get("/nothing").json()
 
 

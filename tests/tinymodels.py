@@ -209,6 +209,43 @@ GRANITE_H = {
 GRANITE_H_MOE = GRANITE_H | {"num_local_experts": 6, "intermediate_size": 64}
 STARCODER2 = {"sliding_window": 24, "use_bias": False, "tie_word_embeddings": True}
 SHORT = {"original_max_position_embeddings": 256, "max_position_embeddings": 512}
+OLMO3 = {
+    "num_hidden_layers": 5,
+    "sliding_window": 24,
+    "rope_parameters": {
+        "full_attention": YARN,
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}
+EXAONE4 = {
+    "sliding_window": None,
+    "layer_types": ["full_attention"] * 2,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+EXAONE4_WINDOW = {"num_hidden_layers": 5, "sliding_window": 24}
+COHERE = {"logit_scale": 0.25, "tie_word_embeddings": True}
+QWEN2MOE = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 32,
+}
+GRANITEMOE = {
+    "num_local_experts": 6,
+    "attention_multiplier": 0.3,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 4.0,
+}
+GRANITEMOE_SHARED = GRANITEMOE | {"shared_intermediate_size": 32}
+OLMOE = {"num_experts": 7, "num_experts_per_tok": 3, "num_key_value_heads": 4}
 TINY = [
     Tiny("llama", "llama", "Llama"),
     Tiny("mistral", "llama", "Mistral", {"sliding_window": 24}, peer=None),  # it has no window here
@@ -216,6 +253,23 @@ TINY = [
     Tiny("qwen2 tied", "qwen2", "Qwen2", {"tie_word_embeddings": True}),
     Tiny("qwen3", "qwen3", "Qwen3", {"head_dim": 32}),
     Tiny("olmo2", "olmo2", "Olmo2"),
+    Tiny("olmo3", "olmo2", "Olmo3", OLMO3),
+    Tiny("seed_oss", "seed_oss", "SeedOss", {"head_dim": 32}),
+    Tiny("exaone4", "exaone4", "Exaone4", EXAONE4),
+    # llama.cpp knows the kind with a window by its number of layers
+    Tiny("exaone4 window", "exaone4", "Exaone4", EXAONE4_WINDOW, peer=None),
+    Tiny("ernie4_5", "ernie4_5", "Ernie4_5", {"head_dim": 32}),
+    Tiny("command-r", "command-r", "Cohere", COHERE),
+    Tiny("cohere2", "cohere2", "Cohere2", COHERE | {"sliding_window": 24, "num_hidden_layers": 5}),
+    Tiny("gemma", "gemma", "Gemma", {"head_dim": 32, "tie_word_embeddings": True}),
+    Tiny("qwen2moe", "qwen2moe", "Qwen2Moe", QWEN2MOE),
+    Tiny("granitemoe", "granitemoe", "GraniteMoe", GRANITEMOE),
+    Tiny("granitemoe shared", "granitemoe", "GraniteMoeShared", GRANITEMOE_SHARED),
+    Tiny("arcee", "arcee", "Arcee"),
+    Tiny("stablelm", "stablelm", "StableLm", {"use_qkv_bias": True}),
+    Tiny("nemotron", "nemotron", "Nemotron"),
+    Tiny("phi2", "phi2", "Phi"),
+    Tiny("olmoe", "olmoe", "Olmoe", OLMOE),
     Tiny("glm4", "glm4", "Glm4", {"head_dim": 32, "attention_bias": True}),
     Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),
     Tiny(

@@ -26,7 +26,6 @@ from ggq.converters.prepasses.base import Packed, Pass, Prepass, parse
 from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
-from ggq.simd import target
 
 __all__ = ["ENVIRONMENT", "KEY", "Recipe", "read_recipe", "recipe_of", "run_passes"]
 
@@ -164,6 +163,8 @@ def run_passes(job: Conversion, passes: Sequence[Pass]) -> None:
 
 def _environment() -> str:
     """Return what sums may depend on in their last bits: processor, libraries, threads."""
+    from ggq.simd import target  # imports numba, which a dry run does without
+
     parts = [f"{platform.machine()} {target.ISA}", f"numpy {version('numpy')}"]
     if (torch := sys.modules.get("torch")) is not None:  # a pass has imported it
         parts.append(f"torch {torch.__version__} on {torch.get_num_threads()} threads")

@@ -17,8 +17,10 @@ __all__ = [
     "HEAD_KEYS",
     "QK_NORMS",
     "TENSORS",
+    "WHOLE_NORMS",
     "WIDTH_KEYS",
     "Attention",
+    "listed_windows",
     "rotation",
     "widths",
     "window_keys",
@@ -180,6 +182,23 @@ WIDTH_KEYS = (
 )
 
 
+def listed_windows(period: int) -> Callable[[Mapping[str, Any]], list[bool] | None]:
+    """Return a derive function: which layers have the window, all but every ``period``-th usually.
+
+    For architectures whose files list them in any case.
+    """
+
+    def listed(config: Mapping[str, Any]) -> list[bool] | None:
+        if not config.get("sliding_window"):
+            return None
+        kinds = config.get("layer_types")
+        if isinstance(kinds, (list, tuple)):
+            return [kind == "sliding_attention" for kind in kinds]
+        return [(i + 1) % period != 0 for i in range(config["num_hidden_layers"])]
+
+    return listed
+
+
 def window_keys(
     period: int, layers: Callable[[Mapping[str, Any]], Any] | None = None
 ) -> tuple[Key, ...]:
@@ -230,4 +249,8 @@ FUSED_TENSORS = (
 QK_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "head", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "head", part=Attention),
+)
+WHOLE_NORMS = (
+    *norm("attn_q_norm", "self_attn.q_norm", "q", part=Attention),
+    *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),
 )

@@ -9,7 +9,7 @@ from ggq.models.layers.base import Part, Values
 from ggq.models.layers.linear import linear, split_linear
 from ggq.models.table import Key, rows
 
-__all__ = ["KEYS", "TENSORS", "FeedForward", "width"]
+__all__ = ["FUSED_TENSORS", "KEYS", "TENSORS", "UNGATED_TENSORS", "FeedForward", "width"]
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,9 @@ TENSORS = (
 # Gate and up in one weight: its rows are two parts, which take over no scale.
 FUSED_TENSORS = (
     *rows("ffn_up", "mlp.gate_up_proj", ("2*ff", "embd"), **AHEAD),
+    *rows("ffn_down", "mlp.down_proj", ("embd", "ff"), **{**AFTER, "absorbs": None}),
+)
+UNGATED_TENSORS = (
+    *rows("ffn_up", "mlp.up_proj", ("ff", "embd"), **AHEAD),
     *rows("ffn_down", "mlp.down_proj", ("embd", "ff"), **{**AFTER, "absorbs": None}),
 )

@@ -10,7 +10,16 @@ from typing import Any
 from ggq.models.layers.base import Values
 from ggq.models.table import Key, Tensor
 
-__all__ = ["FACTORS", "KEYS", "LOCAL_KEY", "LONGROPE_FACTORS", "Rope", "rotate", "scaled"]
+__all__ = [
+    "FACTORS",
+    "KEYS",
+    "LOCAL_KEY",
+    "LONGROPE_FACTORS",
+    "Rope",
+    "rotate",
+    "scaled",
+    "share",
+]
 
 CONFIG = "rope_parameters"
 STORED = "rope_freqs.weight"
@@ -64,6 +73,16 @@ class Rope:
         """Return the rotation of layers with a window, None where their keys say none."""
         base = values.get("rope_local_base")
         return None if base is None else cls(kind, dims, base)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the rotation as config.json's rope_parameters say it: plain, linear or yarn."""
+        if self.scaling == "none":
+            return {"rope_type": "default", "rope_theta": self.base}
+        made = {"rope_type": self.scaling, "rope_theta": self.base, "factor": self.factor}
+        if self.scaling == "yarn":
+            made["original_max_position_embeddings"] = self.original_context
+            made |= {"beta_fast": self.beta_fast, "beta_slow": self.beta_slow}
+        return made
 
     def for_context(self, n_ctx: int) -> Rope:
         """Return the rotation as it is in a context of ``n_ctx`` tokens."""

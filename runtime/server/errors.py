@@ -25,6 +25,10 @@ _FIELD = re.compile(r"(\w+)(?=[:\[.])")
 _LIMIT = 600  # characters of a message: part of it may come from the client
 
 
+def _usual(status: int) -> str:
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
 class APIError(Exception):
     """An answer other than success; ``param`` is the request's field at fault."""
 
@@ -40,7 +44,7 @@ class APIError(Exception):
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
         self.message = printable(message, _LIMIT)
-        self.type = extra.pop("type", _TYPES.get(status, "server_error"))
+        self.type = extra.pop("type", _TYPES.get(status, _usual(status)))
         self.retry_after: int | None = extra.pop("retry_after", None)
         self.extra = extra
 
