@@ -36,13 +36,16 @@ class Session:
         self._model = model
         self._sequence = model.engine.sequence()
         self.ids: list[int] = []
+        self._closed = False
 
     @checked
     def evaluate(self, ids: Sequence[int]) -> np.ndarray:
         """Append token ids; return the logits after the last one, float32 (n_vocab,).
 
-        Broken off by Ctrl-C, the steps that were complete stay.
+        Broken off by Ctrl-C, the steps that were complete stay. UsageError on a closed session.
         """
+        if self._closed:  # its pages belong to others now
+            raise UsageError("this session is closed: begin another with model.session()")
         try:
             return self._model.engine.evaluate(self._sequence, ids)
         finally:
@@ -52,6 +55,8 @@ class Session:
     @checked
     def truncate(self, n: int) -> None:
         """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
+        if n < 0:
+            raise UsageError(f"truncate({n}): a number of tokens is at least 0")
         del self.ids[self._sequence.truncate(n) :]
 
     @property
@@ -60,7 +65,8 @@ class Session:
         return self._model.n_ctx
 
     def close(self) -> None:
-        """Give the cache's pages back."""
+        """Give the cache's pages back; the session is of no more use."""
+        self._closed = True
         self._sequence.free()
         self.ids.clear()
 

@@ -140,3 +140,15 @@ def test_closing_ends_the_threads(path):
         time.sleep(0.1)  # idle workers park; they must wake again
         model.logits(IDS[:5])
     assert threading.active_count() == before
+
+
+def test_a_closed_session_takes_no_pages(tmp_path):
+    with ggq.load(make_tiny_llama(tmp_path / "t.gguf", n_ctx=64), n_ctx=64) as model:
+        session = model.session()
+        session.evaluate([1, 2])
+        with pytest.raises(ggq.GGQError, match="at least 0"):
+            session.truncate(-1)
+        session.close()
+        with pytest.raises(ggq.GGQError, match="closed"):
+            session.evaluate([3])
+        assert len(model.session().evaluate(list(range(3, 67)))) > 0

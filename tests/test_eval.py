@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ggufmaker import make_tiny_llama
 from hfmaker import make_hf
 
 from ggq.cli import main
@@ -215,3 +216,10 @@ def test_oracle_perplexity_is_llama_perplexitys(shared_dir, tmp_path):
         nll += [-np.log(plain_softmax(r)[t]) for r, t in zip(rows, window[129:], strict=True)]
     assert found.n_scored == len(nll)
     assert found.ppl == pytest.approx(np.exp(np.mean(nll)), rel=0.01)
+
+
+def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("words " * 100)
+    with pytest.raises(UsageError, match=r"t\.txt is a file: give pathlib\.Path"):
+        evaluate(make_tiny_llama(tmp_path / "t.gguf"), "t.txt")

@@ -232,6 +232,15 @@ def evaluate(model: Any, text: str | Path, against: Any = None, **options: Any) 
     return evaluate_all([model], text, against, **options)[0]
 
 
+def _words(text: str | Path) -> str:
+    """Return the text itself; a file's name given as text is most likely meant as its Path."""
+    if isinstance(text, Path):
+        return read_text(text)
+    if len(text) < 1024 and "\n" not in text and text.strip() and Path(text).is_file():
+        raise UsageError(f"{printable(text)} is a file: give pathlib.Path({text!r}) to score it")
+    return text
+
+
 @checked
 def evaluate_all(
     models: Sequence[Any],
@@ -253,7 +262,7 @@ def evaluate_all(
         for other in [*tested[1:], *([base] if base else [])]:
             _check_pair(tested[0], other)
         first = tested[0]
-        words = read_text(text) if isinstance(text, Path) else text
+        words = _words(text)
         ids = first.tokenizer.encode(words, add_special=True, parse_special=False)
         size = min([n_ctx, *(n for m in tested for n in (m.n_ctx, m.hparams.n_ctx_train) if n)])
         bos = first.tokenizer.bos_id if first.tokenizer.add_bos else None
