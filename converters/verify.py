@@ -232,7 +232,7 @@ def _run_passes(file: GGUFFile, job: Conversion, settings: Settings) -> str | No
     if text is None or source.get(recipe.KEY) == text:  # none ran, or before the source was made
         return None
     try:
-        known = recipe.read_recipe(file.path)
+        known = recipe.recipe_of(file)
         recipe.run_passes(job, known.passes(settings.calibration))
     except (UsageError, FormatError) as error:
         return f"the passes cannot run again: {printable(error, 400)}"

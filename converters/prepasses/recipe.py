@@ -25,9 +25,9 @@ from ggq.converters.metadata.general import Item
 from ggq.converters.prepasses.base import Packed, Pass, Prepass, parse
 from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
-from ggq.gguf import open_gguf, spec
+from ggq.gguf import GGUFFile, open_gguf, spec
 
-__all__ = ["ENVIRONMENT", "KEY", "Recipe", "read_recipe", "run_passes"]
+__all__ = ["ENVIRONMENT", "KEY", "Recipe", "read_recipe", "recipe_of", "run_passes"]
 
 KEY, ENVIRONMENT = "ggq.recipe", "ggq.recipe.environment"
 KNOWN = ("type", "quality", "calibration", "calibration_sha256", "passes")
@@ -64,17 +64,22 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     where = printable(path)
     if path.suffix == ".gguf":
         with open_gguf(path) as file:
-            text = file.get(KEY, type=str)
-        if text is None:
-            raise UsageError(f"{where}: no recipe in it (key {KEY})")
-    else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{where}: cannot read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise FormatError(f"{where}: is not UTF-8 text") from None
+            return recipe_of(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{where}: cannot read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{where}: is not UTF-8 text") from None
     return _recipe(_loaded(text, where), where, path.parent)
+
+
+def recipe_of(file: GGUFFile) -> Recipe:
+    """Return the recipe that an open file was made by; UsageError where it tells none."""
+    text, where = file.get(KEY, type=str), printable(file.path)
+    if text is None:
+        raise UsageError(f"{where}: no recipe in it (key {KEY})")
+    return _recipe(_loaded(text, where), where, file.path.parent)
 
 
 def _loaded(text: str, where: str) -> Any:
