@@ -23,6 +23,7 @@ __all__ = [
     "changed",
     "checked_value",
     "config_value",
+    "each_head",
     "norm",
     "permuted",
     "plus_one",
@@ -157,6 +158,12 @@ def permuted(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     names = {"attn_q": "permute_q", "attn_k": "permute_k"}
     kinds = {f"{BLOCK}{n}.{s}": t for n, t in names.items() for s in ("weight", "bias")}
     return tuple(replace(row, transform=kinds.get(row.gguf, row.transform)) for row in table)
+
+
+def each_head(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return ``table`` with the rows of qkv, HF's head by head, brought to q, k and v."""
+    names = {f"{BLOCK}attn_qkv.weight", f"{BLOCK}attn_qkv.bias"}
+    return tuple(replace(r, transform="each_head") if r.gguf in names else r for r in table)
 
 
 def plus_one(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -269,6 +269,7 @@ TINY = [
     Tiny("stablelm", "stablelm", "StableLm", {"use_qkv_bias": True}),
     Tiny("nemotron", "nemotron", "Nemotron"),
     Tiny("phi2", "phi2", "Phi"),
+    Tiny("gptneox", "gptneox", "GPTNeoX", {"num_key_value_heads": None}),
     Tiny("olmoe", "olmoe", "Olmoe", OLMOE),
     Tiny("glm4", "glm4", "Glm4", {"head_dim": 32, "attention_bias": True}),
     Tiny("smollm3", "smollm3", "SmolLM3", {"num_hidden_layers": 5}),

@@ -114,6 +114,18 @@ def _permuted(name: str) -> Transform:
     )
 
 
+def _each_head(n_head: int, n_rows: int) -> RowMap:
+    """Map rows of q, k and v to HF's heads of all three: out[part, h, i] = in[h, part, i]."""
+    width = n_rows // n_head // 3
+
+    def source(row: np.ndarray) -> np.ndarray:
+        part, within = np.divmod(row, n_head * width)
+        head, i = np.divmod(within, width)
+        return (head * 3 + part) * width + i
+
+    return source
+
+
 def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
     return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
@@ -141,6 +153,7 @@ TRANSFORMS: dict[str, Transform] = {
     "copy": Transform(),
     "permute_q": _permuted("q"),
     "permute_k": _permuted("k"),
+    "each_head": Transform(rows=lambda hp, i, n: _each_head(_heads(hp, i, "q"), n)),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
