@@ -21,7 +21,6 @@ class StableLM(Architecture):
     name = "stablelm"
     hf_classes = ("StableLmForCausalLM",)
     hf_model_type = "stablelm"
-    reads = ("use_qkv_bias",)  # the tensors say it
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.attention.layer_norm_epsilon", ("layer_norm_eps",), "norm_eps", "f32", True),

@@ -8,6 +8,7 @@ but GGUF.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -236,7 +237,7 @@ def _words(text: str | Path) -> str:
     """Return the text itself; a file's name given as text is most likely meant as its Path."""
     if isinstance(text, Path):
         return read_text(text)
-    if len(text) < 1024 and "\n" not in text and text.strip() and Path(text).is_file():
+    if len(text) < 1024 and "\n" not in text and os.path.isfile(text):
         raise UsageError(f"{printable(text)} is a file: give pathlib.Path({text!r}) to score it")
     return text
 
