@@ -10,6 +10,8 @@ from ggq.errors import FormatError, GGQError, UsageError
 from ggq.runtime.template.sandbox import BASE_SIZE
 from ggq.runtime.template.template import ChatTemplate
 
+pytestmark = pytest.mark.slow  # each takes the processor time that a template may have
+
 USER = {"role": "user", "content": "hi"}
 
 HOSTILE = {
