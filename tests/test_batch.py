@@ -109,3 +109,9 @@ def test_command(path, tmp_path, capsys):
     assert "1 lines could not be answered" in err
     assert cli.main(["batch", str(tmp_path / "missing"), str(out), "-m", str(path)]) == 1
     assert "missing" in capsys.readouterr().err
+
+
+def test_a_model_is_no_file_of_requests(path, tmp_path, capsys):
+    assert cli.main(["batch", str(path), str(tmp_path / "out.jsonl"), "-m", str(path)]) == 1
+    assert "is a model: SOURCE is a file of requests" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()

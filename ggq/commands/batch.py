@@ -76,6 +76,9 @@ def _tell(progress: Progress | None, total: int, done: int) -> None:
 def _count(source: Path) -> int:
     try:
         with source.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                raise UsageError(f"{source} is a model: SOURCE is a file of requests, -m the model")
+            file.seek(0)
             return sum(1 for line in file if line.strip())
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror}") from None

@@ -122,7 +122,6 @@ REMOVED_TYPES = frozenset({4, 5, 31, 32, 33, 36, 37, 38})
 TYPE_IDS = {info.name: type_id for type_id, info in TYPES.items()}
 
 KEY_FILE_TYPE = "general.file_type"
-# What a file is made as, llama.cpp's llama_ftype: number -> name.
 # What a file is made as, llama.cpp's llama_ftype: number -> name. The last are read, not made.
 FILE_TYPES = {t.number: t.name for t in MADE.values()} | {39: "NVFP4", 40: "Q1_0", 41: "Q2_0"}
 FILE_TYPE_IDS = {name: number for number, name in FILE_TYPES.items()}
