@@ -8,7 +8,7 @@ output does not depend on how a prompt was cut into steps or a sequence split am
 knows no plan; how cached elements are read is handed in (cached.py).
 """
 
-from numba import float32, int64
+from numba import float32, int32, int64
 
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
@@ -17,7 +17,9 @@ from ggq.simd import (
     INT,
     ROWS,
     Struct,
+    convert,
     f32x16,
+    fabs,
     fma,
     i32x16,
     lane,
@@ -48,6 +50,7 @@ ATTEND = Struct(
     softcap=FLOAT,  # 0: none
     window=INT,  # 0: all that came before
     sinks=INT,  # address of a float32 per head, or 0
+    slopes=INT,  # likewise: what a score loses for each position between key and query
     keys=INT,
     values=INT,
     segments=INT,
@@ -66,9 +69,9 @@ SEGMENT_BYTES = SEGMENT.nbytes
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
-# A block's scratch, in bytes: positions, (maximum, sum of weights), one quad's scores, queries
-# (scaled), sums of weighted values.
-_POSITIONS, STATES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK
+# A block's scratch, in bytes: last positions seen, (maximum, sum of weights), (slope, own
+# position), one quad's scores, queries (scaled), sums of weighted values.
+_POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 24 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
 SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
 CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
@@ -156,13 +159,26 @@ def _capped(s, cap):
 
 
 @njit
-def _online_softmax(scores, cap, first, start, end, state):
+def _biased(s, slope, distance):
+    """Lower 16 scores by ``slope`` for each position from the query; the first's ``distance``."""
+    if slope != 0:
+        away = fabs(convert(_iota() + splat(distance, i32x16), f32x16))
+        s = s - splat(slope, f32x16) * away
+    return s
+
+
+@njit
+def _online_softmax(scores, cap, slope, first, start, end, state):
     """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
 
-    Weights of positions before ``start`` and from ``end`` on are zero.
+    Weights of positions before ``start`` and from ``end`` on are zero. ``slope``: where the query's
+    slope and its own position stand.
     """
     s0, s1 = _capped(load(scores, f32x16), cap), _capped(load(scores + 64, f32x16), cap)
     s2, s3 = _capped(load(scores + 128, f32x16), cap), _capped(load(scores + 192, f32x16), cap)
+    bias, distance = load(slope, float32), first - int64(load(slope + 4, int32))
+    s0, s1 = _biased(s0, bias, distance), _biased(s1, bias, distance + 16)
+    s2, s3 = _biased(s2, bias, distance + 32), _biased(s3, bias, distance + 48)
     whole = first >= start and first + PAGE <= end
     if not whole:
         far = splat(_FAR, f32x16)
@@ -247,10 +263,14 @@ def place(args, segment, kv, index):
 
 
 @njit
-def put_query(args, scratch, i, query, position):
-    """Make the float32 query at ``query`` the block's number ``i``."""
-    head = args.head
+def put_query(args, segment, scratch, i, query, where):
+    """Make the float32 query at ``query`` the block's number ``i``; ``where``: see place."""
+    head, slopes = args.head, args.slopes
+    row, position, number = where
     store(scratch + _POSITIONS + 8 * i, position)
+    slope = load(slopes + 4 * number, float32) if slopes else float32(0)
+    store(scratch + _SLOPES + 8 * i, slope)
+    store(scratch + _SLOPES + 8 * i + 4, int32(segment.position + row - segment.first_token))
     scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
@@ -274,10 +294,12 @@ def _online_softmax_four(args, scratch, i, first):
     p = scratch + _POSITIONS + 8 * i
     p0, p1 = load(p, int64), load(p + 8, int64)
     p2, p3 = load(p + 16, int64), load(p + 24, int64)
-    d0 = _online_softmax(scores, cap, first, window_start(args, p0), p0 + 1, state)
-    d1 = _online_softmax(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
-    d2 = _online_softmax(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
-    d3 = _online_softmax(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
+    b, w0, w1 = scratch + _SLOPES + 8 * i, window_start(args, p0), window_start(args, p1)
+    w2, w3 = window_start(args, p2), window_start(args, p3)
+    d0 = _online_softmax(scores, cap, b, first, w0, p0 + 1, state)
+    d1 = _online_softmax(scores + 256, cap, b + 8, first, w1, p1 + 1, state + 8)
+    d2 = _online_softmax(scores + 512, cap, b + 16, first, w2, p2 + 1, state + 16)
+    d3 = _online_softmax(scores + 768, cap, b + 24, first, w3, p3 + 1, state + 24)
     return d0, d1, d2, d3
 
 
@@ -381,7 +403,7 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, scratch, i, query, position)
+                put_query(args, segment, scratch, i, query, (row, position, h))
                 low, high = position if i == 0 else low, position
             pages = (window_start(args, low) // PAGE, high // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
