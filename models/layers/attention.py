@@ -34,12 +34,13 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. ``alibi``: the greatest exponent of ALiBi's slopes, 0
-    where there are none; ``clamp``: queries, keys and values lie between minus that and it. Where it is not ``causal`` every token sees all of
-    its text, which one step evaluates whole. ``norms``: RMS norms of queries and keys, of every
-    "head" or of "all" heads together; ``value_norm``: one without weight of every value head.
-    ``gated``: each head's query is followed by the gate of its output. ``fused``: one weight makes
-    queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
+    The first ten are what the operation reads. Where it is not ``causal`` every token sees all of
+    its text, which one step evaluates whole. ``alibi``: the greatest exponent of ALiBi's slopes, 0
+    where it has none. ``clamp``: queries, keys and values lie between minus that and it.
+    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together;
+    ``value_norm``: one without weight of every value head. ``gated``: each head's query is followed
+    by the gate of its output. ``fused``: one weight makes queries, keys and values. ``owner``: the
+    layer whose keys and values are read instead of own.
     """
 
     n_head: int
