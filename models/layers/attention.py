@@ -13,8 +13,6 @@ from ggq.models.layers.rope import LOCAL_KEY, Rope, rotate
 from ggq.models.table import Key, Tensor, norm, rows
 
 __all__ = [
-    "ALIBI_KEY",
-    "CLAMP_KEY",
     "FUSED_TENSORS",
     "HEAD_KEYS",
     "QK_NORMS",
@@ -34,13 +32,11 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. Where it is not ``causal`` every token sees all of
-    its text, which one step evaluates whole. ``alibi``: the greatest exponent of ALiBi's slopes, 0
-    where it has none. ``clamp``: queries, keys and values lie between minus that and it.
-    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together;
-    ``value_norm``: one without weight of every value head. ``gated``: each head's query is followed
-    by the gate of its output. ``fused``: one weight makes queries, keys and values. ``owner``: the
-    layer whose keys and values are read instead of own.
+    The first nine are what the operation reads. Where it is not ``causal`` every token sees all of
+    its text, which one step evaluates whole. ``norms``: RMS norms of queries and keys, of every
+    "head" or of "all" heads together; ``value_norm``: one without weight of every value head.
+    ``gated``: each head's query is followed by the gate of its output. ``fused``: one weight makes
+    queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
     """
 
     n_head: int
@@ -52,7 +48,6 @@ class Attention(Part):
     softcap: float | None = None
     sinks: str | None = None
     causal: bool = True
-    alibi: float = 0.0
     rope: Rope | None = None
     norms: str | None = None
     norm_eps: float = 0.0
@@ -60,7 +55,6 @@ class Attention(Part):
     gated: bool = False
     fused: bool = False
     owner: int | None = None
-    clamp: float | None = None
 
     @classmethod
     def of(cls, values: Values, i: int, rope: Rope | None, **own: Any) -> Attention:
@@ -74,8 +68,6 @@ class Attention(Part):
             "scale": values.get("attn_scale") or float(max(head_dim, 1)) ** -0.5,
             "window": values.get("window") or None,
             "softcap": values.get("attn_softcap"),
-            "alibi": values.get("alibi") or 0.0,
-            "clamp": values.get("clamp") or None,
             "norm_eps": values["norm_eps"],
         }
         n_head_kv = n_head if n_head_kv is None else n_head_kv
@@ -111,8 +103,6 @@ class Attention(Part):
     def forward(self, ops: Any, x: Any) -> Any:
         p = f"blk.{self.layer}."
         q, k, v = self._projections(ops, x)
-        if self.clamp:
-            q, k, v = (x if x is None else ops.clamp(x, self.clamp) for x in (q, k, v))
         gate = None
         if self.gated:
             gate = ops.columns(q, self.head_dim, self.head_dim, group=2 * self.head_dim)
@@ -186,8 +176,6 @@ HEAD_KEYS = (
         derive=lambda c: c.get("num_attention_heads"),
     ),
 )
-ALIBI_KEY = Key("{arch}.attention.max_alibi_bias", (), "alibi", "f32")
-CLAMP_KEY = Key("{arch}.attention.clamp_kqv", ("clip_qkv",), "clamp", "f32")
 WIDTH_KEYS = (
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),

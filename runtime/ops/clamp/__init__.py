@@ -1,1 +1,0 @@
-"""clamp(x, limit) -> x kept between -limit and limit, (n_tokens, width)."""
