@@ -18,7 +18,7 @@ FALCON = "falcon_mamba"
 
 
 def _inner(config: Mapping[str, Any]) -> int:
-    return int(config["expand"] * config["hidden_size"])
+    return int(config.get("intermediate_size") or config["expand"] * config["hidden_size"])
 
 
 class MambaModel(Architecture):
@@ -28,12 +28,13 @@ class MambaModel(Architecture):
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
         "use_bias": (False,),
+        "rescale_prenorm_residual": (False,),  # transformers rescales what it loads, too
         "mixer_rms_eps": (PLAIN_EPS,),
     }
     reads = (
         *("use_conv_bias", "time_step_min", "time_step_max", "time_step_floor", "time_step_scale"),
-        *("time_step_init_scheme", "residual_in_fp32", "rescale_prenorm_residual", "expand"),
-        *("use_mambapy", "use_associative_scan", "use_falcon_mambapy", "intermediate_size"),
+        *("time_step_init_scheme", "residual_in_fp32", "expand"),
+        *("use_mambapy", "use_associative_scan", "use_falcon_mambapy"),
     )
     keys = (
         *mamba2.SIZE_KEYS,
@@ -73,7 +74,7 @@ class MambaModel(Architecture):
     def export_config(self, hp: HParams) -> dict[str, Any]:
         part = hp.find(Mamba)
         assert part is not None
-        made: dict[str, Any] = {"expand": part.n_channels // hp.n_embd, "use_bias": False}
+        made: dict[str, Any] = {"intermediate_size": part.n_channels, "use_bias": False}
         made["time_step_rank"] = part.step_rank
         if part.plain_norms:
             made |= {"architectures": ["FalconMambaForCausalLM"], "model_type": FALCON}

@@ -53,12 +53,13 @@ class Mamba2Model(Architecture):
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
         "use_bias": (False,),
+        "rescale_prenorm_residual": (False,),  # transformers rescales what it loads, too
         "rms_norm": (True,),
     }
     reads = (
         *("num_heads", "head_dim", "use_conv_bias", "norm_before_gate", "intermediate_size"),
         *("time_step_rank", "time_step_min", "time_step_max", "time_step_floor"),
-        *("residual_in_fp32", "rescale_prenorm_residual", "time_step_limit"),
+        *("residual_in_fp32", "time_step_limit"),
     )
     keys = (
         *SIZE_KEYS,
