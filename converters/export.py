@@ -260,7 +260,8 @@ def _pieces(
             x = x[:, undo(np.arange(n))] if vector and undo is not None else x
             return transform.undo_values(x) if transform.undo_values else x
 
-        yield _Piece(hf_name, shape, read, n_rows)
+        stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
+        yield _Piece(hf_name, stored, read, n_rows)
 
 
 def _rows(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:

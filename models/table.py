@@ -67,6 +67,7 @@ class Tensor:
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
     float32 in every file type. ``part``: the row exists in layers that have such a part only.
     ``fused``: (HF name, transform) of one tensor that may stand in the place of ``hf``.
+    ``hf_shape``: the tensor's shape in a checkpoint, where it is another of the same values.
     """
 
     gguf: str
@@ -80,6 +81,7 @@ class Tensor:
     f32: bool = False
     part: type[Part] | None = None
     fused: tuple[str, str] | None = None
+    hf_shape: tuple[str, ...] | None = None
 
     @property
     def per_layer(self) -> bool:
