@@ -11,6 +11,7 @@ from typing import Any
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.schema import ChatBody
+from ggq.runtime.template.begun import begun_segments
 from ggq.runtime.template.template import Segment
 
 __all__ = ["begun_answer", "is_continued", "split_answer"]
@@ -55,17 +56,5 @@ def begun_answer(
     """
     if not form.continues:
         raise APIError(400, f"{_FIELD}: not supported for models like this", _FIELD)
-    opening, closing = form.think
     content, thoughts = answer["content"], answer.get("reasoning_content") or ""
-    segments = []
-    if thoughts and opening:
-        mark = "" if thinking else opening
-        segments += [Segment(mark if prompt.endswith(f"{opening}\n") else f"{mark}\n", True)]
-        segments += [Segment(thoughts, False)]
-        thinking = True
-    if content:
-        if thinking:
-            segments.append(Segment(f"\n{closing}\n\n", True))
-        segments.append(Segment(content, False))
-        thinking = False
-    return segments, thinking
+    return begun_segments(content, thoughts, form.think, prompt, thinking)
