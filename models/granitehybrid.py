@@ -73,7 +73,7 @@ class GraniteHybrid(Architecture):
     }
     reads = (
         *("intermediate_size", "shared_intermediate_size", "num_experts_per_tok"),
-        *("mamba_conv_bias", "mamba_proj_bias", "mamba_d_head", "time_step_limit"),
+        *("mamba_proj_bias", "mamba_d_head", "time_step_limit"),
     )
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
