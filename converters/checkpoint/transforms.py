@@ -24,26 +24,29 @@ from ggq.models.transform import RowMap, Transform
 __all__ = ["TRANSFORMS", "llama3_factors"]
 
 
-def _to_pairs(n_head: int, n_rows: int) -> RowMap:
-    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i]."""
-    half = n_rows // n_head // 2
+def _to_pairs(n_head: int, n_rows: int, dims: int) -> RowMap:
+    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i].
+
+    Of each head the first ``dims`` rows rotate; the others stay where they are.
+    """
+    width = n_rows // n_head
 
     def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
+        head, within = np.divmod(row, width)
         pair, side = np.divmod(within, 2)
-        return head * 2 * half + side * half + pair
+        return head * width + np.where(within < dims, side * (dims // 2) + pair, within)
 
     return source
 
 
-def _to_halves(n_head: int, n_rows: int) -> RowMap:
+def _to_halves(n_head: int, n_rows: int, dims: int) -> RowMap:
     """Invert `_to_pairs`."""
-    half = n_rows // n_head // 2
+    width = n_rows // n_head
 
     def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
-        side, pair = np.divmod(within, half)
-        return head * 2 * half + 2 * pair + side
+        head, within = np.divmod(row, width)
+        side, pair = np.divmod(within, max(dims // 2, 1))
+        return head * width + np.where(within < dims, 2 * pair + side, within)
 
     return source
 
@@ -107,10 +110,17 @@ def _heads(hp: HParams, layer: int, name: str) -> int:
     return attention.n_head if name == "q" else attention.n_head_kv
 
 
+def _rotated(hp: HParams, layer: int) -> int:
+    """Return how many columns of a head rotate: all where none do, as llama.cpp orders them."""
+    attention = hp.layers[layer].find(Attention)
+    assert attention is not None
+    return attention.rope.dims if attention.rope else attention.head_dim
+
+
 def _permuted(name: str) -> Transform:
     return Transform(
-        rows=lambda hp, i, n: _to_pairs(_heads(hp, i, name), n),
-        undo_rows=lambda hp, i, n: _to_halves(_heads(hp, i, name), n),
+        rows=lambda hp, i, n: _to_pairs(_heads(hp, i, name), n, _rotated(hp, i)),
+        undo_rows=lambda hp, i, n: _to_halves(_heads(hp, i, name), n, _rotated(hp, i)),
     )
 
 
