@@ -96,14 +96,15 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         value = value.tolist() if hasattr(value, "tolist") else value
         config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
     config["vocab_size"] = hp.n_vocab
-    config["rope_theta"] = _short(hp.rope.base if hp.rope else 10000.0)
+    if hp.rope:
+        config["rope_theta"] = _short(hp.rope.base)
     scaling = _rope_scaling(file, hp)
     if scaling:
         config["rope_scaling"] = scaling
     names = set(file.tensors)
     config["tie_word_embeddings"] = "output.weight" not in names
     config["attention_bias"] = config["use_bias"] = config["use_qkv_bias"] = (
-        "blk.0.attn_q.bias" in names
+        "blk.0.attn_q.bias" in names or "blk.0.attn_qkv.bias" in names
     )
     config["attention_out_bias"] = "blk.0.attn_output.bias" in names
     config["mlp_bias"] = "blk.0.ffn_up.bias" in names
@@ -248,6 +249,10 @@ def _pieces(
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
     n = shape[0] if vector else n_rows
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+    if transform.transposes:
+        whole = _rows(file, name, info.type_id, slice(None)).T
+        yield _Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
+        return
 
     for part, hf_name in enumerate(hf_names):
 

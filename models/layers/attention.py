@@ -37,10 +37,11 @@ class Attention(Part):
     The first ten are what the operation reads. Where it is not ``causal`` every token sees all of
     its text, which one step evaluates whole. ``alibi``: the greatest exponent of ALiBi's slopes, 0
     where it has none. ``clamp``: queries, keys and values lie between minus that and it.
-    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together;
-    ``value_norm``: one without weight of every value head. ``gated``: each head's query is followed
-    by the gate of its output. ``fused``: one weight makes queries, keys and values. ``owner``: the
-    layer whose keys and values are read instead of own.
+    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together, before
+    the rotation or, where it ``rotates_first``, after it; ``value_norm``: one without weight of
+    every value head. ``gated``: each head's query is followed by the gate of its output. ``fused``:
+    one weight makes queries, keys and values. ``owner``: the layer whose keys and values are read
+    instead of own.
     """
 
     n_head: int
@@ -56,6 +57,7 @@ class Attention(Part):
     rope: Rope | None = None
     norms: str | None = None
     norm_eps: float = 0.0
+    rotates_first: bool = False
     value_norm: bool = False
     gated: bool = False
     fused: bool = False
@@ -119,10 +121,10 @@ class Attention(Part):
             q = ops.columns(q, 0, self.head_dim, group=2 * self.head_dim)
         if self.value_norm and v is not None:
             v = ops.norm(v, None, self.norm_eps, kind="rms", width=self.head_dim_v)
-        q = rotate(ops, self._normed(ops, q, "q"), self.n_head, self.rope)
+        q = self._placed(ops, q, "q", self.n_head, self.rope)
         if k is not None:
             plain = replace(self.rope, temperature=0.0) if self.rope else None
-            k = rotate(ops, self._normed(ops, k, "k"), self.n_head_kv, plain)
+            k = self._placed(ops, k, "k", self.n_head_kv, plain)
         y = ops.attention(q, k, v, self.layer if self.owner is None else self.owner, self)
         y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
         return linear(ops, y, f"{p}attn_output")
@@ -138,6 +140,12 @@ class Attention(Part):
         k = linear(ops, x, f"{p}k")
         shared = not ops.has(f"{p}v.weight")  # keys before their norm and rotation are the values
         return [q, k, k if shared else linear(ops, x, f"{p}v")]
+
+    def _placed(self, ops: Any, x: Any, name: str, n_head: int, rope: Rope | None) -> Any:
+        """Return queries or keys normed and rotated."""
+        if self.rotates_first:
+            return self._normed(ops, rotate(ops, x, n_head, rope), name)
+        return rotate(ops, self._normed(ops, x, name), n_head, rope)
 
     def _normed(self, ops: Any, x: Any, name: str) -> Any:
         if not self.norms:
