@@ -63,10 +63,6 @@ ROUTER, *STACKS = experts.expert_rows("", "", "", f"{MOE}router.layer")
 ROUTED = (ROUTER, *halved(tuple(STACKS), f"{MOE}output_linear", f"{MOE}input_linear"))
 
 
-# [0, inf] as Python's JSON and as transformers write it
-UNLIMITED = ("[0.0,inf]", "(0.0,inf)", "[0.0,{'__float__':'Infinity'}]", "[0.0,'Infinity']")
-
-
 class GraniteHybrid(Architecture):
     name = "granitehybrid"
     hf_classes = ("GraniteMoeHybridForCausalLM",)
@@ -77,13 +73,11 @@ class GraniteHybrid(Architecture):
     }
     reads = (
         *("intermediate_size", "shared_intermediate_size", "num_experts_per_tok"),
-        *("mamba_conv_bias", "mamba_proj_bias", "mamba_d_head", "time_step_limit"),
+        *("mamba_proj_bias", "mamba_d_head", "time_step_limit"),
     )
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        limit = config.get("time_step_limit")
-        if limit is not None and str(limit).replace(" ", "") not in UNLIMITED:
-            yield "time_step_limit", limit, "time steps are not limited here"
+        return mamba2.limits(config)
 
     exports = False
     keys = changed(

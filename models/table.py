@@ -69,6 +69,8 @@ class Tensor:
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
     float32 in every file type. ``part``: the row exists in layers that have such a part only.
     ``fused``: (HF name, transform) of one tensor that may stand in the place of ``hf``.
+    ``hf_shape``: the tensor's shape in a checkpoint, where it is another of the same values.
+    ``factor(config)``: a number that the file's values are larger by, or one for each row.
     """
 
     gguf: str
@@ -82,6 +84,8 @@ class Tensor:
     f32: bool = False
     part: type[Part] | None = None
     fused: tuple[str, str] | None = None
+    hf_shape: tuple[str, ...] | None = None
+    factor: Callable[[Mapping[str, Any]], Any] | None = None
 
     @property
     def per_layer(self) -> bool:

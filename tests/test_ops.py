@@ -121,6 +121,7 @@ CASES = [
     Case(
         "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
     ),
+    Case("norm", "gains", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=32), X | {"w": (3, 32)}),
     Case("norm", "no gain", lambda o: o.norm(o.embed("x"), None, 1e-5), X),
     Case(
         "norm", "layer", lambda o: o.norm(o.embed("x"), "w", 1e-5, kind="layer"), X | {"w": (96,)}
@@ -163,6 +164,12 @@ CASES = [
     ),
     Case("conv", "plain", lambda o: o.conv(o.embed("x"), "taps", 0), X | TAPS),
     Case("conv", "silu", lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu"), X | TAPS),
+    Case(
+        "conv",
+        "bias",
+        lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu", bias="shift"),
+        X | TAPS | {"shift": (96,)},
+    ),
     _delta("grouped", 6, 2, 32, 16),
     _delta("wide values", 2, 2, 16, 48),
     _experts("route", "softmax"),
