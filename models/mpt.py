@@ -92,7 +92,7 @@ class Mpt(Architecture):
         "expansion_ratio": (4,),
         "norm_type": ("low_precision_layernorm", "layernorm", "low_precision_ln"),
     }
-    reads = ("learned_pos_emb", "no_bias", "embedding_fraction", "emb_pdrop", "verbose")
+    reads = ("embedding_fraction", "emb_pdrop", "hidden_act", "learned_pos_emb", "no_bias", "verbose")
     rope_types = ("default",)
     tensors = renamed(
         (EMBEDDING, *HEAD, *MIXER_NORM, *attention.FUSED_TENSORS, *FF_NORM, *UNGATED_TENSORS),
