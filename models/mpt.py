@@ -92,7 +92,9 @@ class Mpt(Architecture):
         "expansion_ratio": (4,),
         "norm_type": ("low_precision_layernorm", "layernorm", "low_precision_ln"),
     }
-    reads = ("embedding_fraction", "emb_pdrop", "hidden_act", "learned_pos_emb", "no_bias", "verbose")
+    reads = (
+        *("embedding_fraction", "emb_pdrop", "hidden_act", "learned_pos_emb", "no_bias", "verbose"),
+    )
     rope_types = ("default",)
     tensors = renamed(
         (EMBEDDING, *HEAD, *MIXER_NORM, *attention.FUSED_TENSORS, *FF_NORM, *UNGATED_TENSORS),
