@@ -106,13 +106,15 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         value = value.tolist() if hasattr(value, "tolist") else value
         config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
     config["vocab_size"] = hp.n_vocab
-    config["rope_theta"] = _short(hp.rope.base if hp.rope else 10000.0)
+    if hp.rope:
+        config["rope_theta"] = _short(hp.rope.base)
     scaling = _rope_scaling(file, hp)
     if scaling:
         config["rope_scaling"] = scaling
     names = set(file.tensors)
     config["tie_word_embeddings"] = "output.weight" not in names
     held = {name.split(".", 2)[-1] for name in names if name.startswith("blk.")}
+    held |= {name.replace("attn_qkv.", "attn_q.") for name in held}
     config |= {setting: tensor in held for setting, tensor in TOLD_BY.items()}
     activation = getattr(hp.layers[0].feed, "activation", "silu")
     config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation)
@@ -255,6 +257,10 @@ def _pieces(
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
     n = shape[0] if vector else n_rows
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+    if transform.transposes:
+        whole = _rows(file, name, info.type_id, slice(None)).T
+        yield _Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
+        return
 
     for part, hf_name in enumerate(hf_names):
 

@@ -41,6 +41,7 @@ class Architecture:
     keys: ClassVar[tuple[Key, ...]] = ()
     tensors: ClassVar[tuple[Tensor, ...]] = ()
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
+    hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
     hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
     vocab: ClassVar[Vocabulary] = Vocabulary()
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings

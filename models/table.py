@@ -23,12 +23,14 @@ __all__ = [
     "changed",
     "checked_value",
     "config_value",
+    "conv1d",
     "each_head",
     "norm",
     "permuted",
     "plus_one",
     "renamed",
     "rows",
+    "sourced",
 ]
 
 BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
@@ -172,6 +174,17 @@ def each_head(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``table`` with the rows of qkv, HF's head by head, brought to q, k and v."""
     names = {f"{BLOCK}attn_qkv.weight", f"{BLOCK}attn_qkv.bias"}
     return tuple(replace(r, transform="each_head") if r.gguf in names else r for r in table)
+
+
+def conv1d(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return ``table`` with the matrices of layers transposed, as GPT-2 stores them."""
+    matrix = {row.gguf for row in table if row.per_layer and len(row.shape) == 2}
+    return tuple(replace(r, transform="conv1d") if r.gguf in matrix else r for r in table)
+
+
+def sourced(table: tuple[Key, ...], names: Mapping[str, str]) -> tuple[Key, ...]:
+    """Return ``table`` with other names in config.json: usual one -> this class's."""
+    return tuple(replace(k, hf=tuple(names.get(name, name) for name in k.hf)) for k in table)
 
 
 def plus_one(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

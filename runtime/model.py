@@ -239,7 +239,8 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
+    bounded = hp.learned_positions or not hp.causal  # these know no more positions
+    return min(asked, hp.n_ctx_train) if bounded else asked
 
 
 def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -264,6 +264,9 @@ def test_unknown_operation_is_an_attribute_error():
 # --- the reference itself against the plainest form that there is ---
 
 
+SLOPES = [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]  # ALiBi's of six heads, as published
+
+
 def naive_attention(q, k, v, spec, sinks):
     out = np.zeros((TOKENS, HEADS, spec.head_dim_v))
     for t in range(TOKENS):
@@ -273,6 +276,8 @@ def naive_attention(q, k, v, spec, sinks):
             scores = [spec.scale * float(q[t, h] @ k[s, g]) for s in range(first, t + 1)]
             if spec.softcap:
                 scores = [spec.softcap * np.tanh(s / spec.softcap) for s in scores]
+            if spec.alibi:
+                scores = [s - SLOPES[h] * (t - at) for at, s in enumerate(scores, first)]
             total = sum(np.exp(s) for s in scores) + (0 if sinks is None else np.exp(sinks[h]))
             for s, score in enumerate(scores, first):
                 out[t, h] += np.exp(score) / total * v[s, g]
@@ -281,7 +286,15 @@ def naive_attention(q, k, v, spec, sinks):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"window": 4}, {"softcap": 2.0}, {"sinks": "sinks"}, {"window": 1, "sinks": "sinks"}],
+    [
+        {},
+        {"window": 4},
+        {"softcap": 2.0},
+        {"sinks": "sinks"},
+        {"window": 1, "sinks": "sinks"},
+        {"alibi": 8.0},
+        {"alibi": 8.0, "window": 4},
+    ],
     ids=str,
 )
 def test_reference_attention_is_the_textbook_sum(settings, rng):

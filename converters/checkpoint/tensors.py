@@ -238,7 +238,7 @@ def own_blocks(tensor: SourceTensor) -> list[str]:
 
 
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
-    bare = name.removeprefix("model.")
+    bare = name.removeprefix(arch.hf_base)
     candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
     return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
 
@@ -252,16 +252,18 @@ def _bind(
     parts: list[TensorLike],
     factor: np.ndarray | None,
 ) -> HFTensor:
-    total = sum(prod(p.shape) for p in parts)
+    transform = TRANSFORMS[row.transform]
+    total, want = sum(prod(p.shape) for p in parts), shape
+    if transform.whole:
+        want = (transform.whole(hp, layer), *shape[1:])
     for part in parts:
         if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
-        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == shape[-1])
-        if not rows_fit or total != prod(shape):
+        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == want[-1])
+        if not rows_fit or total != prod(want):
             raise ModelError(
-                f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
+                f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {want}"
             )
-    transform = TRANSFORMS[row.transform]
     n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
     rows = transform.rows(hp, layer, n) if transform.rows else None
     type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
