@@ -55,7 +55,7 @@ def for_hf(config: Mapping[str, Any]) -> Architecture:
     classes = config.get("architectures") or ()
     names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
     for arch in _registry().values():
-        if any(c in arch.hf_classes for c in names):
+        if any(c in arch.hf_classes for c in names) and arch.suits(config):
             return arch
     if not names:
         for arch in _registry().values():

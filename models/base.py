@@ -63,6 +63,10 @@ class Architecture:
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
 
+    def suits(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether a config of one of these classes is this one, where several share it."""
+        return True
+
     def observe(self, values: Values, source: Any) -> None:
         """Add to ``values`` what no key says: ``source`` is a flat config or has ``tensors``."""
 
@@ -84,7 +88,10 @@ class Architecture:
         return found
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        """Return what config.json needs beyond the key table and the usual settings."""
+        """Return what config.json needs beyond the key table and the usual settings.
+
+        None takes one of these out.
+        """
         return {}
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
