@@ -1,7 +1,7 @@
 """NVIDIA Nemotron H: every layer one part, Mamba-2, attention without positions or a network."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.errors import ModelError
 from ggq.models import mamba2 as plain
@@ -73,7 +73,7 @@ class NemotronH(Architecture):
         "use_bias": (False,),
         "mamba_proj_bias": (False,),
     }
-    reads = (
+    reads: ClassVar[tuple[str, ...]] = (
         *("num_hidden_layers", "num_key_value_heads", "intermediate_size", "time_step_limit"),
         *("layers_block_type", "layer_types", "hybrid_override_pattern", "mamba_head_dim"),
         *(
@@ -158,8 +158,7 @@ class NemotronH(Architecture):
         named = {Mamba2: SPACE, Attention: ATTENTION}
         return {
             "layers_block_type": [
-                named.get(type(layer.mixer), self.network)  # type: ignore[call-overload]
-                for layer in hp.layers
+                named.get(type(layer.mixer), self.network) for layer in hp.layers
             ],
             "hidden_act": None,
             "rescale_prenorm_residual": False,
