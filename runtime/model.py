@@ -239,7 +239,22 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
+    bounded = hp.learned_positions or not hp.causal  # these know no more positions
+    return min(asked, hp.n_ctx_train) if bounded else asked
+
+
+def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a file for a model's name, fetched where it is not here; a path as it is."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return path
+    from ggq import hub
+
+    if not hub.is_name(path):
+        return path  # whoever opens it says what is wrong
+    from ggq.progress import progress_when_told
+
+    with progress_when_told(quiet=False) as progress:
+        return hub.obtain(path, progress=progress)
 
 
 @checked
@@ -255,7 +270,9 @@ def load(
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
-    An open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
+    ``path`` may be a model's name, such as ``org/repo:Q4_K_M`` or a short one of ``ggq list
+    --available``: what is not on this machine is fetched, unless HF_HUB_OFFLINE=1 forbids it. An
+    open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
     ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
@@ -266,7 +283,7 @@ def load(
     place = resolve(device, device_weights)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
-    gguf = path if isinstance(path, GGUFFile) else open_gguf(path)
+    gguf = path if isinstance(path, GGUFFile) else open_gguf(_file(path))
     try:
         return Model(
             gguf,

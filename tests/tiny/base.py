@@ -44,3 +44,8 @@ YARN = {
     "beta_fast": 4.0,
     "beta_slow": 1.0,
 }
+GPT = {  # classes whose settings have other names
+    "intermediate_size": None,
+    "num_key_value_heads": None,
+    "tie_word_embeddings": True,
+}
