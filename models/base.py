@@ -63,6 +63,9 @@ class Architecture:
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
 
+    def observe(self, values: Values, source: Any) -> None:
+        """Add to ``values`` what no key says: ``source`` is a flat config or has ``tensors``."""
+
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield (setting, its value, why not) of settings that only together are none of ours."""
         return iter(())
@@ -116,6 +119,7 @@ class Architecture:
             ledger.check(self, source, self.config(source))
         read = self._values_hf if isinstance(source, Mapping) else self._values_gguf
         values = Values(self.name, read(source))
+        self.observe(values, self.config(source) if isinstance(source, Mapping) else source)
         for key in self.keys:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default

@@ -141,7 +141,11 @@ def renamed(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor
             name = name.replace(old, new)
         return name
 
-    return tuple(replace(row, hf=tuple(map(other, row.hf))) for row in table)
+    def one(row: Tensor) -> Tensor:
+        fused = row.fused and (other(row.fused[0]), row.fused[1])
+        return replace(row, hf=tuple(map(other, row.hf)), fused=fused)
+
+    return tuple(map(one, table))
 
 
 def absorbed_by(table: tuple[Tensor, ...], names: Mapping[str, str | None]) -> tuple[Tensor, ...]:

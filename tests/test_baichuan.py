@@ -1,4 +1,4 @@
-"""What tells Baichuans apart without a setting: the number of layers, the size of the vocabulary."""
+"""What tells Baichuans apart without a setting: the count of layers, the size of the vocabulary."""
 
 from types import SimpleNamespace
 

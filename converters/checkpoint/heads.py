@@ -17,11 +17,15 @@ __all__ = ["TRANSFORMS"]
 
 
 class _Heads(NamedTuple):
-    """A layer's heads: ``n_head`` of queries, ``n_kv`` of keys and values, all ``width`` wide."""
+    """A layer's heads: ``n_head`` of queries, ``n_kv`` of keys and values, all ``width`` wide.
+
+    ``rotated``: how many columns of each rotate; all where none do, as llama.cpp orders them.
+    """
 
     n_head: int
     n_kv: int
     width: int
+    rotated: int
 
     @property
     def rows(self) -> dict[str, int]:
@@ -32,44 +36,36 @@ class _Heads(NamedTuple):
 def _heads(hp: HParams, layer: int) -> _Heads:
     attention = hp.layers[layer].find(Attention)
     assert attention is not None
-    return _Heads(attention.n_head, attention.n_head_kv, attention.head_dim)
+    width = attention.head_dim
+    rotated = attention.rope.dims if attention.rope else width
+    return _Heads(attention.n_head, attention.n_head_kv, width, rotated)
 
 
-def _to_pairs(n_head: int, n_rows: int) -> RowMap:
-    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i]."""
-    half = n_rows // n_head // 2
+def _to_pairs(heads: _Heads) -> RowMap:
+    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i].
+
+    What does not rotate stays at the end of each head.
+    """
+    width, dims = heads.width, heads.rotated
 
     def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
+        head, within = np.divmod(row, width)
         pair, side = np.divmod(within, 2)
-        return head * 2 * half + side * half + pair
+        return head * width + np.where(within < dims, side * (dims // 2) + pair, within)
 
     return source
 
 
-def _to_halves(n_head: int, n_rows: int) -> RowMap:
+def _to_halves(heads: _Heads) -> RowMap:
     """Invert `_to_pairs`."""
-    half = n_rows // n_head // 2
+    width, dims = heads.width, heads.rotated
 
     def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
-        side, pair = np.divmod(within, half)
-        return head * 2 * half + 2 * pair + side
+        head, within = np.divmod(row, width)
+        side, pair = np.divmod(within, dims // 2)
+        return head * width + np.where(within < dims, 2 * pair + side, within)
 
     return source
-
-
-def _permuted(name: str) -> Transform:
-    """Return the transform of queries or keys alone, whose heads' halves become pairs."""
-
-    def count(hp: HParams, layer: int) -> int:
-        heads = _heads(hp, layer)
-        return heads.n_head if name == "q" else heads.n_kv
-
-    return Transform(
-        rows=lambda hp, i, n: _to_pairs(count(hp, i), n),
-        undo_rows=lambda hp, i, n: _to_halves(count(hp, i), n),
-    )
 
 
 def _in_turns(heads: _Heads) -> RowMap:
@@ -105,7 +101,7 @@ def _taken(name: str, pairs: bool, turns: bool) -> Transform:
     def rows(hp: HParams, layer: int, n: int) -> RowMap:
         heads = _heads(hp, layer)
         first = {"q": 0, "k": heads.rows["q"], "v": heads.rows["q"] + heads.rows["k"]}[name]
-        mixed = _to_pairs(n // heads.width, n) if pairs and name != "v" else None
+        mixed = _to_pairs(heads) if pairs and name != "v" else None
         turned = _in_turns(heads) if turns else None
 
         def source(row: np.ndarray) -> np.ndarray:
@@ -117,9 +113,13 @@ def _taken(name: str, pairs: bool, turns: bool) -> Transform:
     return Transform(rows=rows, whole=lambda hp, i: sum(_heads(hp, i).rows.values()))
 
 
+PERMUTED = Transform(
+    rows=lambda hp, i, n: _to_pairs(_heads(hp, i)),
+    undo_rows=lambda hp, i, n: _to_halves(_heads(hp, i)),
+)
 TRANSFORMS = {
-    "permute_q": _permuted("q"),
-    "permute_k": _permuted("k"),
+    "permute_q": PERMUTED,
+    "permute_k": PERMUTED,
     "each_head": Transform(
         rows=lambda hp, i, n: _in_turns(_heads(hp, i)),
         undo_rows=lambda hp, i, n: _in_order(_heads(hp, i)),
