@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._draft import draft_options, drafting
 from ggq.errors import GGQError, UsageError
 from ggq.progress import Progress, progress_bar
 
@@ -33,6 +34,7 @@ _NEEDED = ("starlette", "msgspec")
 @click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's.")
 @click.option("-t", "--threads", type=int, help="Threads; default: the physical cores.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
+@draft_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(
     source: Path, out: Path, model: str | None, parallel: int, quiet: bool, **options: Any
@@ -52,7 +54,8 @@ def command(
     from ggq.runtime.server.start import make_scheduler
 
     path, total = _model_path(model), _count(source)
-    with load(path, n_ctx=options["ctx"], threads=options["threads"]) as opened:
+    limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])
         service = Service(opened, scheduler.start(), settings)
