@@ -118,7 +118,7 @@ class Model:
             raise UsageError(f"{where}: its recurrent layers cannot take guesses back")
         n_vocab = min(small.hparams.n_vocab, self.hparams.n_vocab)
         self.draft_model = small
-        self.draft_with(DraftModel(small.session, small.close, n_vocab), most)
+        self.draft_with(DraftModel(small.session, small.close, n_vocab, small.n_ctx), most)
 
     def _needs_weights(self) -> None:
         if self.vocab_only:
@@ -232,7 +232,22 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
+    bounded = hp.learned_positions or not hp.causal  # these know no more positions
+    return min(asked, hp.n_ctx_train) if bounded else asked
+
+
+def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a file for a model's name, fetched where it is not here; a path as it is."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return path
+    from ggq import hub
+
+    if not hub.is_name(path):
+        return path  # whoever opens it says what is wrong
+    from ggq.progress import progress_when_told
+
+    with progress_when_told(quiet=False) as progress:
+        return hub.obtain(path, progress=progress)
 
 
 class Settings(TypedDict, total=False):
@@ -256,14 +271,16 @@ def load(
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
-    An open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
+    ``path`` may be a model's name, such as ``org/repo:Q4_K_M`` or a short one of ``ggq list
+    --available``: what is not on this machine is fetched, unless HF_HUB_OFFLINE=1 forbids it. An
+    open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
     ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
     or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
     auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
     one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
-    GGUF file of a smaller model with the same tokens; ``draft_max``: most guesses of a step (15).
+    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step (15).
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
@@ -272,7 +289,7 @@ def load(
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
-        gguf = path if isinstance(path, GGUFFile) else opened.enter_context(open_gguf(path))
+        gguf = path if isinstance(path, GGUFFile) else opened.enter_context(open_gguf(_file(path)))
         try:
             model = Model(
                 gguf,
@@ -305,7 +322,8 @@ def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) ->
         raise UsageError(f"{flag}: on cpu only; on {place.name} a larger step changes the sums")
     if name in drafters():
         return name
+    name = os.fspath(_file(name))
     if not Path(name).is_file():
         known = ", ".join(["off", *drafters()])
-        raise UsageError(f"{flag} {printable(name)}: neither {known} nor a file")
+        raise UsageError(f"{flag} {printable(name)}: neither {known} nor a model")
     return Path(name)

@@ -195,7 +195,7 @@ class Small(ToySession):
 
 def test_a_model_guesses_what_it_would_write_while_it_is_sure():
     session, closed = Small([tokens("yes it is")]), []
-    drafter = DraftModel(lambda: session, lambda: closed.append(True), 260)
+    drafter = DraftModel(lambda: session, lambda: closed.append(True), 260, 900)
     prompt = tokens(256, "assistant\n")
     reader = drafter.start()
     assert bytes(reader.guess(prompt, 4).tokens) == b"yes "
@@ -215,7 +215,7 @@ def test_a_model_guesses_what_it_would_write_while_it_is_sure():
 
 
 def test_tokens_that_a_draft_model_does_not_know_end_its_guesses():
-    drafter = DraftModel(lambda: Small([tokens("yes")]), lambda: None, ord("s"))
+    drafter = DraftModel(lambda: Small([tokens("yes")]), lambda: None, ord("s"), 900)
     prompt = tokens("assistant\n")
     assert drafter.start().guess([*prompt, 200], 4).tokens == ()
 
@@ -223,7 +223,7 @@ def test_tokens_that_a_draft_model_does_not_know_end_its_guesses():
 def test_a_long_prompt_is_read_bit_by_bit():
     session = Small([tokens("yes")])
     session.room = 900
-    reader = DraftModel(lambda: session, lambda: None, 260).start()
+    reader = DraftModel(lambda: session, lambda: None, 260, 900).start()
     assert reader.guess([7] * 600, 4).tokens == ()
     assert reader.guess([7] * 600, 4).tokens == ()
     assert [len(ids) for ids in session.evaluated] == [256, 256]

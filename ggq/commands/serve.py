@@ -16,6 +16,7 @@ import click
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 
 _NEEDED = (
@@ -47,6 +48,7 @@ _OPTIONS = (
     click.option("--alias", metavar="NAME", help="Name of the model for clients."),
     click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
     click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
+    YES,
     click.option("-v", "--verbose", is_flag=True, help="A line per request on stderr."),
 )  # fmt: skip
 
@@ -69,11 +71,10 @@ def command(model: str | None, **options: Any) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: pip install 'ggq[serve]'")
-    from ggq.commands._chatting import _model_path
     from ggq.runtime.model import load
 
     keys = _keys(options)
-    path = _model_path(model)
+    path = model_path(model, options["yes"])
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)

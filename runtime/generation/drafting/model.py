@@ -41,17 +41,18 @@ class DraftModel:
     """The drafter; ``session`` opens a sequence, one for each answer written at the same time.
 
     A sequence that an answer has left is taken again by the next one: it may begin alike.
-    ``n_vocab``: the token ids that both models know are below.
+    ``n_vocab``: the token ids that both models know are below; ``n_ctx``: a sequence's most tokens.
     """
 
     prior = (0.6, 0.7, 0.8, 0.9, 0.95)
     thinks = True
 
     def __init__(
-        self, session: Callable[[], Session], close: Callable[[], None], n_vocab: int
+        self, session: Callable[[], Session], close: Callable[[], None], n_vocab: int, n_ctx: int
     ) -> None:
-        """Take what opens a sequence, what closes the model, and the size of the vocabulary."""
-        self._session, self._close, self.n_vocab = session, close, n_vocab
+        """Take what opens a sequence, what closes the model, and the model's limits."""
+        self._session, self._close = session, close
+        self.n_vocab, self.n_ctx = n_vocab, n_ctx
         self._free: list[Session] = []
 
     def start(self) -> _Reader:
@@ -94,7 +95,7 @@ class _Reader:
         if self._shared < len(session.ids):
             session.truncate(self._shared)
         rest = ids[len(session.ids) :]
-        limit = min(limit, session.room - len(rest) + 1)
+        limit = min(limit, session.room - len(rest) + 1, self._drafter.n_ctx - len(ids) + 1)
         if limit < 1 or max(rest) >= self._drafter.n_vocab:
             return Draft()
         if len(rest) > _BEHIND:
