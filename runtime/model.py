@@ -280,7 +280,7 @@ def load(
     or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
     auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
     one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
-    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step (15).
+    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
