@@ -8,8 +8,6 @@ output does not depend on how a prompt was cut into steps or a sequence split am
 knows no plan; how cached elements are read is handed in (cached.py).
 """
 
-from numba import float32, int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.simd import (
@@ -18,8 +16,10 @@ from ggq.simd import (
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
     i32x16,
+    int64,
     lane,
     load,
     prefetch_far,
