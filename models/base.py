@@ -41,6 +41,7 @@ class Architecture:
     keys: ClassVar[tuple[Key, ...]] = ()
     tensors: ClassVar[tuple[Tensor, ...]] = ()
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
+    hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
     hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
     vocab: ClassVar[Vocabulary] = Vocabulary()
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
@@ -61,6 +62,9 @@ class Architecture:
 
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
+
+    def observe(self, values: Values, source: Any) -> None:
+        """Add to ``values`` what no key says: ``source`` is a flat config or has ``tensors``."""
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield (setting, its value, why not) of settings that only together are none of ours."""
@@ -115,6 +119,7 @@ class Architecture:
             ledger.check(self, source, self.config(source))
         read = self._values_hf if isinstance(source, Mapping) else self._values_gguf
         values = Values(self.name, read(source))
+        self.observe(values, self.config(source) if isinstance(source, Mapping) else source)
         for key in self.keys:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default

@@ -45,7 +45,6 @@ class GptNeoX(Architecture):
     name = "gptneox"
     hf_classes = ("GPTNeoXForCausalLM",)
     hf_model_type = "gpt_neox"
-    exports = False  # rows of queries, keys and values lie in turns there
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ("gelu",),
         "use_parallel_residual": (True,),
@@ -83,6 +82,11 @@ class GptNeoX(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return forward(ops, hp)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        rope, mixer = hp.rope, hp.find(Attention)
+        assert rope is not None and mixer is not None
+        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
 
     def complete(self, values: Values) -> None:
         if values.get("parallel") is False:

@@ -81,7 +81,8 @@ _REASONS = {
     ),
     "the tensors say it": (
         "tie_word_embeddings attention_bias qkv_bias mlp_bias use_bias attention_out_bias "
-        "use_qk_norm qk_norm vocab_size vocab_size_per_layer_input use_expert_bias use_qkv_bias"
+        "use_qk_norm qk_norm vocab_size vocab_size_per_layer_input use_expert_bias use_qkv_bias "
+        "use_conv_bias mamba_conv_bias mamba_rms_norm"
     ),
 }
 WITHOUT_EFFECT = {name: why for why, names in _REASONS.items() for name in names.split()}

@@ -11,8 +11,8 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from floats import distance
+from tiny.base import PEER
 from tinyencoders import ENCODERS, TEXTS, make_encoder
-from tinymodels import PEER
 
 import ggq
 from ggq import models

@@ -121,6 +121,7 @@ CASES = [
     Case(
         "norm", "heads", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=HEAD), X | {"w": (HEAD,)}
     ),
+    Case("norm", "gains", lambda o: o.norm(o.embed("x"), "w", 1e-5, width=32), X | {"w": (3, 32)}),
     Case("norm", "no gain", lambda o: o.norm(o.embed("x"), None, 1e-5), X),
     Case(
         "norm", "layer", lambda o: o.norm(o.embed("x"), "w", 1e-5, kind="layer"), X | {"w": (96,)}
@@ -163,6 +164,12 @@ CASES = [
     ),
     Case("conv", "plain", lambda o: o.conv(o.embed("x"), "taps", 0), X | TAPS),
     Case("conv", "silu", lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu"), X | TAPS),
+    Case(
+        "conv",
+        "bias",
+        lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu", bias="shift"),
+        X | TAPS | {"shift": (96,)},
+    ),
     _delta("grouped", 6, 2, 32, 16),
     _delta("wide values", 2, 2, 16, 48),
     _experts("route", "softmax"),
@@ -257,6 +264,9 @@ def test_unknown_operation_is_an_attribute_error():
 # --- the reference itself against the plainest form that there is ---
 
 
+SLOPES = [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]  # ALiBi's of six heads, as published
+
+
 def naive_attention(q, k, v, spec, sinks):
     out = np.zeros((TOKENS, HEADS, spec.head_dim_v))
     for t in range(TOKENS):
@@ -266,6 +276,8 @@ def naive_attention(q, k, v, spec, sinks):
             scores = [spec.scale * float(q[t, h] @ k[s, g]) for s in range(first, t + 1)]
             if spec.softcap:
                 scores = [spec.softcap * np.tanh(s / spec.softcap) for s in scores]
+            if spec.alibi:
+                scores = [s - SLOPES[h] * (t - at) for at, s in enumerate(scores, first)]
             total = sum(np.exp(s) for s in scores) + (0 if sinks is None else np.exp(sinks[h]))
             for s, score in enumerate(scores, first):
                 out[t, h] += np.exp(score) / total * v[s, g]
@@ -274,7 +286,15 @@ def naive_attention(q, k, v, spec, sinks):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"window": 4}, {"softcap": 2.0}, {"sinks": "sinks"}, {"window": 1, "sinks": "sinks"}],
+    [
+        {},
+        {"window": 4},
+        {"softcap": 2.0},
+        {"sinks": "sinks"},
+        {"window": 1, "sinks": "sinks"},
+        {"alibi": 8.0},
+        {"alibi": 8.0, "window": 4},
+    ],
     ids=str,
 )
 def test_reference_attention_is_the_textbook_sum(settings, rng):

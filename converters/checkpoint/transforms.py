@@ -14,38 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.checkpoint import fused
+from ggq.converters.checkpoint import fused, heads
 from ggq.errors import ModelError
 from ggq.models import layers
 from ggq.models.hparams import HParams
-from ggq.models.layers.attention import Attention
-from ggq.models.transform import RowMap, Transform
+from ggq.models.transform import Transform
 
 __all__ = ["TRANSFORMS", "llama3_factors"]
-
-
-def _to_pairs(n_head: int, n_rows: int) -> RowMap:
-    """Map rows of adjacent rope pairs to HF's halves: out[h, i, s] = in[h, s, i]."""
-    half = n_rows // n_head // 2
-
-    def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
-        pair, side = np.divmod(within, 2)
-        return head * 2 * half + side * half + pair
-
-    return source
-
-
-def _to_halves(n_head: int, n_rows: int) -> RowMap:
-    """Invert `_to_pairs`."""
-    half = n_rows // n_head // 2
-
-    def source(row: np.ndarray) -> np.ndarray:
-        head, within = np.divmod(row, 2 * half)
-        side, pair = np.divmod(within, half)
-        return head * 2 * half + 2 * pair + side
-
-    return source
 
 
 def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
@@ -100,32 +75,6 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
-def _heads(hp: HParams, layer: int, name: str) -> int:
-    """Return how many heads ("q" or "k") layer ``layer`` has."""
-    attention = hp.layers[layer].find(Attention)
-    assert attention is not None
-    return attention.n_head if name == "q" else attention.n_head_kv
-
-
-def _permuted(name: str) -> Transform:
-    return Transform(
-        rows=lambda hp, i, n: _to_pairs(_heads(hp, i, name), n),
-        undo_rows=lambda hp, i, n: _to_halves(_heads(hp, i, name), n),
-    )
-
-
-def _each_head(n_head: int, n_rows: int) -> RowMap:
-    """Map rows of q, k and v to HF's heads of all three: out[part, h, i] = in[h, part, i]."""
-    width = n_rows // n_head // 3
-
-    def source(row: np.ndarray) -> np.ndarray:
-        part, within = np.divmod(row, n_head * width)
-        head, i = np.divmod(within, width)
-        return (head * 3 + part) * width + i
-
-    return source
-
-
 def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
     return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
@@ -151,9 +100,8 @@ def _of_layers() -> dict[str, Transform]:
 TRANSFORMS: dict[str, Transform] = {
     **_of_layers(),
     "copy": Transform(),
-    "permute_q": _permuted("q"),
-    "permute_k": _permuted("k"),
-    "each_head": Transform(rows=lambda hp, i, n: _each_head(_heads(hp, i, "q"), n)),
+    **heads.TRANSFORMS,
+    "conv1d": Transform(bind=fused.transposed, transposes=True),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),

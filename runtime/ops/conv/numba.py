@@ -19,7 +19,15 @@ def _input(x, stride, state, step, size, t):
 
 
 @kernel(
-    x=ROWS, out=ROWS, weights=INT, channels=INT, size=INT, kind=INT, parts=INT, state_offset=INT
+    x=ROWS,
+    out=ROWS,
+    weights=INT,
+    bias=INT,
+    channels=INT,
+    size=INT,
+    kind=INT,
+    parts=INT,
+    state_offset=INT,
 )
 def _conv(args, first, last):
     stride, out_stride, kind = args.x_stride, args.out_stride, args.kind
@@ -38,6 +46,8 @@ def _conv(args, first, last):
             for j in range(size):
                 value = _input(x, stride, state, step, size, t - size + 1 + j)
                 total = fma(load(weights + j * step, f32x16), value, total)
+            if args.bias:
+                total = total + load(args.bias + column, f32x16)
             if kind == 1:
                 total = total * sigmoid(total)
             store(out + t * out_stride, total)
@@ -46,7 +56,7 @@ def _conv(args, first, last):
             store(state + r * step, value)
 
 
-def run(backend, x, name, layer, kind="none"):
+def run(backend, x, name, layer, kind="none", bias=None):
     """Record the convolution and the update of the layer's state."""
     weight = backend.weight(name)
     channels, size = weight.shape
@@ -64,6 +74,7 @@ def run(backend, x, name, layer, kind="none"):
             x=source,
             out=out,
             weights=weight.transposed,
+            bias=backend.weight(bias).vector if bias else None,
             channels=channels,
             size=size,
             kind=_KINDS[kind],

@@ -1,0 +1,1 @@
+"""Tiny random models, a file per architecture, each with `MODELS`; found by tinymodels.py."""

@@ -1,0 +1,7 @@
+"""Tiny models of transformers' Arcee."""
+
+from tiny.base import Tiny
+
+MODELS = [
+    Tiny("arcee", "arcee", "Arcee"),
+]

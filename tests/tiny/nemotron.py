@@ -1,0 +1,7 @@
+"""Tiny models of transformers' Nemotron."""
+
+from tiny.base import Tiny
+
+MODELS = [
+    Tiny("nemotron", "nemotron", "Nemotron"),
+]
