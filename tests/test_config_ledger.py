@@ -20,7 +20,8 @@ from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 
 TOLERANCE = 1e-3
-ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(TINY)}.values())  # class of transformers
+OWN = [tiny for tiny in TINY if not tiny.remade]
+ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(OWN)}.values())  # class of transformers
 CONFIG = {**LLAMA, "vocab_size": 384}
 
 

@@ -75,6 +75,11 @@ def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray |
         raise ModelError(f"config.json: {name} holds other things than numbers") from None
 
 
+def _unit_rows(x: np.ndarray) -> np.ndarray:
+    """Return rows of length 1, as Baichuan 2 makes those of its head before each use."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.float32(1e-12))
+
+
 def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
     return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
@@ -105,6 +110,7 @@ TRANSFORMS: dict[str, Transform] = {
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
+    "unit_rows": Transform(values=_unit_rows),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),
