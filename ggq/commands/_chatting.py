@@ -10,6 +10,7 @@ import click
 
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._models import YES, model_path
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
@@ -24,6 +25,7 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
     *DEVICE_OPTIONS,
+    *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
@@ -60,7 +62,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         return
     path = model_path(reference, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("device", "device_weights")}
+    kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     printer = Printer(sys.stdout, sys.stderr)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:
         check_generates(model.hparams)
