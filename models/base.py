@@ -14,6 +14,7 @@ from ggq.errors import ModelError, printable
 from ggq.models import ledger
 from ggq.models.hparams import HParams, check
 from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.rope import FACTORS, yarn_as_factors
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
 from ggq.models.vocabulary import Vocabulary
 
@@ -48,9 +49,10 @@ class Architecture:
     # that are used without a key or known to say nothing, the rotations that a file can say.
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ledger.SILU}
     reads: ClassVar[tuple[str, ...]] = ()
-    rope_types: ClassVar[tuple[str, ...]] = ("default", "dynamic", "linear", "yarn")
+    rope_types: ClassVar[tuple[str, ...]] = ledger.ROPE_TYPES
     rope_reads: ClassVar[tuple[str, ...]] = ()
     rope_truncates: ClassVar[bool] = True  # yarn mixes whole pairs, transformers' default
+    peer_factors: ClassVar[tuple[str, ...]] = ()  # stored rotations that llama.cpp loads here
 
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""
@@ -100,16 +102,23 @@ class Architecture:
                 flat[name] = value
         rope = flat.get("rope_parameters") or flat.get("rope_scaling")
         rope = dict(rope) if isinstance(rope, Mapping) else {}
+        nested = False
         if isinstance(rope.get("full_attention"), Mapping):  # one set per kind of layer
             local = rope.get("sliding_attention")
             flat["rope_local"] = dict(local) if isinstance(local, Mapping) else {}
-            rope = dict(rope["full_attention"])
+            rope, nested = dict(rope["full_attention"]), True
         rope.setdefault("rope_type", rope.get("type"))
+        if rope["rope_type"] == "su":  # an older name
+            rope["rope_type"] = "longrope"
         for name in ("rope_theta", "partial_rotary_factor"):
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
         if rope and flat.get(ORIGINAL) is not None:  # transformers lets it win over rope's own
             rope[ORIGINAL] = flat[ORIGINAL]
+        if rope.get("rope_type") in ledger.SPANNING:  # what transformers takes where none is given
+            rope.setdefault(ORIGINAL, flat.get("max_position_embeddings"))
+        if not nested:  # where transformers does not read `truncate`
+            yarn_as_factors(rope, self.rope_truncates)
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
         return flat
 
@@ -168,7 +177,9 @@ class Architecture:
 
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         """Yield (GGUF name, table row, layer or None) of every tensor a file may hold."""
-        for row in self.tensors:
+        own = {row.gguf for row in self.tensors}
+        stored = [row for row in FACTORS if row.gguf not in own] if hp.rope is not None else []
+        for row in (*self.tensors, *stored):
             if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
         for i, layer in enumerate(hp.layers):

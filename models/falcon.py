@@ -112,7 +112,6 @@ class Falcon(Architecture):
         "apply_residual_connection_post_layernorm": (False,),
     }
     reads = ("bias", "num_ln_in_parallel_attn", "num_kv_heads", "multi_query")
-    rope_types = ("default",)
     tensors = TENSORS
 
     def layer(self, values: Values, i: int) -> Layer:

@@ -8,12 +8,13 @@ from typing import Any
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS, logits
 from ggq.models.hparams import HParams
-from ggq.models.layers import experts, rope
+from ggq.models.layers import experts
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import ALL_FACTORS
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -48,7 +49,7 @@ class Llama(Architecture):
         "MixtralForCausalLM",
     )
     hf_model_type = "llama"
-    rope_types = (*Architecture.rope_types, "llama3")
+    peer_factors = ALL_FACTORS
     reads = ("layer_types", "sliding_window", "head_dim")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -69,7 +70,7 @@ class Llama(Architecture):
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
     }
-    tensors = (*permuted((*DECODER_TENSORS, *experts.MIXTRAL_TENSORS)), rope.FACTORS)
+    tensors = permuted((*DECODER_TENSORS, *experts.MIXTRAL_TENSORS))
     vocab = LLAMA_VOCAB
 
     def layer(self, values: Values, i: int) -> Layer:
