@@ -20,6 +20,7 @@ __all__ = [
     "EMBEDDING",
     "FF_NORM",
     "HEAD",
+    "LAYER_NORM_KEY",
     "LLAMA_KEYS",
     "MIXER_NORM",
     "POST_NORMS",
@@ -54,6 +55,9 @@ SIZE_KEYS = (
 )
 EPS_KEY = Key(
     "{arch}.attention.layer_norm_rms_epsilon", ("rms_norm_eps",), "norm_eps", "f32", required=True
+)
+LAYER_NORM_KEY = Key(
+    "{arch}.attention.layer_norm_epsilon", ("layer_norm_epsilon",), "norm_eps", "f32", required=True
 )
 POOLING_KEY = Key("{arch}.pooling_type", (POOLING,), "pooling")
 # Files hold keys in this order.

@@ -17,7 +17,10 @@ __all__ = ["HParams", "check_generates"]
 
 @dataclass(frozen=True)
 class HParams:
-    """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules."""
+    """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
+
+    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more.
+    """
 
     arch: str
     n_vocab: int
@@ -30,6 +33,7 @@ class HParams:
     causal: bool = True
     pooling: int = 1
     n_token_types: int = 0
+    learned_positions: bool = False
     embedding_scale: float | None = None
     residual_scale: float | None = None
     logit_scale: float | None = None

@@ -32,7 +32,7 @@ class MambaModel(Architecture):
         "mixer_rms_eps": (PLAIN_EPS,),
     }
     reads = (
-        *("use_conv_bias", "time_step_min", "time_step_max", "time_step_floor", "time_step_scale"),
+        *("time_step_min", "time_step_max", "time_step_floor", "time_step_scale"),
         *("time_step_init_scheme", "residual_in_fp32", "expand"),
         *("use_mambapy", "use_associative_scan", "use_falcon_mambapy"),
     )

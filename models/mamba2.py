@@ -57,7 +57,7 @@ class Mamba2Model(Architecture):
         "rms_norm": (True,),
     }
     reads = (
-        *("num_heads", "head_dim", "use_conv_bias", "norm_before_gate", "intermediate_size"),
+        *("num_heads", "head_dim", "norm_before_gate", "intermediate_size"),
         *("time_step_rank", "time_step_min", "time_step_max", "time_step_floor"),
         *("residual_in_fp32", "time_step_limit"),
     )

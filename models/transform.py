@@ -27,6 +27,8 @@ class Transform:
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
     the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
+    ``whole(hp, layer)``: the rows of a source of which ``rows`` takes a part. ``transposes``: what
+    ``bind`` makes is a matrix whose columns are the source's rows.
     """
 
     rows: Callable[[HParams, int, int], RowMap] | None = None
@@ -38,3 +40,5 @@ class Transform:
     make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
     bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
     stored_as: Callable[[str], tuple[str, ...]] | None = None
+    whole: Callable[[HParams, int], int] | None = None
+    transposes: bool = False

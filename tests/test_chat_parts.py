@@ -86,7 +86,7 @@ def host(tmp_path, monkeypatch):
         ("ctx", "threads", "template", "system", "think", "cache_type_k", "cache_type_v")
     )
     options |= {"raw": False, "yes": False, "no_mmap": False, "cache_type": "f16"}
-    options |= {"device": "cpu", "device_weights": "auto"}
+    options |= {"device": "cpu", "device_weights": "auto", "draft": None, "draft_max": 15}
     found = LocalHost(options, Settings(), Printer(io.StringIO(), io.StringIO()))
     found.opened, found.closed = [], []
 

@@ -10,6 +10,7 @@ import click
 
 from ggq.commands._cache import cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
+from ggq.commands._draft import DRAFT_OPTIONS
 from ggq.commands._models import YES
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
@@ -25,6 +26,7 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
     *DEVICE_OPTIONS,
+    *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),

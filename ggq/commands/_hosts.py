@@ -9,6 +9,7 @@ from typing import Any
 
 from ggq.commands._cache import cache_type
 from ggq.commands._devices import weights
+from ggq.commands._draft import drafting
 from ggq.commands._models import model_path
 from ggq.errors import UsageError, printable
 
@@ -90,7 +91,7 @@ class LocalHost:
         from ggq.runtime.template.template import ChatTemplate
 
         options, raw, name = self._options, self._options["raw"], self._options["template"]
-        kinds = {n: options[n] for n in ("device", "device_weights")}
+        kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
         limits = {"n_ctx": n_ctx, "threads": options["threads"]}
         model = load(weights(path, options), cache_type=cache_type(options), **limits, **kinds)
         try:

@@ -15,6 +15,7 @@ import click
 
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 
@@ -38,6 +39,7 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
     *DEVICE_OPTIONS,
+    *DRAFT_OPTIONS,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -77,7 +79,7 @@ def command(model: str | None, **options: Any) -> None:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("device", "device_weights")}
+    kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)
 

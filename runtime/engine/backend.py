@@ -31,11 +31,16 @@ class Output(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row."""
+    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row.
+
+    ``guesses``: None for a prompt's tokens; of an answer's, how many of the last ones may be wrong
+    and taken back (`Sequence.truncate`).
+    """
 
     sequence: Sequence
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
+    guesses: int | None = None
 
 
 def step_tokens(hp: HParams, n_ctx: int) -> int:

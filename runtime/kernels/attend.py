@@ -8,33 +8,27 @@ output does not depend on how a prompt was cut into steps or a sequence split am
 knows no plan; how cached elements are read is handed in (cached.py).
 """
 
-from numba import float32, int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.kernels.softmax import FAR, exp_scalar, online_softmax
 from ggq.simd import (
     FLOAT,
     INT,
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
-    i32x16,
-    lane,
+    int32,
+    int64,
     load,
     prefetch_far,
-    reduce_add,
-    reduce_max,
-    select,
     splat,
     stack,
     store,
-    vector_constant,
     view,
-    vmax,
     zeros,
 )
-from ggq.simd.math import exp, tanh
 
 ATTEND = Struct(
     "attend",
@@ -48,6 +42,7 @@ ATTEND = Struct(
     softcap=FLOAT,  # 0: none
     window=INT,  # 0: all that came before
     sinks=INT,  # address of a float32 per head, or 0
+    slopes=INT,  # likewise: what a score loses for each position between key and query
     keys=INT,
     values=INT,
     segments=INT,
@@ -66,17 +61,15 @@ SEGMENT_BYTES = SEGMENT.nbytes
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
-# A block's scratch, in bytes: positions, (maximum, sum of weights), one quad's scores, queries
-# (scaled), sums of weighted values.
-_POSITIONS, STATES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK
+# A block's scratch, in bytes: last positions seen, (maximum, sum of weights), (slope, own
+# position), one quad's scores, queries (scaled), sums of weighted values.
+_POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 24 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
 SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
 CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
 # (maximum, sum of weights) and sums of all chunks so far.
 _TOTAL_STATES, _TOTALS = CHUNK_SCRATCH, CHUNK_SCRATCH + 8 * BLOCK
 SCRATCH = _TOTALS + 4 * BLOCK * MAX_HEAD
-_FAR = -1e30  # below every score; its difference to a score is finite
-_iota = vector_constant(i32x16, range(16))
 
 
 def _chunk(page: int) -> tuple[int, int, int]:
@@ -136,61 +129,6 @@ def scores4(keys, ahead, queries, head, out, size, vector):
 
 
 @njit
-def _exp_scalar(x):
-    return lane(exp(splat(x, f32x16)), 0)
-
-
-@njit
-def _visible(first, start, end):
-    """Return which of 16 positions from ``first`` on lie in [start, end)."""
-    position = _iota() + splat(first, i32x16)
-    return (position >= splat(start, i32x16)) & (position < splat(end, i32x16))
-
-
-@njit
-def _capped(s, cap):
-    if cap != 0:
-        limit = splat(cap, f32x16)
-        s = limit * tanh(s / limit)
-    return s
-
-
-@njit
-def _online_softmax(scores, cap, first, start, end, state):
-    """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
-
-    Weights of positions before ``start`` and from ``end`` on are zero.
-    """
-    s0, s1 = _capped(load(scores, f32x16), cap), _capped(load(scores + 64, f32x16), cap)
-    s2, s3 = _capped(load(scores + 128, f32x16), cap), _capped(load(scores + 192, f32x16), cap)
-    whole = first >= start and first + PAGE <= end
-    if not whole:
-        far = splat(_FAR, f32x16)
-        s0 = select(_visible(first, start, end), s0, far)
-        s1 = select(_visible(first + 16, start, end), s1, far)
-        s2 = select(_visible(first + 32, start, end), s2, far)
-        s3 = select(_visible(first + 48, start, end), s3, far)
-    old = load(state, float32)
-    top = max(old, reduce_max(vmax(vmax(s0, s1), vmax(s2, s3))))
-    shift = splat(top, f32x16)
-    p0, p1, p2, p3 = exp(s0 - shift), exp(s1 - shift), exp(s2 - shift), exp(s3 - shift)
-    if not whole:  # where nothing is visible so far, exp gave 1
-        none = zeros(f32x16)
-        p0 = select(_visible(first, start, end), p0, none)
-        p1 = select(_visible(first + 16, start, end), p1, none)
-        p2 = select(_visible(first + 32, start, end), p2, none)
-        p3 = select(_visible(first + 48, start, end), p3, none)
-    store(scores, p0)
-    store(scores + 64, p1)
-    store(scores + 128, p2)
-    store(scores + 192, p3)
-    decay = _exp_scalar(old - top)
-    store(state, top)
-    store(state + 4, load(state + 4, float32) * decay + reduce_add((p0 + p1) + (p2 + p3)))
-    return splat(decay, f32x16)
-
-
-@njit
 def mix4(values, ahead, weights, places, sums, width, decays, size, vector):
     """Decay four running outputs [4][width]; add weighted values of positions ``places``.
 
@@ -247,10 +185,14 @@ def place(args, segment, kv, index):
 
 
 @njit
-def put_query(args, scratch, i, query, position):
-    """Make the float32 query at ``query`` the block's number ``i``."""
-    head = args.head
+def put_query(args, segment, scratch, i, query, where):
+    """Make the float32 query at ``query`` the block's number ``i``; ``where``: see place."""
+    head, slopes = args.head, args.slopes
+    row, position, number = where
     store(scratch + _POSITIONS + 8 * i, position)
+    slope = load(slopes + 4 * number, float32) if slopes else float32(0)
+    store(scratch + _SLOPES + 8 * i, slope)
+    store(scratch + _SLOPES + 8 * i + 4, int32(segment.position + row - segment.first_token))
     scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
@@ -261,7 +203,7 @@ def put_query(args, scratch, i, query, position):
 def _forget(states, sums, count, width):
     """Start with nothing seen."""
     for i in range(count):
-        store(states + 8 * i, float32(_FAR))
+        store(states + 8 * i, float32(FAR))
         store(states + 8 * i + 4, float32(0))
     for j in range(0, 4 * count * width, 64):
         store(sums + j, zeros(f32x16))
@@ -274,10 +216,12 @@ def _online_softmax_four(args, scratch, i, first):
     p = scratch + _POSITIONS + 8 * i
     p0, p1 = load(p, int64), load(p + 8, int64)
     p2, p3 = load(p + 16, int64), load(p + 24, int64)
-    d0 = _online_softmax(scores, cap, first, window_start(args, p0), p0 + 1, state)
-    d1 = _online_softmax(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
-    d2 = _online_softmax(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
-    d3 = _online_softmax(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
+    b, w0, w1 = scratch + _SLOPES + 8 * i, window_start(args, p0), window_start(args, p1)
+    w2, w3 = window_start(args, p2), window_start(args, p3)
+    d0 = online_softmax(scores, cap, b, first, w0, p0 + 1, state)
+    d1 = online_softmax(scores + 256, cap, b + 8, first, w1, p1 + 1, state + 8)
+    d2 = online_softmax(scores + 512, cap, b + 16, first, w2, p2 + 1, state + 16)
+    d3 = online_softmax(scores + 768, cap, b + 24, first, w3, p3 + 1, state + 24)
     return d0, d1, d2, d3
 
 
@@ -320,8 +264,8 @@ def write(args, out, head, sums, state):
     if sinks:
         sink = load(sinks + 4 * head, float32)
         high = max(top, sink)
-        keep = _exp_scalar(top - high)
-        total = total * keep + _exp_scalar(sink - high)
+        keep = exp_scalar(top - high)
+        total = total * keep + exp_scalar(sink - high)
     factor = splat(keep / total, f32x16)
     for i in range(0, args.head_v, 16):
         store(out + 4 * i, load(sums + 4 * i, f32x16) * factor)
@@ -335,7 +279,7 @@ def merge(state, sums, other, others, width):
     """
     a, b = load(state, float32), load(other, float32)
     top = max(a, b)
-    x, y = _exp_scalar(a - top), _exp_scalar(b - top)
+    x, y = exp_scalar(a - top), exp_scalar(b - top)
     store(state, top)
     store(state + 4, load(state + 4, float32) * x + load(other + 4, float32) * y)
     p, q = splat(x, f32x16), splat(y, f32x16)
@@ -381,7 +325,7 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, scratch, i, query, position)
+                put_query(args, segment, scratch, i, query, (row, position, h))
                 low, high = position if i == 0 else low, position
             pages = (window_start(args, low) // PAGE, high // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)

@@ -7,14 +7,17 @@ head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``la
 layer, evaluated before, has stored its own, which serve here too. Consecutive
 query heads share a key-value head (arXiv 2305.13245). ``softcap`` c turns scores s into
 c tanh(s / c); ``sinks`` names one logit per head that takes weight and gives no value (arXiv
-2309.17453).
+2309.17453). ``alibi`` lowers a head's capped scores by its slope for each position between key and
+query (arXiv 2108.12409).
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-__all__ = ["visible"]
+__all__ = ["slopes", "visible"]
 
 
 def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = True) -> np.ndarray:
@@ -24,3 +27,15 @@ def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = 
     query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
     seen = key <= query
     return seen if window is None else seen & (query - key < window)
+
+
+@functools.cache  # kernels hold its address
+def slopes(n_head: int, alibi: float) -> np.ndarray:
+    """Return ALiBi's slopes, float32 (n_head,): 2**(-alibi h / n) for h from 1 to n, a power of 2.
+
+    Heads beyond the greatest power of 2 have the odd ones of twice as many slopes.
+    """
+    n = 1 << (n_head.bit_length() - 1)
+    exponents = [-alibi * (h + 1) / n for h in range(n)]
+    exponents += [-alibi * (2 * h + 1) / (2 * n) for h in range(n_head - n)]
+    return np.exp2(exponents).astype(np.float32)

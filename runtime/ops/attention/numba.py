@@ -11,6 +11,7 @@ from ggq.runtime.kernels.attend_new import ATTEND_NEW
 from ggq.runtime.kernels.attend_new import attend_new as attend_all
 from ggq.runtime.kernels.cache_store import STORE, store_new
 from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
+from ggq.runtime.ops.attention import slopes
 
 
 def _kernels(key, value):
@@ -95,6 +96,7 @@ class _Layout:
             "softcap": spec.softcap or 0.0,
             "window": spec.window,
             "sinks": self.backend.weight(spec.sinks).vector if spec.sinks else None,
+            "slopes": slopes(spec.n_head, spec.alibi).ctypes.data if spec.alibi else None,
             **self.place,
         }
 
