@@ -125,7 +125,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         if token is not None:
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
-    return {**config, **arch.export_config(hp)}
+    own = arch.export_config(hp)
+    return {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
 
 
 def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import numpy as np
 # Values to try for settings that are null, or whose other values a type does not tell.
 OTHERS = {
     "hidden_act": ["relu", "gelu", "gelu_pytorch_tanh", "silu"],
+    "activation_function": ["relu", "gelu", "gelu_new", "silu"],
     "hidden_activation": ["relu", "gelu", "silu", "gelu_pytorch_tanh"],
     "sliding_window": [8, 48],
     "layer_types": ["swap"],
