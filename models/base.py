@@ -97,8 +97,9 @@ class Architecture:
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``config`` flat: text_config merged, defaults filled, ``rope_parameters`` made."""
         text = config.get("text_config")
-        inside = isinstance(text, Mapping)
-        flat = {**left_out(text), **config, **text} if inside else dict(config)
+        flat = dict(config)
+        if isinstance(text, Mapping):
+            flat = {**left_out(text), **config, **text}
         for name, value in self.config_defaults.items():
             if flat.get(name) is None:
                 flat[name] = value

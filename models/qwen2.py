@@ -11,7 +11,7 @@ from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.table import LAYER, Tensor, changed
+from ggq.models.table import LAYER, Key, Tensor, changed
 
 __all__ = ["ARCHITECTURE"]
 
@@ -32,7 +32,7 @@ class Qwen2(Architecture):
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         return ledger.windows(config)
 
-    keys = DECODER_KEYS
+    keys: ClassVar[tuple[Key, ...]] = DECODER_KEYS
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,

@@ -49,6 +49,7 @@ class StableLM(Architecture):
         *encoder_norm(f"{BLOCK}ffn_norm", f"{LAYER}post_attention_layernorm"),
         *feed_forward.TENSORS,
     )
+    reads = tuple(OLDER)
     fixed = {  # noqa: RUF012 - StableLM 2 12B has the others, read only
         "hidden_act": ledger.SILU,
         "qk_layernorm": (False,),

@@ -10,17 +10,17 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
-from ggq.errors import UsageError
+from ggq.errors import UsageError, printable
 from ggq.runtime.generation import saved
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.template.begun import begun_segments
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 
-__all__ = ["Conversation", "Prompt", "encode_segments"]
+__all__ = ["Conversation", "Prompt", "check_messages", "encode_segments"]
 
 _THOUGHT = "reasoning"  # the kind of text that a Form's parser gives thoughts
 _SUMMARY = "Summary of the conversation so far:\n"
@@ -31,10 +31,30 @@ class Form(Protocol):
 
     think: tuple[str, str]
     marks: tuple[str, ...]
-    continues: bool
 
     def parser(self, tools: Any, thinking: bool, continued: bool = False) -> Any:
         """Return the reader of one answer."""
+
+    def begun(
+        self, content: str, thoughts: str, prompt: str, thinking: bool
+    ) -> tuple[list[Segment], bool]:
+        """Return what follows ``prompt`` where its answer has begun, and whether thoughts go on."""
+
+
+def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UsageError for what no template can read: a template would write anything."""
+    if not messages:
+        raise UsageError("messages: is empty")
+    for i, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not role:
+            raise UsageError(f"messages[{i}]: its role is {printable(repr(role), 40)}, not a text")
+        parts = content if isinstance(content, (list, tuple)) else ()
+        if not all(isinstance(part, Mapping) for part in parts) or not isinstance(
+            content, (str, list, tuple, NoneType)
+        ):
+            what = printable(repr(content), 40)
+            raise UsageError(f"messages[{i}]: its content is {what}, neither a text nor parts")
 
 
 class Conversation:
@@ -177,8 +197,6 @@ class Conversation:
         last = self.messages[-1] if self.messages else {"role": ""}
         if last["role"] != "assistant":
             raise UsageError("there is no answer to go on with")
-        if self._form is not None and not self._form.continues:
-            raise UsageError("answers of models like this cannot be gone on with")
         *before, begun = self.messages
         return self._answer(before, begun, params, max_tokens, stop, options or Options())
 
@@ -197,8 +215,10 @@ class Conversation:
         text = "".join(s.text for s in segments)
         thinking = bool(think[0]) and text.rstrip().endswith(think[0])
         if begun is not None:
-            thoughts = begun.get("reasoning_content", "")
-            added, thinking = begun_segments(begun["content"], thoughts, think, text, thinking)
+            thoughts, said = begun.get("reasoning_content", ""), begun["content"]
+            added = [Segment(said, False)]
+            if self._form:
+                added, thinking = self._form.begun(said, thoughts, text, thinking)
             segments = [*segments, *added]
             text += "".join(s.text for s in added)
         reader = None
