@@ -8,10 +8,10 @@ from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, DECODER_TENSORS, ROPE_DIM_KEY
 from ggq.models.hparams import HParams
-from ggq.models.layers import rope
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.rope import STORED
 from ggq.models.table import Key, changed, renamed
 
 __all__ = ["ARCHITECTURE"]
@@ -55,8 +55,8 @@ class Exaone(Architecture):
         "activation_function": ledger.SILU,
     }
     reads = ("embed_dropout", "head_dim", "num_hidden_layers", "rms_norm_eps")
-    rope_types = (*Architecture.rope_types, "llama3")
-    tensors = (*renamed(DECODER_TENSORS, NAMES), rope.FACTORS)
+    peer_factors = (STORED,)
+    tensors = renamed(DECODER_TENSORS, NAMES)
 
     def layer(self, values: Values, i: int) -> Layer:
         return Layer(Attention.of(values, i, rotation(values, "neox")), FeedForward.of(values, i))

@@ -14,7 +14,7 @@ from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import LONGROPE_FACTORS
+from ggq.models.layers.rope import ALL_FACTORS, LONG_AND_SHORT
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -54,12 +54,12 @@ class MiniCpm(Architecture):
     }
     fixed = {"hidden_act": ledger.SILU}  # noqa: RUF012 - read only
     rope_types = ("default", "longrope")
-    tensors = (*permuted(DECODER_TENSORS), *LONGROPE_FACTORS)
+    peer_factors = ALL_FACTORS
+    tensors = permuted(DECODER_TENSORS)
     vocab = LLAMA_VOCAB
 
     def layer(self, values: Values, i: int) -> Layer:
-        names = tuple(row.gguf for row in LONGROPE_FACTORS)
-        rope = replace(rotation(values, "norm"), long_and_short=(names[0], names[1]))
+        rope = replace(rotation(values, "norm"), long_and_short=LONG_AND_SHORT)
         return Layer(Attention.of(values, i, rope), FeedForward.of(values, i))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
