@@ -184,6 +184,9 @@ def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
 def _from_gguf(
     path: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
+    if options.pre is not None:
+        what = "a GGUF file says its pre-tokenizer; ggq set-metadata changes it"
+        raise UsageError(f"{option('--pre')} {printable(options.pre)}: {what}")
     file = stack.enter_context(open_gguf(path))
     tensors = gguf_tensors(file)
     facts = _facts(file)

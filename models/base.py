@@ -18,19 +18,13 @@ from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.rope import FACTORS, yarn_as_factors
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
 from ggq.models.vocabulary import Vocabulary
+from ggq.models.wrappers import FOREIGN, left_out
 
 __all__ = ["Architecture"]
 
 ORIGINAL = "original_max_position_embeddings"
+PREFIXES = ("", "language_model.", "model.language_model.", "model.text_model.")
 IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
-IGNORED_PARTS = (
-    "visual.",
-    "vision_",
-    "vision.",
-    "audio_",
-    "multi_modal_projector.",
-    "patch_merger.",
-)
 
 
 class Architecture:
@@ -45,7 +39,7 @@ class Architecture:
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
     heads_in: ClassVar[str | None] = None  # where a checkpoint has layers that predict further on
-    hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
+    hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     vocab: ClassVar[Vocabulary] = Vocabulary()
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
     # that are used without a key or known to say nothing, the rotations that a file can say.
@@ -119,12 +113,14 @@ class Architecture:
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a checkpoint tensor is left out on purpose: buffers, other modalities."""
-        return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in IGNORED_PARTS)
+        return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in FOREIGN)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``config`` flat: text_config merged, defaults filled, ``rope_parameters`` made."""
         text = config.get("text_config")
-        flat = {**config, **text} if isinstance(text, Mapping) else dict(config)
+        flat = dict(config)
+        if isinstance(text, Mapping):
+            flat = {**left_out(text), **config, **text}
         for name, value in self.config_defaults.items():
             if flat.get(name) is None:
                 flat[name] = value

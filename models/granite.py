@@ -69,5 +69,9 @@ class Granite(Architecture):
     def complete(self, values: Values) -> None:
         inverted(values)
 
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        speech = hf_name.startswith(("encoder.", "projector."))  # of Granite Speech
+        return super().ignores(hf_name, hp) or speech
+
 
 ARCHITECTURE = Granite()

@@ -47,10 +47,13 @@ class Llama(Architecture):
         "MistralForCausalLM",
         "LLaMAForCausalLM",
         "MixtralForCausalLM",
+        "InternLM3ForCausalLM",
+        "IQuestCoderForCausalLM",
+        "MobileLLMForCausalLM",
     )
     hf_model_type = "llama"
     peer_factors = ALL_FACTORS
-    reads = ("layer_types", "sliding_window", "head_dim")
+    reads = ("layer_types", "sliding_window", "head_dim", "bias", "share_embedding")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield kinds of layers that differ: files of this name have one window or none."""

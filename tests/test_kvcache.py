@@ -6,7 +6,8 @@ import pytest
 import ggq
 from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
-from ggq.runtime.cache.kvcache import CACHE_TYPES, KVCache, Sequence, cache_bytes
+from ggq.runtime.cache.kinds import CACHE_TYPES
+from ggq.runtime.cache.kvcache import KVCache, Sequence, cache_bytes
 from ggq.runtime.cache.layout import PAGE
 from tests.ggufmaker import make_tiny_llama
 

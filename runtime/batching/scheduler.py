@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import abc, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
+from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
@@ -171,6 +172,10 @@ class Scheduler:
         for _, _, future in self._jobs:
             future.cancel()
         self._store.clear()
+
+    def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:
+        """Take over what a job evaluated, for prompts that begin with ``ids``."""
+        self._store.keep(np.asarray(ids, np.int64), sequence)
 
     def step(self) -> None:
         """Do one step for everyone who is here; it is what the thread repeats."""

@@ -13,26 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
+from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.cache.memory import free_memory
 
 __all__ = [
-    "CACHE_TYPES",
     "KVCache",
-    "Kind",
     "Sequence",
     "cache_bytes",
-    "kinds_of",
     "recent_positions",
 ]
 
 CHECKPOINTS = 4
 ENDS = 2  # prompts' ends that a windowed sequence can go back to
-CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
-
-Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
 
 
 def _columns(kind: str, n: int) -> int:
@@ -47,15 +42,6 @@ def _columns(kind: str, n: int) -> int:
 def _width(kind: str, n: int) -> int:
     """Return the bytes that ``n`` columns take."""
     return _columns(kind, n) * np.dtype(CACHE_TYPES[kind]).itemsize
-
-
-def kinds_of(kind: Kind) -> tuple[str, str]:
-    """Return the types of keys and of values; UsageError where one is unknown."""
-    kinds = (kind, kind) if isinstance(kind, str) else kind
-    for name in kinds:
-        if name not in CACHE_TYPES:
-            raise UsageError(f"cache type {printable(name)}: one of {', '.join(CACHE_TYPES)}")
-    return kinds
 
 
 def recent_positions(window: int, n_ctx: int) -> int:
