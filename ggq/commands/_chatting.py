@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ggq.commands._cache import cache_options, cache_type
+from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._models import YES, model_path
@@ -24,6 +24,7 @@ _OPTIONS = (
     click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
+    DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
@@ -62,6 +63,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         return
     path = model_path(reference, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    limits["cache_disk"] = options["cache_disk"]
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     printer = Printer(sys.stdout, sys.stderr)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:

@@ -38,6 +38,7 @@ def make_scheduler(model: Any, *, n_slots: int = 4, max_waiting: int = 64) -> Sc
         n_ctx=per_answer,
         max_waiting=max_waiting,
         speculation=model.speculation,
+        disk=model.disk,
     )
 
 
