@@ -91,6 +91,9 @@ def make_request(
 ) -> Request:
     """Return the request that keywords or flags make; UsageError for what is none of `Settings`."""
     given = {k: v for k, v in check_settings(settings, Settings).items() if v is not None}
+    for name, value in {"out": out, "type": type, **given}.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{option('--' + name.replace('_', '-'), name)}: is empty")
     options = given.get("options", Options())
     pairs = (*options.mixture.tensor_types, *map(_pattern, given.get("tensor_types", ())))
     mixture = replace(options.mixture, tensor_types=pairs, **_chosen(given, _MIXTURE))

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ggq import models
-from ggq.converters.checkpoint.transforms import TRANSFORMS, llama3_factors
+from ggq.converters.checkpoint.rotations import llama3_factors
+from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
 from ggq.converters.metadata.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
@@ -124,7 +125,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         if token is not None:
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
-    return {**config, **arch.export_config(hp)}
+    own = arch.export_config(hp)
+    return {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
 
 
 def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
@@ -133,18 +135,18 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     if "rope_freqs.weight" in file.tensors:
         return _llama3(file, hp)
     if "rope_factors_long.weight" in file.tensors:
-        kinds = {
+        kinds: dict[str, Any] = {
             f"{n}_factor": [_short(float(v)) for v in _factors(file, f"rope_factors_{n}.weight")]
             for n in ("long", "short")
         }
-        return {"rope_type": "longrope", **kinds}
+        assert rope is not None  # the row of these tensors is one of files with a rotation
+        kinds["original_max_position_embeddings"] = rope.original_context
+        return {"rope_type": "longrope", **kinds, "attention_factor": _short(rope.attn_factor)}
     if rope is None or rope.scaling == "none":
         return None
-    scaling = {"rope_type": rope.scaling, "factor": _short(rope.factor)}
-    if rope.scaling == "yarn":
-        scaling["original_max_position_embeddings"] = rope.original_context
-        scaling |= {"beta_fast": _short(rope.beta_fast), "beta_slow": _short(rope.beta_slow)}
-    return scaling
+    scaling = rope.settings()
+    del scaling["rope_theta"]
+    return {name: _short(value) for name, value in scaling.items()}
 
 
 def _factors(file: GGUFFile, name: str) -> np.ndarray:

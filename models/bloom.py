@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ggq.models import starcoder2
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD
 from ggq.models.encoder import encoder_norm
+from ggq.models.gpt2 import ff_key
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention
@@ -38,15 +40,7 @@ class Bloom(Architecture):
     hf_base = "transformer."
     keys = changed(
         sourced(DECODER_KEYS, SETTINGS),
-        Key("{arch}.embedding_length", ("hidden_size", "n_embed"), "n_embd", required=True),
-        Key(
-            "{arch}.feed_forward_length",
-            (),
-            "n_ff",
-            "u32s",
-            required=True,
-            derive=lambda c: 4 * (c.get("hidden_size") or c.get("n_embed") or 0) or None,
-        ),
+        ff_key("hidden_size"),
         Key(
             "{arch}.attention.head_count",
             ("n_head", "num_attention_heads"),
@@ -65,7 +59,7 @@ class Bloom(Architecture):
     reads = (  # all of them ways to train or to compute the same
         *("slow_but_exact", "attention_softmax_in_fp32", "bias_dropout_fusion", "hidden_act"),
         *("masked_softmax_fusion", "offset_alibi", "skip_bias_add", "skip_bias_add_qkv"),
-        "unk_token_id",
+        *("n_embed", "unk_token_id"),
     )
     rope_types = ("default",)
     tensors = renamed(
@@ -81,6 +75,10 @@ class Bloom(Architecture):
         ),
         NAMES,
     )
+
+    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        width = config.get("hidden_size") or config.get("n_embed")
+        return super().config({**config, "hidden_size": width})
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, None, fused=True, alibi=ALIBI)

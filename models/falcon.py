@@ -9,6 +9,7 @@ from typing import Any
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
 from ggq.models.encoder import encoder_norm
+from ggq.models.gpt2 import ff_key
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, rotation
@@ -51,11 +52,6 @@ def _heads_kv(config: Mapping[str, Any]) -> Any:
     return said or (1 if config.get("multi_query", True) else all_of_them)
 
 
-def _ff(config: Mapping[str, Any]) -> int | None:
-    width = config.get("hidden_size")
-    return 4 * width if isinstance(width, int) else None
-
-
 def _named(gguf: str, hf: str, other: str) -> tuple[Tensor, ...]:
     """Return the rows of a LayerNorm that is called ``other`` where a layer has no second one."""
     pairs = zip(encoder_norm(gguf, hf), ("weight", "bias"), strict=True)
@@ -90,7 +86,7 @@ class Falcon(Architecture):
     exports = False  # one norm's name depends on whether there is another
     keys = changed(
         DECODER_KEYS,
-        Key("{arch}.feed_forward_length", ("ffn_hidden_size",), "n_ff", "u32s", True, derive=_ff),
+        ff_key("hidden_size", "ffn_hidden_size"),
         Key(
             "{arch}.attention.head_count",
             ("num_attention_heads", "n_head"),
@@ -116,7 +112,6 @@ class Falcon(Architecture):
         "apply_residual_connection_post_layernorm": (False,),
     }
     reads = ("bias", "num_ln_in_parallel_attn", "num_kv_heads", "multi_query")
-    rope_types = ("default",)
     tensors = TENSORS
 
     def layer(self, values: Values, i: int) -> Layer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ggq.models import starcoder2
@@ -15,7 +16,7 @@ from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
 from ggq.models.table import BLOCK, LAYER, Key, Tensor, changed, conv1d, renamed, sourced
 
-__all__ = ["ARCHITECTURE", "GPT_KEYS", "GPT_TENSORS", "NAMES", "Gpt"]
+__all__ = ["ARCHITECTURE", "GPT_KEYS", "GPT_TENSORS", "NAMES", "SETTINGS", "Gpt", "ff_key"]
 
 SETTINGS = {
     "num_hidden_layers": "n_layer",
@@ -35,16 +36,21 @@ NAMES = {
     "up_proj": "c_fc",
     "down_proj": "c_proj",
 }
+
+
+def ff_key(width: str = "n_embd", *given: str) -> Key:
+    """Return the key of feed-forwards four times as wide as the embedding, if no setting says."""
+
+    def derive(config: Mapping[str, Any]) -> int | None:
+        n_embd = config.get(width)
+        return 4 * n_embd if isinstance(n_embd, int) else None
+
+    return Key("{arch}.feed_forward_length", given, "n_ff", "u32s", required=True, derive=derive)
+
+
 GPT_KEYS = changed(
     sourced(DECODER_KEYS, SETTINGS),
-    Key(
-        "{arch}.feed_forward_length",
-        ("n_inner",),
-        "n_ff",
-        "u32s",
-        required=True,
-        derive=lambda config: 4 * config["n_embd"] if config.get("n_embd") else None,
-    ),
+    ff_key("n_embd", "n_inner"),
     Key("{arch}.attention.head_count_kv", (), "n_head_kv", "u32s"),
     LAYER_NORM_KEY,
     without=("{arch}.attention.layer_norm_rms_epsilon", "{arch}.rope.freq_base"),

@@ -50,7 +50,6 @@ class GptNeoX(Architecture):
         "use_parallel_residual": (True,),
     }
     reads = ("rotary_pct", "rotary_emb_base")
-    rope_types = ("default",)
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.attention.layer_norm_epsilon", ("layer_norm_eps",), "norm_eps", "f32", True),
@@ -94,8 +93,9 @@ class GptNeoX(Architecture):
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         older = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
-        given = {new: config[old] for new, old in older.items() if config.get(old) is not None}
-        return super().config({"rope_theta": 10000.0, **given, **config})
+        given = {"partial_rotary_factor": None}  # transformers reads the older name
+        given |= {new: config[old] for new, old in older.items() if config.get(old) is not None}
+        return super().config({"rope_theta": 10000.0, **config, **given})
 
 
 ARCHITECTURE = GptNeoX()

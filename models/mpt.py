@@ -14,6 +14,7 @@ from ggq.models.decoder import (
     MIXER_NORM,
     unembed,
 )
+from ggq.models.gpt2 import ff_key
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention
 from ggq.models.layers.attention import ALIBI_KEY, CLAMP_KEY, Attention
@@ -72,14 +73,7 @@ class Mpt(Architecture):
     hf_base = "transformer."
     keys = changed(
         sourced((*DECODER_KEYS, CLAMP_KEY), SETTINGS),
-        Key(
-            "{arch}.feed_forward_length",
-            (),
-            "n_ff",
-            "u32s",
-            required=True,
-            derive=lambda config: 4 * config["d_model"] if config.get("d_model") else None,
-        ),
+        ff_key("d_model"),
         Key("{arch}.attention.head_count_kv", (), "n_head_kv", "u32s"),
         Key(
             "{arch}.attention.layer_norm_epsilon", ("layer_norm_epsilon",), "norm_eps", "f32", True

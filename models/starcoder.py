@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ggq.models.gpt2 import GPT_KEYS, GPT_TENSORS, Gpt
@@ -12,6 +13,11 @@ from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.table import Key, changed, each_head
 
 __all__ = ["ARCHITECTURE"]
+
+
+def _exact(config: Mapping[str, Any]) -> str | None:
+    """Return "gelu" where the exact function is meant; a file that says nothing has tanh's."""
+    return "gelu" if config.get("activation_function") == "gelu" else None
 
 
 class Starcoder(Gpt):
@@ -27,9 +33,10 @@ class Starcoder(Gpt):
             "u32s",
             derive=lambda c: 1 if c.get("multi_query", True) else c.get("n_head"),
         ),
+        Key("{arch}.hidden_activation", (), "activation", "str", derive=_exact),
     )
     fixed = {  # noqa: RUF012 - read only
-        "activation_function": ("gelu_pytorch_tanh", "gelu_new", "gelu_fast"),
+        "activation_function": ("gelu", "gelu_pytorch_tanh", "gelu_new", "gelu_fast"),
         "scale_attn_weights": (True,),
         "add_cross_attention": (False,),
     }
@@ -47,13 +54,16 @@ class Starcoder(Gpt):
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, None, fused=True)
-        return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh", gated=False))
+        kind = "gelu" if values.get("activation") == "gelu" else "gelu_tanh"
+        return Layer(mixer, FeedForward.of(values, i, activation=kind, gated=False))
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
         mixer = hp.find(Attention)
         assert mixer is not None
-        shared = mixer.n_head_kv < mixer.n_head
-        return {"activation_function": "gelu_pytorch_tanh", "multi_query": shared}
+        feed, shared = hp.find(FeedForward), mixer.n_head_kv < mixer.n_head
+        exact = feed is not None and feed.activation == "gelu"
+        kind = "gelu" if exact else "gelu_pytorch_tanh"
+        return {"activation_function": kind, "multi_query": shared}
 
 
 ARCHITECTURE = Starcoder()

@@ -31,6 +31,7 @@ __all__ = [
     "renamed",
     "rows",
     "sourced",
+    "taken_from",
 ]
 
 BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
@@ -185,6 +186,22 @@ def conv1d(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def sourced(table: tuple[Key, ...], names: Mapping[str, str]) -> tuple[Key, ...]:
     """Return ``table`` with other names in config.json: usual one -> this class's."""
     return tuple(replace(k, hf=tuple(names.get(name, name) for name in k.hf)) for k in table)
+
+
+def taken_from(hf: str, table: tuple[Tensor, ...], kind: str) -> tuple[Tensor, ...]:
+    """Return ``table`` with the rows of q, k and v out of one tensor of a layer, called ``hf``.
+
+    ``kind``: "packed", one after the other, or "grouped", each key and value after its queries.
+    """
+    places = {f"{BLOCK}attn_{n}.{s}": (n, s) for n in "qkv" for s in ("weight", "bias")}
+
+    def taken(row: Tensor) -> Tensor:
+        if row.gguf not in places:
+            return row
+        name, suffix = places[row.gguf]
+        return replace(row, hf=(f"{LAYER}{hf}.{suffix}",), transform=f"{kind}_{name}")
+
+    return tuple(map(taken, table))
 
 
 def plus_one(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

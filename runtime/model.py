@@ -19,6 +19,7 @@ from ggq.gguf.units import bytes_of
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
 from ggq.paths import user_cache_dir
+from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates n
     from typing_extensions import Unpack
 
     from ggq.runtime.cache.disk import DiskCache
+    from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 else:
@@ -193,15 +195,25 @@ class Model:
         stop: str | Sequence[str] | None = (),
         **sampling: Any,
     ) -> Iterator[str]:
-        """Yield the continuation of a prompt in pieces of text."""
+        """Yield the continuation of a prompt in pieces of text; what is wrong is told at once."""
+        from ggq.runtime.generation.answer import AnswerConfig
+        from ggq.runtime.generation.generation import check_prompt
+
+        self._needs_weights()
+        check_generates(self.hparams)
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, _strings(stop))
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
+        return self._texts(ids, params, config)
+
+    def _texts(self, ids: list[int], params: SamplingParams, config: AnswerConfig) -> Iterator[str]:
+        """Yield the answer to a prompt from a session of its own, which ends with it."""
         from ggq.runtime.generation.generation import generate
 
-        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         session = self.session()
         try:
-            params = self.sampling(sampling)
             for piece in generate(
-                session, self.tokenizer, ids, params, max_tokens=max_tokens, stop=_strings(stop)
+                session, self.tokenizer, ids, params, config.max_tokens, config.stop
             ):
                 if piece.text:
                     yield piece.text
@@ -220,13 +232,14 @@ class Model:
     ) -> Iterator[str]:
         """Yield the assistant's answer to a conversation in pieces of text."""
         ids = self.chat_ids(messages, tools=tools)
-        yield from self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
+        return self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
 
     @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
-        from ggq.runtime.generation.conversation import encode_segments
+        from ggq.runtime.generation.conversation import check_messages, encode_segments
 
+        check_messages(messages)
         return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
 
     @cached_property
@@ -307,6 +320,7 @@ def load(
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
+    kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
     size = chosen.get("cache_disk")

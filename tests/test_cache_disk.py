@@ -15,6 +15,7 @@ from schedules import ask, drain
 
 import ggq
 from ggq.errors import UsageError
+from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.disk import BLOCK
 from ggq.runtime.cache.folder import StateFolder
@@ -121,7 +122,9 @@ def test_all_kinds_of_layers_come_back(label, kind, tmp_path, states):
         assert [n for _, n in found[:2]] == [30, 40]
         # where two prompts parted the third finds a state, at the latest
         assert found[3][1] == len(asked[3]) - 2 * BLOCK
-        scheduler = Scheduler(model.engine, model.tokenizer, n_slots=2, disk=model.disk)
+        scheduler = Scheduler(
+            model.engine, model.tokenizer, n_slots=2, savings=Savings(disk=model.disk)
+        )
         answers = [
             ask(scheduler, each, max_tokens=12, ignore_eos=True, logprobs=1) for each in asked
         ]
@@ -138,7 +141,9 @@ def test_the_scheduler_begins_with_what_is_on_disk(path, states):
     found = []
     for _ in range(2):
         with opened(path) as model:
-            s = Scheduler(model.engine, model.tokenizer, n_slots=2, disk=model.disk)
+            s = Scheduler(
+                model.engine, model.tokenizer, n_slots=2, savings=Savings(disk=model.disk)
+            )
             ticket, answer = ask(s, ids, max_tokens=9, logprobs=1)
             drain(s)
             found.append((ticket.cached_tokens, [(p.token_id, p.logprobs) for p in answer.pieces]))
@@ -153,7 +158,7 @@ def test_the_scheduler_begins_with_what_is_on_disk(path, states):
 
 def test_who_wants_no_reuse_leaves_nothing(path, states):
     with opened(path) as model:
-        s = Scheduler(model.engine, model.tokenizer, n_slots=2, disk=model.disk)
+        s = Scheduler(model.engine, model.tokenizer, n_slots=2, savings=Savings(disk=model.disk))
         ask(s, prompt(2 * BLOCK), max_tokens=2, reuse=False)
         drain(s)
         s._store.clear()

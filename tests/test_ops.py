@@ -79,8 +79,8 @@ def _experts(op, label, shift=None, part=False, **settings):
     return Case(op, label, forward, tables | {"ub": (8, 56 if part else 40), "extra": (8,)})
 
 
-def _delta(label, n_head, n_key_heads, d, dv):
-    spec = DeltaNet(n_head, n_key_heads, d, dv, a="decay", dt="shift")
+def _delta(label, n_head, n_key_heads, d, dv, **more):
+    spec = DeltaNet(n_head, n_key_heads, d, dv, a="decay", dt="shift", **more)
     tables = {
         "x": (TOKENS, 2 * n_key_heads * d + n_head * dv),
         "alpha": (TOKENS, n_head),
@@ -155,6 +155,7 @@ CASES = [
     Case("gate", "one", lambda o: o.gate(o.embed("single"), o.embed("x"), "sigmoid"), X | SINGLE),
     Case("columns", "part", lambda o: o.columns(o.embed("x"), 16, 40), X),
     Case("columns", "groups", lambda o: o.columns(o.embed("x"), 16, 16, group=32), X),
+    Case("columns", "narrow", lambda o: o.columns(o.embed("x"), 2, 3, group=6), X),
     Case("heads", "three", lambda o: o.heads(o.embed("x"), "w"), X | {"w": (3, 48, 32)}),
     Case("join", "two", lambda o: o.join(o.embed("x"), o.embed("b"), 2), X | {"b": (TOKENS, 64)}),
     Case("shift", "row", lambda o: o.shift(o.embed("x"), "row"), X | {"row": (2, 96)}),
@@ -171,6 +172,7 @@ CASES = [
         X | TAPS | {"shift": (96,)},
     ),
     _delta("grouped", 6, 2, 32, 16),
+    _delta("neighbours", 6, 2, 32, 16, grouped=True),
     _delta("wide values", 2, 2, 16, 48),
     _experts("route", "softmax"),
     _experts("route", "normalized", normalize=True, scale=2.5),

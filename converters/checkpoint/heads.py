@@ -124,6 +124,7 @@ TRANSFORMS = {
         rows=lambda hp, i, n: _in_turns(_heads(hp, i)),
         undo_rows=lambda hp, i, n: _in_order(_heads(hp, i)),
     ),
+    **{f"part_{n}": _taken(n, pairs=False, turns=False) for n in "qkv"},
     **{f"packed_{n}": _taken(n, pairs=True, turns=False) for n in "qkv"},
     **{f"grouped_{n}": _taken(n, pairs=True, turns=True) for n in "qkv"},
 }

@@ -7,72 +7,20 @@ hyper-parameters, but no file and no block type.
 from __future__ import annotations
 
 import importlib
-import math
 import pkgutil
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from ggq.converters.checkpoint import fused, heads
-from ggq.errors import ModelError
+from ggq.converters.checkpoint import fused, heads, rotations
 from ggq.models import layers
-from ggq.models.hparams import HParams
 from ggq.models.transform import Transform
 
-__all__ = ["TRANSFORMS", "llama3_factors"]
+__all__ = ["TRANSFORMS"]
 
 
-def llama3_factors(config: Mapping[str, Any], hp: HParams) -> np.ndarray | None:
-    """Return Llama 3.1's frequency divisors, float32 (rope_dim / 2,); None for another scaling.
-
-    Method: transformers' _compute_llama3_parameters, rounded as convert_hf_to_gguf.py rounds.
-    """
-    rope = config.get("rope_parameters") or {}
-    if str(rope.get("rope_type", "")).lower() != "llama3":
-        return None
-    dim, base = 2 * hp.dim("rope_half"), np.float32(rope.get("rope_theta", 10000.0))
-    factor = rope.get("factor", 8.0)
-    low, high = rope.get("low_freq_factor", 1.0), rope.get("high_freq_factor", 4.0)
-    context = rope.get("original_max_position_embeddings", 8192)
-    if low == high:
-        raise ModelError("config.json: rope low_freq_factor equals high_freq_factor")
-    exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    powers = np.power(base.astype(np.float64), exponents.astype(np.float64))
-    freqs = np.float32(1.0) / powers.astype(np.float32)
-    return np.array([_llama3_factor(f, factor, low, high, context) for f in freqs], np.float32)
-
-
-def _llama3_factor(freq: np.float32, factor: float, low: float, high: float, context: int) -> Any:
-    """Return one divisor; quotients are products with reciprocals because torch's are."""
-    one = np.float32(1)
-    wavelength = one / freq * np.float32(2 * math.pi)
-    if wavelength < context / high:
-        return one
-    if wavelength > context / low:
-        return np.float32(factor)
-    smooth = (one / wavelength * np.float32(context) - np.float32(low)) / np.float32(high - low)
-    return one / ((one - smooth) / np.float32(factor) + smooth)
-
-
-def _proportional(config: Mapping[str, Any], hp: HParams) -> np.ndarray:
-    """Return divisors that leave all but the first pairs of wide heads where they are."""
-    share = config["rope_parameters"].get("partial_rotary_factor", 1.0)
-    n_pairs = hp.dim("rope_half")
-    return np.where(np.arange(n_pairs) < int(n_pairs * share), 1.0, 1e30).astype(np.float32)
-
-
-def _longrope(config: Mapping[str, Any], hp: HParams, name: str) -> np.ndarray | None:
-    """Return the divisors of LongRoPE that the config lists, float32 (rope_dim / 2,)."""
-    listed = (config.get("rope_parameters") or {}).get(name)
-    if not listed:
-        return None
-    if not isinstance(listed, list) or len(listed) != hp.dim("rope_half"):
-        raise ModelError(f"config.json: {name} is not a list of {hp.dim('rope_half')} numbers")
-    try:
-        return np.array(listed, np.float32)
-    except (TypeError, ValueError):
-        raise ModelError(f"config.json: {name} holds other things than numbers") from None
+def _unit_rows(x: np.ndarray) -> np.ndarray:
+    """Return rows of length 1, as Baichuan 2 makes those of its head before each use."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.float32(1e-12))
 
 
 def _stack(part: int, n_parts: int) -> Transform:
@@ -105,6 +53,7 @@ TRANSFORMS: dict[str, Transform] = {
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
+    "unit_rows": Transform(values=_unit_rows),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),
@@ -113,8 +62,5 @@ TRANSFORMS: dict[str, Transform] = {
     "transposed": _experts(0, 1),
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),
-    "llama3_factors": Transform(make=llama3_factors),
-    "proportional_factors": Transform(make=_proportional),
-    "longrope_long": Transform(make=lambda config, hp: _longrope(config, hp, "long_factor")),
-    "longrope_short": Transform(make=lambda config, hp: _longrope(config, hp, "short_factor")),
+    **rotations.TRANSFORMS,
 }

@@ -38,7 +38,7 @@ class Mamba2(Part):
     @classmethod
     def of(cls, values: Values, i: int) -> Mamba2:
         """Return layer ``i``'s state space as a model's keys say."""
-        n_head = values["ssm_heads"]
+        n_head = values["ssm_heads"] or 0
         return cls(
             n_head,
             values["ssm_inner"] // max(n_head, 1),

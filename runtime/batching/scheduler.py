@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import abc, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -20,19 +20,20 @@ from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
+from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.stats import SchedulerStats
-from ggq.runtime.cache.disk import BLOCK, DiskCache
+from ggq.runtime.cache.disk import BLOCK
 from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
-from ggq.runtime.generation.drafting.speculation import Speculation
 from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["QueueFullError", "Scheduler"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
+_NONE = Savings()
 _SMOOTH = 0.2  # weight of the newest request's time in the mean
 
 
@@ -57,13 +58,12 @@ class Scheduler:
         n_ctx: int | None = None,
         max_waiting: int = 64,
         batch: int = STEP_TOKENS,
-        speculation: Speculation | None = None,
-        disk: DiskCache | None = None,
+        savings: Savings = _NONE,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
         self.engine, self.tokenizer = engine, tokenizer
-        self.speculation, self.disk = speculation, disk
+        self.speculation, self.disk = savings.speculation, savings.disk
         self.n_slots, self.max_waiting = n_slots, max_waiting
         pages = engine.cache.n_pages // n_slots
         self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
@@ -158,6 +158,10 @@ class Scheduler:
         for _, _, future in self._jobs:
             future.cancel()
         self._store.clear()
+
+    def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:
+        """Take over what a job evaluated, for prompts that begin with ``ids``."""
+        self._store.keep(np.asarray(ids, np.int64), sequence)
 
     def step(self) -> None:
         """Do one step for everyone who is here; it is what the thread repeats."""

@@ -26,12 +26,13 @@ def identity_of(gguf: GGUFFile, hp: Any, cache: KVCache) -> bytes:
     Of the weights it takes the files' sizes and times, their headers and samples of each tensor:
     reading all of them would take longer than what the states save.
     """
-    from ggq.simd.target import IDENTITY
+    from ggq.simd.target import CHOSEN, ISA
 
     digest = hashlib.blake2b(digest_size=32)
     digest.update(_code())
     shape = [cache.kinds, PAGE, cache.window, cache.windowed, cache.state_floats, STEP_TOKENS]
-    machine = platform.machine(), IDENTITY, version("numba"), version("llvmlite")
+    chosen = platform.machine(), ISA, CHOSEN.SET.cpu, CHOSEN.SET.features
+    machine = *chosen, version("numba"), version("llvmlite")
     digest.update(repr((shape, machine, hp)).encode())
     for shard in gguf.shards:
         header = min((t.offset for t in shard.header.tensors), default=shard.size)

@@ -15,9 +15,10 @@ import numpy as np
 
 from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
+from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.cache.memory import free_memory
-from ggq.runtime.cache.sizes import CACHE_TYPES, ENDS, Kind, cache_bytes, columns_of, kinds_of
+from ggq.runtime.cache.sizes import ENDS, cache_bytes, columns_of
 
 __all__ = ["KVCache", "Sequence"]
 

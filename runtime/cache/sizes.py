@@ -1,4 +1,4 @@
-"""What a cache takes: its types, the bytes of its columns, the positions that windows keep."""
+"""What a cache takes: the bytes of its columns, the positions that windowed layers keep."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
+from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 
 __all__ = [
-    "CACHE_TYPES",
     "ENDS",
-    "Kind",
     "cache_bytes",
     "columns_of",
-    "kinds_of",
     "recent_positions",
 ]
 
 ENDS = 2  # prompts' ends that a windowed sequence can go back to
-CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
-
-Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
 
 
 def columns_of(kind: str, n: int) -> int:
@@ -38,15 +33,6 @@ def columns_of(kind: str, n: int) -> int:
 def _width(kind: str, n: int) -> int:
     """Return the bytes that ``n`` columns take."""
     return columns_of(kind, n) * np.dtype(CACHE_TYPES[kind]).itemsize
-
-
-def kinds_of(kind: Kind) -> tuple[str, str]:
-    """Return the types of keys and of values; UsageError where one is unknown."""
-    kinds = (kind, kind) if isinstance(kind, str) else kind
-    for name in kinds:
-        if name not in CACHE_TYPES:
-            raise UsageError(f"cache type {printable(name)}: one of {', '.join(CACHE_TYPES)}")
-    return kinds
 
 
 def recent_positions(window: int, n_ctx: int) -> int:

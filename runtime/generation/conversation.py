@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ggq.errors import UsageError, printable
@@ -22,10 +23,26 @@ from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 
-__all__ = ["Conversation", "encode_segments"]
+__all__ = ["Conversation", "check_messages", "encode_segments"]
 
 _FORMAT = "ggq-chat-1"
 _ROLES = ("system", "user", "assistant", "tool", "developer")
+
+
+def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UsageError for what no template can read: a template would write anything."""
+    if not messages:
+        raise UsageError("messages: is empty")
+    for i, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not role:
+            raise UsageError(f"messages[{i}]: its role is {printable(repr(role), 40)}, not a text")
+        parts = content if isinstance(content, (list, tuple)) else ()
+        if not all(isinstance(part, Mapping) for part in parts) or not isinstance(
+            content, (str, list, tuple, NoneType)
+        ):
+            what = printable(repr(content), 40)
+            raise UsageError(f"messages[{i}]: its content is {what}, neither a text nor parts")
 
 
 class Conversation:

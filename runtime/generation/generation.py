@@ -122,7 +122,7 @@ def generate(
 ) -> Generator[Piece, None, None]:
     """Yield the answer to ``prompt_ids`` piece by piece; the last piece has a finish reason.
 
-    Tokens that the session already holds are not evaluated again. ``max_tokens`` None or negative
+    Tokens that the session already holds are not evaluated again. ``max_tokens`` None or -1
     goes on until the context is full. Raises UsageError if the prompt is empty, does not fit the
     context or it or the bias has unknown ids: nothing is ever cut off silently.
     """

@@ -8,8 +8,6 @@ output does not depend on how a prompt was cut into steps or a sequence split am
 knows no plan; how cached elements are read is handed in (cached.py).
 """
 
-from numba import float32, int32, int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.softmax import FAR, exp_scalar, online_softmax
@@ -19,7 +17,10 @@ from ggq.simd import (
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
+    int32,
+    int64,
     load,
     prefetch_far,
     splat,

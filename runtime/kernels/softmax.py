@@ -3,15 +3,16 @@
 It knows scores and positions, no keys, no values and no plan.
 """
 
-from numba import float32, int32, int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.simd import (
     convert,
     f32x16,
     fabs,
+    float32,
     i32x16,
+    int32,
+    int64,
     lane,
     load,
     reduce_add,

@@ -1,11 +1,9 @@
 """activate as plan rows: a token is an item."""
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import elementwise
-from ggq.simd import f32x16, fabs, fma, load, select, splat, store, vmax, zeros
+from ggq.simd import f32x16, fabs, fma, int64, load, select, splat, store, vmax, zeros
 from ggq.simd.math import exp, sigmoid
 
 _GELU, _GELU_TANH, _RELU, _RELU2 = range(4)

@@ -1,12 +1,10 @@
 """conv as plan rows: 16 channels of one sequence are an item, which also keeps their state."""
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
-from ggq.simd import INT, ROWS, f32x16, fma, load, store, zeros
+from ggq.simd import INT, ROWS, f32x16, fma, int64, load, store, zeros
 from ggq.simd.math import sigmoid
 
 _KINDS = {"none": 0, "silu": 1}

@@ -1,7 +1,5 @@
 """norm as plan rows: a token is an item; written as floats or quantized at once."""
 
-from numba import float32
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.abi import SUPER
@@ -13,6 +11,7 @@ from ggq.simd import (
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
     load,
     reduce_add,
