@@ -109,6 +109,7 @@ class Options:
     logprobs: int | None = None  # how many of the likeliest tokens to report with each token
     constraint: Any = None  # a grammar: sampling.sampler.Constraint
     stats: Stats = field(default_factory=Stats)  # filled in on the way
+    shown: frozenset[int] = frozenset()  # control tokens whose text belongs to the answer
 
 
 def generate(
@@ -129,7 +130,7 @@ def generate(
     options, params = options or Options(), params or SamplingParams()
     prompt = [int(i) for i in prompt_ids]
     check_prompt(prompt, params, tokenizer.n_vocab, session.n_ctx)
-    config = AnswerConfig(max_tokens, stop, options.ignore_eos, options.logprobs)
+    config = AnswerConfig(max_tokens, stop, options.ignore_eos, options.logprobs, options.shown)
     answer = Answer(tokenizer, prompt, params, config, session.n_ctx, options.constraint)
     stats = options.stats
     stats.prompt_tokens, stats.seed, stats.ids = len(prompt), answer.seed, answer.tokens
