@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ggq.commands._cache import cache_options
+from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
 from ggq.commands._models import YES
@@ -25,6 +25,7 @@ _OPTIONS = (
     click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
+    DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),

@@ -48,6 +48,9 @@ class Session(Protocol):
     def evaluate(self, ids: Sequence[int]) -> np.ndarray | None:
         """Append ``ids``; return float32 (n_vocab,) logits of the last, None if told to stop."""
 
+    def recall(self, ids: Sequence[int]) -> None:
+        """Hold the first of ``ids`` that were evaluated before, if more than it holds are known."""
+
     def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
         """Append an answer's tokens, of which the last ``guesses`` may be wrong.
 
@@ -229,9 +232,10 @@ def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.nd
     """Evaluate what of the prompt the session does not hold yet: at least its last token."""
     shared = min(common_prefix(session.ids, prompt), len(prompt) - 1)
     if shared < len(session.ids):
-        session.truncate(shared)
-        shared = len(session.ids)  # recurrent layers may go back further
+        session.truncate(shared)  # recurrent layers may go back further
     started = time.perf_counter()
+    session.recall(prompt[:-1])
+    shared = len(session.ids)
     logits = _evaluate(session, prompt[shared:])
     stats.prompt_seconds = time.perf_counter() - started
     stats.evaluated_tokens = len(prompt) - shared
