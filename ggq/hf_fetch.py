@@ -46,7 +46,9 @@ class Plan:
         """Return name and licence for people."""
         first = printable(self.files[0].rfilename)
         shards = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
-        return f"{first}{shards}, {format_size(self.size)}, licence {printable(self.licence)}"
+        kept = self.size - self.missing
+        here = f", {format_size(kept)} of it here" if kept > 0 else ""
+        return f"{first}{shards}, licence {printable(self.licence)}{here}"
 
 
 def plan(repo: str, quant: str | None) -> Plan:

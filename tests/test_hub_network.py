@@ -167,7 +167,7 @@ def test_a_name_is_fetched_where_a_model_is_opened(fake_hub, command):
     done = pull(*command)  # what comes is no model: it has been fetched by then
     assert (done.returncode, len(downloads(state))) == (1, 1), done.stderr
     first, *_, last = done.stderr.splitlines()
-    assert first == f"org/M: {NAME}, 25.6 MB, licence mit - not here yet"
+    assert first == f"not on this machine yet: org/M: {NAME}, licence mit"
     assert last.startswith("ggq: error: ") and "header: GGUF version" in last
 
 
