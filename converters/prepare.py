@@ -45,7 +45,13 @@ from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_
 
 __all__ = ["prepare"]
 
-VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
+VALUE_TYPES = {
+    "u32": spec.U32,
+    "f32": spec.F32,
+    "real": spec.F32,
+    "bool": spec.BOOL,
+    "str": spec.STR,
+}
 PREFIX = "ggq"  # of the provenance keys
 
 

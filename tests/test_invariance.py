@@ -26,6 +26,7 @@ MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for q8_0
     "mamba2": ("F16", "f16"),  # states of heads in groups
     "deepseek2": ("Q4_K_M", "f16"),  # latent attention
     "bloom": ("Q4_0", "f16"),  # ALiBi
+    "gemma3n shared": ("Q4_0", "f16"),  # alternating updates, sparse gates
 }
 
 
