@@ -1,4 +1,4 @@
-"""Causal attention over a paged cache with an online softmax: a page of 64 positions at a time.
+"""Attention over a paged cache with an online softmax: a page of 64 positions at a time.
 
 Up to 16 queries that share a key-value head go through the pages together, four at a time on a
 page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
@@ -17,7 +17,9 @@ from ggq.simd import (
     INT,
     ROWS,
     Struct,
+    convert,
     f32x16,
+    fabs,
     fma,
     i32x16,
     lane,
@@ -46,8 +48,9 @@ ATTEND = Struct(
     head_v=INT,  # and of a value
     scale=FLOAT,
     softcap=FLOAT,  # 0: none
-    window=INT,  # 0: all that came before
+    window=INT,  # tokens that are seen, itself one; 0: all; where a text is seen whole, both ways
     sinks=INT,  # address of a float32 per head, or 0
+    slopes=INT,  # of ALiBi: address of a float32 per head, or 0
     keys=INT,
     values=INT,
     segments=INT,
@@ -59,16 +62,16 @@ SEGMENT = Struct(
     count=INT,
     position=INT,
     page_table=INT,
-    end=INT,  # unless 0: where what all see ends
+    end=INT,  # unless 0: tokens see what follows them, too, and the sequence ends here
 )
 SEGMENT_BYTES = SEGMENT.nbytes
 
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
-# A block's scratch, in bytes: positions, (maximum, sum of weights), one quad's scores, queries
-# (scaled), sums of weighted values.
-_POSITIONS, STATES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK
+# A block's scratch, in bytes: positions, (maximum, sum of weights), slopes, one quad's scores,
+# queries (scaled), sums of weighted values.
+_POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 20 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
 SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
 CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
@@ -237,20 +240,30 @@ def window_start(args, position):
 
 
 @njit
-def place(args, segment, kv, index):
-    """Return (row, last position seen, head) of query ``index`` of a segment's key-value head."""
-    group, end = args.group, segment.end
-    token = index // group
-    head = kv * group + index % group
-    position = end - 1 if end else segment.position + token
-    return segment.first_token + token, position, head
+def window_end(args, segment, position):
+    """Return one past the last position that the query at ``position`` sees."""
+    end, window = segment.end, args.window
+    if not end:
+        return position + 1
+    return min(end, position + window) if window else end
 
 
 @njit
-def put_query(args, scratch, i, query, position):
-    """Make the float32 query at ``query`` the block's number ``i``."""
-    head = args.head
+def place(args, segment, kv, index):
+    """Return (row, position, head) of query ``index`` of a segment's key-value head."""
+    group = args.group
+    token = index // group
+    head = kv * group + index % group
+    return segment.first_token + token, segment.position + token, head
+
+
+@njit
+def put_query(args, scratch, i, query, position, which):
+    """Make the float32 query of head ``which`` at ``query`` the block's number ``i``."""
+    head, slopes = args.head, args.slopes
     store(scratch + _POSITIONS + 8 * i, position)
+    if slopes:
+        store(scratch + _SLOPES + 4 * i, load(slopes + 4 * which, float32))
     scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
@@ -268,16 +281,33 @@ def _forget(states, sums, count, width):
 
 
 @njit
-def _online_softmax_four(args, scratch, i, first):
+def _lower_by_distance(scores, slope, first, position):
+    """Take slope times the distance to ``position`` from 64 scores (arXiv 2108.12409)."""
+    factor, own = splat(slope, f32x16), splat(position - first, i32x16)
+    for part in range(4):
+        at = scores + 64 * part
+        distance = convert(_iota() + splat(16 * part, i32x16) - own, f32x16)
+        store(at, load(at, f32x16) - factor * fabs(distance))
+
+
+@njit
+def _weigh(args, segment, scratch, i, scores, first):
+    """Turn 64 scores of the block's query ``i`` into weights; return its decay."""
+    position = load(scratch + _POSITIONS + 8 * i, int64)
+    if args.slopes:
+        _lower_by_distance(scores, load(scratch + _SLOPES + 4 * i, float32), first, position)
+    start, end = window_start(args, position), window_end(args, segment, position)
+    return _online_softmax(scores, args.softcap, first, start, end, scratch + STATES + 8 * i)
+
+
+@njit
+def _weigh_four(args, segment, scratch, i, first):
     """Turn the scores into weights of queries i .. i + 3; return their decays."""
-    cap, state, scores = args.softcap, scratch + STATES + 8 * i, scratch + _SCORES
-    p = scratch + _POSITIONS + 8 * i
-    p0, p1 = load(p, int64), load(p + 8, int64)
-    p2, p3 = load(p + 16, int64), load(p + 24, int64)
-    d0 = _online_softmax(scores, cap, first, window_start(args, p0), p0 + 1, state)
-    d1 = _online_softmax(scores + 256, cap, first, window_start(args, p1), p1 + 1, state + 8)
-    d2 = _online_softmax(scores + 512, cap, first, window_start(args, p2), p2 + 1, state + 16)
-    d3 = _online_softmax(scores + 768, cap, first, window_start(args, p3), p3 + 1, state + 24)
+    scores = scratch + _SCORES
+    d0 = _weigh(args, segment, scratch, i, scores, first)
+    d1 = _weigh(args, segment, scratch, i + 1, scores + 256, first)
+    d2 = _weigh(args, segment, scratch, i + 2, scores + 512, first)
+    d3 = _weigh(args, segment, scratch, i + 3, scores + 768, first)
     return d0, d1, d2, d3
 
 
@@ -297,15 +327,15 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
         at = load(table + 8 * number, int64) * n_kv + kv
         after = load(table + 8 * min(number + 1, pages[1] - 1), int64) * n_kv + kv
         for i in range(0, count, 4):
-            low_end = load(scratch + _POSITIONS + 8 * i, int64)
-            high_end = load(scratch + _POSITIONS + 8 * i + 24, int64)
-            low = max(int64(0), window_start(args, low_end) - first)
-            high = min(int64(PAGE), high_end + 1 - first)
+            lowest = load(scratch + _POSITIONS + 8 * i, int64)
+            highest = load(scratch + _POSITIONS + 8 * i + 24, int64)
+            low = max(int64(0), window_start(args, lowest) - first)
+            high = min(int64(PAGE), window_end(args, segment, highest) - first)
             if low < high:
                 keys, values = args.keys, args.values
                 queries = scratch + _QUERIES + 4 * i * head
                 key[2](keys + at * key_bytes, keys + after * key_bytes, queries, head, scores)
-                decays = _online_softmax_four(args, scratch, i, first)
+                decays = _weigh_four(args, segment, scratch, i, first)
                 sums, ahead = scratch + SUMS + 4 * i * width, values + after * value_bytes
                 places = (low, high)
                 value[2](values + at * value_bytes, ahead, scores, places, sums, width, decays)
@@ -381,9 +411,10 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, scratch, i, query, position)
+                put_query(args, scratch, i, query, position, h)
                 low, high = position if i == 0 else low, position
-            pages = (window_start(args, low) // PAGE, high // PAGE + 1)
+            end = window_end(args, segment, high)
+            pages = (window_start(args, low) // PAGE, (end - 1) // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)

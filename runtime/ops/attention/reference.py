@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ggq.runtime.ops.attention import visible
+from ggq.runtime.ops.attention import distances, slopes, visible
 
 
 def run(backend, q, k, v, layer, spec):
@@ -16,6 +16,7 @@ def run(backend, q, k, v, layer, spec):
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
     values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
     seen = visible(n_tokens, len(keys) - n_tokens, spec.window, spec.causal)
+    distance = np.abs(distances(n_tokens, len(keys) - n_tokens))
     sinks = None if spec.sinks is None else backend.array(spec.sinks)
     out = np.empty((n_tokens, spec.n_head, spec.head_dim_v))
     for head in range(spec.n_head):
@@ -23,6 +24,8 @@ def run(backend, q, k, v, layer, spec):
         scores = spec.scale * queries[:, head] @ keys[:, shared].T
         if spec.softcap:
             scores = spec.softcap * np.tanh(scores / spec.softcap)
+        if spec.alibi:
+            scores -= float(slopes(spec.n_head, spec.alibi)[head]) * distance
         scores = np.where(seen, scores, -np.inf)
         top = scores.max(axis=-1, keepdims=True)
         if sinks is not None:
