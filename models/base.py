@@ -11,8 +11,8 @@ from dataclasses import MISSING, fields
 from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
-from ggq.models import ledger
-from ggq.models.hparams import HParams, check
+from ggq.models import ledger, pooled
+from ggq.models.hparams import Dense, HParams, check
 from ggq.models.layers.base import Layer, Values
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
 from ggq.models.vocabulary import Vocabulary
@@ -43,6 +43,8 @@ class Architecture:
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
     vocab: ClassVar[Vocabulary] = Vocabulary()
+    classifier: ClassVar[tuple[Tensor, ...]] = pooled.SCORE  # rows of its ForSequenceClassification
+    classifier_act: ClassVar[str] = "tanh"  # after the classifier's hidden layer, where it has one
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
     # that are used without a key or known to say nothing, the rotations that a file can say.
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ledger.SILU}
@@ -58,6 +60,10 @@ class Architecture:
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
         raise NotImplementedError(self.name)
+
+    def takes(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether the model of ``config``, which is of one of the classes, is of this kind."""
+        return True
 
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
@@ -106,6 +112,8 @@ class Architecture:
                 rope[name] = flat[name]
         if rope and flat.get(ORIGINAL) is not None:  # transformers lets it win over rope's own
             rope[ORIGINAL] = flat[ORIGINAL]
+        if all(row.gguf != "output.weight" for row in self.tensors):
+            flat["tie_word_embeddings"] = True  # the class knows no other head
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
         return flat
 
@@ -119,6 +127,7 @@ class Architecture:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default
         self.complete(values)
+        _complete_pooled(values)
         n_layer = values["n_layer"]
         if not 0 < n_layer <= MAX_LAYERS:
             what = f"is {n_layer}" if n_layer < 1 else f"{n_layer} is above {MAX_LAYERS}"
@@ -144,6 +153,7 @@ class Architecture:
                 values[key.attr] = by_name.get(key.gguf.format(arch=self.name))
         if values.get("n_vocab") is None:
             values["n_vocab"] = self.config(config).get("vocab_size")
+        values["answers"] = tuple(config.get(pooled.ANSWERS) or ())
         return values
 
     def _values_gguf(self, source: Any) -> dict[str, Any]:
@@ -159,13 +169,27 @@ class Architecture:
             values["n_vocab"] = int(embedding.shape[0])
         elif values.get("n_vocab") is None:
             values["n_vocab"] = len(source.metadata.get("tokenizer.ggml.tokens", ()))
+        scores = source.tensors.get("cls.output.weight")
+        if scores is not None and not values.get("labels"):
+            if (n_labels := int(scores.shape[0])) != 1:
+                raise ModelError(
+                    f"a classifier of {n_labels} labels without {self.name}.classifier.output_labels"
+                )
+            values["labels"] = ("LABEL_0",)
+        elif scores is None:
+            values["labels"] = ()
         return values
 
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         """Yield (GGUF name, table row, layer or None) of every tensor a file may hold."""
         for row in self.tensors:
-            if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
+            replaced = hp.answers and row.gguf == "output.weight"  # two of its rows are all it needs
+            if replaced or row.per_layer:
+                continue
+            if row.part is None or hp.find(row.part) is not None:
                 yield row.gguf, row, None
+        for row in pooled.pooled_rows(self.classifier, hp):
+            yield row.gguf, row, None
         for i, layer in enumerate(hp.layers):
             for row in self.tensors:
                 if row.per_layer and _exists(row, layer):
@@ -197,6 +221,16 @@ class Architecture:
                 raise ModelError(
                     f"tensor {name} has shape {tuple(found.shape)}, the model needs {want}"
                 )
+
+
+def _complete_pooled(values: Values) -> None:
+    """Put the sizes of the dense layers together."""
+    made = []
+    for number in (2, 3):
+        sizes = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
+        if None not in sizes:
+            made.append(Dense(*sizes, values.get(f"dense_{number}_act") or "identity"))
+    values["dense"] = tuple(made)
 
 
 def _exists(row: Tensor, layer: Layer) -> bool:

@@ -22,7 +22,7 @@ RowMap = Callable[[np.ndarray], np.ndarray]
 class Transform:
     """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
 
-    ``columns(hp)``: the same for columns.
+    ``columns(hp)``: the same for columns. ``picks``: the rows are some of ``n`` that are stored.
 
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
@@ -33,6 +33,7 @@ class Transform:
     undo_rows: Callable[[HParams, int, int], RowMap] | None = None
     values: Callable[[np.ndarray], np.ndarray] | None = None
     undo_values: Callable[[np.ndarray], np.ndarray] | None = None
+    picks: bool = False
     columns: Callable[[HParams], RowMap] | None = None
     undo_columns: Callable[[HParams], RowMap] | None = None
     make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None

@@ -154,6 +154,7 @@ CASES = [
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
     Case("gate", "oai", lambda o: o.gate(o.embed("x"), o.embed("far"), "swiglu_oai"), X | FAR),
     Case("gate", "gelu_tanh", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu_tanh"), PAIR),
+    Case("gate", "gelu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="gelu"), PAIR),
     Case("gate", "none", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="none"), PAIR),
     Case("gate", "sigmoid", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="sigmoid"), PAIR),
     Case("gate", "one", lambda o: o.gate(o.embed("single"), o.embed("x"), "sigmoid"), X | SINGLE),

@@ -16,7 +16,7 @@ from ggq.converters.checkpoint import refusals
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
-from ggq.models.decoder import POOLING
+from ggq.models.pooled import POOLING
 
 __all__ = ["Checkpoint", "read_json"]
 

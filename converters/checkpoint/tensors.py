@@ -245,17 +245,19 @@ def _bind(
     hp: HParams,
     parts: list[TensorLike],
 ) -> HFTensor:
+    transform = TRANSFORMS[row.transform]
     total = sum(prod(p.shape) for p in parts)
     for part in parts:
         if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
         rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == shape[-1])
-        if not rows_fit or total != prod(shape):
+        enough = total >= prod(shape) if transform.picks else total == prod(shape)
+        if not rows_fit or not enough:
             raise ModelError(
                 f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
             )
-    transform = TRANSFORMS[row.transform]
     n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
+    n = parts[0].shape[0] if transform.picks else n
     rows = transform.rows(hp, layer, n) if transform.rows else None
     type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
     if type_name == "F64" or any(p.dtype != type_name for p in parts):

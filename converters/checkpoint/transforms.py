@@ -126,6 +126,15 @@ def _each_head(n_head: int, n_rows: int) -> RowMap:
     return source
 
 
+def _from_position(hp: HParams, n_rows: int) -> RowMap:
+    """Map the positions of a text to the rows of a table that begins before them; ModelError."""
+    first = hp.first_position
+    if n_rows != first + hp.n_ctx_train:
+        what = f"{first + hp.n_ctx_train} positions, the checkpoint's table {n_rows}"
+        raise ModelError(f"config.json: max_position_embeddings and pad_token_id make {what}")
+    return lambda row: row + first
+
+
 def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
     return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
@@ -157,6 +166,8 @@ TRANSFORMS: dict[str, Transform] = {
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
+    "answers": Transform(rows=lambda hp, i, n: lambda row: np.array(hp.answers)[row], picks=True),
+    "from_position": Transform(rows=lambda hp, i, n: _from_position(hp, n), picks=True),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),

@@ -31,11 +31,20 @@ class Output(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row."""
+    """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row.
+
+    ``types``: which part of a text each belongs to, such as a query and a document; None: the first.
+    """
 
     sequence: Sequence
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
+    types: np.ndarray | None = None  # int64
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """Return the types as they are used, int64."""
+        return np.zeros(len(self.ids), np.int64) if self.types is None else self.types
 
 
 def step_tokens(hp: HParams, n_ctx: int) -> int:

@@ -123,6 +123,7 @@ class DeviceOps(Ops):
             self._stretches.append(Stretch(part.sequence, first, past, slots, first + n))
             first += n
         self.positions = np.concatenate([s.past + np.arange(s.n_tokens) for s in self._stretches])
+        self.types = np.concatenate([part.kinds for part in parts])
         self._ids = self._put(np.concatenate([part.ids for part in parts]).astype(np.int64))
         wanted = np.flatnonzero(np.concatenate([part.wanted for part in parts]))
         # one row at least: some operations cannot tell the shape of none
@@ -151,8 +152,8 @@ class DeviceOps(Ops):
     # -- operations
 
     def embed(self, name: str, of: str = "ids") -> torch.Tensor:
-        """Return the rows of the table at the token ids or positions."""
-        return self._matrix(name).take(self._ids if of == "ids" else self._put(self.positions))
+        """Return the rows of the table at what ``of`` names: ids, positions or types."""
+        return self._matrix(name).take(self._ids if of == "ids" else self._put(getattr(self, of)))
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rows whose logits are asked for."""

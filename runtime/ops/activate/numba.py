@@ -30,10 +30,16 @@ def _erf(x):
 
 
 @njit
+def gelu(x):
+    """Return x * Phi(x)."""
+    return splat(0.5, f32x16) * x * (splat(1.0, f32x16) + _erf(x * splat(_HALF_ROOT, f32x16)))
+
+
+@njit
 def _act(x, kind):
     one = splat(1.0, f32x16)
     if kind == _GELU:
-        return splat(0.5, f32x16) * x * (one + _erf(x * splat(_HALF_ROOT, f32x16)))
+        return gelu(x)
     if kind == _GELU_TANH:
         cubic = fma(x * x, splat(_CUBIC, f32x16), one)
         return x * sigmoid(x * cubic * splat(_DOUBLE, f32x16))
