@@ -172,9 +172,8 @@ class Architecture:
         scores = source.tensors.get("cls.output.weight")
         if scores is not None and not values.get("labels"):
             if (n_labels := int(scores.shape[0])) != 1:
-                raise ModelError(
-                    f"a classifier of {n_labels} labels without {self.name}.classifier.output_labels"
-                )
+                lacks = f"{self.name}.classifier.output_labels"
+                raise ModelError(f"a classifier of {n_labels} labels without the key {lacks}")
             values["labels"] = ("LABEL_0",)
         elif scores is None:
             values["labels"] = ()
@@ -183,7 +182,9 @@ class Architecture:
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         """Yield (GGUF name, table row, layer or None) of every tensor a file may hold."""
         for row in self.tensors:
-            replaced = hp.answers and row.gguf == "output.weight"  # two of its rows are all it needs
+            replaced = (
+                hp.answers and row.gguf == "output.weight"
+            )  # two of its rows are all it needs
             if replaced or row.per_layer:
                 continue
             if row.part is None or hp.find(row.part) is not None:

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and what was made of them: sentence-transformers, BGE, E5, GTE, MiniLM, CamemBERT."""
+"""BERT, RoBERTa and what was made of them: sentence-transformers, BGE, E5, GTE, CamemBERT."""
 
 from __future__ import annotations
 

@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 
-
 def head_width(config: Mapping[str, Any]) -> int | None:
     """Return the width of one attention head: head_dim, else hidden_size / num_attention_heads."""
     given: int | None = config.get("head_dim")

@@ -85,7 +85,7 @@ class Gemma(Architecture):
         kinds = ["sliding_attention" if m.window else "full_attention" for m in mixers]
         return {
             "hidden_activation": "gelu_pytorch_tanh",
-            "query_pre_attn_scalar": round(mixers[0].scale**-2),
+            "query_pre_attn_scalar": round(mixers[0].scale ** -2),
             "layer_types": kinds,
         }
 

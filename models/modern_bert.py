@@ -110,9 +110,7 @@ class ModernBert(Encoder):
         if sliding and values.get("window"):
             window = values["window"]
             rope = Rope.local(values, "neox", rope.dims) or rope
-        mixer = Attention.of(
-            values, i, rope, window=window, causal=values["causal"], fused=True
-        )
+        mixer = Attention.of(values, i, rope, window=window, causal=values["causal"], fused=True)
         return Layer(mixer, FeedForward.of(values, i, activation=values["act"], fused=True))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
@@ -140,12 +138,16 @@ class ModernBert(Encoder):
         }
         activation = getattr(hp.layers[0].feed, "activation", "gelu")
         kinds = [LISTED[m.window is not None] for m in mixers]
-        return super().export_config(hp) | own | {
-            "hidden_activation": activation,
-            "layer_types": kinds,
-            "mlp_bias": False,
-            "attention_bias": False,
-        }
+        return (
+            super().export_config(hp)
+            | own
+            | {
+                "hidden_activation": activation,
+                "layer_types": kinds,
+                "mlp_bias": False,
+                "attention_bias": False,
+            }
+        )
 
 
 ARCHITECTURE = ModernBert()

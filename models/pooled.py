@@ -21,6 +21,7 @@ __all__ = [
     "POOLINGS",
     "RANK",
     "SCORE",
+    "YES_NO",
     "classifier_rows",
     "classifies",
     "dense_rows",
@@ -146,7 +147,9 @@ def classifier_rows(
     ):
         for kind in ("weight", "bias") if names else ():
             must = {"optional": not (gguf == "cls.output" and kind == "weight")}
-            row = _row(f"{gguf}.{kind}", f"{names[0]}.{kind}", shape[: 1 + (kind == "weight")], **must)
+            row = _row(
+                f"{gguf}.{kind}", f"{names[0]}.{kind}", shape[: 1 + (kind == "weight")], **must
+            )
             other = (f"{names[-1]}.{kind}", "copy") if len(names) > 1 else None
             found.append(replace(row, fused=other))
     if norm:

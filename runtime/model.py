@@ -16,11 +16,12 @@ from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
 from ggq.runtime.engine.devices import CPU, Device, resolve
-from ggq.runtime.engine.embedding import embed
+from ggq.runtime.engine.embedding import Embedder, Ranked, Tokens, finished
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from ggq.runtime.generation.documents import Documents
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 
@@ -165,11 +166,85 @@ class Model:
         finally:
             sequence.free()
 
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What gives texts' vectors and scores."""
+        from ggq.runtime.engine.weights import Weights
+
+        engine = self.engine
+        return Embedder(engine, Weights(self.gguf), self._architecture.classifier_act)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The ids of texts to embed and to rank, with the file's prompts."""
+        from ggq.runtime.generation.documents import Documents
+
+        return Documents(self.tokenizer, self.gguf.metadata, self.hparams.n_token_types)
+
     @checked
-    def embed(self, texts: str | Iterable[str]) -> np.ndarray:
-        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
-        vectors = [embed(self.engine, self.tokenize(t)) for t in _strings(texts)]
-        return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate: bool = False,
+    ) -> Any:
+        """Return one vector per text, float32 (n_texts, n); a string is one text.
+
+        ``pooling``: none, mean, cls, last or rank instead of the file's; with "none" the result is
+        a list of arrays, (n_tokens, n) each, with "rank" a classifier's scores as they are.
+        ``dimensions``: only the first ones, for models that are trained for it (arXiv 2205.13147).
+        ``prompt``: goes before each text; ``prompt_name``: the file's prompt of that name, such as
+        query or document. ``truncate``: texts that are too long are cut, an error otherwise.
+        UsageError for what the model cannot do.
+        """
+        before, limit = self.documents.prompt(prompt_name, prompt), self.engine.n_ctx
+        ids = [self.documents.ids(before + t, limit if truncate else None) for t in _strings(texts)]
+        way = self.embedder.pooling(pooling)
+        found = self.embedder.vectors([Tokens(i) for i in ids], way)
+        if way != "rank":
+            found = [finished(v, normalize, dimensions) for v in found]
+        if way == "none":
+            return found
+        return np.stack(found) if found else np.zeros((0, self.embedder.width), np.float32)
+
+    @checked
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_n: int | None = None,
+        truncate: bool = False,
+    ) -> list[Ranked]:
+        """Return (index, score) of the documents, the one that answers ``query`` best first.
+
+        The score is the classifier's output as it is or, of a model that answers with yes or no,
+        the share of yes. ``truncate``: documents that are too long are cut, an error otherwise.
+        UsageError for a model that does not rank.
+        """
+        texts = self.embedder.ranking(list(_strings(documents)))
+        pairs = [self._pair(query, text, truncate) for text in texts]
+        scores = self.embedder.relevances(pairs)
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        return [Ranked(i, scores[i]) for i in order[:top_n]]
+
+    def _pair(self, query: str, document: str, truncate: bool) -> Tokens:
+        limit = self.engine.n_ctx if truncate else None
+        return Tokens(*self.documents.pair(query, document, limit))
+
+    @checked
+    def classify(self, texts: str | Iterable[str], *, truncate: bool = False) -> np.ndarray:
+        """Return a classifier's scores of each text, float32 (n_texts, n_labels), as they are.
+
+        The labels' names are ``model.hparams.labels``. UsageError for a model without them.
+        """
+        found: np.ndarray = self.embed(texts, pooling="rank", prompt="", truncate=truncate)
+        return found
 
     @checked
     def generate(

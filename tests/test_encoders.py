@@ -21,7 +21,7 @@ from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.errors import FormatError, ModelError, UsageError
 from ggq.gguf import open_gguf
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.engine.embedding import embed
+from ggq.runtime.engine.embedding import Embedder, Tokens, finished
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.engine.weights import Weights
 
@@ -68,7 +68,8 @@ def test_back_ends_agree_with_transformers(label, made):
                 got = model.embed([text])[0]
             np.testing.assert_allclose(got, unit(want.mean(axis=0)), atol=2e-5)
         assert max(len(model.tokenize(text)) for text in TEXTS) > 100
-        assert model.engine.cache.free_positions == 512
+        assert model.engine.n_ctx == 512
+        assert model.engine.cache.free_positions == model.engine.cache.n_ctx  # all given back
 
 
 @pytest.mark.parametrize("label", ENCODERS)
@@ -87,7 +88,8 @@ def test_a_torch_device_agrees(label, made):
         for text in TEXTS:
             ids = model.tokenize(text)
             want = unit(hidden(ids).mean(axis=0))
-            np.testing.assert_allclose(embed(engine, ids), want, atol=3e-3)
+            (got,) = Embedder(engine, {}).vectors([Tokens(ids)])
+            np.testing.assert_allclose(finished(got), want, atol=3e-3)
 
 
 @pytest.mark.parametrize("label", ENCODERS)
@@ -98,9 +100,10 @@ def test_long_texts_are_seen_whole(label, made):
     with ggq.load(path, threads=2, n_ctx=9999, cache_type="f32") as model:
         assert model.n_ctx == 512
         want = unit(hidden(ids).mean(axis=0))
-        np.testing.assert_allclose(embed(model.engine, ids), want, atol=2e-5)
+        (got,) = model.embedder.vectors([Tokens(ids)])
+        np.testing.assert_allclose(finished(got), want, atol=2e-5)
         with pytest.raises(UsageError, match="513 tokens"):
-            embed(model.engine, [*ids, 7])
+            model.embedder.vectors([Tokens([*ids, 7])])
 
 
 @pytest.mark.parametrize("pooling, pick", [("cls_token", 0), ("lasttoken", -1)])

@@ -51,7 +51,12 @@ class TinyEncoder:
 
 ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1}
 LATER = {"max_position_embeddings": 517, "pad_token_id": 4, "type_vocab_size": 1}
-GEMMA = {"head_dim": 16, "num_key_value_heads": 2, "sliding_window": 24, "query_pre_attn_scalar": 16}
+GEMMA = {
+    "head_dim": 16,
+    "num_key_value_heads": 2,
+    "sliding_window": 24,
+    "query_pre_attn_scalar": 16,
+}
 MODERN = {"local_attention": 24, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 MODERN |= {"cls_token_id": 0, "sep_token_id": 2}
 ENCODERS = {

@@ -40,7 +40,9 @@ def make_unigram(folder, lines, n_pieces=320):
     tok.decoder = decoders.Metaspace(prepend_scheme="always")
     tok.add_special_tokens([*MARKS, "<mask>"])
     tok.post_processor = TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     tok.save(str(folder / "tokenizer.json"))
     assert base64.b64decode(json.loads((folder / "tokenizer.json").read_text())["normalizer"][

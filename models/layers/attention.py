@@ -32,10 +32,11 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. Where it is not ``causal`` every token sees its text,
-    which one step evaluates whole, or half the window to both sides. ``alibi``: the steepest slope
-    as an exponent of 2, times the heads, that distances lower scores by. ``norms``: RMS norms of queries and keys, of every
-    "head" or of "all" heads together; ``value_norm``: one without weight of every value head.
+    The first ten are what the operation reads. Where it is not ``causal`` every token sees its
+    text, which one step evaluates whole, or half the window to both sides. ``alibi``: the greatest
+    exponent of the slopes by which distances lower scores. ``norms``: RMS norms of queries and
+    keys, of every "head" or of "all" heads together; ``value_norm``: one without weight of every
+    value head.
     ``gated``: each head's query is followed by the gate of its output. ``fused``: one weight makes
     queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
     """

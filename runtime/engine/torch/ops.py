@@ -273,7 +273,9 @@ class DeviceOps(Ops):
         far = self._once(
             ("far", stretch.first), lambda: self._put(abs(distances(n, past)[:, start:]))
         )
-        steep = self._once(("slopes", spec.alibi), lambda: self._put(slopes(spec.n_head, spec.alibi)))
+        steep = self._once(
+            ("slopes", spec.alibi), lambda: self._put(slopes(spec.n_head, spec.alibi))
+        )
         own = far[rows[0] - stretch.first : rows[1] - stretch.first]
         return steep[:, None, None] * own.float()
 
