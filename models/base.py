@@ -228,9 +228,9 @@ def _complete_pooled(values: Values) -> None:
     """Put the sizes of the dense layers together."""
     made = []
     for number in (2, 3):
-        sizes = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
-        if None not in sizes:
-            made.append(Dense(*sizes, values.get(f"dense_{number}_act") or "identity"))
+        n_in, n_out = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
+        if n_in and n_out:
+            made.append(Dense(n_in, n_out, values.get(f"dense_{number}_act") or "identity"))
     values["dense"] = tuple(made)
 
 

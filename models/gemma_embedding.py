@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ggq.models.gemma2 import layers
 from ggq.models.gemma3 import Gemma3
 from ggq.models.hparams import HParams
+from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.linear import rms_norm
 from ggq.models.table import Key
@@ -22,7 +23,7 @@ class GemmaEmbedding(Gemma3):
     name = "gemma-embedding"
     hf_classes = ("Gemma3TextModel",)
     hf_model_type = "gemma3_text"
-    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {**Gemma3.fixed, BOTH_WAYS: (True,)}
+    fixed = {**Gemma3.fixed, BOTH_WAYS: (True,)}  # noqa: RUF012 - read only
     keys: ClassVar[tuple[Key, ...]] = (
         *Gemma3.keys,
         Key("{arch}.attention.causal", (), "causal", "bool", default=False, derive=lambda _: False),
@@ -33,7 +34,9 @@ class GemmaEmbedding(Gemma3):
 
     def layer(self, values: Values, i: int) -> Layer:
         made = super().layer(values, i)
-        return replace(made, mixer=replace(made.mixer, causal=values["causal"]))
+        mixer = made.mixer
+        assert isinstance(mixer, Attention)
+        return replace(made, mixer=replace(mixer, causal=values["causal"]))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return rms_norm(ops, ops.gather(layers(ops, hp)), "output_norm", hp.norm_eps)

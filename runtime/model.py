@@ -221,7 +221,7 @@ class Model:
         top_n: int | None = None,
         truncate: bool = False,
     ) -> list[Ranked]:
-        """Return (index, score) of the documents, the one that answers ``query`` best first.
+        """Return (number, score) of the documents, the one that answers ``query`` best first.
 
         The score is the classifier's output as it is or, of a model that answers with yes or no,
         the share of yes. ``truncate``: documents that are too long are cut, an error otherwise.

@@ -39,7 +39,7 @@ class Tokens(NamedTuple):
 class Ranked(NamedTuple):
     """A document's number among those given, and how well it answers."""
 
-    index: int
+    number: int
     score: float
 
 

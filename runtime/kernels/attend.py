@@ -12,31 +12,22 @@ from numba import float32, int64
 
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.kernels.softmax import FAR, exp_scalar, lower_by_distance, online_softmax
 from ggq.simd import (
     FLOAT,
     INT,
     ROWS,
     Struct,
-    convert,
     f32x16,
-    fabs,
     fma,
-    i32x16,
-    lane,
     load,
     prefetch_far,
-    reduce_add,
-    reduce_max,
-    select,
     splat,
     stack,
     store,
-    vector_constant,
     view,
-    vmax,
     zeros,
 )
-from ggq.simd.math import exp, tanh
 
 ATTEND = Struct(
     "attend",
@@ -78,8 +69,6 @@ CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
 # (maximum, sum of weights) and sums of all chunks so far.
 _TOTAL_STATES, _TOTALS = CHUNK_SCRATCH, CHUNK_SCRATCH + 8 * BLOCK
 SCRATCH = _TOTALS + 4 * BLOCK * MAX_HEAD
-_FAR = -1e30  # below every score; its difference to a score is finite
-_iota = vector_constant(i32x16, range(16))
 
 
 def _chunk(page: int) -> tuple[int, int, int]:
@@ -136,61 +125,6 @@ def scores4(keys, ahead, queries, head, out, size, vector):
         store(to + 576, c1)
         store(to + 768, d0)
         store(to + 832, d1)
-
-
-@njit
-def _exp_scalar(x):
-    return lane(exp(splat(x, f32x16)), 0)
-
-
-@njit
-def _visible(first, start, end):
-    """Return which of 16 positions from ``first`` on lie in [start, end)."""
-    position = _iota() + splat(first, i32x16)
-    return (position >= splat(start, i32x16)) & (position < splat(end, i32x16))
-
-
-@njit
-def _capped(s, cap):
-    if cap != 0:
-        limit = splat(cap, f32x16)
-        s = limit * tanh(s / limit)
-    return s
-
-
-@njit
-def _online_softmax(scores, cap, first, start, end, state):
-    """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
-
-    Weights of positions before ``start`` and from ``end`` on are zero.
-    """
-    s0, s1 = _capped(load(scores, f32x16), cap), _capped(load(scores + 64, f32x16), cap)
-    s2, s3 = _capped(load(scores + 128, f32x16), cap), _capped(load(scores + 192, f32x16), cap)
-    whole = first >= start and first + PAGE <= end
-    if not whole:
-        far = splat(_FAR, f32x16)
-        s0 = select(_visible(first, start, end), s0, far)
-        s1 = select(_visible(first + 16, start, end), s1, far)
-        s2 = select(_visible(first + 32, start, end), s2, far)
-        s3 = select(_visible(first + 48, start, end), s3, far)
-    old = load(state, float32)
-    top = max(old, reduce_max(vmax(vmax(s0, s1), vmax(s2, s3))))
-    shift = splat(top, f32x16)
-    p0, p1, p2, p3 = exp(s0 - shift), exp(s1 - shift), exp(s2 - shift), exp(s3 - shift)
-    if not whole:  # where nothing is visible so far, exp gave 1
-        none = zeros(f32x16)
-        p0 = select(_visible(first, start, end), p0, none)
-        p1 = select(_visible(first + 16, start, end), p1, none)
-        p2 = select(_visible(first + 32, start, end), p2, none)
-        p3 = select(_visible(first + 48, start, end), p3, none)
-    store(scores, p0)
-    store(scores + 64, p1)
-    store(scores + 128, p2)
-    store(scores + 192, p3)
-    decay = _exp_scalar(old - top)
-    store(state, top)
-    store(state + 4, load(state + 4, float32) * decay + reduce_add((p0 + p1) + (p2 + p3)))
-    return splat(decay, f32x16)
 
 
 @njit
@@ -274,20 +208,10 @@ def put_query(args, scratch, i, query, position, which):
 def _forget(states, sums, count, width):
     """Start with nothing seen."""
     for i in range(count):
-        store(states + 8 * i, float32(_FAR))
+        store(states + 8 * i, float32(FAR))
         store(states + 8 * i + 4, float32(0))
     for j in range(0, 4 * count * width, 64):
         store(sums + j, zeros(f32x16))
-
-
-@njit
-def _lower_by_distance(scores, slope, first, position):
-    """Take slope times the distance to ``position`` from 64 scores (arXiv 2108.12409)."""
-    factor, own = splat(slope, f32x16), splat(position - first, i32x16)
-    for part in range(4):
-        at = scores + 64 * part
-        distance = convert(_iota() + splat(16 * part, i32x16) - own, f32x16)
-        store(at, load(at, f32x16) - factor * fabs(distance))
 
 
 @njit
@@ -295,9 +219,9 @@ def _weigh(args, segment, scratch, i, scores, first):
     """Turn 64 scores of the block's query ``i`` into weights; return its decay."""
     position = load(scratch + _POSITIONS + 8 * i, int64)
     if args.slopes:
-        _lower_by_distance(scores, load(scratch + _SLOPES + 4 * i, float32), first, position)
+        lower_by_distance(scores, load(scratch + _SLOPES + 4 * i, float32), first, position)
     start, end = window_start(args, position), window_end(args, segment, position)
-    return _online_softmax(scores, args.softcap, first, start, end, scratch + STATES + 8 * i)
+    return online_softmax(scores, args.softcap, first, start, end, scratch + STATES + 8 * i)
 
 
 @njit
@@ -350,8 +274,8 @@ def write(args, out, head, sums, state):
     if sinks:
         sink = load(sinks + 4 * head, float32)
         high = max(top, sink)
-        keep = _exp_scalar(top - high)
-        total = total * keep + _exp_scalar(sink - high)
+        keep = exp_scalar(top - high)
+        total = total * keep + exp_scalar(sink - high)
     factor = splat(keep / total, f32x16)
     for i in range(0, args.head_v, 16):
         store(out + 4 * i, load(sums + 4 * i, f32x16) * factor)
@@ -365,7 +289,7 @@ def merge(state, sums, other, others, width):
     """
     a, b = load(state, float32), load(other, float32)
     top = max(a, b)
-    x, y = _exp_scalar(a - top), _exp_scalar(b - top)
+    x, y = exp_scalar(a - top), exp_scalar(b - top)
     store(state, top)
     store(state + 4, load(state + 4, float32) * x + load(other + 4, float32) * y)
     p, q = splat(x, f32x16), splat(y, f32x16)

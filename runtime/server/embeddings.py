@@ -20,7 +20,7 @@ from ggq.runtime.server.http import answer_json, read, service_of
 from ggq.runtime.server.schema import EmbeddingBody
 from ggq.runtime.server.streaming import while_connected
 
-__all__ = ["answer_embedding", "embeddings", "in_turns", "most_tokens"]
+__all__ = ["answer_embedding", "embeddings", "in_turns"]
 
 
 async def embeddings(request: Request) -> Response:
@@ -39,7 +39,7 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
     if way in ("none", "rank"):
         raise APIError(400, f"pooling {way} gives no single vector: mean, cls or last", "pooling")
     prompts = await asyncio.to_thread(_ids, service, body)
-    n_vocab, limit = service.tokenizer.n_vocab, most_tokens(service)
+    n_vocab, limit = service.tokenizer.n_vocab, service.scheduler.n_ctx
     for ids in prompts:
         if max(ids) >= n_vocab:
             raise APIError(400, f"input: token id {max(ids)} is outside {n_vocab}", "input")
@@ -65,24 +65,21 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
     }
 
 
-def most_tokens(service: Any) -> int:
-    """Return how long a text may be: an encoder's place is not shared with answers."""
-    engine = service.scheduler.engine
-    limit: int = service.scheduler.n_ctx if engine.hp.causal else engine.n_ctx
-    return limit
-
-
 def _ids(service: Any, body: EmbeddingBody) -> list[list[int]]:
     """Return the token ids of the input, texts with their prompt before them."""
     documents = service.model.documents
     before = documents.prompt(body.prompt_name, body.prompt)
-    limit = most_tokens(service) if body.truncate else None
+    limit, given = None, body.input
+    if body.truncate:
+        limit = service.scheduler.n_ctx
+        texts = [given] if isinstance(given, str) else given
+        given = [service.cut(x) if isinstance(x, str) else x for x in texts]
 
     def encode(text: str) -> list[int]:
         ids: list[int] = documents.ids(before + text, limit)
         return ids
 
-    return token_lists(service, body.input, "input", encode)
+    return token_lists(service, given, "input", encode)
 
 
 async def in_turns(

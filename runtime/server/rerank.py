@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ggq.runtime.engine.embedding import Tokens
 from ggq.runtime.generation.generation import ContextError
-from ggq.runtime.server.embeddings import in_turns, most_tokens
+from ggq.runtime.server.embeddings import in_turns
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, read, service_of
 from ggq.runtime.server.schema import RerankBody
@@ -36,7 +36,10 @@ async def answer_rerank(service: Any, body: RerankBody, client: str = "") -> Any
     given = body.documents if body.texts is None else body.texts
     if not given:
         raise APIError(400, f"{field}: expected a list of texts that is not empty", field)
-    texts = service.model.embedder.ranking([_text(item, i) for i, item in enumerate(given)])
+    whole = service.model.embedder.ranking([_text(item, i) for i, item in enumerate(given)])
+    texts = whole
+    if body.truncate or body.truncation:
+        texts = [service.cut(text) for text in texts]
     for text in (body.query, *texts):
         service.check_length(text)
     pairs = await asyncio.to_thread(_pairs, service, body, texts)
@@ -44,12 +47,12 @@ async def answer_rerank(service: Any, body: RerankBody, client: str = "") -> Any
     order = sorted(range(len(texts)), key=lambda i: -scores[i])
     if body.texts is not None:
         items = [{"index": i, "score": scores[i]} for i in order]
-        return [x | {"text": texts[x["index"]]} for x in items] if body.return_text else items
+        return [x | {"text": whole[x["index"]]} for x in items] if body.return_text else items
     results: list[dict[str, Any]] = []
     for i in order[: body.top_n]:
         results.append({"index": i, "relevance_score": scores[i]})
         if body.return_documents:
-            results[-1]["document"] = {"text": texts[i]}
+            results[-1]["document"] = {"text": whole[i]}
     n_tokens = sum(len(pair.ids) for pair in pairs)
     return {
         "id": new_id("rerank-"),
@@ -72,7 +75,7 @@ def _text(item: Any, number: int) -> str:
 
 
 def _pairs(service: Any, body: RerankBody, texts: list[str]) -> list[Tokens]:
-    limit, cut = most_tokens(service), body.truncate or body.truncation
+    limit, cut = service.scheduler.n_ctx, body.truncate or body.truncation
     made = [
         service.model.documents.pair(body.query, text, limit if cut else None) for text in texts
     ]

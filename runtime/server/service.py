@@ -133,6 +133,10 @@ class Service:
         if least > self.scheduler.n_ctx:
             raise ContextError(least, self.scheduler.n_ctx)
 
+    def cut(self, text: str) -> str:
+        """Return a text without what lies far beyond the context, for those who truncate tokens."""
+        return text[: self._longest * self.scheduler.n_ctx]
+
     @property
     def fingerprint(self) -> str:
         """OpenAI's system_fingerprint."""

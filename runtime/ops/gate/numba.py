@@ -6,8 +6,8 @@ from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.abi import SUPER, padded
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.kernels.gelu import gelu
 from ggq.runtime.kernels.rows import quantize_super
-from ggq.runtime.ops.activate.numba import gelu
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
 from ggq.simd import INT, ROWS, Struct, f32x16, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
