@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ggq import models
-from ggq.converters.checkpoint.transforms import TRANSFORMS, llama3_factors
+from ggq.converters.checkpoint.rotations import llama3_factors
+from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
 from ggq.converters.metadata.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
@@ -35,6 +36,16 @@ __all__ = ["export", "hf_config"]
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 ROPE_CONTEXTS = [1 << k for k in range(5, 21)]
 SHARD_BYTES = 5_000_000_000
+TOLD_BY = {  # settings that only say whether layers hold a tensor
+    "attention_bias": "attn_q.bias",
+    "use_bias": "attn_q.bias",
+    "use_qkv_bias": "attn_q.bias",
+    "attention_out_bias": "attn_output.bias",
+    "mlp_bias": "ffn_up.bias",
+    "mamba_conv_bias": "ssm_conv1d.bias",
+    "use_conv_bias": "ssm_conv1d.bias",
+    "mamba_rms_norm": "ssm_norm.weight",
+}
 Progress = Callable[[int, int, str], None]
 
 
@@ -95,23 +106,22 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
     }
     for key in arch.keys:
         name = key.gguf.format(arch=arch.name)
-        if not key.hf or name not in file.metadata or key.hf[0].startswith("rope_parameters"):
+        if not key.hf or name not in file.metadata or "." in key.hf[0]:  # inside another setting
             continue
         value = file.metadata[name]
         value = value.tolist() if hasattr(value, "tolist") else value
         config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
     config["vocab_size"] = hp.n_vocab
-    config["rope_theta"] = _short(hp.rope.base if hp.rope else 10000.0)
+    if hp.rope:
+        config["rope_theta"] = _short(hp.rope.base)
     scaling = _rope_scaling(file, hp)
     if scaling:
         config["rope_scaling"] = scaling
     names = set(file.tensors)
     config["tie_word_embeddings"] = "output.weight" not in names
-    config["attention_bias"] = config["use_bias"] = config["use_qkv_bias"] = (
-        "blk.0.attn_q.bias" in names
-    )
-    config["attention_out_bias"] = "blk.0.attn_output.bias" in names
-    config["mlp_bias"] = "blk.0.ffn_up.bias" in names
+    held = {name.split(".", 2)[-1] for name in names if name.startswith("blk.")}
+    held |= {name.replace("attn_qkv.", "attn_q.") for name in held}
+    config |= {setting: tensor in held for setting, tensor in TOLD_BY.items()}
     activation = getattr(hp.layers[0].feed, "activation", "silu")
     config["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation)
     config["pad_token_id"] = None  # some classes have one by default, outside small vocabularies
@@ -120,7 +130,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         if token is not None:
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
-    config |= arch.export_config(hp)
+    own = arch.export_config(hp)
+    config = {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
     return config | _classifier(config["architectures"][0], hp) if hp.labels else config
 
 
@@ -141,18 +152,18 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     if "rope_freqs.weight" in file.tensors:
         return _llama3(file, hp)
     if "rope_factors_long.weight" in file.tensors:
-        kinds = {
+        kinds: dict[str, Any] = {
             f"{n}_factor": [_short(float(v)) for v in _factors(file, f"rope_factors_{n}.weight")]
             for n in ("long", "short")
         }
-        return {"rope_type": "longrope", **kinds}
+        assert rope is not None  # the row of these tensors is one of files with a rotation
+        kinds["original_max_position_embeddings"] = rope.original_context
+        return {"rope_type": "longrope", **kinds, "attention_factor": _short(rope.attn_factor)}
     if rope is None or rope.scaling == "none":
         return None
-    scaling = {"rope_type": rope.scaling, "factor": _short(rope.factor)}
-    if rope.scaling == "yarn":
-        scaling["original_max_position_embeddings"] = rope.original_context
-        scaling |= {"beta_fast": _short(rope.beta_fast), "beta_slow": _short(rope.beta_slow)}
-    return scaling
+    scaling = rope.settings()
+    del scaling["rope_theta"]
+    return {name: _short(value) for name, value in scaling.items()}
 
 
 def _factors(file: GGUFFile, name: str) -> np.ndarray:
@@ -265,6 +276,10 @@ def _pieces(
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
     n = shape[0] if vector else n_rows
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+    if transform.transposes:
+        whole = _rows(file, name, info.type_id, slice(None)).T
+        yield _Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
+        return
 
     for part, hf_name in enumerate(hf_names):
 
@@ -277,7 +292,8 @@ def _pieces(
             x = x[:, undo(np.arange(n))] if vector and undo is not None else x
             return transform.undo_values(x) if transform.undo_values else x
 
-        yield _Piece(hf_name, shape, read, n_rows)
+        stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
+        yield _Piece(hf_name, stored, read, n_rows)
 
 
 def _rows(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:

@@ -39,6 +39,7 @@ from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
+from ggq.models.layers import rope
 from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
@@ -109,13 +110,22 @@ def _from_folder(
         key = f"{PREFIX}.source_quantization"
         items.append(general.Item(key, checkpoint.quantization, spec.STR))
     by_name = {t.name: t for t in tensors}
-    notes = _keep_codes(by_name, made)
+    notes = _keep_codes(by_name, made) + _peer_notes(arch, by_name)
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.roles, found.skipped = roles, skipped
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
+
+
+def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:
+    """Return a note where llama.cpp does not load what this file says of its rotation."""
+    own = [n for n in rope.ALL_FACTORS if n in tensors and n not in arch.peer_factors]
+    if not own:
+        return []
+    what = f"the rotation is stored in {own[0]}, which ggq follows"
+    return [f"{what}; llama.cpp knows no such tensor of {arch.name} and does not load the file"]
 
 
 def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:

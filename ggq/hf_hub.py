@@ -1,34 +1,42 @@
 """Models of the Hugging Face hub: ``org/repo`` with a quantization, in the hub's own cache.
 
-Fetching needs the ``hub`` extra (huggingface_hub) and obeys HF_TOKEN, HF_HOME, HF_HUB_OFFLINE;
-finding and removing what is in the cache needs nothing.
+It finds, lists and removes what is there; what is not, `ggq.hf_fetch` fetches. It obeys HF_HOME,
+HF_HUB_CACHE and HF_HUB_OFFLINE.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ggq.errors import GGQError, UsageError, printable, reason
+from ggq.errors import UsageError, printable
 
 _PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q8_0")
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _SIDECARS = ("mmproj", "mtp-", "imatrix")
 
 
+class NotFetchedError(UsageError):
+    """A model that could be fetched is not here yet; ``name`` is what to fetch."""
+
+    def __init__(self, name: str, here: Iterable[str] = ()) -> None:
+        """Take the name, and the files of the same repository that are here."""
+        there = ", ".join(map(printable, here))
+        others = f" (of it are here: {there})" if there else ""
+        name = printable(name)
+        super().__init__(f"{name} is not here yet{others}: fetch it with `ggq pull {name}`")
+        self.name = name
+
+
 def package() -> Any:
-    """Return huggingface_hub, its messages left to us; UsageError where it is not installed."""
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise UsageError("models of the hub need the extra: pip install 'ggq[hub]'") from None
+    """Return huggingface_hub, its messages left to us."""
+    import huggingface_hub  # half a second: only who asks the hub pays for it
     from huggingface_hub.utils import logging
 
     if "HF_HUB_VERBOSITY" not in os.environ:
@@ -74,83 +82,31 @@ def choose(names: Iterable[str], quant: str | None, repo: str) -> list[str]:
     models = [n for n in sorted(names) if n.lower().endswith(".gguf") and not _is_sidecar(n)]
     wanted = [quant] if quant else list(_PREFERRED)
     found = next((hits for q in wanted if (hits := [n for n in models if _has(n, q)])), None)
-    if found is None and not quant and len({_SHARD.sub("", n) for n in models}) == 1:
+    if found is None and not quant and len({SHARD.sub("", n) for n in models}) == 1:
         found = models
     if not found:
         there = ", ".join(map(printable, models[:8])) or "no GGUF files: convert it (ggq convert)"
         asked = f"no {printable(quant)}" if quant else "no default quantization"
         raise UsageError(f"{repo} has {asked}; there: {there}")
-    stem = _SHARD.sub("", found[0])
-    return [name for name in found if _SHARD.sub("", name) == stem]
+    stem = SHARD.sub("", found[0])
+    return [name for name in found if SHARD.sub("", name) == stem]
 
 
 def find(repo: str, quant: str | None) -> Path:
-    """Return a model's file in the cache; UsageError with how to get it if it is not there."""
+    """Return a model's file in the cache; NotFetchedError where it, or a shard of it, is not."""
+    here: list[str] = []
     for snapshot in _snapshots(repo):
         names = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.gguf")]
-        if names:
-            return snapshot / choose(names, quant, repo)[0]
-    reference = f"{repo}:{quant}" if quant else repo
-    raise UsageError(f"{reference} is not in the cache: fetch it with `ggq pull {reference}`")
-
-
-def fetch(repo: str, quant: str | None, report: Callable[[str], None]) -> Path:
-    """Download a model's files into the hub's cache, resuming; return the one to open."""
-    if told_offline():
-        return find(repo, quant)
-    hub = package()
-    try:
-        info = hub.HfApi().model_info(repo, files_metadata=True)
-        files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        chosen = choose(files, quant, repo)
-        paths = []
-        for name in chosen:
-            report(f"fetching {printable(name)} ({(files[name].size or 0) / 1e6:.0f} MB)")
-            paths.append(_download(repo, files[name], info.sha))
-            _verify(paths[-1], files[name])
-    except GGQError:
-        raise
-    except Exception as error:  # the hub's many errors, and those of the network below it
-        raise GGQError(f"{repo}: {type(error).__name__}: {reason(error)}") from None
-    return paths[0]
-
-
-def _download(repo: str, file: Any, revision: str) -> Path:
-    """Return a file of the hub in its cache, going on where an earlier download broke off.
-
-    The hub's package forgets what it had of a file when its process ends; so the part is kept here,
-    beside the blob that it becomes. The package then finds the blob and links it.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
-
-    name = file.rfilename
-    about = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
-    blobs = cache_dir() / f"models--{repo.replace('/', '--')}" / "blobs"
-    blob = blobs / re.sub(r"[^\w-]", "", about.etag or "")
-    if blob.name and not blob.exists():
-        blobs.mkdir(parents=True, exist_ok=True)
-        part = blob.with_suffix(".ggq-part")
-        with WeakFileLock(blob.with_suffix(".ggq-lock")), part.open("ab") as out:
-            http_get(
-                about.location,
-                out,
-                resume_size=part.stat().st_size,
-                headers=build_hf_headers() if _same_host(about.location) else {},
-                expected_size=about.size,
-            )
-        _verify(part, file)
-        part.replace(blob)
-        blob.with_suffix(".ggq-lock").unlink(missing_ok=True)
-    return Path(hf_hub_download(repo, name, revision=revision))
-
-
-def _same_host(url: str) -> bool:
-    """Tell whether a token may be sent there: to the hub, not to where it keeps large files."""
-    from huggingface_hub.constants import ENDPOINT
-
-    return urlsplit(url)[:2] == urlsplit(ENDPOINT)[:2]
+        names = [name for name in names if (snapshot / name).exists()]  # no link to nothing
+        here += names
+        try:
+            chosen = choose(names, quant, repo)
+        except UsageError:
+            continue
+        shard = SHARD.search(chosen[0])
+        if not shard or len(chosen) == int(shard[2]):
+            return snapshot / chosen[0]
+    raise NotFetchedError(f"{repo}:{quant}" if quant else repo, sorted(set(here))[:8])
 
 
 def stored() -> list[tuple[str, Path]]:
@@ -160,7 +116,7 @@ def stored() -> list[tuple[str, Path]]:
         repo = folder.name.removeprefix("models--").replace("--", "/")
         for snapshot in _snapshots(repo)[:1]:
             for path in sorted(snapshot.rglob("*.gguf")):
-                shard = _SHARD.search(path.name)
+                shard = SHARD.search(path.name)
                 if not _is_sidecar(path.name) and (not shard or shard[1] == "00001"):
                     found.append((f"{repo}:{_label(path.name)}", path))
     return found
@@ -169,8 +125,8 @@ def stored() -> list[tuple[str, Path]]:
 def remove(repo: str, quant: str | None) -> list[Path]:
     """Delete a model's files from the cache, links and blobs; return the deleted links."""
     first = find(repo, quant)
-    stem = _SHARD.sub("", first.name)
-    links = [p for p in sorted(first.parent.glob("*.gguf")) if _SHARD.sub("", p.name) == stem]
+    stem = SHARD.sub("", first.name)
+    links = [p for p in sorted(first.parent.glob("*.gguf")) if SHARD.sub("", p.name) == stem]
     for link in links:
         blob = link.resolve()
         link.unlink()
@@ -195,25 +151,10 @@ def _has(name: str, quant: str) -> bool:
 
 def _label(name: str) -> str:
     """Return the quantization in a file name, or its stem."""
-    stem = _SHARD.sub("", name).removesuffix(".gguf")
+    stem = SHARD.sub("", name).removesuffix(".gguf")
     found = re.findall(r"(?:^|[-._])((?:I?Q\d\w*|F16|F32|BF16|MXFP4\w*))", stem, re.IGNORECASE)
     return found[-1] if found else stem
 
 
 def _is_sidecar(name: str) -> bool:
     return name.rsplit("/", 1)[-1].lower().startswith(_SIDECARS)
-
-
-def _verify(path: Path, sibling: Any) -> None:
-    """Compare a downloaded file with the hub's SHA-256."""
-    lfs = getattr(sibling, "lfs", None)
-    expected = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
-    if not expected:
-        return
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
-        path.unlink()
-        raise GGQError(f"{sibling.rfilename}: SHA-256 differs from the hub's: pull it again")

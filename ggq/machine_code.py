@@ -95,8 +95,8 @@ class Function:
     """A C function of int64 arguments; loaded or compiled when its address is first asked for.
 
     ``compile_module(function)`` returns lean.Module, or what has an ``address`` and cannot be kept;
-    ``folder`` belongs to one processor; ``emitters`` are the modules that decide how any function
-    is compiled; ``arguments`` is the declaration of a kernel's block of arguments.
+    ``folder()`` belongs to one instruction set; ``emitters`` are the modules that decide how any
+    function is compiled; ``arguments`` is the declaration of a kernel's block of arguments.
     """
 
     made: ClassVar[list[Function]] = []  # all that were made by an import, of the module ``home``
@@ -105,7 +105,7 @@ class Function:
         self,
         function: FunctionType,
         compile_module: Callable,
-        folder: Path,
+        folder: Callable[[], Path],
         emitters: Set[str],
         arguments: Any = None,
     ) -> None:
@@ -127,7 +127,7 @@ class Function:
         """Where the disk holds it: named by what the function is and by those sources."""
         name = "\0".join([*_parts(self._function), sources.digest(self.modules)])
         key = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
-        return self._folder / f"{key[:40]}.o"
+        return self._folder() / f"{key[:40]}.o"
 
     @cached_property
     def module(self) -> Any:
@@ -251,7 +251,7 @@ def modules_of(function: FunctionType) -> frozenset[str]:
 
 
 def _functions(value: Any) -> Iterable[FunctionType]:
-    value = getattr(value, "py_func", value)  # a numba dispatcher
+    value = getattr(value, "py_func", None) or value  # a dispatcher
     value = getattr(value, "_defn", value)  # a numba intrinsic
     if isinstance(value, FunctionType):
         yield value
@@ -267,7 +267,7 @@ def _parts(value: Any) -> Iterable[str]:
 
     What it calls by global names is in the sources' hash.
     """
-    value = getattr(value, "py_func", value)  # a numba dispatcher
+    value = getattr(value, "py_func", None) or value  # a dispatcher
     if isinstance(value, FunctionType):
         yield f"{value.__module__}.{value.__qualname__}:{value.__code__.co_firstlineno}"
         for item in (*(value.__defaults__ or ()), *(value.__closure__ or ())):

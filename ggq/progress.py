@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
 
 from ggq.errors import printable
 
-__all__ = ["Progress", "progress_bar"]
+__all__ = ["Progress", "progress_bar", "progress_when_told"]
 
 Progress = Callable[[int, int, str], None]
 EVERY = 10.0  # seconds between two lines at least: short work is silent
@@ -31,6 +31,21 @@ def progress_bar(quiet: bool, live: bool = True) -> Iterator[Progress | None]:
             yield _Bar(bar, live)
     else:
         yield _Lines()
+
+
+@contextmanager
+def progress_when_told(quiet: bool) -> Iterator[Progress]:
+    """Yield what is told (done, total, name); the bar is drawn from then on, not before."""
+    with ExitStack() as stack:
+        bars: list[Progress | None] = []
+
+        def tell(done: int, total: int, name: str) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bar(quiet)))
+            if bars[0]:
+                bars[0](done, total, name)
+
+        yield tell
 
 
 def _bar(live: bool) -> Any:

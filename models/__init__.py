@@ -19,6 +19,7 @@ from typing import Any
 from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
 from ggq.models.unsupported import missing_piece
+from ggq.models.wrappers import WRAPPERS, text_class
 
 SIMILAR = 0.8  # of 1: a slip, or another of the same family
 __all__ = ["all_architectures", "for_hf", "get"]
@@ -60,17 +61,20 @@ def for_hf(config: Mapping[str, Any]) -> Architecture:
     names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
     found = [
         arch
-        for known in (names, [n for name in names for n in _with_head(name)])
+        for known in (
+            [text_class(name, config) or name for name in names],
+            [n for name in names for n in _with_head(name)],
+        )
         for arch in _registry().values()
-        if any(c in arch.hf_classes for c in known)
+        if any(c in arch.hf_classes for c in known) and arch.suits(config)
     ]
     if found:
-        return next((arch for arch in found if arch.takes(config)), found[0])
+        return found[0]
     if not names:
         for arch in _registry().values():
             if config.get("model_type") == arch.hf_model_type:
                 return arch
-    known = [c for a in _registry().values() for c in a.hf_classes]
+    known = [*(c for a in _registry().values() for c in a.hf_classes), *WRAPPERS]
     raise ModelError(_unsupported(names[0] if names else config.get("model_type"), known, config))
 
 

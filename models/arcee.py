@@ -6,10 +6,11 @@ from ggq.models import llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import EMBEDDING, FF_NORM, HEAD, LLAMA_KEYS, MIXER_NORM
 from ggq.models.hparams import HParams
-from ggq.models.layers import attention, rope
+from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
+from ggq.models.layers.rope import STORED
 from ggq.models.table import permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -33,10 +34,9 @@ class Arcee(Architecture):
         *permuted(attention.TENSORS),
         *FF_NORM,
         *UNGATED_TENSORS,
-        rope.FACTORS,
     )
     fixed = {"hidden_act": ("relu2",)}  # noqa: RUF012 - read only
-    rope_types = (*Architecture.rope_types, "llama3")
+    peer_factors = (STORED,)
     vocab = LLAMA_VOCAB
 
     def layer(self, values: Values, i: int) -> Layer:

@@ -14,21 +14,16 @@ from ggq.errors import ModelError, printable
 from ggq.models import ledger, pooled
 from ggq.models.hparams import Dense, HParams, check
 from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.rope import FACTORS, yarn_as_factors
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
 from ggq.models.vocabulary import Vocabulary
+from ggq.models.wrappers import FOREIGN, left_out
 
 __all__ = ["Architecture"]
 
 ORIGINAL = "original_max_position_embeddings"
+PREFIXES = ("", "language_model.", "model.language_model.", "model.text_model.")
 IGNORED_SUFFIXES = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
-IGNORED_PARTS = (
-    "visual.",
-    "vision_",
-    "vision.",
-    "audio_",
-    "multi_modal_projector.",
-    "patch_merger.",
-)
 
 
 class Architecture:
@@ -41,7 +36,8 @@ class Architecture:
     keys: ClassVar[tuple[Key, ...]] = ()
     tensors: ClassVar[tuple[Tensor, ...]] = ()
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
-    hf_prefixes: ClassVar[tuple[str, ...]] = ("", "language_model.", "model.language_model.")
+    hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
+    hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     vocab: ClassVar[Vocabulary] = Vocabulary()
     classifier: ClassVar[tuple[Tensor, ...]] = pooled.SCORE  # rows of its ForSequenceClassification
     classifier_act: ClassVar[str] = "tanh"  # after the classifier's hidden layer, where it has one
@@ -49,9 +45,10 @@ class Architecture:
     # that are used without a key or known to say nothing, the rotations that a file can say.
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ledger.SILU}
     reads: ClassVar[tuple[str, ...]] = ()
-    rope_types: ClassVar[tuple[str, ...]] = ("default", "dynamic", "linear", "yarn")
+    rope_types: ClassVar[tuple[str, ...]] = ledger.ROPE_TYPES
     rope_reads: ClassVar[tuple[str, ...]] = ()
     rope_truncates: ClassVar[bool] = True  # yarn mixes whole pairs, transformers' default
+    peer_factors: ClassVar[tuple[str, ...]] = ()  # stored rotations that llama.cpp loads here
 
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""
@@ -61,12 +58,15 @@ class Architecture:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
         raise NotImplementedError(self.name)
 
-    def takes(self, config: Mapping[str, Any]) -> bool:
-        """Tell whether the model of ``config``, which is of one of the classes, is of this kind."""
-        return True
-
     def complete(self, values: Values) -> None:
         """Add to ``values`` what this architecture fixes in code or makes of several keys."""
+
+    def suits(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether a config of one of these classes is this one, where several share it."""
+        return True
+
+    def observe(self, values: Values, source: Any) -> None:
+        """Add to ``values`` what no key says: ``source`` is a flat config or has ``tensors``."""
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield (setting, its value, why not) of settings that only together are none of ours."""
@@ -86,32 +86,44 @@ class Architecture:
         return found
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        """Return what config.json needs beyond the key table and the usual settings."""
+        """Return what config.json needs beyond the key table and the usual settings.
+
+        None takes one of these out.
+        """
         return {}
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a checkpoint tensor is left out on purpose: buffers, other modalities."""
-        return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in IGNORED_PARTS)
+        return hf_name.endswith(IGNORED_SUFFIXES) or any(p in hf_name for p in FOREIGN)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``config`` flat: text_config merged, defaults filled, ``rope_parameters`` made."""
         text = config.get("text_config")
-        flat = {**config, **text} if isinstance(text, Mapping) else dict(config)
+        flat = dict(config)
+        if isinstance(text, Mapping):
+            flat = {**left_out(text), **config, **text}
         for name, value in self.config_defaults.items():
             if flat.get(name) is None:
                 flat[name] = value
         rope = flat.get("rope_parameters") or flat.get("rope_scaling")
         rope = dict(rope) if isinstance(rope, Mapping) else {}
+        nested = False
         if isinstance(rope.get("full_attention"), Mapping):  # one set per kind of layer
             local = rope.get("sliding_attention")
             flat["rope_local"] = dict(local) if isinstance(local, Mapping) else {}
-            rope = dict(rope["full_attention"])
+            rope, nested = dict(rope["full_attention"]), True
         rope.setdefault("rope_type", rope.get("type"))
+        if rope["rope_type"] == "su":  # an older name
+            rope["rope_type"] = "longrope"
         for name in ("rope_theta", "partial_rotary_factor"):
             if rope.get(name) is None and flat.get(name) is not None:
                 rope[name] = flat[name]
         if rope and flat.get(ORIGINAL) is not None:  # transformers lets it win over rope's own
             rope[ORIGINAL] = flat[ORIGINAL]
+        if rope.get("rope_type") in ledger.SPANNING:  # what transformers takes where none is given
+            rope.setdefault(ORIGINAL, flat.get("max_position_embeddings"))
+        if not nested:  # where transformers does not read `truncate`
+            yarn_as_factors(rope, self.rope_truncates)
         if all(row.gguf != "output.weight" for row in self.tensors):
             flat["tie_word_embeddings"] = True  # the class knows no other head
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
@@ -123,6 +135,7 @@ class Architecture:
             ledger.check(self, source, self.config(source))
         read = self._values_hf if isinstance(source, Mapping) else self._values_gguf
         values = Values(self.name, read(source))
+        self.observe(values, self.config(source) if isinstance(source, Mapping) else source)
         for key in self.keys:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default
@@ -181,13 +194,12 @@ class Architecture:
 
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
         """Yield (GGUF name, table row, layer or None) of every tensor a file may hold."""
-        for row in self.tensors:
-            replaced = (
-                hp.answers and row.gguf == "output.weight"
-            )  # two of its rows are all it needs
-            if replaced or row.per_layer:
-                continue
-            if row.part is None or hp.find(row.part) is not None:
+        own = {row.gguf for row in self.tensors}
+        stored = [row for row in FACTORS if row.gguf not in own] if hp.rope is not None else []
+        for row in (*self.tensors, *stored):
+            if hp.answers and row.gguf == "output.weight":
+                continue  # two of its rows are all that a reranker needs
+            if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
         for row in pooled.pooled_rows(self.classifier, hp):
             yield row.gguf, row, None

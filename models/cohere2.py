@@ -27,7 +27,6 @@ class Cohere2(Cohere):
         "rope_theta": 10000.0,
         "sliding_window": 4096,
     }
-    rope_types = ("default",)
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
         "rotary_pct": (1.0,),

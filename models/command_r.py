@@ -10,6 +10,7 @@ from ggq.models.layers import attention, feed_forward
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.rope import scaling_or_none
 from ggq.models.table import Key, beside, changed
 
 __all__ = ["ARCHITECTURE", "COHERE_KEYS", "COHERE_TENSORS", "Cohere", "forward"]
@@ -18,7 +19,7 @@ COHERE_KEYS = changed(
     DECODER_KEYS,
     Key("{arch}.attention.layer_norm_epsilon", ("layer_norm_eps",), "norm_eps", "f32", True),
     Key("{arch}.logit_scale", ("logit_scale",), "logit_scale", "f32", True),
-    Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=lambda config: "none"),
+    Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=scaling_or_none),
     without=("{arch}.attention.layer_norm_rms_epsilon",),
 )
 COHERE_TENSORS = (
@@ -75,7 +76,6 @@ class CommandR(Cohere):
         "logit_scale": 0.0625,
         "rope_theta": 500000.0,
     }
-    rope_types = ("default",)
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
         "tie_word_embeddings": (True,),

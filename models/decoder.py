@@ -21,6 +21,7 @@ __all__ = [
     "EMBEDDING",
     "FF_NORM",
     "HEAD",
+    "LAYER_NORM_KEY",
     "LLAMA_KEYS",
     "MIXER_NORM",
     "POST_NORMS",
@@ -53,6 +54,9 @@ SIZE_KEYS = (
 )
 EPS_KEY = Key(
     "{arch}.attention.layer_norm_rms_epsilon", ("rms_norm_eps",), "norm_eps", "f32", required=True
+)
+LAYER_NORM_KEY = Key(
+    "{arch}.attention.layer_norm_epsilon", ("layer_norm_epsilon",), "norm_eps", "f32", required=True
 )
 # Files hold keys in this order.
 DECODER_KEYS = (

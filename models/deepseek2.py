@@ -15,7 +15,7 @@ from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import GATING, Experts, router_bias, shared_rows
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.latent import LatentAttention
-from ggq.models.layers.rope import Rope, scaled
+from ggq.models.layers.rope import Rope, scaled, stored_magnitude
 from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
@@ -63,8 +63,11 @@ class Deepseek2(Architecture):
             yield "rms_norm_eps", eps, "the norms of its latents have 1e-06 whatever it says"
         if config.get("moe_layer_freq") not in (None, 1):
             yield "moe_layer_freq", config["moe_layer_freq"], "experts in some layers only"
-        if (magnitude := config["rope_parameters"].get("attention_factor")) is not None:
+        rope = config["rope_parameters"]
+        if (magnitude := rope.get("attention_factor")) is not None:
             yield "rope_parameters.attention_factor", magnitude, "mscale_all_dim is used instead"
+        if rope.get("mscale_all_dim") and rope.get("rope_type") not in (None, "default", "yarn"):
+            yield "rope_parameters.mscale_all_dim", rope["mscale_all_dim"], "only yarn has a key"
 
     config_defaults = {  # noqa: RUF012 - read only
         "rms_norm_eps": 1e-6,
@@ -110,7 +113,13 @@ class Deepseek2(Architecture):
             type="f32",
             derive=lambda c: (scaled("mscale_all_dim", "yarn")(c) or 0.0) / 10 or None,
         ),
-        Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
+        Key(
+            "{arch}.rope.scaling.attn_factor",
+            (),
+            "rope_attn_factor",
+            "f32",
+            derive=stored_magnitude,
+        ),
         Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
     )
     tensors = (
@@ -168,7 +177,7 @@ def _attention(values: Values, i: int) -> LatentAttention:
     """Return layer ``i``'s attention; ModelError where the cached heads are not of its parts."""
     key, rope_dim = values["latent_key"], values["rope_dim"]
     rank, log = values["latent_rank"], values.get("yarn_log") or 0.0
-    rope = replace(Rope.of(values, "norm", rope_dim), factors=None)
+    rope = Rope.of(values, "norm", rope_dim)
     scale = float(max(key, 1)) ** -0.5
     if log and rope.scaling == "yarn":  # scores grow, rotations do not
         scale *= (1 + log * math.log(rope.factor)) ** 2

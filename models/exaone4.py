@@ -6,10 +6,11 @@ from ggq.models import ledger, olmo2
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, VOCAB_KEY
 from ggq.models.hparams import HParams
-from ggq.models.layers import attention, rope
+from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, listed_windows, rotation, windowed
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
+from ggq.models.layers.rope import STORED
 from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
@@ -26,7 +27,7 @@ class Exaone4(Architecture):
         "sliding_window_pattern": (0, PERIOD, "LLLG"),  # others only as layer_types
     }
     reads = ("layer_types",)
-    rope_types = (*Architecture.rope_types, "llama3")
+    peer_factors = (STORED,)
     keys = (
         *DECODER_KEYS,
         VOCAB_KEY,
@@ -44,7 +45,7 @@ class Exaone4(Architecture):
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
     }
-    tensors = (*changed(olmo2.TENSORS, *attention.QK_NORMS), rope.FACTORS)
+    tensors = changed(olmo2.TENSORS, *attention.QK_NORMS)
 
     def layer(self, values: Values, i: int) -> Layer:
         local = windowed(values, i, PERIOD)

@@ -160,6 +160,8 @@ class Gemma4(Architecture):
     }
     reads = ("hidden_act", "num_experts", "top_k_experts", "moe_intermediate_size")
     rope_types = ("proportional",)
+    rope_reads = ("partial_rotary_factor",)
+    peer_factors = (rope.STORED,)
     vocab = Vocabulary(family="gemma4")
     keys = changed(
         (*DECODER_KEYS, *experts.KEYS, *window_keys(PERIOD, _windowed_layers)),
@@ -188,7 +190,7 @@ class Gemma4(Architecture):
     }
     tensors = (
         *_tensors(),
-        replace(rope.FACTORS, transform="proportional_factors"),
+        replace(rope.FACTORS[0], transform="rope_proportional"),
         _vector("layer_output_scale.weight", "layer_scalar", "1", optional=True),
         *per_layer_input.TENSORS,
         *EXPERT_TENSORS,

@@ -29,7 +29,7 @@ class GemmaEmbedding(Gemma3):
         Key("{arch}.attention.causal", (), "causal", "bool", default=False, derive=lambda _: False),
     )
 
-    def takes(self, config: Mapping[str, Any]) -> bool:
+    def suits(self, config: Mapping[str, Any]) -> bool:
         return config.get(BOTH_WAYS) is True
 
     def layer(self, values: Values, i: int) -> Layer:

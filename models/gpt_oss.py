@@ -77,7 +77,6 @@ class GptOss(Architecture):
         "attention_bias": (True,),
     }
     reads = ("initial_context_length", "experts_per_token", "layer_types")
-    rope_types = ("default", "yarn")
     rope_truncates = False
     exports = False
     keys = changed(

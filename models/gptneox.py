@@ -45,13 +45,11 @@ class GptNeoX(Architecture):
     name = "gptneox"
     hf_classes = ("GPTNeoXForCausalLM",)
     hf_model_type = "gpt_neox"
-    exports = False  # rows of queries, keys and values lie in turns there
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ("gelu",),
         "use_parallel_residual": (True,),
     }
     reads = ("rotary_pct", "rotary_emb_base")
-    rope_types = ("default",)
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.attention.layer_norm_epsilon", ("layer_norm_eps",), "norm_eps", "f32", True),
@@ -84,14 +82,20 @@ class GptNeoX(Architecture):
     def forward(self, ops: Any, hp: HParams) -> Any:
         return forward(ops, hp)
 
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        rope, mixer = hp.rope, hp.find(Attention)
+        assert rope is not None and mixer is not None
+        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+
     def complete(self, values: Values) -> None:
         if values.get("parallel") is False:
             raise ModelError("gptneox: use_parallel_residual false is not supported")
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         older = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
-        given = {new: config[old] for new, old in older.items() if config.get(old) is not None}
-        return super().config({"rope_theta": 10000.0, **given, **config})
+        given = {"partial_rotary_factor": None}  # transformers reads the older name
+        given |= {new: config[old] for new, old in older.items() if config.get(old) is not None}
+        return super().config({"rope_theta": 10000.0, **config, **given})
 
 
 ARCHITECTURE = GptNeoX()

@@ -9,6 +9,7 @@ from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import ALL_FACTORS
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -47,6 +48,7 @@ class Granite(Architecture):
     name = "granite"
     hf_classes = ("GraniteForCausalLM",)
     hf_model_type = "granite"
+    peer_factors = ALL_FACTORS
     keys = (*LLAMA_KEYS, *FACTOR_KEYS)
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 2048,
@@ -66,6 +68,10 @@ class Granite(Architecture):
 
     def complete(self, values: Values) -> None:
         inverted(values)
+
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        speech = hf_name.startswith(("encoder.", "projector."))  # of Granite Speech
+        return super().ignores(hf_name, hp) or speech
 
 
 ARCHITECTURE = Granite()

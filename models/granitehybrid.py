@@ -1,4 +1,4 @@
-"""IBM Granite 4 H: most layers Mamba-2, few attention without positions; dense or with experts."""
+"""IBM Granite 4 H and Bamba: most layers Mamba-2, few attention; dense or with experts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -7,7 +7,14 @@ from typing import Any
 from ggq.errors import ModelError
 from ggq.models import granite, ledger
 from ggq.models.base import Architecture
-from ggq.models.decoder import EMBEDDING, FF_NORM, HEAD, LLAMA_KEYS, MIXER_NORM
+from ggq.models.decoder import (
+    EMBEDDING,
+    FF_NORM,
+    HEAD,
+    LLAMA_KEYS,
+    MIXER_NORM,
+    head_width,
+)
 from ggq.models.granite import FACTOR_KEYS, Granite
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, experts, feed_forward, mamba2
@@ -16,7 +23,8 @@ from ggq.models.layers.base import Layer, Part, Values
 from ggq.models.layers.experts import Experts, shared_rows
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.mamba2 import Mamba2
-from ggq.models.table import Key, Tensor, changed, permuted
+from ggq.models.layers.rope import share
+from ggq.models.table import BLOCK, LAYER, Key, Tensor, changed, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
 __all__ = ["ARCHITECTURE", "ROUTED", "SHARED", "halved"]
@@ -26,6 +34,9 @@ HALVES = {"gate": "first_half", "up": "second_half"}  # of one tensor of the che
 
 def _attends(config: Mapping[str, Any]) -> list[bool]:
     kinds = config.get("layer_types") or ()
+    if not kinds and config.get("model_type") == BAMBA:
+        listed = config.get("attn_layer_indices") or ()
+        return [i in listed for i in range(config["num_hidden_layers"])]
     return [kind in ("attention", "full_attention") for kind in kinds]
 
 
@@ -37,8 +48,8 @@ def _heads_kv(config: Mapping[str, Any]) -> list[int]:
 
 def _ff(config: Mapping[str, Any]) -> Any:
     """Return the width of an expert, or of the network where there are none."""
-    name = "intermediate_size" if config.get("num_local_experts") else "shared_intermediate_size"
-    return config.get(name)
+    whole = config.get("num_local_experts") or config.get("model_type") == BAMBA
+    return config.get("intermediate_size" if whole else "shared_intermediate_size")
 
 
 def _with_experts(name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -56,6 +67,30 @@ def halved(rows: tuple[Tensor, ...], down: str, both: str) -> tuple[Tensor, ...]
     return tuple(found)
 
 
+def _also(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor, ...]:
+    """Return ``table`` with other HF names that may stand in the place of its own: Bamba's."""
+    found = []
+    for row in table:
+        name = names.get(row.gguf.removesuffix(".weight"))
+        found.append(replace(row, fused=(f"{name}.weight", "copy")) if name else row)
+    return tuple(found)
+
+
+BAMBA = "bamba"
+BAMBA_NAMES = {
+    "output_norm": "model.final_layernorm",
+    f"{BLOCK}ffn_norm": f"{LAYER}pre_ff_layernorm",
+    **{f"{BLOCK}ffn_{n}": f"{LAYER}feed_forward.{n}_proj" for n in ("gate", "up", "down")},
+}
+BAMBA_DEFAULTS = {  # what its config class has in other ways than Granite's
+    "model_type": BAMBA,
+    "max_position_embeddings": 262144,
+    "num_key_value_heads": 8,
+    "partial_rotary_factor": 0.5,
+    "position_embedding_type": "rope",
+    "rms_norm_eps": 1e-5,
+    "num_local_experts": 0,
+}
 DENSE = tuple(row for row in feed_forward.TENSORS if row.gguf.endswith("weight"))
 SHARED = halved(shared_rows("shared_mlp"), "shared_mlp.output_linear", "shared_mlp.input_linear")
 MOE = "block_sparse_moe."
@@ -63,13 +98,9 @@ ROUTER, *STACKS = experts.expert_rows("", "", "", f"{MOE}router.layer")
 ROUTED = (ROUTER, *halved(tuple(STACKS), f"{MOE}output_linear", f"{MOE}input_linear"))
 
 
-# [0, inf] as Python's JSON and as transformers write it
-UNLIMITED = ("[0.0,inf]", "(0.0,inf)", "[0.0,{'__float__':'Infinity'}]", "[0.0,'Infinity']")
-
-
 class GraniteHybrid(Architecture):
     name = "granitehybrid"
-    hf_classes = ("GraniteMoeHybridForCausalLM",)
+    hf_classes = ("GraniteMoeHybridForCausalLM", "BambaForCausalLM")
     hf_model_type = "granitemoehybrid"
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
@@ -77,18 +108,17 @@ class GraniteHybrid(Architecture):
     }
     reads = (
         *("intermediate_size", "shared_intermediate_size", "num_experts_per_tok"),
-        *("mamba_conv_bias", "mamba_proj_bias", "mamba_d_head", "time_step_limit"),
+        *("mamba_proj_bias", "mamba_d_head", "time_step_limit", "num_logits_to_keep"),
     )
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        limit = config.get("time_step_limit")
-        if limit is not None and str(limit).replace(" ", "") not in UNLIMITED:
-            yield "time_step_limit", limit, "time steps are not limited here"
+        return mamba2.limits(config)
 
     exports = False
     keys = changed(
         (*LLAMA_KEYS, *experts.KEYS, *FACTOR_KEYS, *mamba2.KEYS),
         Key("{arch}.feed_forward_length", (), "n_ff", "u32s", required=True, derive=_ff),
+        Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(1.0, head_width)),
         Key("{arch}.attention.head_count_kv", (), "n_head_kv", "u32s", derive=_heads_kv),
         Key(
             "{arch}.expert_used_count",
@@ -119,16 +149,19 @@ class GraniteHybrid(Architecture):
         "mamba_n_heads": 128,
         "num_local_experts": 0,
     }
-    tensors = (
-        EMBEDDING,
-        *HEAD,
-        *MIXER_NORM,
-        *permuted(attention.TENSORS),
-        *mamba2.TENSORS,
-        *FF_NORM,
-        *halved(DENSE, "shared_mlp.output_linear", "shared_mlp.input_linear"),
-        *ROUTED,
-        *SHARED,
+    tensors = _also(
+        (
+            EMBEDDING,
+            *HEAD,
+            *MIXER_NORM,
+            *permuted(attention.TENSORS),
+            *mamba2.TENSORS,
+            *FF_NORM,
+            *halved(DENSE, "shared_mlp.output_linear", "shared_mlp.input_linear"),
+            *ROUTED,
+            *SHARED,
+        ),
+        BAMBA_NAMES,
     )
     vocab = LLAMA_VOCAB
 
@@ -149,6 +182,10 @@ class GraniteHybrid(Architecture):
         granite.inverted(values)
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        if "BambaForCausalLM" in (config.get("architectures") or ()):
+            scale = (head_width(config) or 1) ** -0.5
+            given = {k: v for k, v in config.items() if v is not None}
+            config = {**BAMBA_DEFAULTS, "attention_multiplier": scale, **given}
         flat = super().config(config)
         if flat.get("mamba_proj_bias") or flat.get("mamba_conv_bias") is False:
             raise ModelError("granitehybrid: mamba_proj_bias, or no mamba_conv_bias")

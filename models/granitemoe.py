@@ -12,6 +12,7 @@ from ggq.models.layers import attention, experts
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts
+from ggq.models.layers.rope import ALL_FACTORS
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -22,6 +23,7 @@ class GraniteMoE(Architecture):
     name = "granitemoe"
     hf_classes = ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM")
     hf_model_type = "granitemoe"
+    peer_factors = ALL_FACTORS
     exports = False  # gate and up lie in one tensor there
     keys = (
         *LLAMA_KEYS,

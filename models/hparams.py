@@ -28,7 +28,8 @@ class Dense(NamedTuple):
 class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
-    ``first_position``: the row of the checkpoint's table of positions at which texts begin.
+    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more,
+    which begin at row ``first_position`` of the checkpoint's table.
     ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
     ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
     """
@@ -46,6 +47,7 @@ class HParams:
     classifier_pooling: int | None = None
     n_token_types: int = 0
     first_position: int = 0
+    learned_positions: bool = False
     embedding_scale: float | None = None
     residual_scale: float | None = None
     logit_scale: float | None = None

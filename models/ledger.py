@@ -11,9 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ggq.errors import ModelError, printable
+from ggq.models.layers.rope import YARN_AS_FACTORS
 from ggq.models.table import Key, config_value
 
-__all__ = ["GELU", "SILU", "WINDOWS", "WITHOUT_EFFECT", "check", "windows"]
+__all__ = [
+    "GELU",
+    "ROPE_TYPES",
+    "SILU",
+    "SPANNING",
+    "WINDOWS",
+    "WITHOUT_EFFECT",
+    "check",
+    "windows",
+]
 
 SILU, GELU = ("silu", "swish"), ("gelu_pytorch_tanh", "gelu_new")  # names of one function each
 ROPE = "rope_parameters"
@@ -82,10 +92,15 @@ _REASONS = {
     ),
     "the tensors say it": (
         "tie_word_embeddings attention_bias qkv_bias mlp_bias use_bias attention_out_bias "
-        "use_qk_norm qk_norm vocab_size vocab_size_per_layer_input use_expert_bias use_qkv_bias"
+        "use_qk_norm qk_norm vocab_size vocab_size_per_layer_input use_expert_bias use_qkv_bias "
+        "use_conv_bias mamba_conv_bias mamba_rms_norm"
     ),
 }
 WITHOUT_EFFECT = {name: why for why, names in _REASONS.items() for name in names.split()}
+
+SPANNING = ("llama3", "yarn", "longrope")  # rotations with an original context
+ROPE_TYPES = ("default", "dynamic", "linear", *SPANNING)
+LISTS = ("short_factor", "long_factor")  # of longrope
 
 # Settings of rotations, by the types that have them; "default" is plain rotation.
 _ROPE_TYPES: dict[str, tuple[str, ...]] = {
@@ -120,7 +135,8 @@ _ROPE_TYPES: dict[str, tuple[str, ...]] = {
     ),
     "proportional": (),
 }
-_ROPE_ALWAYS = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "finetuned")
+_ROPE_ALWAYS = ("rope_type", "type", "rope_theta", "finetuned")
+_WHOLE = "partial_rotary_factor"  # 1 where all columns of a head rotate
 
 
 class _Watched(dict[str, Any]):
@@ -139,12 +155,13 @@ class _Watched(dict[str, Any]):
         return super().get(name, default)
 
 
-def _used(keys: Iterable[Key], config: Mapping[str, Any]) -> set[str]:
-    """Return the settings that the keys of a file are made from."""
-    watched = _Watched(config)
+def _used(keys: Iterable[Key], config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the settings that the keys of a file are made from, and those of its rotation."""
+    rope = _Watched(config.get(ROPE) or {})
+    watched = _Watched({**config, ROPE: rope})
     for key in keys:
         config_value(watched, key)
-    return watched.seen | {path.partition(".")[0] for key in keys for path in key.hf}
+    return watched.seen | {path.partition(".")[0] for key in keys for path in key.hf}, rope.seen
 
 
 def _off(value: Any) -> bool:
@@ -182,7 +199,8 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
 
     text = source.get("text_config")
     settings = text if isinstance(text, Mapping) else source
-    used = {*_used(arch.keys, config), *OLDER, *arch.reads, *WITHOUT_EFFECT}
+    read, rope_read = _used(arch.keys, config)
+    used = {*read, *OLDER, *arch.reads, *WITHOUT_EFFECT}
     for name, value in settings.items():
         if value is None or name.startswith("_"):
             continue
@@ -194,7 +212,7 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
     for name, value, why in arch.conflicts(config):
         raise refuse(name, value, why)
     for name, rope in _ropes(config):
-        _check_rope(arch, name, rope, refuse)
+        _check_rope(arch, name, rope, rope_read if name == ROPE else set(), refuse)
 
 
 def _unknown(name: str) -> str:
@@ -212,22 +230,28 @@ def _ropes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
             yield name, rope
 
 
-def _check_rope(arch: Any, where: str, rope: Mapping[str, Any], refuse: Refuse) -> None:
+def _check_rope(
+    arch: Any, where: str, rope: Mapping[str, Any], read: set[str], refuse: Refuse
+) -> None:
     """Refuse a rotation of a type, or with a setting, that the file cannot say."""
-    kind = str(rope.get("rope_type") or "default")
-    kind = {"su": "longrope"}.get(kind, kind)
+    kind = "yarn" if rope.get("rope_type") == YARN_AS_FACTORS else rope.get("rope_type")
+    kind = kind or "default"
     allowed = arch.rope_types if where == ROPE else ("default",)
     if kind not in allowed:
         raise refuse(f"{where}.rope_type", kind, _only(arch.name, allowed))
-    known = {*_ROPE_ALWAYS, *_ROPE_TYPES[kind], *arch.rope_reads}
+    used = {*read, *arch.rope_reads}
+    if rope.get(_WHOLE, 1) != 1 and (_WHOLE not in used or where != ROPE):
+        why = f"the heads of {arch.name} rotate whole"
+        raise refuse(f"{where}.{_WHOLE}", rope[_WHOLE], why)
+    known = {*_ROPE_ALWAYS, _WHOLE, *_ROPE_TYPES[kind], *used}
     for name, value in rope.items():
         if name not in known and not _off(value):
             known_of = [k for k, names in _ROPE_TYPES.items() if name in names]
             if not known_of:  # what is another type's has no effect on this one
                 raise refuse(f"{where}.{name}", value, _unknown(arch.name))
-    if kind == "yarn" and bool(rope.get("truncate", True)) != arch.rope_truncates:
-        raise refuse(
-            f"{where}.truncate",
-            rope.get("truncate", True),
-            _only(arch.name, (arch.rope_truncates,)),
-        )
+    if rope.get("rope_type") == "yarn" and bool(rope.get("truncate", True)) != arch.rope_truncates:
+        why = "which transformers reads where all layers have one rotation only"
+        raise refuse(f"{where}.truncate", rope.get("truncate", True), why)
+    for name in LISTS if kind == "longrope" else ():
+        if not rope.get(name):
+            raise refuse(f"{where}.{name}", rope.get(name), "longrope needs a list of divisors")

@@ -8,12 +8,13 @@ from typing import Any
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS, logits
 from ggq.models.hparams import HParams
-from ggq.models.layers import experts, rope
+from ggq.models.layers import experts
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import ALL_FACTORS
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -46,10 +47,13 @@ class Llama(Architecture):
         "MistralForCausalLM",
         "LLaMAForCausalLM",
         "MixtralForCausalLM",
+        "InternLM3ForCausalLM",
+        "IQuestCoderForCausalLM",
+        "MobileLLMForCausalLM",
     )
     hf_model_type = "llama"
-    rope_types = (*Architecture.rope_types, "llama3")
-    reads = ("layer_types", "sliding_window", "head_dim")
+    peer_factors = ALL_FACTORS
+    reads = ("layer_types", "sliding_window", "head_dim", "bias", "share_embedding")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield kinds of layers that differ: files of this name have one window or none."""
@@ -69,7 +73,7 @@ class Llama(Architecture):
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
     }
-    tensors = (*permuted((*DECODER_TENSORS, *experts.MIXTRAL_TENSORS)), rope.FACTORS)
+    tensors = permuted((*DECODER_TENSORS, *experts.MIXTRAL_TENSORS))
     vocab = LLAMA_VOCAB
 
     def layer(self, values: Values, i: int) -> Layer:

@@ -10,7 +10,7 @@ from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import scaled
+from ggq.models.layers.rope import ALL_FACTORS, scaled, stored_magnitude
 from ggq.models.table import Key, changed, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
@@ -21,6 +21,7 @@ class Mistral3(Architecture):
     name = "mistral3"
     hf_classes = ("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM")
     hf_model_type = "ministral3"
+    peer_factors = ALL_FACTORS
     reads = ("sliding_window", "layer_types")
     rope_reads = ("llama_4_scaling_beta", "max_position_embeddings")
 
@@ -37,7 +38,13 @@ class Mistral3(Architecture):
 
     keys = changed(
         LLAMA_KEYS,
-        Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32"),
+        Key(
+            "{arch}.rope.scaling.attn_factor",
+            (),
+            "rope_attn_factor",
+            "f32",
+            derive=stored_magnitude,
+        ),
         Key(
             "{arch}.rope.scaling.yarn_log_multiplier",
             attr="rope_log_multiplier",

@@ -11,7 +11,7 @@ from ggq.models.layers import attention
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
-from ggq.models.layers.rope import share
+from ggq.models.layers.rope import scaling_or_none, share
 from ggq.models.table import BLOCK, LAYER, Key, changed, plus_one
 
 __all__ = ["ARCHITECTURE"]
@@ -25,7 +25,7 @@ class Nemotron(Architecture):
         (*DECODER_KEYS, VOCAB_KEY),
         Key("{arch}.attention.layer_norm_epsilon", ("norm_eps",), "norm_eps", "f32", True),
         Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(0.5, head_width)),
-        Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=lambda config: "none"),
+        Key("{arch}.rope.scaling.type", (), "rope_scaling", "str", derive=scaling_or_none),
         without=("{arch}.attention.layer_norm_rms_epsilon",),
     )
     config_defaults = {  # noqa: RUF012 - read only
@@ -45,7 +45,6 @@ class Nemotron(Architecture):
         )
     )
     fixed = {"hidden_act": ("relu2",)}  # noqa: RUF012 - read only
-    rope_types = ("default",)
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, rotation(values, "neox"))

@@ -52,7 +52,6 @@ class Phi2(Architecture):
         *renamed(attention.TENSORS, {"o_proj": "dense"}),
         *beside(renamed(UNGATED_TENSORS, {"up_proj": "fc1", "down_proj": "fc2"})),
     )
-    rope_types = ("default",)
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.GELU,
         "qk_layernorm": (False,),

@@ -1,6 +1,5 @@
 """Phi-3 and Phi-4: fused projections, partial rope, LongRoPE's two sets of factors."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from ggq.models.layers import attention, feed_forward
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.layers.rope import LONGROPE_FACTORS, share
+from ggq.models.layers.rope import LONG_AND_SHORT, share
 from ggq.models.table import Key, changed
 
 __all__ = ["ARCHITECTURE"]
@@ -22,17 +21,6 @@ __all__ = ["ARCHITECTURE"]
 def _original_context(config: Mapping[str, Any]) -> int | None:
     rope = config["rope_parameters"]
     return rope.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-
-
-def _magnitude(config: Mapping[str, Any]) -> float | None:
-    """Return LongRoPE's factor on cosines and sines (arXiv 2402.13753), None without factors."""
-    rope, original = config["rope_parameters"], _original_context(config)
-    if not rope.get("long_factor"):
-        return None
-    ratio = rope.get("factor") or config["max_position_embeddings"] / original
-    if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
-    return math.sqrt(1 + math.log(ratio) / math.log(original or 1)) if ratio > 1 else 1.0
 
 
 class Phi3(Architecture):
@@ -47,6 +35,7 @@ class Phi3(Architecture):
     }
     reads = ("original_max_position_embeddings", "layer_types")
     rope_types = ("default", "longrope")
+    peer_factors = LONG_AND_SHORT
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(1.0, head_width)),
@@ -55,7 +44,6 @@ class Phi3(Architecture):
             attr="rope_original_context",
             derive=_original_context,
         ),
-        Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32", derive=_magnitude),
         Key(
             "{arch}.attention.sliding_window",
             ("sliding_window",),
@@ -78,12 +66,10 @@ class Phi3(Architecture):
         *attention.FUSED_TENSORS,
         *FF_NORM,
         *feed_forward.FUSED_TENSORS,
-        *LONGROPE_FACTORS,
     )
 
     def layer(self, values: Values, i: int) -> Layer:
-        names = tuple(row.gguf for row in LONGROPE_FACTORS)
-        rope = replace(rotation(values, "neox"), long_and_short=(names[0], names[1]))
+        rope = replace(rotation(values, "neox"), long_and_short=LONG_AND_SHORT)
         mixer = Attention.of(values, i, rope, fused=True)
         return Layer(mixer, FeedForward.of(values, i, fused=True))
 

@@ -23,7 +23,9 @@ PERIOD = 4
 FF_NORM = "post_attention_norm"  # what the norm before the feed-forward is called here
 
 
-def qwen35_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
+def qwen35_rows(
+    *feeds: Tensor, delta: tuple[Tensor, ...] = delta_net.TENSORS
+) -> tuple[Tensor, ...]:
     """Return the rows of a model whose feed-forward layers have the rows ``feeds``."""
     feeds = absorbed_by(feeds, {"ffn_norm": FF_NORM})
     wide = ("2*q", "embd")  # queries and their gates
@@ -31,7 +33,7 @@ def qwen35_rows(*feeds: Tensor) -> tuple[Tensor, ...]:
     gated = tuple(replace(r, shape=wide[: len(r.shape)]) for r in queries)
     mixer = (*MIXER_NORM, *gated, *attention.TENSORS[2:], *attention.QK_NORMS)
     layer = (*mixer, *norm(FF_NORM, "post_attention_layernorm"), *feeds)
-    return (*plus_one((EMBEDDING, *HEAD, *layer)), *delta_net.TENSORS)
+    return (*plus_one((EMBEDDING, *HEAD, *layer)), *delta)
 
 
 def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
@@ -57,6 +59,7 @@ class Qwen35(Architecture):
     """What the dense and the mixed models share."""
 
     exports = False
+    grouped = False  # whether value heads of a key head are neighbours
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 256,
         "max_position_embeddings": 32768,
@@ -76,7 +79,7 @@ class Qwen35(Architecture):
         if isinstance(values.get("recurrent_layers"), tuple):
             recurrent = values.at("recurrent_layers", i, "recurrent layers")
         if recurrent:
-            return DeltaNet.of(values, i)
+            return DeltaNet.of(values, i, self.grouped)
         return Attention.of(values, i, rotation(values, "neox"), norms="head", gated=True)
 
     def forward(self, ops: Any, hp: HParams) -> Any:

@@ -1,5 +1,6 @@
 """StableLM 3B and StableLM 2 1.6B: like llama with LayerNorms, a quarter of each head rotates."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ggq.models import ledger, starcoder2
@@ -17,9 +18,14 @@ from ggq.models.table import BLOCK, LAYER, Key, changed
 __all__ = ["ARCHITECTURE"]
 
 
+OLDER = {"rope_pct": "partial_rotary_factor", "norm_eps": "layer_norm_eps"}  # StableLMEpoch's
+
+
 class StableLM(Architecture):
     name = "stablelm"
-    hf_classes = ("StableLmForCausalLM",)
+    hf_classes = (
+        *("StableLmForCausalLM", "StableLMEpochForCausalLM", "LlavaStableLMEpochForCausalLM"),
+    )
     hf_model_type = "stablelm"
     keys = changed(
         DECODER_KEYS,
@@ -43,11 +49,12 @@ class StableLM(Architecture):
         *encoder_norm(f"{BLOCK}ffn_norm", f"{LAYER}post_attention_layernorm"),
         *feed_forward.TENSORS,
     )
-    rope_types = ("default",)
+    reads = tuple(OLDER)
     fixed = {  # noqa: RUF012 - StableLM 2 12B has the others, read only
         "hidden_act": ledger.SILU,
         "qk_layernorm": (False,),
         "use_parallel_residual": (False,),
+        "rotary_scaling_factor": (1.0,),
     }
 
     def layer(self, values: Values, i: int) -> Layer:
@@ -55,6 +62,10 @@ class StableLM(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return starcoder2.forward(ops, hp)
+
+    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        given = {new: config[old] for old, new in OLDER.items() if config.get(old) is not None}
+        return super().config({**config, **given})
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
         rope, mixer = hp.rope, hp.find(Attention)

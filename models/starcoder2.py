@@ -14,12 +14,16 @@ from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
 from ggq.models.layers.linear import layer_norm
 from ggq.models.table import BLOCK, LAYER, Key, changed, renamed
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "decode", "forward"]
 
 
 def forward(ops: Any, hp: HParams) -> Any:
     """Return the logits of a pre-norm decoder whose norms are LayerNorms."""
-    x = ops.embed("token_embd.weight")
+    return decode(ops, ops.embed("token_embd.weight"), hp)
+
+
+def decode(ops: Any, x: Any, hp: HParams) -> Any:
+    """Return what the layers and the head make of embedded tokens."""
     for layer in hp.layers:
         normed = layer_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
         x = ops.add(x, layer.mixer.forward(ops, normed))

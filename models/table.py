@@ -23,12 +23,15 @@ __all__ = [
     "changed",
     "checked_value",
     "config_value",
+    "conv1d",
     "each_head",
     "norm",
     "permuted",
     "plus_one",
     "renamed",
     "rows",
+    "sourced",
+    "taken_from",
 ]
 
 BLOCK, LAYER = "blk.{i}.", "model.layers.{i}."
@@ -67,6 +70,8 @@ class Tensor:
     ``absorbs``: the tensor that can take over a scale of this one's input columns. ``f32``: stays
     float32 in every file type. ``part``: the row exists in layers that have such a part only.
     ``fused``: (HF name, transform) of one tensor that may stand in the place of ``hf``.
+    ``hf_shape``: the tensor's shape in a checkpoint, where it is another of the same values.
+    ``factor(config)``: a number that the file's values are larger by, or one for each row.
     """
 
     gguf: str
@@ -80,6 +85,8 @@ class Tensor:
     f32: bool = False
     part: type[Part] | None = None
     fused: tuple[str, str] | None = None
+    hf_shape: tuple[str, ...] | None = None
+    factor: Callable[[Mapping[str, Any]], Any] | None = None
 
     @property
     def per_layer(self) -> bool:
@@ -134,7 +141,11 @@ def renamed(table: tuple[Tensor, ...], names: Mapping[str, str]) -> tuple[Tensor
             name = name.replace(old, new)
         return name
 
-    return tuple(replace(row, hf=tuple(map(other, row.hf))) for row in table)
+    def one(row: Tensor) -> Tensor:
+        fused = row.fused and (other(row.fused[0]), row.fused[1])
+        return replace(row, hf=tuple(map(other, row.hf)), fused=fused)
+
+    return tuple(map(one, table))
 
 
 def absorbed_by(table: tuple[Tensor, ...], names: Mapping[str, str | None]) -> tuple[Tensor, ...]:
@@ -164,6 +175,33 @@ def each_head(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``table`` with the rows of qkv, HF's head by head, brought to q, k and v."""
     names = {f"{BLOCK}attn_qkv.weight", f"{BLOCK}attn_qkv.bias"}
     return tuple(replace(r, transform="each_head") if r.gguf in names else r for r in table)
+
+
+def conv1d(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return ``table`` with the matrices of layers transposed, as GPT-2 stores them."""
+    matrix = {row.gguf for row in table if row.per_layer and len(row.shape) == 2}
+    return tuple(replace(r, transform="conv1d") if r.gguf in matrix else r for r in table)
+
+
+def sourced(table: tuple[Key, ...], names: Mapping[str, str]) -> tuple[Key, ...]:
+    """Return ``table`` with other names in config.json: usual one -> this class's."""
+    return tuple(replace(k, hf=tuple(names.get(name, name) for name in k.hf)) for k in table)
+
+
+def taken_from(hf: str, table: tuple[Tensor, ...], kind: str) -> tuple[Tensor, ...]:
+    """Return ``table`` with the rows of q, k and v out of one tensor of a layer, called ``hf``.
+
+    ``kind``: "packed", one after the other, or "grouped", each key and value after its queries.
+    """
+    places = {f"{BLOCK}attn_{n}.{s}": (n, s) for n in "qkv" for s in ("weight", "bias")}
+
+    def taken(row: Tensor) -> Tensor:
+        if row.gguf not in places:
+            return row
+        name, suffix = places[row.gguf]
+        return replace(row, hf=(f"{LAYER}{hf}.{suffix}",), transform=f"{kind}_{name}")
+
+    return tuple(map(taken, table))
 
 
 def plus_one(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

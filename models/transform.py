@@ -22,20 +22,23 @@ RowMap = Callable[[np.ndarray], np.ndarray]
 class Transform:
     """``rows(hp, layer, n)``: a map from output rows to input rows; ``values``: applied to float32.
 
-    ``columns(hp)``: the same for columns. ``picks``: the rows are some of ``n`` that are stored.
+    ``columns(hp)``: the same for columns.
 
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
     the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
+    ``whole(hp, layer)``: the rows of a source of which ``rows`` takes a part. ``transposes``: what
+    ``bind`` makes is a matrix whose columns are the source's rows.
     """
 
     rows: Callable[[HParams, int, int], RowMap] | None = None
     undo_rows: Callable[[HParams, int, int], RowMap] | None = None
     values: Callable[[np.ndarray], np.ndarray] | None = None
     undo_values: Callable[[np.ndarray], np.ndarray] | None = None
-    picks: bool = False
     columns: Callable[[HParams], RowMap] | None = None
     undo_columns: Callable[[HParams], RowMap] | None = None
     make: Callable[[Mapping[str, Any], HParams], np.ndarray | None] | None = None
     bind: Callable[[str, tuple[int, ...], Sequence[Any]], Any] | None = None
     stored_as: Callable[[str], tuple[str, ...]] | None = None
+    whole: Callable[[HParams, int], int] | None = None
+    transposes: bool = False

@@ -17,7 +17,6 @@ SIGNS = (
     (("conv_L_cache", "shortconv"), "short convolution layers"),
     (("hidden_size_per_layer_input", "embedding_length_per_layer"), "per-layer embeddings"),
     (("num_kv_shared_layers", "shared_kv_layers"), "layers that share keys and values"),
-    (("alibi",), "ALiBi positions"),
     (("n_shared_experts", "expert_shared", "shared_expert"), "shared experts"),
     (("is_encoder_decoder", "decoder_block_count"), "an encoder with cross-attention"),
     (("parallel_residual", "parallel_attn"), "attention and feed-forward side by side"),

@@ -4,72 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from ggq import models
-from ggq.arguments import checked
-from ggq.errors import ModelError, UsageError
+from ggq.arguments import check_settings, checked
+from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import Embedder, Ranked, Tokens, finished
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.generation.drafting import drafters
+from ggq.runtime.generation.drafting.base import Drafter
+from ggq.runtime.generation.drafting.model import DraftModel
+from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
 from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.session import Session
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from typing_extensions import Unpack
+
     from ggq.runtime.generation.documents import Documents
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
+else:
+    Unpack = list  # Python 3.10 has none, and nothing looks at it when the program runs
 
-__all__ = ["Model", "Session", "load"]
+__all__ = ["Model", "Session", "Settings", "load"]
 
 _DEFAULT_CONTEXT = 4096
-
-
-class Session:
-    """One sequence of a model and its place in the cache."""
-
-    def __init__(self, model: Model):
-        self._model = model
-        self._sequence = model.engine.sequence()
-        self.ids: list[int] = []
-        self._closed = False
-
-    @checked
-    def evaluate(self, ids: Sequence[int]) -> np.ndarray:
-        """Append token ids; return the logits after the last one, float32 (n_vocab,).
-
-        Broken off by Ctrl-C, the steps that were complete stay. UsageError on a closed session.
-        """
-        if self._closed:  # its pages belong to others now
-            raise UsageError("this session is closed: begin another with model.session()")
-        try:
-            return self._model.engine.evaluate(self._sequence, ids)
-        finally:
-            self.ids.extend(int(i) for i in ids)
-            del self.ids[self._sequence.length :]
-
-    @checked
-    def truncate(self, n: int) -> None:
-        """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
-        if n < 0:
-            raise UsageError(f"truncate({n}): a number of tokens is at least 0")
-        del self.ids[self._sequence.truncate(n) :]
-
-    @property
-    def n_ctx(self) -> int:
-        """Return the positions that the cache has room for."""
-        return self._model.n_ctx
-
-    def close(self) -> None:
-        """Give the cache's pages back; the session is of no more use."""
-        self._closed = True
-        self._sequence.free()
-        self.ids.clear()
+_DRAFT_LIMIT = 64  # guesses of a step: what windowed layers can go back
 
 
 class Model:
@@ -86,6 +56,8 @@ class Model:
         vocab_only: bool = False,
     ):
         self.gguf = gguf
+        self.speculation: Speculation | None = None  # what guesses how answers go on
+        self.draft_model: Model | None = None
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
         self._cache_type, self._threads, self._device = cache_type, threads, device
@@ -104,7 +76,9 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """End the threads and close the file; the mapping goes with the last reference."""
+        """End the threads and close the files; the mapping goes with the last reference."""
+        if self.speculation is not None:
+            self.speculation.close()
         if "engine" in self.__dict__:
             self.engine.close()
         self.gguf.close()
@@ -127,6 +101,25 @@ class Model:
             threads=self._threads,
         )
         return Engine(self.hparams, backend)
+
+    def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
+        """Let a drafter guess how answers go on, at most so many tokens at a time."""
+        recurrent = any(sum(memory.states) for memory in self.hparams.memories)
+        self.speculation = Speculation(drafter, most, recurrent)
+
+    def draft_with_model(self, gguf: GGUFFile, most: int = DRAFT_TOKENS) -> None:
+        """Let the model of another open file guess; UsageError where it cannot."""
+        small = Model(gguf, n_ctx=self.n_ctx, threads=self._threads)
+        check_generates(small.hparams)
+        where = f"{printable(gguf.path)} cannot draft for {printable(self.gguf.path)}"
+        mine, its = (f.metadata.get("tokenizer.ggml.tokens", ()) for f in (self.gguf, gguf))
+        if list(mine[: len(its)]) != list(its[: len(mine)]):
+            raise UsageError(f"{where}: it has other tokens")
+        if any(sum(memory.states) for memory in small.hparams.memories):
+            raise UsageError(f"{where}: its recurrent layers cannot take guesses back")
+        n_vocab = min(small.hparams.n_vocab, self.hparams.n_vocab)
+        self.draft_model = small
+        self.draft_with(DraftModel(small.session, small.close, n_vocab, small.n_ctx), most)
 
     def _needs_weights(self) -> None:
         if self.vocab_only:
@@ -314,7 +307,29 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    return asked if hp.causal else min(asked, hp.n_ctx_train)  # an encoder knows no more positions
+    bounded = hp.learned_positions or not hp.causal  # these know no more positions
+    return min(asked, hp.n_ctx_train) if bounded else asked
+
+
+def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a file for a model's name, fetched where it is not here; a path as it is."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return path
+    from ggq import hub
+
+    if not hub.is_name(path):
+        return path  # whoever opens it says what is wrong
+    from ggq.progress import progress_when_told
+
+    with progress_when_told(quiet=False) as progress:
+        return hub.obtain(path, progress=progress)
+
+
+class Settings(TypedDict, total=False):
+    """How `load` is to go about answers, beyond what concerns the model itself."""
+
+    draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
+    draft_max: int  # most guesses of a step
 
 
 @checked
@@ -327,33 +342,63 @@ def load(
     device_weights: str = "auto",
     cache_type: str | tuple[str, str] = "f16",
     vocab_only: bool = False,
+    **settings: Unpack[Settings],
 ) -> Model:
     """Open a GGUF file for generation; the weights are mapped, nothing is copied.
 
-    An open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
+    ``path`` may be a model's name, such as ``org/repo:Q4_K_M`` or a short one of ``ggq list
+    --available``: what is not on this machine is fetched, unless HF_HUB_OFFLINE=1 forbids it. An
+    open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
     ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
     or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
-    auto: f16 where there is memory for it.
+    auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
+    one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
+    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
     Raises GGQError where the file or an option is at fault.
     """
-    place = resolve(device, device_weights)
+    place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
+    most = chosen.get("draft_max", DRAFT_TOKENS)
+    draft = _drafting(chosen.get("draft"), most, place)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
-    gguf = path if isinstance(path, GGUFFile) else open_gguf(path)
-    try:
-        return Model(
-            gguf,
-            n_ctx=n_ctx,
-            threads=threads,
-            cache_type=cache_type,
-            device=place,
-            vocab_only=vocab_only,
-        )
-    except BaseException as error:
-        if gguf is not path:
-            gguf.close()
-        if isinstance(error, KeyError):  # an architecture asks for what validation let pass
+    with ExitStack() as opened:
+        gguf = path if isinstance(path, GGUFFile) else opened.enter_context(open_gguf(_file(path)))
+        try:
+            model = Model(
+                gguf,
+                n_ctx=n_ctx,
+                threads=threads,
+                cache_type=cache_type,
+                device=place,
+                vocab_only=vocab_only,
+            )
+            if isinstance(draft, Path) and not vocab_only:
+                model.draft_with_model(opened.enter_context(open_gguf(draft)), most)
+            elif draft != "off" and not vocab_only:
+                model.draft_with(drafters()[str(draft)](), most)
+        except KeyError as error:  # an architecture asks for what validation let pass
             raise ModelError(f"the file has no {error.args[0]}") from None
-        raise
+        opened.pop_all()  # they are the model's now
+    return model
+
+
+def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) -> str | Path:
+    """Return what drafts: a name, or the file of a model; UsageError where it cannot be."""
+    if not 1 <= most <= _DRAFT_LIMIT:
+        raise UsageError(f"{option('--draft-max')}: 1 to {_DRAFT_LIMIT}, not {most}")
+    if draft is None:
+        return "ngram" if place.name == "cpu" else "off"
+    name, flag = os.fspath(draft), option("--draft")
+    if name == "off":
+        return name
+    if place.name != "cpu":
+        raise UsageError(f"{flag}: on cpu only; on {place.name} a larger step changes the sums")
+    if name in drafters():
+        return name
+    name = os.fspath(_file(name))
+    if not Path(name).is_file():
+        known = ", ".join(["off", *drafters()])
+        raise UsageError(f"{flag} {printable(name)}: neither {known} nor a model")
+    return Path(name)

@@ -11,6 +11,7 @@ import numpy as np
 # Values to try for settings that are null, or whose other values a type does not tell.
 OTHERS = {
     "hidden_act": ["relu", "gelu", "gelu_pytorch_tanh", "silu"],
+    "activation_function": ["relu", "gelu", "gelu_new", "silu"],
     "hidden_activation": ["relu", "gelu", "silu", "gelu_pytorch_tanh"],
     "sliding_window": [8, 48],
     "layer_types": ["swap"],
@@ -48,10 +49,28 @@ ROPES = [
         "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64,
         "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     },
+    {
+        "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.5, "high_freq_factor": 3.0,
+    },
     {"rope_type": "longrope", "factor": 2.0, "original_max_position_embeddings": 64, "long": 1},
+    {"rope_type": "longrope", "original_max_position_embeddings": 64, "long": 1},
+    {
+        "rope_type": "longrope", "factor": 2.0, "original_max_position_embeddings": 64, "long": 1,
+        "attention_factor": 1.4,
+    },
     {"rope_type": "default", "partial_rotary_factor": 0.5},
+    {"rope_type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5},
+    {
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32,
+        "partial_rotary_factor": 0.5,
+    },
+    {
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32,
+        "truncate": True, "beta_fast": 5.0, "beta_slow": 1.5, "mscale": 0.7, "mscale_all_dim": 0.7,
+    },
     {"rope_type": "proportional", "partial_rotary_factor": 0.5},
     {"rope_type": "default", "rope_theta": 500.0},
+    {"rope_type": "linear", "factor": 4.0, "mscale_all_dim": 0.5, "mscale": 0.5},
 ]  # fmt: skip
 TOGETHER = [  # what only together has an effect; None: not in the file
     {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0, "layer_types": None},
@@ -61,7 +80,9 @@ TOGETHER = [  # what only together has an effect; None: not in the file
     {"sliding_window_pattern": 2, "layer_types": None},
     {"no_rope_layer_interval": 2, "no_rope_layers": None},
     {"topk_method": "greedy", "n_group": 2, "topk_group": 1},
+    {"partial_rotary_factor": 0.5, "rope_parameters": None},
 ]
+ANYWHERE = ("sliding_window_pattern", "partial_rotary_factor")
 LEFT_ALONE = {  # what a checkpoint cannot change without being another checkpoint, or another class
     "architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "vocab_size",
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id",
@@ -94,7 +115,7 @@ def mutations(config):
         for other in others(name, value, text_part(config)):
             yield f"{name}={json.dumps(other)}"[:110], with_text(config, {name: other})
     for some in TOGETHER:
-        if next(iter(some)) in {*text_part(config), "sliding_window_pattern"}:
+        if next(iter(some)) in {*text_part(config), *ANYWHERE}:
             yield f"together {json.dumps(some)}"[:150], with_text(config, some)
 
 
@@ -139,9 +160,16 @@ def ropes(value, config):
             made["long_factor"] = list(np.linspace(1, 6, n))
             made["short_factor"] = list(np.linspace(1, 2, n))
         yield {**value, nested: made} if nested else made
-    if nested:
-        for kind in value:
-            yield {**value, kind: {**value[kind], "rope_theta": 777.0}}
+    for kind in value if nested else ():
+        own = value[kind]
+        yield {**value, kind: {**own, "rope_theta": 777.0}}
+        yield {**value, kind: {**own, "partial_rotary_factor": 0.5}}
+        yield {**value, kind: {**own, "rope_type": "linear", "factor": 3.0}}
+        yield {**value, "other_attention": own}
+    if not nested and len(set(config.get("layer_types") or ())) > 1:
+        kinds = set(config["layer_types"])
+        yield dict.fromkeys(kinds, value)
+        yield {kind: {**plain, "rope_theta": 100.0 * (i + 2)} for i, kind in enumerate(kinds)}
 
 
 def transformers_logits(folder, ids):

@@ -53,6 +53,7 @@ def test_one_shot(toy, capsys):
     path, options = toy.calls[0]
     assert path == Path(toy.path)
     kinds = {"cache_type": "f16", "device": "cpu", "device_weights": "auto"}
+    kinds |= {"draft": None, "draft_max": 15}
     assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 
@@ -139,22 +140,24 @@ def test_errors_are_one_line(toy, capsys, arguments, code, message):
 def test_default_model_asks_on_a_terminal(toy, capsys, monkeypatch):
     pulled = []
 
-    def pull(name, report):
+    def pull(name, report, progress):
         pulled.append(name)
         report("fetching ...")
         return Path(toy.path)
 
     monkeypatch.setattr(hub, "pull", pull)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     stdin(monkeypatch, "n\n", terminal=True)
     assert cli.main(["chat", "-p", "Hi"]) == 1
     assert "ggq pull smollm2-135m" in capsys.readouterr().err
     assert pulled == []
     stdin(monkeypatch, "y\n", terminal=True)
     assert cli.main(["chat", "-p", "Hi"]) == 0
+    assert cli.main(["chat", "-p", "Hi", "--yes"]) == 0
     stdin(monkeypatch, "Hi")  # no terminal: no question
     assert cli.main(["chat"]) == 0
     captured = capsys.readouterr()
-    assert pulled == ["smollm2-135m"] * 2
+    assert pulled == ["smollm2-135m"] * 3
     assert captured.out.endswith("Hello A\n")
     assert "fetching" in captured.err
 

@@ -141,7 +141,7 @@ def test_repository_ids_are_checked_before_the_network():
     ("change", "message"),
     [
         ({"quantization_config": {"quant_method": "hqq"}}, "method 'hqq' is not supported"),
-        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"architectures": ["RwkvForCausalLM"]}, "'RwkvForCausalLM' is not supported"),
         ({"num_hidden_layers": None}, "config.json has no num_hidden_layers"),
     ],
 )

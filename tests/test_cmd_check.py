@@ -32,9 +32,8 @@ def test_gguf(tmp_path, capsys):
 
 
 UNSUPPORTED = [
-    ({"architectures": ["MambaForCausalLM"], "state_size": 16}, "Mamba", "state-space"),
+    ({"architectures": ["NewMambaForCausalLM"], "state_size": 16}, "NewMamba", "state-space"),
     ({"architectures": ["MiniCPM3ForCausalLM"], "kv_lora_rank": 512}, "MiniCPM3", "MLA"),
-    ({"architectures": ["BloomForCausalLM"], "alibi": True}, "Bloom", "ALiBi"),
     ({"architectures": ["NewForCausalLM"], "layer_norm_eps": 1e-5}, "New", "LayerNorm"),
     ({"architectures": ["OtherForCausalLM"], "alibi": False}, "Other", "tensor names"),
     ({"model_type": "t5", "is_encoder_decoder": True}, "t5", "cross-attention"),

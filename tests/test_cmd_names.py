@@ -20,7 +20,8 @@ def name(request, tmp_path, monkeypatch):
         place.mkdir(parents=True)
     file = make_tiny_llama(folder / "Tiny-F32.gguf")
     data = (folder / "Tiny-F32.gguf").read_bytes()
-    known = hub.Known("tiny==1", "pack/Tiny.gguf", len(data), hashlib.sha256(data).hexdigest(), "")
+    digest = hashlib.sha256(data).hexdigest()
+    known = hub.Known("tiny==1", "pack/Tiny.gguf", len(data), digest, "", "")
     monkeypatch.setattr(hub, "KNOWN", {"tiny": known})
     known.path.write_bytes(data)
     assert file is None or file
@@ -57,10 +58,13 @@ def test_names_that_list_shows_are_names(name, capsys):
 def test_a_name_that_is_not_here_says_how_to_get_it(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GGQ_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(model_module, "load", None)  # nothing gets that far
     more = {"eval": ["--text", __file__], "chat": ["-p", "Hi"]}.get(command, [])
     assert cli.main([command, "org/other:Q4_0", *more]) == 1
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == [
-        "ggq: error: org/other:Q4_0 is not in the cache: fetch it with `ggq pull org/other:Q4_0`"
-    ]
+    told = {
+        "ggq: error: org/other:Q4_0 is not here yet: fetch it with `ggq pull org/other:Q4_0`\n",
+        "ggq: error: offline: HF_HUB_OFFLINE is set, and org/other:Q4_0 is not on this machine\n",
+    }
+    assert captured.err in told

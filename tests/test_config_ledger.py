@@ -1,13 +1,15 @@
 """No setting of config.json is dropped: each field of every architecture's transformers config,
 set to another legal value, gives transformers' logits or is refused by its name."""
 
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from configmutations import mutations, transformers_logits
 from floats import distance
-from hfmaker import LLAMA, make_hf
+from hfmaker import LLAMA, make_hf, save
 from tinyencoders import ENCODERS, make_encoder
 from tinymodels import TINY, make_tiny
 
@@ -15,12 +17,16 @@ import ggq
 from ggq import models
 from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.converters.conversion import Options
+from ggq.converters.export import hf_config
 from ggq.converters.prepare import prepare
+from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 
 TOLERANCE = 1e-3
-ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(TINY)}.values())  # class of transformers
+OWN = [tiny for tiny in TINY if not tiny.remade]
+OTHERS = [tiny for tiny in TINY if tiny.remade and not tiny.alibi]
+ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(OWN)}.values())  # class of transformers
 CONFIG = {**LLAMA, "vocab_size": 384}
 
 
@@ -48,6 +54,18 @@ def test_every_setting_is_followed_or_refused(tiny, tmp_path):
     follow_or_refuse(tmp_path, ids, tiny.arch)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tiny", OTHERS, ids=lambda t: t.label)
+def test_every_setting_of_a_class_that_transformers_lacks(tiny, tmp_path):
+    """It is computed by the class that the tiny model is remade from."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    (tmp_path / "hf").mkdir()
+    make_tiny(tiny, tmp_path)
+    ids, _ = make_tiny(replace(tiny, remade=None), tmp_path / "hf")
+    follow_or_refuse(tmp_path / "hf", ids, tiny.arch, tiny.remade)
+
+
 @pytest.mark.parametrize("label", ENCODERS)
 def test_every_setting_of_an_encoder_is_followed_or_refused(label, tmp_path):
     pytest.importorskip("torch")
@@ -56,28 +74,47 @@ def test_every_setting_of_an_encoder_is_followed_or_refused(label, tmp_path):
     follow_or_refuse(tmp_path, np.arange(5, 60), ENCODERS[label].arch)
 
 
-def follow_or_refuse(tmp_path, ids, arch):
-    """Convert a folder with each setting changed; what is not refused must be followed."""
+def follow_or_refuse(folder, ids, arch, remade=None):
+    """Convert a folder with each setting changed; what is not refused must be followed.
+
+    ``remade``: what makes of its settings those of the folder above it, which is converted then.
+    """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    path = tmp_path / "config.json"
+    path, own = folder / "config.json", folder.parent if remade else folder
     config = json.loads(path.read_text())
     tried, wrong = 0, []
     for label, changed in mutations(config):
         path.write_text(json.dumps(changed))
-        want = transformers_logits(tmp_path, ids)
-        if want is None:  # transformers has no such model, either
+        if remade and not renew(own, remade, config, changed):
             continue
         tried += 1
         try:
-            got = converted_logits(tmp_path, ids)
+            got = converted_logits(own, ids)
         except ModelError as error:
-            assert any(w in str(error) for w in ("config.json: ", "tensor ", arch)), error
+            named = ("config.json: ", ".weight", arch, "not supported")
+            assert any(w in str(error) for w in named), error
+            continue
+        want = transformers_logits(folder, ids)
+        if want is None:  # transformers has no such model, either
             continue
         if not distance(got, want) <= TOLERANCE:
             wrong.append(label)
     assert wrong == [] and tried > 10
+
+
+def renew(folder, remade, config, changed):
+    """Write what ``changed`` is remade to; return whether the change can be seen in it."""
+    tensors = tensors_of(folder / "hf")
+    before, after = (remade(tensors, copy.deepcopy(c))[1] for c in (config, changed))
+    (folder / "config.json").write_text(json.dumps(after))
+    return before != after
+
+
+def test_no_architecture_is_left_out():
+    named = {tiny.arch for tiny in (*ONE_OF_EACH, *OTHERS)} | set(ENCODERS)
+    assert {arch.name for arch in models.all_architectures()} <= named
 
 
 @pytest.mark.parametrize(
@@ -88,6 +125,7 @@ def follow_or_refuse(tmp_path, ids, arch):
         ("rope_scaling", {"rope_type": "ntk-by-parts", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "yarn", "factor": 2.0, "new_knob": 3}),
         ("rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "default", "partial_rotary_factor": 0.5}),
     ],
 )
 def test_a_refusal_names_setting_and_value(setting, value):
@@ -95,6 +133,60 @@ def test_a_refusal_names_setting_and_value(setting, value):
         models.for_hf(CONFIG).hparams({**CONFIG, setting: value})
     name = setting if not isinstance(value, dict) else "rope_parameters."
     assert name in str(error.value) and " is " in str(error.value)
+
+
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64,
+    "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+}  # fmt: skip
+WHOLE = {
+    "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "truncate": False,
+}  # fmt: skip
+LONG = {
+    "rope_type": "longrope", "factor": 2.0, "original_max_position_embeddings": 64,
+    "short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [2.0, 3.0, 4.0, 5.0],
+    "attention_factor": 1.3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rope", "tensor"),
+    [(LLAMA3, "rope_freqs"), (WHOLE, "rope_freqs"), (LONG, "rope_factors_long")],
+    ids=["llama3", "yarn", "longrope"],
+)
+@pytest.mark.parametrize("cls", ["Qwen3", "Llama"])
+def test_stored_rotations_of_any_architecture(cls, rope, tensor, tmp_path):
+    """Files say them in tensors; where llama.cpp has none of that name, a line says so."""
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "head_dim": 8}
+    named = {"architectures": [f"{cls}ForCausalLM"], "model_type": cls.lower()}
+    folder = make_hf(tmp_path / "hf", **sizes, **named, rope_scaling=rope)
+    if cls == "Qwen3":
+        add_head_norms(folder, 8)
+    job = prepare(folder, tmp_path / "x.gguf", "F32", options=Options(check_tokenizer=False))
+    with job:
+        names, notes = set(job.tensors), " ".join(job.warnings)
+        job.run()
+    assert f"{tensor}.weight" in names
+    assert (f"{tensor}.weight" in notes and "llama.cpp" in notes) == (cls == "Qwen3")
+    with open_gguf(tmp_path / "x.gguf") as file:
+        arch = models.get(cls.lower())
+        exported = hf_config(file, arch, arch.hparams(file), "F32")
+    if rope is LONG:
+        assert exported["rope_scaling"] == {k: v for k, v in rope.items() if k != "factor"}
+
+
+def tensors_of(folder):
+    file = SafetensorsFile(folder / "model.safetensors")
+    held = {n: t.read(slice(None)).reshape(t.shape).copy() for n, t in file.tensors.items()}
+    file.close()
+    return held
+
+
+def add_head_norms(folder, width):
+    held = tensors_of(folder)
+    norms = {f"{n.rpartition('.self_attn.')[0]}.self_attn.{p}_norm.weight" for n in held
+             if ".self_attn." in n for p in "qk"}  # fmt: skip
+    save(folder, held | dict.fromkeys(norms, np.ones(width, np.float32)))
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])

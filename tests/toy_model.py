@@ -61,6 +61,8 @@ def tokens(*parts):
 class ToySession:
     """Says ``scripts[i]`` as its i-th answer of a ChatML conversation, then ends its turn."""
 
+    speculation = None
+
     def __init__(self, scripts, n_ctx=1000):
         self.scripts, self.n_ctx = scripts, n_ctx
         self.ids, self.evaluated = [], []  # evaluated: the lists of ids handed in

@@ -25,6 +25,7 @@ __all__ = [
     "latent_keys",
     "latent_values",
     "stack",
+    "transposed",
 ]
 
 
@@ -77,6 +78,25 @@ class ExpertColumns:
         top = expert * (self.pitch or n_in)
         rows = slice(top, top + n_in)
         return np.ascontiguousarray(self.parts[0].read((rows, slice(begin, end, self.step))).T)
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A matrix whose columns are the source's rows, as GPT-2's Conv1D stores it."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+
+    @property
+    def type_name(self) -> str:
+        return _float_type(self.parts[0])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return np.ascontiguousarray(self.parts[0].read((slice(None), slice(start, stop))).T)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         return None
@@ -227,3 +247,12 @@ def experts(
             return ExpertColumns(name, shape, parts, first, step)
     found = ", ".join(f"{printable(p.name)} {p.dtype} {p.shape}" for p in parts)
     raise ModelError(f"{name} needs {step} x {shape}, the checkpoint has {found}")
+
+
+def transposed(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Transposed:
+    """Return the tensor ``name`` over its transpose; ModelError where that is none of floats."""
+    found = parts[0]
+    if found.dtype not in FLOATS or found.shape != shape[::-1]:
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of shape {shape[::-1]}")
+    return Transposed(name, shape, tuple(parts))

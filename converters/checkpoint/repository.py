@@ -37,7 +37,7 @@ def config_file(repo_id: str) -> Path:
 
 
 def fetch(repo_id: str) -> Path:
-    """Download what a conversion needs of a repository; return the folder. Needs ``ggq[hub]``.
+    """Download what a conversion needs of a repository; return the folder.
 
     config.json comes first: a model that cannot be converted is refused before its weights.
     """

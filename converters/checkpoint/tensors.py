@@ -67,6 +67,7 @@ class HFTensor:
     rows: Callable[[np.ndarray], np.ndarray] | None
     values: Callable[[np.ndarray], np.ndarray] | None
     columns: Callable[[np.ndarray], np.ndarray] | None = None
+    factor: np.ndarray | None = None  # of all values, (), or of each row, (n_rows, 1)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if len(self.shape) == 1:
@@ -78,7 +79,10 @@ class HFTensor:
             part, rows = self._stored_rows(start, stop)
             x = part.read(rows)
         x = x if self.columns is None else x[:, self.columns(np.arange(self.shape[-1]))]
-        return x if self.values is None else self.values(x)
+        x = x if self.values is None else self.values(x)
+        if self.factor is None:
+            return x
+        return x * (self.factor[start:stop] if self.factor.ndim else self.factor)
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         if self.type_name in FLOATS:
@@ -98,7 +102,8 @@ class HFTensor:
 
     def fits(self, type_name: str) -> bool:
         """Tell whether blocks of that type hold the checkpoint's own codes, unchanged."""
-        plain = self.values is None and self.columns is None and len(self.shape) > 1
+        changed = self.values or self.columns or self.factor is not None
+        plain = not changed and len(self.shape) > 1
         return plain and all(isinstance(p, Decoded) and p.fits(type_name) for p in self.parts)
 
     def rounds(self, type_name: str) -> bool:
@@ -185,7 +190,8 @@ def hf_tensors(
         if transform.bind is not None:
             made.append(transform.bind(name, shape, parts))
         else:
-            made.append(_bind(name, how, shape, layer or 0, hp, parts))
+            factor = row.factor and np.asarray(row.factor(config), np.float32)
+            made.append(_bind(name, how, shape, layer or 0, hp, parts, factor))
         taken.update(f.name for f in parts)
     unknown = [n for n in left if n not in taken]
     skipped = [n for n in unknown if arch.ignores(n, hp)]
@@ -232,7 +238,7 @@ def own_blocks(tensor: SourceTensor) -> list[str]:
 
 
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
-    bare = name.removeprefix("model.")
+    bare = name.removeprefix(arch.hf_base)
     candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
     return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
 
@@ -244,24 +250,26 @@ def _bind(
     layer: int,
     hp: HParams,
     parts: list[TensorLike],
+    factor: np.ndarray | None,
 ) -> HFTensor:
     transform = TRANSFORMS[row.transform]
-    total = sum(prod(p.shape) for p in parts)
+    total, want = sum(prod(p.shape) for p in parts), shape
+    if transform.whole:
+        want = (transform.whole(hp, layer), *shape[1:])
     for part in parts:
         if part.dtype not in FLOATS and not isinstance(part, Decoded):
             raise FormatError(f"tensor {printable(part.name)} holds {part.dtype}, not floats")
-        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == shape[-1])
-        enough = total >= prod(shape) if transform.picks else total == prod(shape)
-        if not rows_fit or not enough:
+        rows_fit = len(part.shape) == 1 or (part.shape and part.shape[-1] == want[-1])
+        if not rows_fit or total != prod(want):
             raise ModelError(
-                f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {shape}"
+                f"tensor {printable(part.name)} has shape {part.shape}, {name} needs {want}"
             )
     n = prod(shape[:-1]) // len(parts) if len(shape) > 1 else shape[0]
-    n = parts[0].shape[0] if transform.picks else n
     rows = transform.rows(hp, layer, n) if transform.rows else None
     type_name = "F32" if row.f32 or len(shape) == 1 else parts[0].dtype
     if type_name == "F64" or any(p.dtype != type_name for p in parts):
         type_name = "F32"
     columns = transform.columns(hp) if transform.columns else None
-    made = HFTensor(name, shape, type_name, tuple(parts), rows, transform.values, columns)
+    factor = factor[:, None] if factor is not None and factor.ndim else factor
+    made = HFTensor(name, shape, type_name, tuple(parts), rows, transform.values, columns, factor)
     return made if type_name in FLOATS or made.fits(type_name) else replace(made, type_name="F32")

@@ -91,9 +91,7 @@ def _loaded(text: str, where: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise UsageError(
-            f"{where}: to read YAML, pip install 'ggq[hub]'; JSON needs nothing"
-        ) from None
+        raise UsageError(f"{where}: to read YAML, pip install pyyaml; JSON needs nothing") from None
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:

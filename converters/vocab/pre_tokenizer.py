@@ -36,6 +36,7 @@ SAME_SEQUENCES = {(PUNCTUATION_RUNS, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"): "defau
 # Ids that mean one and the same split: the one that each architecture's files carry.
 USUAL_ID = {
     "granite": "refact", "granitemoe": "refact", "starcoder2": "starcoder", "phi2": "phi-2",
+    "starcoder": "starcoder",
     "command-r": "command-r", "cohere2": "command-r", "exaone": "exaone", "olmo": "olmo",
     "olmo2": "olmo", "mpt": "mpt", "glm4": "glm4", "glm4moe": "glm4", "chatglm": "glm4",
     "llama4": "llama4", "falcon-h1": "falcon-h1", "lfm2": "lfm2", "lfm2moe": "lfm2",

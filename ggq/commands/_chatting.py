@@ -10,6 +10,8 @@ import click
 
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._models import YES, model_path
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
@@ -23,12 +25,14 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
     *DEVICE_OPTIONS,
+    *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
     click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
     click.option("--server", metavar="URL", help="Talk with a running server (ggq serve)."),
     click.option("--server-key", metavar="KEY", help="The server's API key."),
+    YES,
     click.option("-v", "--verbose", is_flag=True, help="Show the chosen values."),
 )
 
@@ -56,9 +60,9 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     if options["server"]:
         _converse_remotely(settings, Printer(sys.stdout, sys.stderr), prompt, options)
         return
-    path = _model_path(reference)
+    path = model_path(reference, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("device", "device_weights")}
+    kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     printer = Printer(sys.stdout, sys.stderr)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:
         check_generates(model.hparams)
@@ -129,19 +133,6 @@ def _prompt(given: str | None, dialogue: bool) -> str | None:
     if not text.strip():
         raise UsageError("the prompt is empty")
     return text
-
-
-def _model_path(reference: str | None) -> Path:
-    """Return the model's file; a known one is fetched first, on a terminal after asking."""
-    from ggq import hub
-
-    try:
-        return hub.resolve_model(reference or hub.DEFAULT_MODEL)
-    except hub.NotFetchedError as missing:
-        question = f"{missing.name} ({missing.size / 1e6:.0f} MB) is not here yet. Fetch it?"
-        if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
-            raise
-        return hub.pull(missing.name, lambda line: click.echo(line, err=True))
 
 
 def _tell(printer: Any, path: Path, model: Any, settings: Any) -> None:

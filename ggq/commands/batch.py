@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from ggq.commands._draft import draft_options, drafting
+from ggq.commands._models import YES, model_path
 from ggq.errors import GGQError, UsageError
 from ggq.progress import Progress, progress_bar
 
@@ -33,6 +35,8 @@ _NEEDED = ("starlette", "msgspec")
 @click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's.")
 @click.option("-t", "--threads", type=int, help="Threads; default: the physical cores.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
+@draft_options
+@YES
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(
     source: Path, out: Path, model: str | None, parallel: int, quiet: bool, **options: Any
@@ -44,15 +48,16 @@ def command(
     """  # fmt: skip
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UsageError(f"ggq batch needs {', '.join(missing)}: pip install 'ggq[serve]'")
-    from ggq.commands._chatting import _model_path
     from ggq.runtime.model import load
     from ggq.runtime.server.batch import run_batch
     from ggq.runtime.server.service import Service
     from ggq.runtime.server.settings import Settings
     from ggq.runtime.server.start import make_scheduler
 
-    path, total = _model_path(model), _count(source)
-    with load(path, n_ctx=options["ctx"], threads=options["threads"]) as opened:
+    total = _count(source)
+    path = model_path(model, options["yes"])
+    limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])
         service = Service(opened, scheduler.start(), settings)

@@ -7,13 +7,28 @@ import click
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--list", "as_list", is_flag=True, help="Show the short names and their licences.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(name: str, quiet: bool) -> None:
-    """Fetch model NAME: smollm2-135m, or org/repo[:Q4_K_M] of the Hugging Face hub.
+def command(name: str | None, as_list: bool, quiet: bool) -> None:
+    """Fetch model NAME: a short name, or org/repo[:Q4_K_M] of the Hugging Face hub.
 
-    What is here already is verified, not fetched again.
+    What is here already is verified, not fetched again; what was broken off is gone on with.
     """
     from ggq import hub
+    from ggq.commands._models import show_available
+    from ggq.progress import progress_when_told
 
-    click.echo(hub.pull(name, lambda line: None if quiet else click.echo(line, err=True)))
+    if as_list:
+        show_available(as_json=False)
+        return
+    if name is None:
+        raise click.UsageError("name a model: ggq pull --list shows the short names")
+
+    def report(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    with progress_when_told(quiet) as progress:
+        path = hub.pull(name, report, progress)
+    click.echo(path)

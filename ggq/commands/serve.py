@@ -15,6 +15,8 @@ import click
 
 from ggq.commands._cache import cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 
 _NEEDED = (
@@ -37,6 +39,7 @@ _OPTIONS = (
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
     *DEVICE_OPTIONS,
+    *DRAFT_OPTIONS,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -45,6 +48,7 @@ _OPTIONS = (
     click.option("--alias", metavar="NAME", help="Name of the model for clients."),
     click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
     click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
+    YES,
     click.option("-v", "--verbose", is_flag=True, help="A line per request on stderr."),
 )  # fmt: skip
 
@@ -67,16 +71,15 @@ def command(model: str | None, **options: Any) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: pip install 'ggq[serve]'")
-    from ggq.commands._chatting import _model_path
     from ggq.runtime.model import load
 
     keys = _keys(options)
-    path = _model_path(model)
+    path = model_path(model, options["yes"])
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("device", "device_weights")}
+    kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)
 

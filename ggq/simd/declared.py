@@ -15,8 +15,9 @@ class InstructionSet:
 
     ``rank``: of the sets that a machine has, the highest is taken. ``runs_on(machine, features)``:
     whether a machine, "x86" or "arm", that has these of LLVM's features can execute it.
-    ``cpu``, ``features``: LLVM's baseline when the set is forced, a processor that has the set and
-    nothing above it. ``dot``: the dot product's instruction, as tests look for it in assembly.
+    ``cpu``, ``features``: LLVM's baseline, a processor that has the set and nothing that another
+    one with the set might lack. ``dot``: the dot product's instruction, as tests look for it in
+    assembly.
     """
 
     rank: int

@@ -5,21 +5,15 @@ A field is one 64-bit slot. In a kernel a block is its address with attributes: 
 """
 
 import struct
+from functools import cached_property
 from typing import Any
 
-from llvmlite import ir
-from numba.core import types
-from numba.core.imputils import lower_getattr_generic, lower_setattr_generic
-from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, models, register_model
-
-__all__ = ["FLOAT", "INT", "ROWS", "Struct", "view"]
+__all__ = ["FLOAT", "INT", "ROWS", "Struct"]
 
 INT, FLOAT, ROWS = "int", "float", "rows"
-_I64 = ir.IntType(64)
 
 
-class Struct(types.Type):
+class Struct:
     """Fields by name in the order of their slots; ``base``: the fields that come first.
 
     A field's kind: ``INT``, an int64 (a number or an address); ``FLOAT``, a float32 in the slot's
@@ -34,7 +28,7 @@ class Struct(types.Type):
             if kind == ROWS:
                 self.slots[f"{field}_stride"] = INT
         self.nbytes = 8 * len(self.slots)
-        super().__init__(name=f"{name}{tuple(self.slots.items())}")
+        self.name = f"{name}{tuple(self.slots.items())}"
 
     def offset(self, slot: str) -> int:
         """Return where a slot lies, in bytes."""
@@ -56,52 +50,18 @@ class Struct(types.Type):
                 found.append(value or 0)
         return found
 
+    @cached_property
+    def kind(self) -> Any:
+        """The type that a block of these fields has for numba."""
+        from ggq.simd.blocks import Block
 
-@register_model(Struct)
-class _StructModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _I64)
+        return Block(self)
 
+    @property
+    def _numba_type_(self) -> Any:
+        from numba.core import types
 
-@infer_getattr
-class _StructAttributes(AttributeTemplate):
-    key = Struct
+        return types.TypeRef(self.kind)
 
-    def generic_resolve(self, typ, attr):
-        if attr == "address":
-            return types.int64
-        return {INT: types.int64, FLOAT: types.float32}.get(typ.slots.get(attr))
-
-
-def _pointer(builder, typ, address, slot):
-    kind = ir.FloatType() if typ.slots[slot] == FLOAT else _I64
-    at = builder.add(address, ir.Constant(_I64, typ.offset(slot)))
-    return builder.inttoptr(at, kind.as_pointer())
-
-
-@lower_getattr_generic(Struct)
-def _load(context, builder, typ, value, attr):
-    if attr == "address":
-        return value
-    loaded = builder.load(_pointer(builder, typ, value, attr))
-    loaded.align = 1
-    return loaded
-
-
-@lower_setattr_generic(Struct)
-def _store(context, builder, sig, args, attr):
-    typ, kind = sig.args
-    wanted = types.float32 if typ.slots[attr] == FLOAT else types.int64
-    value = context.cast(builder, args[1], kind, wanted)
-    builder.store(value, _pointer(builder, typ, args[0], attr)).align = 1
-
-
-@intrinsic
-def view(typingctx, address, block):
-    """Return the block of a declared kind at an address."""
-    kind = block.instance_type if isinstance(block, types.TypeRef) else block.dtype
-
-    def codegen(context, builder, sig, args):
-        return args[0]
-
-    return kind(types.int64, block), codegen
+    def __repr__(self) -> str:
+        return self.name

@@ -13,6 +13,8 @@ from ggq.models.layers.rope import LOCAL_KEY, Rope, rotate
 from ggq.models.table import Key, Tensor, norm, rows
 
 __all__ = [
+    "ALIBI_KEY",
+    "CLAMP_KEY",
     "FUSED_TENSORS",
     "HEAD_KEYS",
     "QK_NORMS",
@@ -34,11 +36,12 @@ class Attention(Part):
 
     The first ten are what the operation reads. Where it is not ``causal`` every token sees its
     text, which one step evaluates whole, or half the window to both sides. ``alibi``: the greatest
-    exponent of the slopes by which distances lower scores. ``norms``: RMS norms of queries and
-    keys, of every "head" or of "all" heads together; ``value_norm``: one without weight of every
-    value head.
-    ``gated``: each head's query is followed by the gate of its output. ``fused``: one weight makes
-    queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
+    exponent of ALiBi's slopes, 0 where it has none. ``clamp``: queries, keys and values lie between
+    minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
+    together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
+    without weight of every value head. ``gated``: each head's query is followed by the gate of its
+    output. ``fused``: one weight makes queries, keys and values. ``owner``: the layer whose keys
+    and values are read instead of own.
     """
 
     n_head: int
@@ -50,14 +53,16 @@ class Attention(Part):
     softcap: float | None = None
     sinks: str | None = None
     causal: bool = True
-    alibi: float | None = None
+    alibi: float = 0.0
     rope: Rope | None = None
     norms: str | None = None
     norm_eps: float = 0.0
+    rotates_first: bool = False
     value_norm: bool = False
     gated: bool = False
     fused: bool = False
     owner: int | None = None
+    clamp: float | None = None
 
     @classmethod
     def of(cls, values: Values, i: int, rope: Rope | None, **own: Any) -> Attention:
@@ -71,6 +76,8 @@ class Attention(Part):
             "scale": values.get("attn_scale") or float(max(head_dim, 1)) ** -0.5,
             "window": values.get("window") or None,
             "softcap": values.get("attn_softcap"),
+            "alibi": values.get("alibi") or 0.0,
+            "clamp": values.get("clamp") or None,
             "norm_eps": values["norm_eps"],
         }
         n_head_kv = n_head if n_head_kv is None else n_head_kv
@@ -107,16 +114,18 @@ class Attention(Part):
     def forward(self, ops: Any, x: Any) -> Any:
         p = f"blk.{self.layer}."
         q, k, v = self._projections(ops, x)
+        if self.clamp:
+            q, k, v = (x if x is None else ops.clamp(x, self.clamp) for x in (q, k, v))
         gate = None
         if self.gated:
             gate = ops.columns(q, self.head_dim, self.head_dim, group=2 * self.head_dim)
             q = ops.columns(q, 0, self.head_dim, group=2 * self.head_dim)
         if self.value_norm and v is not None:
             v = ops.norm(v, None, self.norm_eps, kind="rms", width=self.head_dim_v)
-        q = rotate(ops, self._normed(ops, q, "q"), self.n_head, self.rope)
+        q = self._placed(ops, q, "q", self.n_head, self.rope)
         if k is not None:
             plain = replace(self.rope, temperature=0.0) if self.rope else None
-            k = rotate(ops, self._normed(ops, k, "k"), self.n_head_kv, plain)
+            k = self._placed(ops, k, "k", self.n_head_kv, plain)
         y = ops.attention(q, k, v, self.layer if self.owner is None else self.owner, self)
         y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
         return linear(ops, y, f"{p}attn_output")
@@ -132,6 +141,12 @@ class Attention(Part):
         k = linear(ops, x, f"{p}k")
         shared = not ops.has(f"{p}v.weight")  # keys before their norm and rotation are the values
         return [q, k, k if shared else linear(ops, x, f"{p}v")]
+
+    def _placed(self, ops: Any, x: Any, name: str, n_head: int, rope: Rope | None) -> Any:
+        """Return queries or keys normed and rotated."""
+        if self.rotates_first:
+            return self._normed(ops, rotate(ops, x, n_head, rope), name)
+        return rotate(ops, self._normed(ops, x, name), n_head, rope)
 
     def _normed(self, ops: Any, x: Any, name: str) -> Any:
         if not self.norms:
@@ -180,6 +195,8 @@ HEAD_KEYS = (
         derive=lambda c: c.get("num_attention_heads"),
     ),
 )
+ALIBI_KEY = Key("{arch}.attention.max_alibi_bias", (), "alibi", "f32")
+CLAMP_KEY = Key("{arch}.attention.clamp_kqv", ("clip_qkv",), "clamp", "f32")
 WIDTH_KEYS = (
     Key("{arch}.attention.key_length", ("head_dim",), "head_dim"),
     Key("{arch}.attention.value_length", ("head_dim",), "head_dim_v"),

@@ -92,10 +92,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: ``mixer`` moves information between tokens, ``feed`` works on each by itself."""
+    """One layer: ``mixer`` moves information between tokens, ``feed`` works on each by itself.
+
+    Where layers are of one part each it is called ``mixer``, and ``feed`` is nothing.
+    """
 
     mixer: Part
-    feed: Part
+    feed: Part = Part()
     others: tuple[Part, ...] = ()
 
     @property

@@ -14,14 +14,15 @@ from ggq.models.layers.linear import linear, rms_norm
 from ggq.models.table import BLOCK, LAYER, Key, Tensor
 from ggq.models.transform import RowMap, Transform
 
-__all__ = ["KEYS", "TENSORS", "TRANSFORMS", "DeltaNet"]
+__all__ = ["GROUPED_TENSORS", "KEYS", "TENSORS", "TRANSFORMS", "DeltaNet"]
 
 
 @dataclass(frozen=True)
 class DeltaNet(Part):
     """``n_head`` states of head_dim x head_dim_v each; ``a`` and ``dt`` name tensors.
 
-    The first six are what the operation reads. Before it a convolution over ``kernel_size`` tokens
+    The first seven are what the operation reads: ``grouped`` value heads are neighbours where they
+    share a key head. Before it a convolution over ``kernel_size`` tokens
     mixes ``n_channels``: queries and keys of ``n_key_heads``, then the values.
     """
 
@@ -31,12 +32,13 @@ class DeltaNet(Part):
     head_dim_v: int
     a: str = ""
     dt: str = ""
+    grouped: bool = False
     kernel_size: int = 0
     n_channels: int = 0
     norm_eps: float = 0.0
 
     @classmethod
-    def of(cls, values: Values, i: int) -> DeltaNet:
+    def of(cls, values: Values, i: int, grouped: bool = False) -> DeltaNet:
         """Return layer ``i``'s recurrence as a model's keys say."""
         heads, keys = values["delta_heads"], values["delta_key_heads"]
         width, inner = values["delta_dim"], values["delta_inner"]
@@ -47,6 +49,7 @@ class DeltaNet(Part):
             inner // max(heads, 1),
             a=f"blk.{i}.ssm_a",
             dt=f"blk.{i}.ssm_dt.bias",
+            grouped=grouped,
             kernel_size=values["conv_kernel"],
             n_channels=2 * keys * width + inner,
             norm_eps=values["norm_eps"],
@@ -82,10 +85,19 @@ class DeltaNet(Part):
     def forward(self, ops: Any, x: Any) -> Any:
         p, i = f"blk.{self.layer}.", self.layer
         mixed = ops.conv(linear(ops, x, f"{p}attn_qkv"), f"{p}ssm_conv1d.weight", i, kind="silu")
-        alpha, beta = linear(ops, x, f"{p}ssm_alpha"), linear(ops, x, f"{p}ssm_beta")
+        alpha, beta = self._rates(ops, x)
         y = ops.delta(mixed, alpha, beta, i, self)
         y = rms_norm(ops, y, f"{p}ssm_norm", self.norm_eps, self.head_dim_v)
         return linear(ops, ops.gate(linear(ops, x, f"{p}attn_gate"), y, kind="silu"), f"{p}ssm_out")
+
+    def _rates(self, ops: Any, x: Any) -> tuple[Any, Any]:
+        """Return what decays and rates are made of: two weights' or, by key head, one's outputs."""
+        p, each = f"blk.{self.layer}.ssm_", self.n_head // self.n_key_heads
+        if not ops.has(f"{p}ba.weight"):
+            return linear(ops, x, f"{p}alpha"), linear(ops, x, f"{p}beta")
+        both = linear(ops, x, f"{p}ba")
+        alpha = ops.columns(both, each, each, group=2 * each)
+        return alpha, ops.columns(both, 0, each, group=2 * each)
 
 
 def _inner(config: Mapping[str, Any]) -> int:
@@ -119,6 +131,17 @@ TENSORS = (
     _row("ssm_conv1d.weight", "conv1d.weight", CONV, "tile_qkv", role="conv", f32=True),
     _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
     _row("ssm_out.weight", "out_proj.weight", OUT, "tile_columns", input="delta_out"),
+)
+# Qwen3-Next's: a weight of queries, keys, values and gates, one of the rates; HF's order of heads.
+GROUPED_TENSORS = (
+    _row("attn_qkv.weight", "in_proj_qkvz.weight", QKV, "delta_qkv", role="attn_qkv", **AHEAD),
+    _row("attn_gate.weight", "in_proj_qkvz.weight", ("delta_v", "embd"), "delta_gate", **AHEAD),
+    _row("ssm_ba.weight", "in_proj_ba.weight", ("2*delta_heads", "embd"), "copy", **AHEAD),
+    _row("ssm_a", "A_log", ("delta_heads",), "negative_exp", f32=True),
+    _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "copy", f32=True),
+    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "copy", role="conv", f32=True),
+    _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
+    _row("ssm_out.weight", "out_proj.weight", OUT, "copy", input="delta_out"),
 )
 
 
@@ -161,6 +184,45 @@ def _tiled(width: Callable[[Any], int], start: Callable[[Any], int] = lambda d: 
     )
 
 
+def _of_all(place: Callable[[DeltaNet, np.ndarray], np.ndarray]) -> Transform:
+    """Return the transform that takes rows out of one weight of all; see `_qkv_row`."""
+
+    def delta(hp: HParams, i: int) -> DeltaNet:
+        part = hp.layers[i].find(DeltaNet)
+        assert part is not None
+        return part
+
+    return Transform(
+        rows=lambda hp, i, n: lambda row: place(delta(hp, i), row),
+        whole=lambda hp, i: (lambda d: d.n_channels + d.n_head * d.head_dim_v)(delta(hp, i)),
+    )
+
+
+def _sizes(delta: DeltaNet) -> tuple[int, int, int]:
+    """Return the rows of a key head's queries or keys, of its values, and of all it has."""
+    values = delta.n_head // delta.n_key_heads * delta.head_dim_v
+    return delta.head_dim, values, 2 * delta.head_dim + 2 * values
+
+
+def _qkv_row(delta: DeltaNet, row: np.ndarray) -> np.ndarray:
+    """Return where rows of queries, keys and values lie: key head by key head, gates behind."""
+    key, values, pitch = _sizes(delta)
+    all_keys = delta.n_key_heads * key
+    part = np.minimum(row // all_keys, 2)  # queries, keys, values
+    width = np.where(part < 2, key, values)
+    head, within = np.divmod(row - part * all_keys, width)
+    place: np.ndarray = head * pitch + part * key + within
+    return place
+
+
+def _gate_row(delta: DeltaNet, row: np.ndarray) -> np.ndarray:
+    """Return where rows of gates lie; see `_qkv_row`."""
+    key, values, pitch = _sizes(delta)
+    head, within = np.divmod(row, values)
+    place: np.ndarray = head * pitch + 2 * key + values + within
+    return place
+
+
 def _value_columns(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
     delta = hp.find(DeltaNet)
     assert delta is not None
@@ -168,6 +230,8 @@ def _value_columns(hp: HParams, by: Callable[..., RowMap]) -> RowMap:
 
 
 TRANSFORMS = {
+    "delta_qkv": _of_all(_qkv_row),
+    "delta_gate": _of_all(_gate_row),
     "tile_qkv": _tiled(lambda d: d.head_dim_v, lambda d: 2 * d.n_key_heads * d.head_dim),
     "tile_values": _tiled(lambda d: d.head_dim_v),
     "tile_heads": _tiled(lambda d: 1),

@@ -1,4 +1,4 @@
-"""Mixtures of experts: a router chooses gated feed-forward networks per token and weighs them."""
+"""Mixtures of experts: a router chooses feed-forward networks per token and weighs them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Experts(Part):
     """One layer's experts of ``n_ff`` columns each.
 
     ``fused``: one stack holds gate and up. ``n_ff_shared``: the columns of an expert that sees
-    every token, 0 for none; ``shared_gate``: a sigmoid of the token weighs it.
+    every token, 0 for none; ``shared_gate``: a sigmoid of the token weighs it. Experts that are not
+    ``gated`` are down(act(up(x))). Where the file holds the weights for it they see the token
+    brought down to ``n_in`` columns, and their sum is brought up again.
     """
 
     routing: Routing
@@ -58,6 +60,8 @@ class Experts(Part):
     fused: bool = False
     n_ff_shared: int = 0
     shared_gate: bool = False
+    gated: bool = True
+    n_in: int = 0
 
     @classmethod
     def of(cls, values: Values, i: int, **own: Any) -> Experts:
@@ -79,9 +83,12 @@ class Experts(Part):
 
     @property
     def dims(self) -> dict[str, int]:
-        names = "expert", "ff_expert", "ff_shared"
-        sizes = self.routing.n_expert, self.n_ff, self.n_ff_shared
-        return dict(zip(names, sizes, strict=True))
+        return {
+            "expert": self.routing.n_expert,
+            "ff_expert": self.n_ff,
+            "ff_shared": self.n_ff_shared,
+            "expert_in": self.n_in,
+        }
 
     @property
     def experts(self) -> tuple[int, int]:
@@ -97,15 +104,23 @@ class Experts(Part):
         routing = replace(self.routing, bias=self.routing.bias and optional(ops, self.routing.bias))
         routed = linear(ops, x if routed_by is None else routed_by, f"{p}gate_inp")
         routed = ops.route(routed, routing)
+        latent = ops.has(f"{p}latent_down.weight")
+        y = self._inner(ops, linear(ops, x, f"{p}latent_down") if latent else x, routed)
+        y = ops.combine(self._stack(ops, y, routed, "down"), routed)
+        y = linear(ops, y, f"{p}latent_up") if latent else y
+        return ops.add(y, self._shared(ops, x)) if self.n_ff_shared else y
+
+    def _inner(self, ops: Any, x: Any, routed: Any) -> Any:
+        """Return what the experts' last weights see."""
+        if not self.gated:
+            return ops.activate(self._stack(ops, x, routed, "up"), self.activation)
         if self.fused:
             ends = (0, self.n_ff), (self.n_ff, 2 * self.n_ff)
             gate, up = (self._stack(ops, x, routed, "gate_up", rows=part) for part in ends)
         else:
             gate = self._stack(ops, x, routed, "gate")
             up = self._stack(ops, x, routed, "up")
-        y = ops.gate(gate, up, kind=self.activation)
-        y = ops.combine(self._stack(ops, y, routed, "down"), routed)
-        return ops.add(y, self._shared(ops, x)) if self.n_ff_shared else y
+        return ops.gate(gate, up, kind=self.activation)
 
     def _stack(self, ops: Any, x: Any, routed: Any, name: str, **part: Any) -> Any:
         stack = f"blk.{self.layer}.ffn_{name}_exps"
@@ -115,8 +130,12 @@ class Experts(Part):
 
     def _shared(self, ops: Any, x: Any) -> Any:
         p = f"blk.{self.layer}.ffn_"
-        gate, up = linear(ops, x, f"{p}gate_shexp"), linear(ops, x, f"{p}up_shexp")
-        y = linear(ops, ops.gate(gate, up, kind=self.activation), f"{p}down_shexp")
+        y = linear(ops, x, f"{p}up_shexp")
+        if self.gated:
+            y = ops.gate(linear(ops, x, f"{p}gate_shexp"), y, kind=self.activation)
+        else:
+            y = ops.activate(y, self.activation)
+        y = linear(ops, y, f"{p}down_shexp")
         if not self.shared_gate:
             return y
         return ops.gate(linear(ops, x, f"{p}gate_inp_shexp"), y, kind="sigmoid")

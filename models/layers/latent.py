@@ -7,12 +7,12 @@ it by ``attn_v_b``, so that keys and values of single heads are never made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Memory, Part
-from ggq.models.layers.rope import Rope
+from ggq.models.layers.rope import Rope, rotate
 from ggq.models.table import Key, norm, rows
 
 __all__ = ["KEYS", "TENSORS", "LatentAttention"]
@@ -49,6 +49,7 @@ class LatentAttention(Part):
             "latent_nope": self.nope_dim,
             "latent_value": self.v_dim,
             "latent_o": self.n_head * self.v_dim,
+            "rope_half": self.rope.dims // 2,
         }
 
     @property
@@ -63,17 +64,21 @@ class LatentAttention(Part):
             return f"{self.n_head} heads over 1 key-value heads"
         return self.rope.problem(self.kv_rank + self.rope_dim)
 
+    def for_context(self, n_ctx: int) -> LatentAttention:
+        return replace(self, rope=self.rope.for_context(n_ctx))
+
     def forward(self, ops: Any, x: Any) -> Any:
         p, width = f"blk.{self.layer}.attn_", self.nope_dim + self.rope_dim
         q = self._queries(ops, x, p)
         nope = ops.columns(q, 0, self.nope_dim, group=width)
         rotated = ops.columns(q, self.nope_dim, self.rope_dim, group=width)
-        rotated = ops.rope(rotated, self.n_head, self.rope)
+        rotated = rotate(ops, rotated, self.n_head, self.rope)
         q = ops.join(ops.heads(nope, f"{p}k_b.weight"), rotated, self.n_head)
         made, rank = f"{p}kv_a_mqa.weight", self.kv_rank
         latent = ops.linear(x, made, rows=(0, rank))
         latent = ops.norm(latent, f"{p}kv_a_norm.weight", self.norm_eps, kind="rms")
-        rotated = ops.rope(ops.linear(x, made, rows=(rank, rank + self.rope_dim)), 1, self.rope)
+        rotated = ops.linear(x, made, rows=(rank, rank + self.rope_dim))
+        rotated = rotate(ops, rotated, 1, self.rope)
         k = ops.join(latent, rotated, 1)
         spec = Attention(self.n_head, 1, rank + self.rope_dim, rank, self.scale)
         y = ops.heads(ops.attention(q, k, latent, self.layer, spec), f"{p}v_b.weight")

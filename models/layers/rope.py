@@ -7,22 +7,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ggq.errors import ModelError
 from ggq.models.layers.base import Values
 from ggq.models.table import Key, Tensor
 
 __all__ = [
+    "ALL_FACTORS",
     "FACTORS",
     "KEYS",
     "LOCAL_KEY",
-    "LONGROPE_FACTORS",
+    "LONG_AND_SHORT",
+    "STORED",
+    "YARN_AS_FACTORS",
     "Rope",
     "rotate",
     "scaled",
+    "scaling_or_none",
     "share",
+    "stored_magnitude",
+    "yarn_as_factors",
 ]
 
 CONFIG = "rope_parameters"
 STORED = "rope_freqs.weight"
+LONG_AND_SHORT = ("rope_factors_long.weight", "rope_factors_short.weight")
+ALL_FACTORS = (STORED, *LONG_AND_SHORT)
+YARN_AS_FACTORS = "yarn as factors"  # a rope_type of `Architecture.config` alone
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class Rope:
         if made.get("scaling", "linear") == "linear":  # a factor without a type means linear
             made["scaling"] = "linear" if "factor" in made else "none"
         made = {"original_context": values.get("n_ctx_train") or 0, "factors": STORED, **made}
+        if made["scaling"] == "longrope":
+            made["long_and_short"] = LONG_AND_SHORT
         return cls(kind, dims, **made)
 
     @classmethod
@@ -82,7 +94,17 @@ class Rope:
         if self.scaling == "yarn":
             made["original_max_position_embeddings"] = self.original_context
             made |= {"beta_fast": self.beta_fast, "beta_slow": self.beta_slow}
+            if self.attn_factor != 1:
+                made["attention_factor"] = self.magnitude
         return made
+
+    @property
+    def magnitude(self) -> float:
+        """The factor on cosines and sines: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
+        if self.scaling != "yarn" or self.ext_factor == 0 or self.factor <= 1:
+            return self.attn_factor
+        growth = 0.1 * math.log(self.factor)
+        return self.attn_factor * (1.0 + growth) / (1.0 + self.log_multiplier * growth)
 
     def for_context(self, n_ctx: int) -> Rope:
         """Return the rotation as it is in a context of ``n_ctx`` tokens."""
@@ -111,30 +133,72 @@ def rotate(ops: Any, x: Any, n_head: int, rope: Rope | None) -> Any:
 def _scaling(config: Mapping[str, Any]) -> str | None:
     """Return the scaling type as GGUF names it, None for plain rope and for stored factors."""
     rope = config[CONFIG]
-    names = {"linear": "linear", "yarn": "yarn", "longrope": "longrope", "su": "longrope"}
-    scaling = names.get(rope.get("rope_type"))
-    return scaling if scaling == "longrope" or yarn_factor(config) is not None else None
+    scaling = rope.get("rope_type")
+    if scaling in ("linear", "yarn"):
+        return scaling if yarn_factor(config) is not None else None
+    return scaling if scaling == "longrope" else None
+
+
+def scaling_or_none(config: Mapping[str, Any]) -> str:
+    """Return the scaling type of files that always say one."""
+    return _scaling(config) or "none"
 
 
 def yarn_factor(config: Mapping[str, Any]) -> float | None:
     """Return the factor of a scaling; YaRN without one spans the contexts, as in transformers."""
     rope = config[CONFIG]
     given, original = rope.get("factor"), rope.get("original_max_position_embeddings")
-    if given is None and rope.get("rope_type") == "yarn" and original:
+    spans = ("yarn", YARN_AS_FACTORS, "longrope")
+    if given is None and rope.get("rope_type") in spans and original:
         given = (config.get("max_position_embeddings") or original) / original
     return float(given) if given is not None else None
 
 
+def yarn_as_factors(rope: dict[str, Any], truncates: bool) -> None:
+    """Let YaRN that rounds its mixed pairs otherwise than files of a name say be stored factors."""
+    rounds = bool(rope.get("truncate", True))
+    if rope.get("rope_type") == "yarn" and rounds != truncates:
+        rope["rope_type"] = YARN_AS_FACTORS
+
+
+def _yarn_magnitude(rope: Mapping[str, Any], factor: float) -> tuple[float | None, float]:
+    """Return the magnitude that YaRN's settings ask for, if any, and its own 1 + 0.1 ln(factor)."""
+    wanted, log = rope.get("attention_factor"), 0.1 * math.log(factor)
+    mscale, all_dim = rope.get("mscale"), rope.get("mscale_all_dim")
+    if wanted is None and mscale and all_dim:
+        wanted = (1 + mscale * log) / (1 + all_dim * log)
+    return wanted, 1 + log
+
+
 def _magnitude(config: Mapping[str, Any]) -> float | None:
-    """Return what multiplies YaRN's own magnitude 1 + 0.1 ln(factor); None where nothing does."""
+    """Return what multiplies a rotation's own magnitude; None where nothing does."""
     rope, factor = config[CONFIG], yarn_factor(config)
-    if rope.get("rope_type") != "yarn" or not factor or factor <= 1:
+    if rope.get("rope_type") != "yarn":
+        return stored_magnitude(config)
+    if not factor or factor <= 1:
         return None
-    wanted, both = rope.get("attention_factor"), (rope.get("mscale"), rope.get("mscale_all_dim"))
-    log = 0.1 * math.log(factor)
-    if wanted is None and all(both):
-        wanted = (1 + both[0] * log) / (1 + both[1] * log)
-    return None if wanted is None else wanted / (1 + log)
+    wanted, own = _yarn_magnitude(rope, factor)
+    return None if wanted is None else wanted / own
+
+
+def stored_magnitude(config: Mapping[str, Any]) -> float | None:
+    """Return the magnitude of a rotation by stored factors, None of another one.
+
+    LongRoPE's is sqrt(1 + ln(factor) / ln(original context)) (arXiv 2402.13753).
+    """
+    rope, factor = config[CONFIG], yarn_factor(config) or 1.0
+    kind, wanted = rope.get("rope_type"), rope.get("attention_factor")
+    if kind == YARN_AS_FACTORS and factor > 1:
+        asked, own = _yarn_magnitude(rope, factor)
+        return own if asked is None else asked
+    if kind != "longrope":
+        return None
+    original = rope.get("original_max_position_embeddings") or 0
+    if wanted is not None or factor <= 1:
+        return float(wanted or 1.0)
+    if original < 2:
+        raise ModelError(f"config.json: original_max_position_embeddings is {original}")
+    return math.sqrt(1 + math.log(factor) / math.log(original))
 
 
 def scaled(name: str, *types: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -175,7 +239,7 @@ KEYS = (
     Key(
         "{arch}.rope.scaling.original_context_length",
         attr="rope_original_context",
-        derive=scaled("original_max_position_embeddings", "yarn"),
+        derive=scaled("original_max_position_embeddings", "yarn", "longrope"),
     ),
     Key("{arch}.rope.scaling.attn_factor", (), "rope_attn_factor", "f32", derive=_magnitude),
     _yarn("ext_factor", "rope_ext_factor", "extrapolation_factor"),
@@ -185,16 +249,10 @@ KEYS = (
 )
 LOCAL_KEY = Key("{arch}.rope.freq_base_swa", ("rope_local.rope_theta",), "rope_local_base", "f32")
 
-FACTORS = Tensor(
-    STORED,
-    (),
-    ("rope_half",),
-    transform="llama3_factors",
-    role="rope",
-    optional=True,
-    f32=True,
-)
-LONGROPE_FACTORS = tuple(
-    replace(FACTORS, gguf=f"rope_factors_{n}.weight", transform=f"longrope_{n}")
-    for n in ("long", "short")
-)
+
+def _stored(name: str) -> Tensor:
+    kind = f"rope_{name.partition('.')[0].removeprefix('rope_')}"
+    return Tensor(name, (), ("rope_half",), kind, role="rope", optional=True, f32=True)
+
+
+FACTORS = tuple(_stored(name) for name in ALL_FACTORS)  # of every architecture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.engine.backend import Part
 from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
+from ggq.runtime.generation.drafting.speculation import Speculation, Writer
 from ggq.runtime.generation.generation import check_prompt
 from ggq.runtime.sampling import SamplingParams
 
@@ -72,6 +73,7 @@ class Ticket:
         self.prompt_tokens = len(request.ids)
         self.cached_tokens = 0  # of the prompt: found in the cache when the first choice began
         self.generated_tokens = 0
+        self.drafted_tokens = self.accepted_tokens = 0  # guesses tried; those that were right
         self.submitted = time.perf_counter()
         self.started = self.first_token = self.finished = 0.0  # perf_counter, 0.0 is not yet
         self.unfinished = request.n
@@ -99,7 +101,9 @@ class Task:
     def __init__(self, ticket: Ticket, choice: int, prompt: np.ndarray):
         self.ticket, self.choice, self.prompt = ticket, choice, prompt
         self.sequence: Sequence | None = None
+        self.writer: Writer | None = None  # its guesses
         self._answer: Answer | None = None
+        self._ids: list[int] = []  # the prompt and the answer so far, where something guesses
 
     @property
     def request(self) -> Request:
@@ -117,6 +121,12 @@ class Task:
         return self.length < len(self.prompt)
 
     @property
+    def n_pending(self) -> int:
+        """Of the answer's tokens: how many are yet to be evaluated."""
+        assert self._answer is not None
+        return len(self.prompt) + len(self._answer.tokens) - self.length
+
+    @property
     def n_sampled(self) -> int:
         """Tokens chosen so far, the one that ended the answer included."""
         return 0 if self._answer is None else self._answer.n_sampled
@@ -129,19 +139,34 @@ class Task:
     def next_part(self, limit: int) -> Part:
         """Return what to evaluate next: up to ``limit`` tokens of the prompt, or the last token.
 
-        The logits of the last token alone are wanted.
+        The logits of the last token alone are wanted. With the last one go its writer's guesses,
+        and before it what is evaluated again since guesses were wrong.
         """
         assert self.sequence is not None
         assert self._answer is not None
         if self.prefilling:
             ids = self.prompt[self.length : self.length + limit]
-        else:
-            ids = np.array(self._answer.tokens[-1:], np.int64)
-        wanted = np.zeros(len(ids), bool)
-        wanted[-1] = self.length + len(ids) >= len(self.prompt)
-        return Part(self.sequence, ids, wanted)
+            wanted = np.zeros(len(ids), bool)
+            wanted[-1] = self.length + len(ids) >= len(self.prompt)
+            return Part(self.sequence, ids, wanted)
+        new = self._answer.tokens[self.length - len(self.prompt) :]
+        guesses = [] if self.writer is None else list(self.writer.draft.tokens)
+        wanted = np.arange(len(new) + len(guesses)) >= len(new) - 1
+        return Part(self.sequence, np.array(new + guesses, np.int64), wanted, len(guesses))
 
-    def begin(self, tokenizer: Tokenizer, n_ctx: int) -> None:
+    @property
+    def outlook(self) -> tuple[list[int], int]:
+        """The prompt and the answer so far, and how many guesses there is room for.
+
+        None behind tokens that are evaluated again: what went wrong twice would be so once more.
+        """
+        assert self._answer is not None
+        again = self.n_pending > 1
+        return self._ids, 0 if again else self._answer.room - 1
+
+    def begin(
+        self, tokenizer: Tokenizer, n_ctx: int, speculation: Speculation | None = None
+    ) -> None:
         """Make its answer; raises UsageError for a grammar that cannot be used."""
         request, params = self.request, self.request.params
         if request.n > 1 and params.seed is not None:  # choices differ, and stay reproducible
@@ -149,18 +174,43 @@ class Task:
         constraint = request.constraint() if request.constraint else None
         prompt = self.prompt.tolist()
         self._answer = Answer(tokenizer, prompt, params, request.config, n_ctx, constraint)
+        if speculation is not None:
+            self._ids = prompt
+            self.writer = speculation.start()
 
-    def take(self, logits: np.ndarray) -> Piece:
-        """Choose the next token from its logits; return what became certain of the text."""
+    def take(self, logits: np.ndarray) -> Iterator[Piece]:
+        """Choose the next tokens from their rows; yield what became certain of the text.
+
+        A row behind a wrong guess is none of this text's. Nothing comes after a finish reason.
+        """
         answer = self._answer
         assert answer is not None
-        piece = Piece("") if answer.finish_reason else answer.take(logits)
-        if not answer.finish_reason:
-            return piece
-        rest = answer.rest()
-        return replace(
-            piece,
-            text=piece.text + rest.text,
-            finish_reason=rest.finish_reason,
-            stop=rest.stop,
-        )
+        for row in logits:
+            piece = Piece("") if answer.finish_reason else answer.take(row)
+            agreed = False
+            if self.writer is not None and piece.token_id is not None:
+                self._ids.append(piece.token_id)
+                agreed = self.writer.accept(piece.token_id)
+            if answer.finish_reason:
+                rest = answer.rest()
+                yield replace(
+                    piece,
+                    text=piece.text + rest.text,
+                    finish_reason=rest.finish_reason,
+                    stop=rest.stop,
+                )
+                return
+            yield piece
+            if not agreed:
+                return
+
+    def settle(self) -> tuple[int, int]:
+        """Take wrong guesses back from the sequence; return how many there were, and right ones."""
+        if self.writer is None or self.sequence is None:
+            return 0, 0
+        guesses, right = len(self.writer.draft.tokens), self.writer.right
+        if right < guesses:
+            self.sequence.truncate(self.length - (guesses - right))
+        self.ticket.drafted_tokens += guesses
+        self.ticket.accepted_tokens += right
+        return guesses, right

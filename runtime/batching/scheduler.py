@@ -25,6 +25,7 @@ from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
+from ggq.runtime.generation.drafting.speculation import Speculation
 from ggq.runtime.generation.generation import common_prefix
 
 __all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
@@ -49,6 +50,8 @@ class SchedulerStats:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     steps: int = 0
     busy_seconds: float = 0.0
     finished: int = 0
@@ -69,10 +72,11 @@ class Scheduler:
         n_ctx: int | None = None,
         max_waiting: int = 64,
         batch: int = STEP_TOKENS,
+        speculation: Speculation | None = None,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
-        self.engine, self.tokenizer = engine, tokenizer
+        self.engine, self.tokenizer, self.speculation = engine, tokenizer, speculation
         self.n_slots, self.max_waiting = n_slots, max_waiting
         # an encoder's texts are done between steps, one after the other
         pages = engine.cache.n_pages // (n_slots if engine.hp.causal else 1)
@@ -185,12 +189,21 @@ class Scheduler:
             for task, _ in batch:
                 self._fail(task, error)
             return
-        self._measure(*work, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._measure(*work, seconds)
+        writers = [(task.writer, len(part.ids)) for task, part in batch if task.writer]
+        self._take(batch, logits)
+        if self.speculation is not None and all(part.guesses is not None for _, part in batch):
+            self.speculation.learn(writers, seconds)
+
+    def _take(self, batch: list[tuple[Task, Part]], logits: np.ndarray) -> None:
+        """Give each answer its rows."""
         row = 0
         for task, part in batch:
-            if part.wanted[-1]:
-                self._advance(task, logits[row])
-                row += 1
+            rows = logits[row : row + int(part.wanted.sum())]
+            row += len(rows)
+            if len(rows):
+                self._advance(task, rows)
 
     def _drop_cancelled(self) -> None:
         with self._news:
@@ -207,7 +220,7 @@ class Scheduler:
                 task = self._waiting.pop()
                 self._running.append(task)  # at once: who looks sees it either waiting or running
             try:
-                task.begin(self.tokenizer, self.n_ctx)
+                task.begin(self.tokenizer, self.n_ctx, self.speculation)
             except Exception as error:
                 self._fail(task, error)
 
@@ -217,8 +230,11 @@ class Scheduler:
             if task.sequence is None:
                 self._start(task, self._running[:i])
         answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
-        batch = [(t, t.next_part(1)) for t in answering]
         prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
+        if answering and not prefilling and self.speculation is not None:
+            plans = [(t.writer, *t.outlook) for t in answering if t.writer]
+            self.speculation.plan(plans, sum(t.n_pending for t in answering))
+        batch = [(t, t.next_part(1)) for t in answering]
         depth = sum(t.length for t in prefilling) / max(len(prefilling), 1)
         budget = self.pace.budget(len(answering), depth)
         for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
@@ -269,26 +285,33 @@ class Scheduler:
                 needed += 1  # copied before it is written
         self._store.make_room(needed)
 
-    def _advance(self, task: Task, logits: np.ndarray) -> None:
-        ticket, sampled = task.ticket, task.n_sampled
+    def _advance(self, task: Task, rows: np.ndarray) -> None:
+        """Give an answer the rows of its tokens; the last one may end it."""
+        ticket, sampled, last = task.ticket, task.n_sampled, Piece("")
         try:
-            piece = task.take(logits)
+            for piece in task.take(rows):
+                ticket.first_token = ticket.first_token or time.perf_counter()
+                ticket.generated_tokens += task.n_sampled - sampled
+                self.stats.generated_tokens += task.n_sampled - sampled
+                sampled, last = task.n_sampled, piece
+                if not piece.finish_reason and (piece.text or piece.logprobs):
+                    self._tell(Event(task.choice, piece), ticket)
         except Exception as error:
             self._fail(task, error)
             return
-        if not ticket.first_token:
-            ticket.first_token = time.perf_counter()
-        ticket.generated_tokens += task.n_sampled - sampled
-        self.stats.generated_tokens += task.n_sampled - sampled
-        if piece.finish_reason:
-            self._leave(task, piece)
-        elif piece.text or piece.logprobs:
-            self._tell(Event(task.choice, piece), ticket)
+        guesses, right = task.settle()
+        self.stats.drafted_tokens += guesses
+        self.stats.accepted_tokens += right
+        if last.finish_reason:
+            self._leave(task, last)
 
     def _leave(self, task: Task, piece: Piece, error: Exception | None = None) -> None:
         """End a task; what it evaluated is kept for others, unless it failed."""
         if task in self._running:
             self._running.remove(task)
+        if task.writer is not None:
+            task.writer.close()
+            task.writer = None
         ticket = task.ticket
         ticket.unfinished -= 1
         if not ticket.unfinished:
@@ -316,9 +339,13 @@ class Scheduler:
         except Exception:  # a listener that has gone away must not stop the others
             ticket.cancelled = True
 
-    def _measure(self, n_answers: int, n_prompt: int, positions: float, seconds: float) -> None:
+    def _measure(
+        self, n_answers: int, n_more: int, n_prompt: int, positions: float, seconds: float
+    ) -> None:
         self.stats.steps += 1
         self.stats.busy_seconds += seconds
+        if n_more:  # guesses: not what answers take
+            return
         if not n_prompt:
             self.pace.answers(n_answers, seconds)
         elif n_answers:
@@ -341,8 +368,10 @@ class Scheduler:
         return max(1, min(60, round(self._request_s * len(self._waiting) / self.n_slots)))
 
 
-def _work_of(batch: list[tuple[Task, Part]]) -> tuple[int, int, float]:
-    """Return answers, prompt tokens and the sum of the prompt tokens' positions of a step."""
+def _work_of(batch: list[tuple[Task, Part]]) -> tuple[int, int, int, float]:
+    """Return answers, their further tokens, prompt tokens and the sum of these' positions."""
     prompts = [(len(part.ids), task.length) for task, part in batch if task.prefilling]
     positions = sum(n * (start + n / 2) for n, start in prompts)
-    return len(batch) - len(prompts), sum(n for n, _ in prompts), positions
+    n_answers, n_prompt = len(batch) - len(prompts), sum(n for n, _ in prompts)
+    n_more = sum(len(part.ids) for _, part in batch) - n_prompt - n_answers
+    return n_answers, n_more, n_prompt, positions

@@ -212,6 +212,7 @@ class Sequence:
         self._pinned = 0
         self._state = cache.new_state()
         self._checkpoints: list[tuple[int, Any]] = []  # (length, state), shortest first
+        self._trial: tuple[int, Any] | None = None  # the state before guesses
 
     def reserve(self, n_tokens: int) -> None:
         """Make the next ``n_tokens`` positions writable; UsageError if they do not fit."""
@@ -230,6 +231,14 @@ class Sequence:
             elif i * PAGE < self.length:
                 self._copy_if_shared(self.recent, i, recent=True)
 
+    @property
+    def room(self) -> int:
+        """How many tokens can be appended now."""
+        held = self._n_pages * PAGE - self.length
+        copied = held and self.cache.is_shared(int(self.table[self._n_pages - 1]))
+        room = held + self.cache.free_positions - PAGE * bool(copied)
+        return min(room, self.cache.n_ctx - self.length)
+
     def _copy_if_shared(self, table: np.ndarray, i: int, recent: bool) -> None:
         """Copy a page that others use, too, before it is written to."""
         page = int(table[i])
@@ -237,19 +246,30 @@ class Sequence:
             table[i] = self.cache.copy(page, recent)
             self.cache.release(page, recent)
 
-    def advance(self, n_tokens: int) -> None:
-        """Count positions as evaluated; a prompt's end becomes a checkpoint."""
+    def hold(self) -> None:
+        """Keep what `truncate` needs to come back here: the next step's tokens may be wrong."""
+        if len(self._state):
+            state = self.cache.new_state() if self._trial is None else self._trial[1]
+            state[:] = self._state
+            self._trial = self.length, state
+
+    def advance(self, n_tokens: int, answer: bool = False) -> None:
+        """Count positions as evaluated; a prompt's end becomes a checkpoint.
+
+        ``answer``: they are no prompt's, however many.
+        """
         start, self.length = self.length, self.length + n_tokens
-        if len(self._state) and n_tokens > 1:
+        prompt = n_tokens > 1 and not answer
+        if len(self._state) and prompt:
             state = self.cache.new_state()
             state[:] = self._state
             self._checkpoints.append((self.length, state))
             if len(self._checkpoints) > CHECKPOINTS:
                 del self._checkpoints[1]  # keep the first one and the newest
         if self.cache.window:
-            if n_tokens > 1:  # the next step of the same prompt moves its end
+            if prompt:  # the next step of the same prompt moves its end
                 self._ends = [*(e for e in self._ends if e != start), self.length][-ENDS:]
-            if n_tokens > 1 or not self.length % PAGE:
+            if prompt or start // PAGE != self.length // PAGE:
                 self._release_unseen()
 
     def pin(self, length: int) -> None:
@@ -275,16 +295,21 @@ class Sequence:
         """Return the greatest length up to ``length`` that `truncate` and `fork` can go back to."""
         length = min(length, self.length)
         if len(self._state):
-            known = [at for at, _ in reversed(self._checkpoints) if at <= length]
+            known = sorted((at for at, _ in self._known if at <= length), reverse=True)
             lengths = [length] if length == self.length else [*known, 0]
             return next(at for at in lengths if self._sees(at) or not at)
         while not self._sees(length):  # then at the end of a page, if anywhere
             length = (length - 1) // PAGE * PAGE
         return length
 
+    @property
+    def _known(self) -> list[tuple[int, Any]]:
+        """The lengths whose states are known, and the states."""
+        return self._checkpoints + ([] if self._trial is None else [self._trial])
+
     def _state_at(self, length: int) -> Any:
         """Return the state after ``length`` positions, one that is `reachable`."""
-        known = next((s for at, s in self._checkpoints if at == length), None)
+        known = next((s for at, s in self._known if at == length), None)
         if known is None:
             known = self._state if length == self.length else self.cache.new_state()
         return known
@@ -292,7 +317,7 @@ class Sequence:
     def recover(self) -> None:
         """Go back to where the state is known, after a step that was broken off."""
         if len(self._state):
-            self.truncate(max((at for at, _ in self._checkpoints), default=0))
+            self.truncate(max((at for at, _ in self._known), default=0))
 
     def truncate(self, length: int) -> int:
         """Forget all positions from ``length`` on; return how many are left.
@@ -304,6 +329,8 @@ class Sequence:
         if len(self._state):
             self._state[:] = self._state_at(length)
             self._checkpoints = [c for c in self._checkpoints if c[0] <= length]
+            if self._trial is not None and self._trial[0] > length:
+                self._trial = None
         self.length = length
         self._ends = [end for end in self._ends if end <= length]
         self._cut(-(-length // PAGE))

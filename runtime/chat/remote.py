@@ -140,3 +140,7 @@ def _count(stats: Stats, usage: dict[str, Any]) -> None:
     stats.prompt_tokens = usage.get("prompt_tokens", 0)
     stats.evaluated_tokens = stats.prompt_tokens - cached
     stats.generated_tokens = usage.get("completion_tokens", 0)
+    details = usage.get("completion_tokens_details") or {}
+    stats.accepted_tokens = details.get("accepted_prediction_tokens") or 0
+    rejected = details.get("rejected_prediction_tokens") or 0
+    stats.drafted_tokens = stats.accepted_tokens + rejected

@@ -36,12 +36,15 @@ class Part:
     """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row.
 
     ``types``: which part of a text each is of, such as a query and a document; None: the first.
+    ``guesses``: None for a prompt's tokens; of an answer's, how many of the last ones may be wrong
+    and taken back (`Sequence.truncate`).
     """
 
     sequence: Sequence
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
     types: np.ndarray | None = None  # int64
+    guesses: int | None = None
 
     @property
     def kinds(self) -> np.ndarray:

@@ -50,6 +50,8 @@ class Engine:
             if len(part.ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
                 raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
             part.sequence.reserve(len(part.ids))
+            if part.guesses:
+                part.sequence.hold()
         try:
             rows = self.backend.run(parts, output)
         except BaseException:  # Ctrl-C: states of recurrent layers are half moved
@@ -57,7 +59,7 @@ class Engine:
                 part.sequence.recover()
             raise
         for part in parts:
-            part.sequence.advance(len(part.ids))
+            part.sequence.advance(len(part.ids), answer=part.guesses is not None)
         return rows
 
     def evaluate(

@@ -136,6 +136,11 @@ class Answer:
         """The seed of its random draws."""
         return self._sampler.seed
 
+    @property
+    def room(self) -> int:
+        """How many tokens it may still take."""
+        return self._limit - len(self.tokens)
+
     def take(self, logits: np.ndarray) -> Piece:
         """Choose the next token from its logits; return what became certain of the text.
 

@@ -6,14 +6,15 @@ It drives an abstract session and knows nothing about models, back ends, templat
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ggq.errors import UsageError, option
 from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
+from ggq.runtime.generation.drafting.speculation import Speculation, Writer
 from ggq.runtime.sampling import SamplingParams
 
 __all__ = [
@@ -26,9 +27,15 @@ __all__ = [
     "generate",
 ]
 
+_Rows = TypeVar("_Rows")
+
 
 class Session(Protocol):
     """One sequence with its KV cache; ``n_ctx`` tokens fit."""
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What guesses the next tokens of its answers, None where nothing does."""
 
     @property
     def ids(self) -> list[int]:
@@ -41,8 +48,18 @@ class Session(Protocol):
     def evaluate(self, ids: Sequence[int]) -> np.ndarray | None:
         """Append ``ids``; return float32 (n_vocab,) logits of the last, None if told to stop."""
 
+    def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
+        """Append an answer's tokens, of which the last ``guesses`` may be wrong.
+
+        Returns float32 (guesses + 1, n_vocab) logits, of the last certain token first.
+        """
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be appended now."""
+
     def truncate(self, n: int) -> None:
-        """Keep the first ``n`` tokens."""
+        """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
 
 
 @dataclass
@@ -54,6 +71,8 @@ class Stats:
     generated_tokens: int = 0
     prompt_seconds: float = 0.0
     generation_seconds: float = 0.0
+    drafted_tokens: int = 0  # guesses that were tried, and those that the model wrote, too
+    accepted_tokens: int = 0
     seed: int | None = None
     ids: list[int] = field(default_factory=list)  # generated tokens, the end of turn left out
 
@@ -70,9 +89,12 @@ class Stats:
 
     def line(self) -> str:
         """Return the statistics as one line for people."""
+        guesses = ""
+        if self.drafted_tokens:
+            guesses = f", {self.accepted_tokens} of {self.drafted_tokens} drafted tok right"
         return (
             f"prompt {self.evaluated_tokens} tok {self.prompt_rate:.1f} t/s, "
-            f"gen {self.generated_tokens} tok {self.generation_rate:.1f} t/s"
+            f"gen {self.generated_tokens} tok {self.generation_rate:.1f} t/s{guesses}"
         )
 
 
@@ -116,20 +138,90 @@ def _pieces(
 ) -> Generator[Piece, None, None]:
     """Yield a piece for each token of the answer, then what was held back and why it ended."""
     logits = _evaluate_prompt(session, prompt, stats)
-    started = time.perf_counter()
-    while answer.finish_reason is None:
-        if logits is None:
-            answer.cancel()
-            break
-        piece = answer.take(logits)
-        stats.generated_tokens = answer.n_sampled
-        stats.generation_seconds = time.perf_counter() - started
-        if piece.token_id is None:  # the end of the turn
-            break
-        yield piece
-        if answer.finish_reason is None:
-            logits = _evaluate(session, [piece.token_id])
+    stepper = _Stepper(session, prompt, answer, stats)
+    rows: Iterable[np.ndarray] | None = None if logits is None else [logits]
+    try:
+        while answer.finish_reason is None:
+            if rows is None:
+                answer.cancel()
+                break
+            for row in rows:
+                piece = answer.take(row)
+                stats.generated_tokens = answer.n_sampled
+                stats.generation_seconds = stepper.elapsed
+                if piece.token_id is None:  # the end of the turn
+                    break
+                agreed = stepper.agrees(piece.token_id)
+                yield piece
+                if answer.finish_reason or not agreed:
+                    break
+            stepper.judge()
+            if answer.finish_reason is None:
+                rows = stepper.step()
+    finally:
+        stepper.close()
     yield answer.rest()
+
+
+class _Stepper:
+    """Evaluates an answer's tokens one by one, or with guesses of the next ones behind."""
+
+    def __init__(self, session: Session, prompt: list[int], answer: Answer, stats: Stats) -> None:
+        self._session, self._answer, self._stats = session, answer, stats
+        self._ids = list(prompt)  # and the answer's tokens
+        self._speculation = session.speculation
+        self._writer: Writer | None = None
+        if self._speculation is not None:
+            self._writer = self._speculation.start()
+        self._appended = 0
+        self._seconds = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the prompt was evaluated."""
+        return time.perf_counter() - self._started
+
+    def agrees(self, token: int) -> bool:
+        """Take the answer's next token; return whether it is the next guess."""
+        self._ids.append(token)
+        return self._writer is not None and self._writer.accept(token)
+
+    def step(self) -> Iterable[np.ndarray] | None:
+        """Evaluate what is new and perhaps guesses; return the rows, None if told to stop."""
+        held = len(self._session.ids)
+        new, writer = self._ids[held:], self._writer
+        if writer is None or self._speculation is None:
+            logits = _evaluate(self._session, new)
+            return None if logits is None else [logits]
+        again = len(new) > 1  # evaluated once more: that step must not be taken back, too
+        room = 0 if again else min(self._answer.room, self._session.room) - 1
+        self._speculation.plan([(writer, self._ids, room)], len(new))
+        guesses = list(writer.draft.tokens)
+        started = time.perf_counter()
+        rows = _undone(self._session, lambda: self._session.attempt(new + guesses, len(guesses)))
+        self._seconds = time.perf_counter() - started
+        self._appended = len(new) + len(guesses)
+        return rows
+
+    def judge(self) -> None:
+        """Take wrong guesses back and learn from the step."""
+        writer, speculation, session = self._writer, self._speculation, self._session
+        if writer is None or speculation is None or not self._appended:
+            return
+        wrong = len(writer.draft.tokens) - writer.right
+        if wrong:
+            session.truncate(len(session.ids) - wrong)
+        speculation.learn([(writer, self._appended)], self._seconds)
+        self._appended = 0
+        self._stats.drafted_tokens = writer.drafted
+        self._stats.accepted_tokens = writer.accepted
+
+    def close(self) -> None:
+        """End the answer, wherever it is broken off."""
+        self.judge()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.ndarray | None:
@@ -146,8 +238,12 @@ def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.nd
 
 
 def _evaluate(session: Session, ids: list[int]) -> np.ndarray | None:
+    return _undone(session, lambda: session.evaluate(ids))
+
+
+def _undone(session: Session, evaluate: Callable[[], _Rows]) -> _Rows:
     try:
-        return session.evaluate(ids)
+        return evaluate()
     except BaseException:  # Ctrl-C too: what was half done is undone, the session stays usable
         session.truncate(len(session.ids))
         raise

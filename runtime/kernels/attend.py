@@ -8,18 +8,19 @@ output does not depend on how a prompt was cut into steps or a sequence split am
 knows no plan; how cached elements are read is handed in (cached.py).
 """
 
-from numba import float32, int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
-from ggq.runtime.kernels.softmax import FAR, exp_scalar, lower_by_distance, online_softmax
+from ggq.runtime.kernels.softmax import FAR, exp_scalar, online_softmax
 from ggq.simd import (
     FLOAT,
     INT,
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
+    int32,
+    int64,
     load,
     prefetch_far,
     splat,
@@ -39,9 +40,9 @@ ATTEND = Struct(
     head_v=INT,  # and of a value
     scale=FLOAT,
     softcap=FLOAT,  # 0: none
-    window=INT,  # tokens that are seen, itself one; 0: all; where a text is seen whole, both ways
+    window=INT,  # tokens seen to one side, itself one; 0: all
     sinks=INT,  # address of a float32 per head, or 0
-    slopes=INT,  # of ALiBi: address of a float32 per head, or 0
+    slopes=INT,  # likewise: what a score loses for each position between key and query
     keys=INT,
     values=INT,
     segments=INT,
@@ -53,16 +54,16 @@ SEGMENT = Struct(
     count=INT,
     position=INT,
     page_table=INT,
-    end=INT,  # unless 0: tokens see what follows them, too, and the sequence ends here
+    end=INT,  # unless 0: tokens see what follows them, too, up to here
 )
 SEGMENT_BYTES = SEGMENT.nbytes
 
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
-# A block's scratch, in bytes: positions, (maximum, sum of weights), slopes, one quad's scores,
-# queries (scaled), sums of weighted values.
-_POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 20 * BLOCK
+# A block's scratch, in bytes: positions, (maximum, sum of weights), (slope, own
+# position), one quad's scores, queries (scaled), sums of weighted values.
+_POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 24 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
 SUMS = _QUERIES + 4 * _BLOCK_COLUMNS
 CHUNK_SCRATCH = SUMS + 4 * BLOCK * MAX_HEAD
@@ -192,12 +193,14 @@ def place(args, segment, kv, index):
 
 
 @njit
-def put_query(args, scratch, i, query, position, which):
-    """Make the float32 query of head ``which`` at ``query`` the block's number ``i``."""
+def put_query(args, scratch, i, query, where):
+    """Make the float32 query at ``query`` the block's number ``i``; ``where``: see place."""
     head, slopes = args.head, args.slopes
+    _, position, number = where
     store(scratch + _POSITIONS + 8 * i, position)
-    if slopes:
-        store(scratch + _SLOPES + 4 * i, load(slopes + 4 * which, float32))
+    slope = load(slopes + 4 * number, float32) if slopes else float32(0)
+    store(scratch + _SLOPES + 8 * i, slope)
+    store(scratch + _SLOPES + 8 * i + 4, int32(position))
     scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
@@ -218,10 +221,9 @@ def _forget(states, sums, count, width):
 def _weigh(args, segment, scratch, i, scores, first):
     """Turn 64 scores of the block's query ``i`` into weights; return its decay."""
     position = load(scratch + _POSITIONS + 8 * i, int64)
-    if args.slopes:
-        lower_by_distance(scores, load(scratch + _SLOPES + 4 * i, float32), first, position)
     start, end = window_start(args, position), window_end(args, segment, position)
-    return online_softmax(scores, args.softcap, first, start, end, scratch + STATES + 8 * i)
+    slope, state = scratch + _SLOPES + 8 * i, scratch + STATES + 8 * i
+    return online_softmax(scores, args.softcap, slope, first, start, end, state)
 
 
 @njit
@@ -335,7 +337,7 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, scratch, i, query, position, h)
+                put_query(args, scratch, i, query, (row, position, h))
                 low, high = position if i == 0 else low, position
             end = window_end(args, segment, high)
             pages = (window_start(args, low) // PAGE, (end - 1) // PAGE + 1)

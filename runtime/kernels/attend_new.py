@@ -5,11 +5,8 @@ chunks, so that a few heads keep many threads busy (as in Flash-Decoding), and w
 merges all chunks in order; no thread waits for another. It extends attend.py's argument block.
 """
 
-from numba import int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
-from ggq.runtime.kernels.atomic import atomic_add, atomic_store
 from ggq.runtime.kernels.attend import (
     ATTEND,
     CHUNK_SCRATCH,
@@ -29,7 +26,20 @@ from ggq.runtime.kernels.attend import (
 )
 from ggq.runtime.kernels.rotate import rotate
 from ggq.runtime.kernels.rows import quantize_32
-from ggq.simd import INT, ROWS, Struct, f32x16, load, stack, store, view, zeros
+from ggq.simd import (
+    INT,
+    ROWS,
+    Struct,
+    atomic_add,
+    atomic_store,
+    f32x16,
+    int64,
+    load,
+    stack,
+    store,
+    view,
+    zeros,
+)
 
 ATTEND_NEW = Struct(
     "attend_new",
@@ -78,7 +88,7 @@ def _fill(args, segment, kv, index, count, scratch, rotated):
         query = args.queries + row * args.queries_stride + 4 * h * head
         cos = args.query_table + 8 * half * row
         rotate(query, rotated, cos, half, args.neox, head)
-        put_query(args, scratch, i, rotated, position, h)
+        put_query(args, scratch, i, rotated, (row, position, h))
 
 
 @njit

@@ -1,11 +1,9 @@
 """Writing new keys and values into the paged cache; keys are transposed within their page."""
 
-from numba import int64
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import SEGMENT, SEGMENT_BYTES
-from ggq.simd import INT, ROWS, Struct, load, view
+from ggq.simd import INT, ROWS, Struct, int64, load, view
 
 STORE = Struct(
     "store",

@@ -6,8 +6,6 @@ per 32 columns; keys as [32 columns]([position] halves, [column][position] codes
 [position][32 columns](half, codes), as ggml's Q8_0. It knows no plan.
 """
 
-from numba import float32, int8
-
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import mix4, scores4
@@ -16,9 +14,11 @@ from ggq.simd import (
     f16x16,
     f32x16,
     fabs,
+    float32,
     fma,
     i8x16,
     i32x16,
+    int8,
     load,
     load_half,
     prefetch_far,

@@ -1,9 +1,7 @@
 """Rotating the column pairs of one head by cosines and sines that stand in memory."""
 
-from numba import float32
-
 from ggq.jit import njit
-from ggq.simd import f32x16, load, shuffle, store
+from ggq.simd import f32x16, float32, load, shuffle, store
 
 _first = shuffle([2 * i for i in range(16)])
 _second = shuffle([2 * i + 1 for i in range(16)])

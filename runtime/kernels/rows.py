@@ -1,15 +1,15 @@
 """Vector helpers of the operations' kernels: masked ends of rows, quantizing 256 columns."""
 
-from numba import float32, int64
-
 from ggq.jit import njit
 from ggq.quants.kernels.abi import SUPER
 from ggq.simd import (
     convert,
     f32x16,
     fabs,
+    float32,
     i8x16,
     i32x16,
+    int64,
     load,
     reduce_add,
     reduce_max,

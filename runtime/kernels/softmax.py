@@ -1,9 +1,7 @@
-"""Scores of a page of 64 positions become weights: caps, ALiBi, an online softmax of one query.
+"""The online softmax of one query over a page: caps, ALiBi, what is visible (arXiv 2205.14135).
 
-Running maximum and sum as in arXiv 2205.14135. It knows no cache and no plan.
+It knows scores and positions, no keys, no values and no plan.
 """
-
-from numba import float32
 
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
@@ -11,7 +9,10 @@ from ggq.simd import (
     convert,
     f32x16,
     fabs,
+    float32,
     i32x16,
+    int32,
+    int64,
     lane,
     load,
     reduce_add,
@@ -24,8 +25,6 @@ from ggq.simd import (
     zeros,
 )
 from ggq.simd.math import exp, tanh
-
-__all__ = ["FAR", "exp_scalar", "lower_by_distance", "online_softmax"]
 
 FAR = -1e30  # below every score; its difference to a score is finite
 _iota = vector_constant(i32x16, range(16))
@@ -52,13 +51,26 @@ def _capped(s, cap):
 
 
 @njit
-def online_softmax(scores, cap, first, start, end, state):
+def _biased(s, slope, distance):
+    """Lower 16 scores by ``slope`` for each position from the query; the first's ``distance``."""
+    if slope != 0:
+        away = fabs(convert(_iota() + splat(distance, i32x16), f32x16))
+        s = s - splat(slope, f32x16) * away
+    return s
+
+
+@njit
+def online_softmax(scores, cap, slope, first, start, end, state):
     """Turn 64 scores into weights; update (maximum, sum) at ``state``; return the decay.
 
-    Weights of positions before ``start`` and from ``end`` on are zero.
+    Weights of positions before ``start`` and from ``end`` on are zero. ``slope``: where the query's
+    slope and its own position stand.
     """
     s0, s1 = _capped(load(scores, f32x16), cap), _capped(load(scores + 64, f32x16), cap)
     s2, s3 = _capped(load(scores + 128, f32x16), cap), _capped(load(scores + 192, f32x16), cap)
+    bias, distance = load(slope, float32), first - int64(load(slope + 4, int32))
+    s0, s1 = _biased(s0, bias, distance), _biased(s1, bias, distance + 16)
+    s2, s3 = _biased(s2, bias, distance + 32), _biased(s3, bias, distance + 48)
     whole = first >= start and first + PAGE <= end
     if not whole:
         far = splat(FAR, f32x16)
@@ -84,13 +96,3 @@ def online_softmax(scores, cap, first, start, end, state):
     store(state, top)
     store(state + 4, load(state + 4, float32) * decay + reduce_add((p0 + p1) + (p2 + p3)))
     return splat(decay, f32x16)
-
-
-@njit
-def lower_by_distance(scores, slope, first, position):
-    """Take slope times the distance to ``position`` from 64 scores (arXiv 2108.12409)."""
-    factor, own = splat(slope, f32x16), splat(position - first, i32x16)
-    for part in range(4):
-        at = scores + 64 * part
-        distance = convert(_iota() + splat(16 * part, i32x16) - own, f32x16)
-        store(at, load(at, f32x16) - factor * fabs(distance))

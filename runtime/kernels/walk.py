@@ -8,12 +8,9 @@ core between two chunks holds nobody up. Counters carry the step's number, so th
 wakes up in a later step notices and leaves.
 """
 
-from numba import int64
-
 from ggq.jit import entry, njit
-from ggq.runtime.kernels.atomic import (
-    CLOCK_ID,
-    SLEEP_ARGUMENT,
+from ggq.runtime.kernels.system import CLOCK_ID, SLEEP_ARGUMENT
+from ggq.simd import (
     atomic_add,
     atomic_load,
     atomic_store,
@@ -21,9 +18,12 @@ from ggq.runtime.kernels.atomic import (
     call_kernel,
     call_plain,
     compare_exchange,
+    int64,
+    load,
     pause,
+    stack,
+    store,
 )
-from ggq.simd import load, stack, store
 
 # A row of the table, int64 each.
 KERNEL, ARGS, ITEMS, ITEMS_SLOT, CHUNK, LEVEL = range(6)

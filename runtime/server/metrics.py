@@ -15,6 +15,8 @@ _COUNTERS = {
     "prompt_tokens": "Prompt tokens of started requests.",
     "cached_tokens": "Prompt tokens found in the cache.",
     "generated_tokens": "Generated tokens.",
+    "drafted_tokens": "Guesses at tokens of answers that were checked.",
+    "accepted_tokens": "Guesses that were right.",
     "steps": "Steps of the engine.",
     "busy_seconds": "Time spent in steps of the engine.",
     "finished": "Answers that came to their end.",

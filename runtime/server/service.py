@@ -82,11 +82,17 @@ class Answers:
         """Return OpenAI's usage object."""
         prompt = sum(t.prompt_tokens for t in self.tickets)
         generated = sum(t.generated_tokens for t in self.tickets)
+        drafted = sum(t.drafted_tokens for t in self.tickets)
+        accepted = sum(t.accepted_tokens for t in self.tickets)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": generated,
             "total_tokens": prompt + generated,
             "prompt_tokens_details": {"cached_tokens": sum(t.cached_tokens for t in self.tickets)},
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": drafted - accepted,
+            },
         }
 
     def timings(self) -> dict[str, Any]:
@@ -102,6 +108,8 @@ class Answers:
             "predicted_n": t.generated_tokens,
             "predicted_ms": 1e3 * spent,
             "predicted_per_second": max(t.generated_tokens - 1, 0) / spent if spent else 0.0,
+            "draft_n": t.drafted_tokens,
+            "draft_n_accepted": t.accepted_tokens,
         }
 
 

@@ -29,8 +29,15 @@ def make_scheduler(model: Any, *, n_slots: int = 4, max_waiting: int = 64) -> Sc
         raise UsageError("the model's cache is already allocated")
     per_answer = model.n_ctx
     model.n_ctx = -(-per_answer // PAGE) * PAGE * n_slots
+    if model.draft_model is not None:
+        model.draft_model.n_ctx = model.n_ctx
     return Scheduler(
-        model.engine, model.tokenizer, n_slots=n_slots, n_ctx=per_answer, max_waiting=max_waiting
+        model.engine,
+        model.tokenizer,
+        n_slots=n_slots,
+        n_ctx=per_answer,
+        max_waiting=max_waiting,
+        speculation=model.speculation,
     )
 
 

@@ -16,7 +16,16 @@ GRANITE_H = {
     "logits_scaling": 4.0,
 }
 GRANITE_H_MOE = GRANITE_H | {"num_local_experts": 6, "intermediate_size": 64}
+BAMBA = {
+    "num_hidden_layers": 3,
+    "attn_layer_indices": [1],
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 2,
+}
 MODELS = [
     Tiny("granite h", "granitehybrid", "GraniteMoeHybrid", GRANITE_H),
     Tiny("granite h moe", "granitehybrid", "GraniteMoeHybrid", GRANITE_H_MOE),
+    Tiny("bamba", "granitehybrid", "Bamba", BAMBA),
 ]

@@ -16,6 +16,7 @@ def table():
     from tinymodels import TINY
 
     from ggq import models
+    from ggq.models.wrappers import TEXT_CLASSES, WRAPPERS
 
     lines = ["| architecture | Hugging Face classes | convert | run | tested against |"]
     lines.append("|---|---|---|---|---|")
@@ -27,7 +28,10 @@ def table():
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
         row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
+    inside = ", ".join(f"`{name}`" for name in WRAPPERS)
+    kinds = ", ".join(f"`{kind}`" for kind in TEXT_CLASSES)
+    told = f"Of these, the text model is converted where `text_config` says it is one of {kinds}"
+    return "\n".join([*lines, "", f"{told}: {inside}."])
 
 
 def updated(text):

@@ -6,21 +6,21 @@ f32x16: one per 16), so that a weight is ``scale * code - minimum``. It knows ne
 plans.
 """
 
-from numba import float32, int64, uint8, uint16
-from numba.extending import overload
-
 from ggq.jit import njit
 from ggq.quants.kernels import abi, sums
 from ggq.simd import (
     convert,
     even_and_odd,
     f32x16,
+    float32,
     fma,
     i8x64,
     i32x16,
+    int64,
     join,
     lane,
     load,
+    overload,
     prefetch,
     splat,
     stack,
@@ -32,6 +32,8 @@ from ggq.simd import (
     u8x16,
     u8x64,
     u32x16,
+    uint8,
+    uint16,
     zeros,
 )
 

@@ -3,8 +3,6 @@
 All code vectors are in column order: 64 columns per u8x64. It knows no block type.
 """
 
-from numba import uint8, uint16, uint32, uint64
-
 from ggq.jit import njit
 from ggq.simd import (
     bitcast,
@@ -30,6 +28,10 @@ from ggq.simd import (
     u32x4,
     u32x8,
     u32x16,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
     vector_constant,
     with_lane,
     zeros,

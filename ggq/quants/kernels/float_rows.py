@@ -5,8 +5,6 @@ on the tokens beside it. A type brings how to widen 16 values and one value. It 
 threads nor plans.
 """
 
-from numba import float32, int64, uint16, uint32
-
 from ggq.jit import kernel, njit
 from ggq.quants.base import Kernels
 from ggq.quants.kernels import abi
@@ -16,7 +14,9 @@ from ggq.simd import (
     convert,
     f16x16,
     f32x16,
+    float32,
     fma,
+    int64,
     lane,
     load,
     load_half,
@@ -25,6 +25,8 @@ from ggq.simd import (
     store,
     u16x16,
     u32x16,
+    uint16,
+    uint32,
     zeros,
 )
 

@@ -1,7 +1,5 @@
 """IQ1_M in SIMD: IQ1_S with a shift per 8 weights and a scale per 16."""
 
-from numba import uint16
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.iq1_s import table
@@ -26,6 +24,7 @@ from ggq.simd import (
     u8x64,
     u16x4,
     u16x16,
+    uint16,
     vector_constant,
     zeros,
 )

@@ -1,7 +1,5 @@
 """IQ1_S in SIMD: codes of 11 bits; the entries hold 8 x (value + 1), so that a shift is 1."""
 
-from numba import float32, uint16
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import eighths, wide_codes
@@ -11,6 +9,7 @@ from ggq.simd import (
     convert,
     dot4,
     f32x8,
+    float32,
     gather,
     i64x8,
     load,
@@ -24,6 +23,7 @@ from ggq.simd import (
     u16x8,
     u16x32,
     u32x8,
+    uint16,
     vector_constant,
 )
 

@@ -1,7 +1,5 @@
 """IQ2_S in SIMD: codes of 10 bits, the upper two apart; all eight signs stored."""
 
-from numba import float32, uint16, uint64
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import (
@@ -17,6 +15,7 @@ from ggq.simd import (
     constant_table,
     dot4,
     f32x16,
+    float32,
     gather,
     i64x8,
     load,
@@ -28,6 +27,8 @@ from ggq.simd import (
     u8x16,
     u8x32,
     u8x64,
+    uint16,
+    uint64,
 )
 
 STRIDE = 82

@@ -1,7 +1,5 @@
 """IQ2_XS in SIMD: 16 bits name 8 magnitudes (9 bits) and 7 of their signs."""
 
-from numba import float32, uint16
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import (
@@ -18,6 +16,7 @@ from ggq.simd import (
     convert,
     dot4,
     f32x16,
+    float32,
     gather,
     i64x8,
     load,
@@ -29,6 +28,7 @@ from ggq.simd import (
     u8x64,
     u16x32,
     u32x8,
+    uint16,
 )
 
 STRIDE = 74

@@ -1,7 +1,5 @@
 """IQ3_S in SIMD: codes of 9 bits name 4 magnitudes, the ninth bits apart; signs stored."""
 
-from numba import uint16, uint32, uint64
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import LARGEST, magnitudes, signed, wide_codes
@@ -24,6 +22,9 @@ from ggq.simd import (
     u8x64,
     u32x8,
     u32x16,
+    uint16,
+    uint32,
+    uint64,
     vector_constant,
     zeros,
 )

@@ -1,7 +1,5 @@
 """IQ3_XXS in SIMD: a byte names 4 magnitudes; per 32 weights a word of signs and scale."""
 
-from numba import float32, uint8
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import LARGEST, magnitudes, sign_words, signed, spread_sevens
@@ -11,6 +9,7 @@ from ggq.simd import (
     convert,
     dot4,
     f32x8,
+    float32,
     gather,
     load,
     load_half,
@@ -18,6 +17,7 @@ from ggq.simd import (
     u8x64,
     u32x8,
     u32x16,
+    uint8,
 )
 
 STRIDE = 98

@@ -1,7 +1,5 @@
 """IQ4_XS in SIMD: IQ4_NL's curve; six-bit scales, their upper two bits apart."""
 
-from numba import uint16, uint32
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import nibbles_of_two
@@ -15,6 +13,8 @@ from ggq.simd import (
     lookup16,
     splat,
     u32x8,
+    uint16,
+    uint32,
     vector_constant,
 )
 

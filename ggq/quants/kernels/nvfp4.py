@@ -1,7 +1,5 @@
 """NVFP4 in SIMD: per 16 weights an E4M3 scale, 8 bytes of low, then of high nibbles."""
 
-from numba import uint32
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import masked
@@ -22,6 +20,7 @@ from ggq.simd import (
     u16x16,
     u32x4,
     u32x16,
+    uint32,
     vector_constant,
     with_lane,
     zeros,

@@ -1,10 +1,21 @@
 """Q1_0 in SIMD: 128 signs under one scale."""
 
-from numba import uint64
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
-from ggq.simd import dot4, f32x4, f32x8, join, load, load_half, mask64, select, splat, u8x64, zeros
+from ggq.simd import (
+    dot4,
+    f32x4,
+    f32x8,
+    join,
+    load,
+    load_half,
+    mask64,
+    select,
+    splat,
+    u8x64,
+    uint64,
+    zeros,
+)
 
 _BYTES, _QUANTS = 18, 2
 STRIDE = 2 * _BYTES

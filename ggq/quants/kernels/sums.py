@@ -9,20 +9,21 @@ here, so that an output is bit for bit the same from either kernel and beside an
 Where the minimum is ``centre`` x scale, it is taken from the integer sum instead.
 """
 
-from numba import float32, int32, int64
-from numba.extending import overload
-
 from ggq.jit import njit
 from ggq.simd import (
     bitcast,
     convert,
     f32x8,
     f32x16,
+    float32,
     fma,
     i32x8,
     i32x16,
+    int32,
+    int64,
     isa,
     load,
+    overload,
     shuffle,
     splat,
     store,

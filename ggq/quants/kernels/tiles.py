@@ -5,9 +5,6 @@ and one broadcast of 4 activation codes multiplies them all. Same ``unpack`` as 
 arithmetic on the integer sums (sums.py).
 """
 
-from numba import float32, int32, int64
-from numba.extending import overload
-
 from ggq.jit import njit
 from ggq.quants.kernels import abi, sums
 from ggq.quants.kernels.blocks import copy_tail, finish_group
@@ -15,10 +12,14 @@ from ggq.simd import (
     bitcast,
     f32x8,
     f32x16,
+    float32,
     fma,
     i8x64,
     i32x16,
+    int32,
+    int64,
     load,
+    overload,
     prefetch_far,
     splat,
     stack,

@@ -1,7 +1,5 @@
 """TQ1_0 in SIMD: a byte is a fraction in base 3; times 3, the next digit is on top."""
 
-from numba import uint32
-
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.simd import (
@@ -17,6 +15,7 @@ from ggq.simd import (
     u8x32,
     u8x64,
     u32x4,
+    uint32,
     vector_constant,
     zeros,
 )

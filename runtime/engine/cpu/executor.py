@@ -11,7 +11,7 @@ import numpy as np
 
 from ggq.runtime.backends.numba.plan import Plan
 from ggq.runtime.kernels import walk as w
-from ggq.runtime.kernels.atomic import system_calls
+from ggq.runtime.kernels.system import system_calls
 
 __all__ = ["Executor"]
 

@@ -22,7 +22,7 @@ from ggq.runtime.backends.base import Ops
 from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
-from ggq.runtime.ops.attention import distances, slopes, visible
+from ggq.runtime.ops.attention import slopes, visible
 from ggq.runtime.ops.rope import angles
 from ggq.runtime.ops.rope.torch import rotate
 
@@ -269,15 +269,10 @@ class DeviceOps(Ops):
         self, stretch: Stretch, rows: tuple[int, int], start: int, spec: Any
     ) -> torch.Tensor:
         """Return what ALiBi takes from the scores of ``rows``, (n_head, rows, positions)."""
-        n, past = stretch.n_tokens, stretch.past
-        far = self._once(
-            ("far", stretch.first), lambda: self._put(abs(distances(n, past)[:, start:]))
-        )
-        steep = self._once(
-            ("slopes", spec.alibi), lambda: self._put(slopes(spec.n_head, spec.alibi))
-        )
-        own = far[rows[0] - stretch.first : rows[1] - stretch.first]
-        return steep[:, None, None] * own.float()
+        own = stretch.past + np.arange(rows[0] - stretch.first, rows[1] - stretch.first)[:, None]
+        far = abs(np.arange(start, stretch.past + stretch.n_tokens) - own)
+        steep = slopes(spec.n_head, spec.alibi)[:, None, None]
+        return self._put((steep * far).astype(np.float32))
 
     def _attend(
         self,

@@ -1,12 +1,10 @@
 """activate as plan rows: a token is an item."""
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import elementwise
 from ggq.runtime.kernels.gelu import gelu
-from ggq.simd import f32x16, fma, load, splat, store, vmax, zeros
+from ggq.simd import f32x16, fma, int64, load, splat, store, vmax, zeros
 from ggq.simd.math import sigmoid
 
 _GELU, _GELU_TANH, _RELU, _RELU2 = range(4)

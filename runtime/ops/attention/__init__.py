@@ -8,49 +8,43 @@ head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``la
 layer, evaluated before, has stored its own, which serve here too. Consecutive
 query heads share a key-value head (arXiv 2305.13245). ``softcap`` c turns scores s into
 c tanh(s / c); ``sinks`` names one logit per head that takes weight and gives no value (arXiv
-2309.17453). ``alibi`` takes a head's slope times the distance from a score (arXiv 2108.12409).
+2309.17453). ``alibi`` lowers a head's capped scores by its slope for each position between key and
+query (arXiv 2108.12409).
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 
-__all__ = ["distances", "reach", "slopes", "visible"]
+__all__ = ["reach", "slopes", "visible"]
 
 
 def reach(spec: Any) -> int | None:
     """Return how many positions to one side a token sees, its own counted; None: all."""
-    if spec.causal or spec.window is None:
-        window: int | None = spec.window
-        return window
-    return int(spec.window // 2 + 1)
-
-
-@functools.cache
-def slopes(n_head: int, max_bias: float) -> np.ndarray:
-    """Return the heads' slopes of ALiBi, float32 (n_head,): 2**(-max_bias / n), its square, ...
-
-    n is the power of 2 up to ``n_head``; further heads take every other one of 2n (as ggml's).
-    """
-    n = 1 << int(math.log2(n_head))
-    steps = [h + 1.0 if h < n else h - n + 0.5 for h in range(n_head)]
-    return np.array([2.0 ** (-max_bias * step / n) for step in steps], np.float32)
+    window: int | None = spec.window
+    return window if spec.causal or window is None else window // 2 + 1
 
 
 def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = True) -> np.ndarray:
     """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
-    ahead = distances(n_tokens, past)
+    query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
     if not causal:
         far = past + n_tokens if window is None else window // 2
-        return np.abs(ahead) <= far
-    seen = ahead <= 0
-    return seen if window is None else seen & (-ahead < window)
+        return abs(query - key) <= far
+    seen = key <= query
+    return seen if window is None else seen & (query - key < window)
 
 
-def distances(n_tokens: int, past: int) -> np.ndarray:
-    """Return int64 (n_tokens, past + n_tokens): how far each position lies ahead of each token."""
-    return np.arange(past + n_tokens)[None, :] - (past + np.arange(n_tokens)[:, None])
+@functools.cache  # kernels hold its address
+def slopes(n_head: int, alibi: float) -> np.ndarray:
+    """Return ALiBi's slopes, float32 (n_head,): 2**(-alibi h / n) for h from 1 to n, a power of 2.
+
+    Heads beyond the greatest power of 2 have the odd ones of twice as many slopes.
+    """
+    n = 1 << (n_head.bit_length() - 1)
+    exponents = [-alibi * (h + 1) / n for h in range(n)]
+    exponents += [-alibi * (2 * h + 1) / (2 * n) for h in range(n_head - n)]
+    return np.exp2(exponents).astype(np.float32)

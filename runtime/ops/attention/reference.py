@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ggq.runtime.ops.attention import distances, slopes, visible
+from ggq.runtime.ops.attention import slopes, visible
 
 
 def run(backend, q, k, v, layer, spec):
@@ -16,8 +16,9 @@ def run(backend, q, k, v, layer, spec):
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
     values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
     seen = visible(n_tokens, len(keys) - n_tokens, spec.window, spec.causal)
-    distance = np.abs(distances(n_tokens, len(keys) - n_tokens))
     sinks = None if spec.sinks is None else backend.array(spec.sinks)
+    past = len(keys) - n_tokens
+    away = abs(past + np.arange(n_tokens)[:, None] - np.arange(len(keys)))
     out = np.empty((n_tokens, spec.n_head, spec.head_dim_v))
     for head in range(spec.n_head):
         shared = head * spec.n_head_kv // spec.n_head
@@ -25,7 +26,7 @@ def run(backend, q, k, v, layer, spec):
         if spec.softcap:
             scores = spec.softcap * np.tanh(scores / spec.softcap)
         if spec.alibi:
-            scores -= float(slopes(spec.n_head, spec.alibi)[head]) * distance
+            scores = scores - slopes(spec.n_head, spec.alibi)[head] * away
         scores = np.where(seen, scores, -np.inf)
         top = scores.max(axis=-1, keepdims=True)
         if sinks is not None:

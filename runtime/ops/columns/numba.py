@@ -1,6 +1,7 @@
-"""columns as plan rows: a token is an item, 16 columns are copied at a time."""
+"""columns as plan rows: a token is an item, 16 columns are copied at a time, or one."""
 
-from ggq.errors import ModelError
+from numba import float32
+
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import Work
 from ggq.simd import INT, ROWS, f32x16, load, store
@@ -14,16 +15,18 @@ def _columns(args, first, last):
         for g in range(groups):
             source = x + item * stride + 4 * (g * group + start)
             to = out + item * out_stride + 4 * g * width
-            for i in range(0, 4 * width, 64):
-                store(to + i, load(source + i, f32x16))
+            if width % 16 and groups > 1:  # a vector would reach into the next group
+                for i in range(0, 4 * width, 4):
+                    store(to + i, load(source + i, float32))
+            else:
+                for i in range(0, 4 * width, 64):
+                    store(to + i, load(source + i, f32x16))
 
 
 def run(backend, x, first, width, group=None):
     """Record the copy of those columns."""
     group = group or x.width
     groups = x.width // group
-    if width % 16 and groups > 1:
-        raise ModelError(f"heads of {width} columns are not supported on the CPU")
 
     def make(value, form, residual):
         source, out = x.f32(), backend.new(value)

@@ -1,10 +1,8 @@
 """combine as plan rows: a token is an item; a residual that is added next joins the sum."""
 
-from numba import float32, int64
-
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import TOKENS
-from ggq.simd import INT, ROWS, f32x16, fma, load, splat, store, zeros
+from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, splat, store, zeros
 
 
 @kernel(y=ROWS, place=INT, weights=ROWS, n_used=INT, out=ROWS, width=INT, residual=INT)

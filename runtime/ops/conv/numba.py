@@ -1,12 +1,10 @@
 """conv as plan rows: 16 channels of one sequence are an item, which also keeps their state."""
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
-from ggq.simd import INT, ROWS, f32x16, fma, load, store, zeros
+from ggq.simd import INT, ROWS, f32x16, fma, int64, load, store, zeros
 from ggq.simd.math import sigmoid
 
 _KINDS = {"none": 0, "silu": 1}
@@ -21,7 +19,15 @@ def _input(x, stride, state, step, size, t):
 
 
 @kernel(
-    x=ROWS, out=ROWS, weights=INT, channels=INT, size=INT, kind=INT, parts=INT, state_offset=INT
+    x=ROWS,
+    out=ROWS,
+    weights=INT,
+    bias=INT,
+    channels=INT,
+    size=INT,
+    kind=INT,
+    parts=INT,
+    state_offset=INT,
 )
 def _conv(args, first, last):
     stride, out_stride, kind = args.x_stride, args.out_stride, args.kind
@@ -40,6 +46,8 @@ def _conv(args, first, last):
             for j in range(size):
                 value = _input(x, stride, state, step, size, t - size + 1 + j)
                 total = fma(load(weights + j * step, f32x16), value, total)
+            if args.bias:
+                total = total + load(args.bias + column, f32x16)
             if kind == 1:
                 total = total * sigmoid(total)
             store(out + t * out_stride, total)
@@ -48,7 +56,7 @@ def _conv(args, first, last):
             store(state + r * step, value)
 
 
-def run(backend, x, name, layer, kind="none"):
+def run(backend, x, name, layer, kind="none", bias=None):
     """Record the convolution and the update of the layer's state."""
     weight = backend.weight(name)
     channels, size = weight.shape
@@ -66,6 +74,7 @@ def run(backend, x, name, layer, kind="none"):
             x=source,
             out=out,
             weights=weight.transposed,
+            bias=backend.weight(bias).vector if bias else None,
             channels=channels,
             size=size,
             kind=_KINDS[kind],

@@ -6,14 +6,12 @@ they stay in the cache: [head][16 columns][head_dim] rows of one vector each.
 
 import math
 
-from numba import float32, int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
 from ggq.runtime.ops.delta import LENGTH_EPS
-from ggq.simd import INT, ROWS, f32x16, fma, load, reduce_add, splat, store, zeros
+from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, reduce_add, splat, store, zeros
 
 
 @njit
@@ -79,7 +77,7 @@ def _token(args, row, head, block, state):
     """Take 16 columns of one head through one token."""
     keys, d, dv = args.n_key_heads, args.head_dim, args.head_dim_v
     x = args.x + row * args.x_stride
-    q = x + 4 * d * (head % keys)
+    q = x + 4 * d * (head // args.neighbours % keys)
     k, v = q + 4 * d * keys, x + 8 * d * keys + 4 * dv * head + 64 * block
     alpha = args.alpha + row * args.alpha_stride + 4 * head
     beta = args.beta + row * args.beta_stride + 4 * head
@@ -101,6 +99,7 @@ def _token(args, row, head, block, state):
     out=ROWS,
     n_head=INT,
     n_key_heads=INT,
+    neighbours=INT,
     head_dim=INT,
     head_dim_v=INT,
     a=INT,
@@ -142,6 +141,7 @@ def run(backend, x, alpha, beta, layer, spec):
             out=out,
             n_head=n,
             n_key_heads=keys,
+            neighbours=n // keys if spec.grouped else 1,
             head_dim=d,
             head_dim_v=dv,
             a=backend.weight(spec.a).vector,

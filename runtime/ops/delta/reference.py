@@ -9,7 +9,7 @@ def run(backend, x, alpha, beta, layer, spec):
     """Return the outputs and keep the state."""
     n, keys, d, dv = spec.n_head, spec.n_key_heads, spec.head_dim, spec.head_dim_v
     q, k, v = np.split(x, [keys * d, 2 * keys * d], axis=1)
-    head = np.arange(n) % keys
+    head = np.arange(n) // (n // keys if spec.grouped else 1) % keys
     q, k = (_unit(a.reshape(len(x), keys, d))[:, head] for a in (q, k))
     v = v.reshape(len(x), n, dv)
     decay = np.exp(backend.array(spec.a) * np.logaddexp(0, alpha + backend.array(spec.dt)))

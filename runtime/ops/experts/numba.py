@@ -4,16 +4,13 @@ Decoding, each pair multiplies its expert's rows alone. In prefill the pairs lie
 expert, so that an expert is one matrix product with consecutive rows.
 """
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.abi import MATMUL_BYTES
 from ggq.runtime.backends.numba.plan import ONE, TOKENS, Work
 from ggq.runtime.backends.numba.values import DECODE_TOKENS
-from ggq.runtime.kernels.atomic import call_kernel
-from ggq.simd import INT, ROWS, Struct, load, stack, store, u8x64, view
+from ggq.simd import INT, ROWS, Struct, call_kernel, int64, load, stack, store, u8x64, view
 
 # What a block type's kernel is given, and how that differs from expert to expert.
 _EXPERTS = Struct("experts", base=abi.MATMUL, expert_bytes=INT, bias_bytes=INT, groups=INT)

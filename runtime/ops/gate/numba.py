@@ -1,7 +1,5 @@
 """gate as plan rows: 256 columns of a token are an item; written as floats or quantized at once."""
 
-from numba import float32
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.abi import SUPER, padded
@@ -9,7 +7,7 @@ from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.kernels.gelu import gelu
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
-from ggq.simd import INT, ROWS, Struct, f32x16, fma, load, splat, stack, store, vmax, vmin
+from ggq.simd import INT, ROWS, Struct, f32x16, float32, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
 
 _SILU, _GELU_TANH, _OAI, _NONE, _SIGMOID, _GELU = range(6)

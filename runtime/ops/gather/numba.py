@@ -1,10 +1,8 @@
 """gather as plan rows: the step's inputs name the tokens whose logits are asked for."""
 
-from numba import int64
-
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import OUTPUTS, Work
-from ggq.simd import INT, ROWS, f32x16, load, store
+from ggq.simd import INT, ROWS, f32x16, int64, load, store
 
 
 @kernel(x=ROWS, ids=INT, out=ROWS, width=INT)

@@ -4,13 +4,11 @@ Columns are laid out a row per token and head, multiplied by the kernels of expe
 side again.
 """
 
-from numba import int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel
 from ggq.runtime.ops.experts.numba import run as experts
 from ggq.runtime.ops.route.numba import Routed, record_sort
-from ggq.simd import INT, ROWS, f32x16, load, store
+from ggq.simd import INT, ROWS, f32x16, int64, load, store
 
 
 @kernel(ids=ROWS, n_head=INT)

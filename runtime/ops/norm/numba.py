@@ -1,7 +1,5 @@
 """norm as plan rows: a token is an item; written as floats or quantized at once."""
 
-from numba import float32
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.abi import SUPER
@@ -13,6 +11,7 @@ from ggq.simd import (
     ROWS,
     Struct,
     f32x16,
+    float32,
     fma,
     load,
     reduce_add,
@@ -66,7 +65,9 @@ def _normalize(x, out, gain, width, kind, eps):
         store(out + 4 * i, v)
 
 
-_ARGUMENTS = Struct("norm", x=ROWS, out=ROWS, eps=FLOAT, gain=INT, width=INT, kind=INT, groups=INT)
+_ARGUMENTS = Struct(
+    "norm", x=ROWS, out=ROWS, eps=FLOAT, gain=INT, width=INT, kind=INT, groups=INT, step=INT
+)
 
 
 @kernel(_ARGUMENTS)
@@ -76,7 +77,8 @@ def _norm(args, first, last):
         x, to = args.x + item * args.x_stride, args.out + item * args.out_stride
         for group in range(args.groups):
             at = 4 * group * width
-            _normalize(x + at, to + at, gain, width, kind, eps)
+            own = gain + group * args.step  # a gain for each group, or one for all
+            _normalize(x + at, to + at, own, width, kind, eps)
 
 
 @kernel(_ARGUMENTS)
@@ -109,6 +111,7 @@ def run(backend, x, name, eps, kind="rms", width=None):
     if groups > 1 and group % 16:
         raise ModelError(f"norm {name}: heads of {group} columns are not supported on the CPU")
     gain = backend.weight(name).vector if name else 0
+    several = bool(name) and len(backend.weight(name).shape) > 1
 
     def make(value, form, residual):
         source, out = x.f32(), backend.new(value, form)
@@ -125,6 +128,7 @@ def run(backend, x, name, eps, kind="rms", width=None):
             width=group,
             kind=_KINDS[kind],
             groups=groups,
+            step=4 * group if several else 0,
         )
         return out
 

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ggq.models.layers.rope import Rope
 
-__all__ = ["angles", "frequencies", "magnitude"]
+__all__ = ["angles", "frequencies"]
 
 
 def _correction(rope: Rope, turns: float) -> float:
@@ -43,20 +43,12 @@ def frequencies(rope: Rope, factors: np.ndarray | None = None) -> np.ndarray:
     return slowed * (1.0 - kept) + plain * kept
 
 
-def magnitude(rope: Rope) -> float:
-    """Return the factor on cos and sin: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
-    if rope.scaling != "yarn" or rope.ext_factor == 0 or rope.factor <= 1:
-        return rope.attn_factor
-    growth = 0.1 * math.log(rope.factor)
-    return rope.attn_factor * (1.0 + growth) / (1.0 + rope.log_multiplier * growth)
-
-
 def angles(
     rope: Rope, positions: np.ndarray, factors: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each."""
     positions = np.asarray(positions, np.float64)[:, None]
-    turned, length = positions * frequencies(rope, factors), magnitude(rope)
+    turned, length = positions * frequencies(rope, factors), rope.magnitude
     if rope.temperature:
         length = length * (1 + rope.temperature * np.log1p(positions // rope.original_context))
     return np.cos(turned) * length, np.sin(turned) * length

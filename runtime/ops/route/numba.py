@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from numba import float32, int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import ONE, Buffer, Work
 from ggq.runtime.ops.route import TINY
-from ggq.simd import FLOAT, INT, ROWS, f32x16, lane, load, splat, stack, store
+from ggq.simd import FLOAT, INT, ROWS, f32x16, float32, int64, lane, load, splat, stack, store
 from ggq.simd.math import exp, sigmoid
 
 _KINDS = {"softmax": 0, "softmax_chosen": 1, "sigmoid": 2}

@@ -6,13 +6,11 @@ they stay in the cache: [head][16 columns][d_state] rows of one vector each.
 
 import math
 
-from numba import float32, int64
-
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
-from ggq.simd import INT, ROWS, f32x16, fma, load, splat, store, zeros
+from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, splat, store, zeros
 
 
 @njit

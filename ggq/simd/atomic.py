@@ -1,12 +1,21 @@
-"""Atomic memory, calls by address, and the few system functions that threads need."""
+"""Atomic memory, calls by address and the spin hint as numba intrinsics; it knows no plan."""
 
-import ctypes
-import sys
-import time
+import platform
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+__all__ = [
+    "atomic_add",
+    "atomic_load",
+    "atomic_store",
+    "call_clock",
+    "call_kernel",
+    "call_plain",
+    "compare_exchange",
+    "pause",
+]
 
 _I64 = ir.IntType(64)
 
@@ -121,41 +130,5 @@ def _declared(builder, name, args):
 
 
 def _machine() -> str:
-    import platform
-
     name = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
-
-
-def _address(function) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-def system_calls() -> tuple[int, int, int]:
-    """Return addresses of (yield the core, sleep, clock_gettime); 0 where the system has no such.
-
-    ``sleep`` takes microseconds on POSIX and milliseconds on Windows, as `SLEEP_ARGUMENT` says.
-    """
-    if sys.platform == "win32":
-        kernel32 = ctypes.WinDLL("kernel32")
-        return _address(kernel32.SwitchToThread), _address(kernel32.Sleep), 0
-    libc = ctypes.CDLL(None)
-    return _address(libc.sched_yield), _address(libc.usleep), _address(libc.clock_gettime)
-
-
-SLEEP_ARGUMENT = 1 if sys.platform == "win32" else 40
-CLOCK_ID = getattr(time, "CLOCK_MONOTONIC", 1)
-
-__all__ = [
-    "CLOCK_ID",
-    "SLEEP_ARGUMENT",
-    "atomic_add",
-    "atomic_load",
-    "atomic_store",
-    "call_clock",
-    "call_kernel",
-    "call_plain",
-    "compare_exchange",
-    "pause",
-    "system_calls",
-]

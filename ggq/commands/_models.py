@@ -1,0 +1,53 @@
+"""Models by name for commands that open one: fetched where they are not here, after asking."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+YES = click.option("-y", "--yes", is_flag=True, help="Fetch a model that is not here unasked.")
+
+
+def model_path(reference: str | None, yes: bool = False) -> Path:
+    """Return the model's file; a named one is fetched first, on a terminal after asking.
+
+    Where nobody can be asked it is fetched, and told: a service has to start by itself.
+    """
+    from ggq import hub
+
+    name = reference or hub.DEFAULT_MODEL
+    try:
+        return hub.resolve_model(name)
+    except hub.NotFetchedError:
+        from ggq.progress import progress_when_told
+
+        asked = sys.stdin.isatty() and sys.stderr.isatty() and not yes
+
+        def agree(about: str) -> bool:
+            click.echo(f"{about} - not here yet", err=True)
+            return not asked or click.confirm("Fetch it?", default=True, err=True)
+
+        def report(line: str) -> None:
+            click.echo(line, err=True)
+
+        with progress_when_told(quiet=False) as progress:
+            return hub.obtain(name, agree, report, progress)
+
+
+def show_available(as_json: bool) -> None:
+    """Print the short names, what each stands for, and its licence."""
+    from ggq import hub
+
+    rows = [{"name": n, "model": k.about, "licence": k.licence} for n, k in hub.KNOWN.items()]
+    rows += [
+        {"name": name, "model": found.reference, "licence": found.licence}
+        for name, found in hub.listed().items()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<20} {row['model']:<54} {row['licence']}")

@@ -1,0 +1,1 @@
+"""clamp(x, limit) -> x kept between -limit and limit, (n_tokens, width)."""

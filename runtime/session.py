@@ -1,0 +1,85 @@
+"""One sequence of a model: tokens go in, logits come; it goes on from what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ggq.arguments import checked
+from ggq.errors import UsageError
+from ggq.runtime.engine.backend import Part
+from ggq.runtime.generation.drafting.speculation import Speculation
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One sequence of a model and its place in the cache."""
+
+    def __init__(self, model: Any) -> None:
+        """Begin with no tokens; ``model`` is a ggq.runtime.model.Model."""
+        self._model = model
+        self._sequence = model.engine.sequence()
+        self.ids: list[int] = []
+        self._closed = False
+
+    @checked
+    def evaluate(self, ids: Sequence[int]) -> np.ndarray:
+        """Append token ids; return the logits after the last one, float32 (n_vocab,).
+
+        Broken off by Ctrl-C, the steps that were complete stay. UsageError on a closed session.
+        """
+        if self._closed:  # its pages belong to others now
+            raise UsageError("this session is closed: begin another with model.session()")
+        try:
+            logits: np.ndarray = self._model.engine.evaluate(self._sequence, ids)
+            return logits
+        finally:
+            self.ids.extend(int(i) for i in ids)
+            del self.ids[self._sequence.length :]
+
+    def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
+        """Append an answer's tokens, of which the last ``guesses`` may be taken back.
+
+        Returns float32 (guesses + 1, n_vocab) logits, of the last certain token first.
+        """
+        rows = np.zeros(len(ids), bool)
+        rows[len(ids) - guesses - 1 :] = True
+        part = Part(self._sequence, np.asarray(ids, np.int64), rows, guesses)
+        try:
+            rows_of_all: np.ndarray = self._model.engine.step([part])
+            return rows_of_all
+        finally:
+            self.ids.extend(ids)
+            del self.ids[self._sequence.length :]
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What guesses the next tokens of answers, None with ``draft="off"``."""
+        found: Speculation | None = self._model.speculation
+        return found
+
+    @property
+    def room(self) -> int:
+        """How many tokens can be appended now."""
+        return int(self._sequence.room)
+
+    @checked
+    def truncate(self, n: int) -> None:
+        """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
+        if n < 0:
+            raise UsageError(f"truncate({n}): a number of tokens is at least 0")
+        del self.ids[self._sequence.truncate(n) :]
+
+    @property
+    def n_ctx(self) -> int:
+        """Return the positions that the cache has room for."""
+        return int(self._model.n_ctx)
+
+    def close(self) -> None:
+        """Give the cache's pages back; the session is of no more use."""
+        self._closed = True
+        self._sequence.free()
+        self.ids.clear()
