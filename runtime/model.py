@@ -164,8 +164,7 @@ class Model:
         """What gives texts' vectors and scores."""
         from ggq.runtime.engine.weights import Weights
 
-        engine = self.engine
-        return Embedder(engine, Weights(self.gguf), self._architecture.classifier_act)
+        return Embedder(self.engine, Weights(self.gguf), self._architecture.classifier_act)
 
     @cached_property
     def documents(self) -> Documents:
@@ -190,14 +189,14 @@ class Model:
 
         ``pooling``: none, mean, cls, last or rank instead of the file's; with "none" the result is
         a list of arrays, (n_tokens, n) each, with "rank" a classifier's scores as they are.
-        ``dimensions``: only the first ones, for models that are trained for it (arXiv 2205.13147).
-        ``prompt``: goes before each text; ``prompt_name``: the file's prompt of that name, such as
-        query or document. ``truncate``: texts that are too long are cut, an error otherwise.
-        UsageError for what the model cannot do.
+        ``dimensions``: only the first ones, for models trained for it (arXiv 2205.13147).
+        ``prompt`` goes before each text, or the file's own of ``prompt_name``, such as query.
+        ``truncate`` cuts texts that are too long. UsageError for what the model cannot do.
         """
         before, limit = self.documents.prompt(prompt_name, prompt), self.engine.n_ctx
         ids = [self.documents.ids(before + t, limit if truncate else None) for t in _strings(texts)]
         way = self.embedder.pooling(pooling)
+        self.embedder.check_dimensions(dimensions)
         found = self.embedder.vectors([Tokens(i) for i in ids], way)
         if way != "rank":
             found = [finished(v, normalize, dimensions) for v in found]
@@ -216,9 +215,8 @@ class Model:
     ) -> list[Ranked]:
         """Return (number, score) of the documents, the one that answers ``query`` best first.
 
-        The score is the classifier's output as it is or, of a model that answers with yes or no,
-        the share of yes. ``truncate``: documents that are too long are cut, an error otherwise.
-        UsageError for a model that does not rank.
+        The score is the classifier's output as it is or, of models that answer yes or no, the
+        share of yes. ``truncate`` cuts long documents. UsageError for a model that does not rank.
         """
         texts = self.embedder.ranking(list(_strings(documents)))
         pairs = [self._pair(query, text, truncate) for text in texts]
@@ -232,10 +230,7 @@ class Model:
 
     @checked
     def classify(self, texts: str | Iterable[str], *, truncate: bool = False) -> np.ndarray:
-        """Return a classifier's scores of each text, float32 (n_texts, n_labels), as they are.
-
-        The labels' names are ``model.hparams.labels``. UsageError for a model without them.
-        """
+        """Return scores of each text for ``hparams.labels``, float32 (n_texts, n_labels)."""
         found: np.ndarray = self.embed(texts, pooling="rank", prompt="", truncate=truncate)
         return found
 

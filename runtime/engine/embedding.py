@@ -46,10 +46,7 @@ class Ranked(NamedTuple):
 def finished(
     vector: np.ndarray, normalize: bool = True, dimensions: int | None = None
 ) -> np.ndarray:
-    """Return the first ``dimensions`` of vectors (..., n), of length 1 if asked; UsageError."""
-    n = vector.shape[-1]
-    if dimensions is not None and not 1 <= dimensions <= n:
-        raise UsageError(f"dimensions {dimensions}: the model has {n}")
+    """Return the first ``dimensions`` of vectors (..., n), float32, of length 1 if asked."""
     exact = vector[..., :dimensions].astype(np.float64)
     if normalize:
         exact = exact / np.maximum(np.linalg.norm(exact, axis=-1, keepdims=True), _TINY)
@@ -87,6 +84,11 @@ class Embedder:
     def width(self) -> int:
         """The columns of a text's vector."""
         return self.hp.dense[-1].n_out if self.hp.dense else self.hp.n_embd
+
+    def check_dimensions(self, dimensions: int | None) -> None:
+        """Raise UsageError where the model has not that many."""
+        if dimensions is not None and not 1 <= dimensions <= self.width:
+            raise UsageError(f"dimensions {dimensions}: the model has {self.width}")
 
     def ranking(self, texts: list[str]) -> list[str]:
         """Return ``texts``; UsageError where the model gives no single score."""

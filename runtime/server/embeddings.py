@@ -45,7 +45,7 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
             raise APIError(400, f"input: token id {max(ids)} is outside {n_vocab}", "input")
         if len(ids) > limit:
             raise ContextError(len(ids), limit)
-    finished(np.zeros(model.embedder.width, np.float32), False, body.dimensions)  # before any work
+    model.embedder.check_dimensions(body.dimensions)
     found = await in_turns(
         service, [Tokens(ids) for ids in prompts], lambda some: model.embedder.vectors(some, way)
     )
