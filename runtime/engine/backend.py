@@ -43,8 +43,8 @@ class Part:
     sequence: Sequence
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
-    types: np.ndarray | None = None  # int64
     guesses: int | None = None
+    types: np.ndarray | None = None  # int64
 
     @property
     def kinds(self) -> np.ndarray:

@@ -202,7 +202,7 @@ class Embedder:
                 rows = [self._alone(sequences[0], texts[0], places)]
             else:
                 parts = [
-                    Part(s, t.ids, _wanted(len(t.ids), places), t.types)
+                    Part(s, t.ids, _wanted(len(t.ids), places), types=t.types)
                     for s, t in zip(sequences, texts, strict=True)
                 ]
                 found = self.engine.step(parts, Output.HIDDEN)

@@ -93,7 +93,7 @@ class Engine:
             wanted = np.full(len(chunk), every)
             wanted[-1] |= start + len(chunk) == len(ids)
             kinds = None if types is None else types[start : start + len(chunk)]
-            rows.append(self.step([Part(sequence, chunk, wanted, kinds)], output))
+            rows.append(self.step([Part(sequence, chunk, wanted, types=kinds)], output))
         return np.concatenate(rows) if every else rows[-1][-1]
 
     def warm_up(self) -> None:
