@@ -47,6 +47,7 @@ class Settings(TypedDict, total=False):
     via: str | None
     allow_requantize: bool
     pre: str | None
+    mtp: bool  # False: leave out the heads that predict further tokens
     split_max_size: int | str | None
     threads: int | None
     provenance: bool
@@ -59,7 +60,7 @@ _REQUEST = (
     *("target_size", "target_bpw", "plan", "report"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
-_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "threads", "force")
+_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
 
 
 @checked
@@ -91,6 +92,9 @@ def make_request(
 ) -> Request:
     """Return the request that keywords or flags make; UsageError for what is none of `Settings`."""
     given = {k: v for k, v in check_settings(settings, Settings).items() if v is not None}
+    for name, value in {"out": out, "type": type, **given}.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{option('--' + name.replace('_', '-'), name)}: is empty")
     options = given.get("options", Options())
     pairs = (*options.mixture.tensor_types, *map(_pattern, given.get("tensor_types", ())))
     mixture = replace(options.mixture, tensor_types=pairs, **_chosen(given, _MIXTURE))

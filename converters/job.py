@@ -103,6 +103,9 @@ class Result(Summary, Sequence[Path]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __hash__(self) -> int:
+        return hash(self.paths)
+
 
 def run(request: Request, events: Events | None = None) -> Result:
     """Convert; GGQError naming the file, tensor, key or option at fault, before any work if known.

@@ -40,14 +40,21 @@ from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.layers import rope
+from ggq.models.layers.next_n import FOUND
 from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["prepare"]
 
-VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
 RERANK_KEY = "tokenizer.chat_template.rerank"  # as llama-server looks for it
+VALUE_TYPES = {
+    "u32": spec.U32,
+    "f32": spec.F32,
+    "real": spec.F32,
+    "bool": spec.BOOL,
+    "str": spec.STR,
+}
 PREFIX = "ggq"  # of the provenance keys
 
 
@@ -91,6 +98,7 @@ def _from_folder(
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
     arch = models.for_hf(checkpoint.config)
+    dropped = _settle_heads(checkpoint, arch, options)
     hp = arch.hparams(checkpoint.config)
     tensors, skipped = hf_tensors(checkpoint, arch, hp)
     roles = arch.roles(hp)
@@ -114,9 +122,21 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.roles, found.skipped = roles, skipped
+    found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
+
+
+def _settle_heads(checkpoint: Checkpoint, arch: Architecture, options: Options) -> list[str]:
+    """Note in the config how many heads are converted; return the names of what is left out."""
+    config, dropped = checkpoint.config, list[str]()
+    found = arch.count_heads(config, checkpoint.tensors)
+    if found and options.mtp:
+        checkpoint.config = {**config, FOUND: found}
+    elif found:
+        dropped = [n for n in checkpoint.tensors if arch.of_head(config, n)]
+        checkpoint.tensors = {n: t for n, t in checkpoint.tensors.items() if n not in set(dropped)}
+    return dropped
 
 
 def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:
@@ -183,6 +203,9 @@ def _prompt_items(checkpoint: Checkpoint) -> list[general.Item]:
 def _from_gguf(
     path: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
+    if options.pre is not None:
+        what = "a GGUF file says its pre-tokenizer; ggq set-metadata changes it"
+        raise UsageError(f"{option('--pre')} {printable(options.pre)}: {what}")
     file = stack.enter_context(open_gguf(path))
     tensors = gguf_tensors(file)
     facts = _facts(file)
@@ -245,7 +268,7 @@ def _facts(file: GGUFFile) -> Any:
 
     return SimpleNamespace(
         arch=arch,
-        n_layer=number("block_count"),
+        n_block=number("block_count"),
         n_head=number("attention.head_count"),
         n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
         n_expert=number("expert_count"),

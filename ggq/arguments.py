@@ -30,8 +30,8 @@ _NAMED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.
 def checked(function: _Function) -> _Function:
     """Decorate a public function: an argument of another type than its annotation's is refused.
 
-    UsageError names the argument and what it may be, at the call. A flag (bool) takes anything
-    that is true or false; iterators are read into lists.
+    UsageError names the argument and what it may be, at the call. A flag (bool) takes 0 and 1,
+    too, and numpy's; iterators are read into lists.
     """
 
     @cache
@@ -99,8 +99,10 @@ def _items(hint: Any) -> Any:
 
 def _fits(value: Any, hint: Any) -> bool:
     kind = get_origin(hint) or hint
-    if kind in (Any, bool):
+    if kind is Any:
         return True
+    if kind is bool:  # "no" is true
+        return (isinstance(value, (bool, int)) and value in (0, 1)) or _is_flag(value)
     if kind in (Union, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
     if kind in (int, float):
@@ -118,6 +120,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if item is None:
         return isinstance(value, kind)
     return _is_list(value) and _all_fit(value, item)
+
+
+def _is_flag(value: Any) -> bool:
+    """Tell whether it is numpy's true or false."""
+    return getattr(getattr(value, "dtype", None), "kind", "") == "b" and not value.ndim
 
 
 def _is_list(value: Any) -> bool:

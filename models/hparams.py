@@ -28,6 +28,7 @@ class Dense(NamedTuple):
 class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
+    ``heads``: further layers that predict further tokens; only files know them.
     ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more,
     which begin at row ``first_position`` of the checkpoint's table.
     ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
@@ -56,10 +57,20 @@ class HParams:
     answers: tuple[int, ...] = ()
     dense: tuple[Dense, ...] = ()
     output_head: bool = True
+    heads: tuple[Layer, ...] = ()
 
     @property
     def n_layer(self) -> int:
         return len(self.layers)
+
+    @property
+    def blocks(self) -> tuple[Layer, ...]:
+        """All layers that a file numbers: those of the model, then its heads."""
+        return (*self.layers, *self.heads)
+
+    @property
+    def n_block(self) -> int:
+        return len(self.blocks)
 
     @property
     def memories(self) -> list[Memory]:
@@ -69,12 +80,12 @@ class HParams:
     @property
     def n_expert(self) -> int:
         """The experts of a layer that has some, 0 where none has."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[0]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[0]
 
     @property
     def n_expert_used(self) -> int:
         """The experts that a token goes to in a layer that has some."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[1]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[1]
 
     @property
     def rope(self) -> Rope | None:
@@ -116,7 +127,7 @@ class HParams:
             sizes |= {f"dense_{number}_in": layer_of.n_in, f"dense_{number}_out": layer_of.n_out}
         if name in sizes:
             return sizes[name]
-        places = self.layers if layer is None else (self.layers[layer],)
+        places = self.blocks if layer is None else (self.blocks[layer],)
         return next((n for place in places if (n := place.dim(name)) is not None), 0)
 
 
@@ -146,7 +157,7 @@ def check(hp: HParams) -> None:
             raise ModelError(f"{hp.arch}: {what} is {value}")
     if not 0 <= hp.pooling < len(POOLINGS):
         raise ModelError(f"{hp.arch}: pooling type {hp.pooling}: {', '.join(POOLINGS)} are 0 to 4")
-    for layer in hp.layers:
+    for layer in hp.blocks:
         for part in layer.parts:
             problem = part.problem()
             if problem:

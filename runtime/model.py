@@ -15,10 +15,12 @@ from ggq import models
 from ggq.arguments import check_settings, checked
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
+from ggq.gguf.units import bytes_of
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
+from ggq.paths import user_cache_dir
+from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.devices import CPU, Device, resolve
-from ggq.runtime.engine.embedding import Embedder, Ranked, Tokens, finished
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
@@ -26,11 +28,13 @@ from ggq.runtime.generation.drafting.model import DraftModel
 from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.session import Session
+from ggq.runtime.texts import Texts, strings
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
     from typing_extensions import Unpack
 
-    from ggq.runtime.generation.documents import Documents
+    from ggq.runtime.cache.disk import DiskCache
+    from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 else:
@@ -42,7 +46,7 @@ _DEFAULT_CONTEXT = 4096
 _DRAFT_LIMIT = 64  # guesses of a step: what windowed layers can go back
 
 
-class Model:
+class Model(Texts):
     """A model in memory: mapped weights, tokenizer, cache. Not for several threads at a time."""
 
     def __init__(
@@ -58,6 +62,7 @@ class Model:
         self.gguf = gguf
         self.speculation: Speculation | None = None  # what guesses how answers go on
         self.draft_model: Model | None = None
+        self.disk_bytes = 0  # what states of prompts may take on disk
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
         self._cache_type, self._threads, self._device = cache_type, threads, device
@@ -79,6 +84,9 @@ class Model:
         """End the threads and close the files; the mapping goes with the last reference."""
         if self.speculation is not None:
             self.speculation.close()
+        disk = self.__dict__.get("disk")
+        if disk is not None:
+            disk.close()
         if "engine" in self.__dict__:
             self.engine.close()
         self.gguf.close()
@@ -101,6 +109,19 @@ class Model:
             threads=self._threads,
         )
         return Engine(self.hparams, backend)
+
+    @cached_property
+    def disk(self) -> DiskCache | None:
+        """What prompts left on disk, None where nothing is kept there."""
+        if not self.disk_bytes:
+            return None
+        from ggq.runtime.cache.disk import DiskCache
+        from ggq.runtime.cache.folder import StateFolder
+        from ggq.runtime.cache.identity import identity_of
+
+        cache = self.engine.cache
+        folder = StateFolder(user_cache_dir() / "states", self.disk_bytes)
+        return DiskCache(folder, identity_of(self.gguf, self.hparams, cache), cache)
 
     def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
@@ -159,81 +180,6 @@ class Model:
         finally:
             sequence.free()
 
-    @cached_property
-    def embedder(self) -> Embedder:
-        """What gives texts' vectors and scores."""
-        from ggq.runtime.engine.weights import Weights
-
-        return Embedder(self.engine, Weights(self.gguf), self._architecture.classifier_act)
-
-    @cached_property
-    def documents(self) -> Documents:
-        """The ids of texts to embed and to rank, with the file's prompts."""
-        from ggq.runtime.generation.documents import Documents
-
-        return Documents(self.tokenizer, self.gguf.metadata, self.hparams.n_token_types)
-
-    @checked
-    def embed(
-        self,
-        texts: str | Iterable[str],
-        *,
-        pooling: str | None = None,
-        normalize: bool = True,
-        dimensions: int | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        truncate: bool = False,
-    ) -> Any:
-        """Return one vector per text, float32 (n_texts, n); a string is one text.
-
-        ``pooling``: none, mean, cls, last or rank instead of the file's; with "none" the result is
-        a list of arrays, (n_tokens, n) each, with "rank" a classifier's scores as they are.
-        ``dimensions``: only the first ones, for models trained for it (arXiv 2205.13147).
-        ``prompt`` goes before each text, or the file's own of ``prompt_name``, such as query.
-        ``truncate`` cuts texts that are too long. UsageError for what the model cannot do.
-        """
-        before, limit = self.documents.prompt(prompt_name, prompt), self.engine.n_ctx
-        ids = [self.documents.ids(before + t, limit if truncate else None) for t in _strings(texts)]
-        way = self.embedder.pooling(pooling)
-        self.embedder.check_dimensions(dimensions)
-        found = self.embedder.vectors([Tokens(i) for i in ids], way)
-        if way != "rank":
-            found = [finished(v, normalize, dimensions) for v in found]
-        if way == "none":
-            return found
-        return np.stack(found) if found else np.zeros((0, self.embedder.width), np.float32)
-
-    @checked
-    def rerank(
-        self,
-        query: str,
-        documents: Iterable[str],
-        *,
-        top_n: int | None = None,
-        truncate: bool = False,
-    ) -> list[Ranked]:
-        """Return (number, score) of the documents, the one that answers ``query`` best first.
-
-        The score is the classifier's output as it is or, of models that answer yes or no, the
-        share of yes. ``truncate`` cuts long documents. UsageError for a model that does not rank.
-        """
-        texts = self.embedder.ranking(list(_strings(documents)))
-        pairs = [self._pair(query, text, truncate) for text in texts]
-        scores = self.embedder.relevances(pairs)
-        order = sorted(range(len(scores)), key=lambda i: -scores[i])
-        return [Ranked(i, scores[i]) for i in order[:top_n]]
-
-    def _pair(self, query: str, document: str, truncate: bool) -> Tokens:
-        limit = self.engine.n_ctx if truncate else None
-        return Tokens(*self.documents.pair(query, document, limit))
-
-    @checked
-    def classify(self, texts: str | Iterable[str], *, truncate: bool = False) -> np.ndarray:
-        """Return scores of each text for ``hparams.labels``, float32 (n_texts, n_labels)."""
-        found: np.ndarray = self.embed(texts, pooling="rank", prompt="", truncate=truncate)
-        return found
-
     @checked
     def generate(
         self,
@@ -243,15 +189,25 @@ class Model:
         stop: str | Sequence[str] | None = (),
         **sampling: Any,
     ) -> Iterator[str]:
-        """Yield the continuation of a prompt in pieces of text."""
+        """Yield the continuation of a prompt in pieces of text; what is wrong is told at once."""
+        from ggq.runtime.generation.answer import AnswerConfig
+        from ggq.runtime.generation.generation import check_prompt
+
+        self._needs_weights()
+        check_generates(self.hparams)
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
+        return self._texts(ids, params, config)
+
+    def _texts(self, ids: list[int], params: SamplingParams, config: AnswerConfig) -> Iterator[str]:
+        """Yield the answer to a prompt from a session of its own, which ends with it."""
         from ggq.runtime.generation.generation import generate
 
-        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         session = self.session()
         try:
-            params = self.sampling(sampling)
             for piece in generate(
-                session, self.tokenizer, ids, params, max_tokens=max_tokens, stop=_strings(stop)
+                session, self.tokenizer, ids, params, config.max_tokens, config.stop
             ):
                 if piece.text:
                     yield piece.text
@@ -270,13 +226,14 @@ class Model:
     ) -> Iterator[str]:
         """Yield the assistant's answer to a conversation in pieces of text."""
         ids = self.chat_ids(messages, tools=tools)
-        yield from self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
+        return self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
 
     @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
-        from ggq.runtime.generation.conversation import encode_segments
+        from ggq.runtime.generation.conversation import check_messages, encode_segments
 
+        check_messages(messages)
         return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
 
     @cached_property
@@ -290,10 +247,6 @@ class Model:
     def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
-
-
-def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _context(asked: int | None, hp: HParams) -> int:
@@ -325,6 +278,7 @@ class Settings(TypedDict, total=False):
 
     draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
+    cache_disk: int | str | None  # bytes, or text such as "4G": room on disk for prompts' states
 
 
 @checked
@@ -351,11 +305,18 @@ def load(
     auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
     one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
     file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
+    ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
+    evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
+    kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
+    size = chosen.get("cache_disk")
+    if size is not None and place.name != "cpu":
+        raise UsageError(f"{option('--cache-disk')}: on cpu only")
+    disk_bytes = 0 if size is None else bytes_of(size)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -375,6 +336,7 @@ def load(
                 model.draft_with(drafters()[str(draft)](), most)
         except KeyError as error:  # an architecture asks for what validation let pass
             raise ModelError(f"the file has no {error.args[0]}") from None
+        model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
 

@@ -216,6 +216,12 @@ def test_a_prompts_own_probabilities(model, client, n_prompt, max_tokens):
     assert streamed == pytest.approx(found["token_logprobs"], abs=1e-4)
 
 
+def test_an_echoed_prompt_is_evaluated_once(client):
+    body = {"prompt": list(range(50, 90)), "echo": True, "logprobs": 0, "max_tokens": 2}
+    usage = complete(client, **body).json()["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 39  # the answer needs the last
+
+
 def test_no_tokens_at_all(client):
     body = complete(client, prompt="hello", max_tokens=0).json()
     assert body["choices"][0]["text"] == "" and body["usage"]["completion_tokens"] == 0

@@ -8,6 +8,7 @@ from ggufmaker import make_tiny_llama
 from servers import CHAT, HI, events, saying
 
 import ggq
+from ggq.runtime.server import formats
 
 START = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
@@ -58,6 +59,31 @@ def test_the_answer_goes_on_with_its_white_space(model, stream):
     with saying(model, " <think>no mark") as client:
         answer = client.post(CHAT, json=body(content="one"))
         assert answer.json()["choices"][0]["message"]["content"] == " <think>no mark"
+
+
+@pytest.mark.parametrize(
+    ("said", "thoughts", "prompt", "said_more"),
+    [
+        ("", "Let me", "<|channel|>analysis<|message|>Let me", ("reasoning", "see")),
+        ("It is", "", "<|channel|>final<|message|>It is", ("content", "see")),
+        (
+            "It is",
+            "Let me",
+            "<|channel|>analysis<|message|>Let me<|end|><|start|>assistant"
+            "<|channel|>final<|message|>It is",
+            ("content", "see"),
+        ),
+    ],
+)
+def test_harmony_goes_on_within_a_channel(said, thoughts, prompt, said_more):
+    """Of gpt-oss: thoughts and the answer are messages, the last of which stays open."""
+    form = next(f for f in formats.all_formats() if f.name == "harmony")
+    segments, thinking = form.begun(said, thoughts, "<|start|>assistant", False)
+    assert "".join(segment.text for segment in segments) == prompt
+    assert [s.parse_special for s in segments] == [s.text.startswith("<|") for s in segments]
+    parser = form.parser({}, thinking, continued=True)
+    found = parser.push("se") + parser.push("e<|end|>") + parser.finish()
+    assert [(d.kind, d.text) for d in found] == [(said_more[0], "se"), (said_more[0], "e")]
 
 
 @pytest.mark.parametrize(

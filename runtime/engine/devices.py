@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from ggq.errors import UsageError, printable
 from ggq.gguf import GGUFFile
 from ggq.models.hparams import HParams
-from ggq.runtime.cache.kvcache import Kind
+from ggq.runtime.cache.kinds import Kind
 from ggq.runtime.engine.backend import Architecture, Backend
 from ggq.runtime.engine.weights import Weights
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ggq.errors import UsageError, printable
 from ggq.runtime.sampling import Sampler, SamplingParams
 from ggq.runtime.sampling.candidates import Candidates
 
@@ -70,7 +71,8 @@ class Logprobs:
 class Piece:
     """Text that became certain with a token; ``finish_reason`` is set on the last piece only.
 
-    ``stop`` is the stop string that ended the answer, None where none did.
+    ``stop`` is the stop string that ended the answer, None where none did. ``thought``: the text is
+    a part of the model's thoughts, where whoever reads its marks says so.
 
     ``stop``: the model ended its turn or wrote a stop string. ``length``: max_tokens or the
     context is used up. ``cancelled``: whoever evaluates was told to stop.
@@ -81,15 +83,16 @@ class Piece:
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     stop: str | None = None
+    thought: bool = False
 
 
 @dataclass(frozen=True)
 class AnswerConfig:
     """Where an answer ends and what of it is told.
 
-    ``max_tokens`` None or negative: until the context is full. ``logprobs``: how many of the
-    likeliest tokens to report with each token, None for no report. ``shown``: control tokens whose
-    text belongs to the answer, for those who parse it.
+    ``max_tokens`` None or -1: until the context is full. ``stop``: texts that end it, none empty.
+    ``logprobs``: how many of the likeliest tokens to report with each token, None for no report.
+    ``shown``: control tokens whose text belongs to the answer, for those who parse it.
     """
 
     max_tokens: int | None = None
@@ -97,6 +100,14 @@ class AnswerConfig:
     ignore_eos: bool = False  # forbid the ends of a turn: benchmarks
     logprobs: int | None = None
     shown: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Hold what users give to what it may be; UsageError names it."""
+        if self.max_tokens is not None and self.max_tokens < -1:
+            given = printable(self.max_tokens, 40)
+            raise UsageError(f"max_tokens: {given} is below 0; None goes on to the context's end")
+        if not all(self.stop):
+            raise UsageError("stop: an empty text would end every answer")
 
 
 class Answer:

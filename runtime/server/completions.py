@@ -104,7 +104,7 @@ async def _head(service: Service, body: CompletionBody, ids: list[int]) -> Head:
     if body.logprobs is None:
         return Head(text)
     scheduler, count = service.scheduler, body.logprobs
-    job = scheduler.call(lambda: prompt_logprobs(scheduler.engine, ids, count), len(ids))
+    job = scheduler.call(lambda: prompt_logprobs(scheduler, ids, count), len(ids))
     found = await asyncio.wrap_future(job)
     return Head(text, tuple(zip(ids, found, strict=True)))
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.schema import ChatBody
-from ggq.runtime.template.template import Segment
 
-__all__ = ["begun_answer", "is_continued", "split_answer"]
+__all__ = ["is_continued", "split_answer"]
 
 _FIELD = "continue_final_message"
 
 
-def is_continued(body: ChatBody, form: Format) -> bool:
+def is_continued(body: ChatBody) -> bool:
     """Tell whether the last message is an answer to go on with, as it is unless it is denied.
 
     So Anthropic's interface and llama.cpp's have it; OpenAI's says nothing of it.
@@ -28,7 +26,7 @@ def is_continued(body: ChatBody, form: Format) -> bool:
     last = body.messages[-1]
     open_end = last.role == "assistant" and not last.tool_calls and not last.function_call
     said = bool(last.content or last.reasoning_content) and len(body.messages) > 1
-    return open_end and said and body.add_generation_prompt and form.continues
+    return open_end and said and body.add_generation_prompt
 
 
 def split_answer(
@@ -44,28 +42,3 @@ def split_answer(
     if calls:
         raise APIError(400, f"{_FIELD}: tool calls cannot be continued", _FIELD)
     return before, last
-
-
-def begun_answer(
-    answer: dict[str, Any], form: Format, prompt: str, thinking: bool
-) -> tuple[list[Segment], bool]:
-    """Return what follows the prompt, and whether it ends within thoughts.
-
-    ``thinking``: the prompt has opened them.
-    """
-    if not form.continues:
-        raise APIError(400, f"{_FIELD}: not supported for models like this", _FIELD)
-    opening, closing = form.think
-    content, thoughts = answer["content"], answer.get("reasoning_content") or ""
-    segments = []
-    if thoughts and opening:
-        mark = "" if thinking else opening
-        segments += [Segment(mark if prompt.endswith(f"{opening}\n") else f"{mark}\n", True)]
-        segments += [Segment(thoughts, False)]
-        thinking = True
-    if content:
-        if thinking:
-            segments.append(Segment(f"\n{closing}\n\n", True))
-        segments.append(Segment(content, False))
-        thinking = False
-    return segments, thinking

@@ -16,7 +16,7 @@ import msgspec
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
-from ggq.runtime.server.prefill import begun_answer, is_continued, split_answer
+from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.tools import choice_of, functions_of
 
@@ -63,7 +63,7 @@ class Prompter:
         if tools and not self._knows_tools:
             messages = _explain(messages, tools)
         begun = None
-        if is_continued(body, self._form):
+        if is_continued(body):
             messages, begun = split_answer(messages, body.messages[-1].tool_calls)
         segments = self._template.render(
             messages,
@@ -75,7 +75,8 @@ class Prompter:
         opening = self._form.think[0]
         thinking = bool(opening) and text.rstrip().endswith(opening)
         if begun is not None:
-            added, thinking = begun_answer(begun, self._form, text, thinking)
+            said, thoughts = begun["content"], begun.get("reasoning_content") or ""
+            added, thinking = self._form.begun(said, thoughts, text, thinking)
             segments = [*segments, *added]
             text += "".join(segment.text for segment in added)
         check(text)

@@ -10,7 +10,8 @@ import numpy as np
 from ggq.models.hparams import HParams
 from ggq.runtime.backends.numba.backend import DECODE_TOKENS, NumbaOps, record
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
-from ggq.runtime.cache.kvcache import Kind, KVCache
+from ggq.runtime.cache.kinds import Kind
+from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.engine.backend import Architecture, Output, Part, cache_positions, step_tokens
 from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.engine.cpu.inputs import Inputs

@@ -7,7 +7,7 @@ import torch
 
 from ggq.errors import UsageError
 from ggq.models.hparams import HParams
-from ggq.runtime.cache.kvcache import Kind
+from ggq.runtime.cache.kinds import Kind
 from ggq.runtime.engine.backend import Architecture, Output, Part, cache_positions, step_tokens
 from ggq.runtime.engine.headless import ending_with
 from ggq.runtime.engine.torch.ops import DeviceCache, DeviceOps

@@ -5,6 +5,7 @@ It knows no format by name and no HTTP.
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import msgspec
+from ggq.runtime.template.template import Segment
 
 __all__ = [
     "CALL",
@@ -102,7 +103,6 @@ class Format(ABC):
     name: str
     rank = 0  # where several recognize a model, the highest is its format
     think: tuple[str, str] = ("<think>", "</think>")  # marks around thoughts
-    continues = True  # whether an answer can be continued where it was cut off
     marks: tuple[str, ...] = ()  # further ones: control tokens that have to be seen as text
 
     @abstractmethod
@@ -119,6 +119,27 @@ class Format(ABC):
     @abstractmethod
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
         """Return Lark rules, ``calls`` among them: one call of these functions, or ``many``."""
+
+    def begun(
+        self, content: str, thoughts: str, prompt: str, thinking: bool
+    ) -> tuple[list[Segment], bool]:
+        """Return what follows ``prompt`` where its answer has begun, and whether thoughts go on.
+
+        ``thinking``: the prompt has opened them.
+        """
+        opening, closing = self.think
+        segments = []
+        if thoughts and opening:
+            mark = "" if thinking else opening
+            segments += [Segment(mark if prompt.endswith(f"{opening}\n") else f"{mark}\n", True)]
+            segments += [Segment(thoughts, False)]
+            thinking = True
+        if content:
+            if thinking:
+                segments.append(Segment(f"\n{closing}\n\n", True))
+            segments.append(Segment(content, False))
+            thinking = False
+        return segments, thinking
 
     def call_id(self, given: str) -> str:
         """Return the id of a call in the history as the format's templates take it."""
@@ -152,7 +173,7 @@ def new_call_id() -> str:
 
 def literal(value: Any) -> str:
     """Return compact JSON, which is how Lark writes a text as well."""
-    return msgspec.json.encode(value).decode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -21,10 +21,12 @@ from ggq.runtime.server.formats.base import (
     new_call_id,
     one_of,
 )
+from ggq.runtime.template.template import Segment
 
 __all__ = ["FORMAT"]
 
 _STRUCTURE = re.compile(r"<\|(start|message|end|call|return)\|>")
+_ANALYSIS, _FINAL = "<|channel|>analysis", "<|channel|>final"
 _PARTIAL = re.compile(r"<(\|[a-z]*\|?)?$")
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.\-]+)")
 
@@ -35,14 +37,28 @@ class Harmony(Format):
     name = "harmony"
     rank = 10  # its tokens say it, whatever the template
     think = ("", "")
-    continues = False
     marks = ("<|call|>",)  # ends a call and the answer
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|channel|>" in tokens and "<|message|>" in tokens
 
     def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> HarmonyParser:
-        return HarmonyParser(tools)
+        if not continued:
+            return HarmonyParser(tools)
+        return HarmonyParser(tools, _header=_ANALYSIS if thinking else _FINAL, _in_body=True)
+
+    def begun(
+        self, content: str, thoughts: str, prompt: str, thinking: bool
+    ) -> tuple[list[Segment], bool]:
+        """Thoughts and what is said are messages of their own; the prompt has begun the first."""
+        segments = []
+        if thoughts or not content:
+            segments += [Segment(f"{_ANALYSIS}<|message|>", True), Segment(thoughts, False)]
+        if thoughts and content:
+            segments.append(Segment("<|end|><|start|>assistant", True))
+        if content:
+            segments += [Segment(f"{_FINAL}<|message|>", True), Segment(content, False)]
+        return [s for s in segments if s.text], not content
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
         """Return the rules of one call: <|call|> after it ends the answer, so there are no more."""
