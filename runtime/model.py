@@ -313,10 +313,7 @@ def load(
     kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
-    size = chosen.get("cache_disk")
-    if size is not None and place.name != "cpu":
-        raise UsageError(f"{option('--cache-disk')}: on cpu only")
-    disk_bytes = 0 if size is None else bytes_of(size)
+    disk_bytes = _disk_bytes(chosen.get("cache_disk"), place)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -339,6 +336,19 @@ def load(
         model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
+
+
+def _disk_bytes(size: int | str | None, place: Device) -> int:
+    """Return the room on disk in bytes, 0 for none; UsageError where it cannot be."""
+    if size is None:
+        return 0
+    flag = option("--cache-disk")
+    if place.name != "cpu":
+        raise UsageError(f"{flag}: on cpu only, not on {place.name}")
+    try:
+        return bytes_of(size)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) -> str | Path:
