@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -111,6 +112,20 @@ class Terminal:
             os._exit(0)
         assert pid
         return os.waitstatus_to_exitcode(status)
+
+
+def test_one_answer_into_a_pipe_loads_no_terminal(tmp_path):
+    (tmp_path / "toy.gguf").touch()
+    watched = "{'prompt_toolkit', 'rich', 'huggingface_hub', 'ggq.runtime.server.formats', 'numba'}"
+    code = PROGRAM.replace("sys.exit(", "code = (") + f"print(sorted({watched} & set(sys.modules)))"
+    code = code.replace("toy.template.source += '{# thinks #}'", "")
+    given = json.dumps([str(tmp_path / "log"), ["ok"], 1000, 0])
+    here, model = str(Path(__file__).parent), str(tmp_path / "toy.gguf")
+    done = subprocess.run(
+        [sys.executable, "-c", code, here, given, model, "-p", "Hi"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "ok\n[]\n"
 
 
 def test_pastes_lines_history_and_completion(tmp_path):

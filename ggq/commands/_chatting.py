@@ -110,6 +110,10 @@ def _printer(options: dict[str, Any]) -> Any:
     """Return what shows answers: rendered on a terminal that can, else as they are."""
     out, err, thoughts = sys.stdout, sys.stderr, options["thoughts"]
     plain = options["plain"] or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if sys.platform == "win32" and not plain:
+        from rich.console import Console
+
+        plain = Console(file=out).legacy_windows  # it knows no escape sequences
     if plain or not out.isatty():
         from ggq.runtime.chat.screen import Printer
 

@@ -44,7 +44,7 @@ class Reader:
             complete_while_typing=False,
             multiline=True,
             key_bindings=_keys(),
-            prompt_continuation=CONTINUED,
+            prompt_continuation=_continued,
             enable_open_in_editor=True,
             enable_suspend=True,
             output=self._output,
@@ -74,6 +74,11 @@ class _Toolkit(ToolkitCompleter):
         for offer in self._completer.offers(document.text_before_cursor):
             shown = offer.about or None
             yield Completion(offer.text, -offer.length, display_meta=shown)
+
+
+def _continued(width: int, line: int, wraps: int) -> str:
+    """Return what stands before a further line; one that only goes on is no new line."""
+    return " " * width if wraps else CONTINUED
 
 
 def _keys() -> KeyBindings:
