@@ -19,6 +19,7 @@ from ggq import models, quants
 from ggq.arguments import checked
 from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.modules import RERANK_TEMPLATE
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
     HFTensor,
@@ -39,12 +40,21 @@ from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.layers import rope
+from ggq.models.layers.next_n import FOUND
+from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["prepare"]
 
-VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
+RERANK_KEY = "tokenizer.chat_template.rerank"  # as llama-server looks for it
+VALUE_TYPES = {
+    "u32": spec.U32,
+    "f32": spec.F32,
+    "real": spec.F32,
+    "bool": spec.BOOL,
+    "str": spec.STR,
+}
 PREFIX = "ggq"  # of the provenance keys
 
 
@@ -88,6 +98,7 @@ def _from_folder(
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
     arch = models.for_hf(checkpoint.config)
+    dropped = _settle_heads(checkpoint, arch, options)
     hp = arch.hparams(checkpoint.config)
     tensors, skipped = hf_tensors(checkpoint, arch, hp)
     roles = arch.roles(hp)
@@ -98,6 +109,7 @@ def _from_folder(
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
     items += general.general_items(folder, parts)
     items += _arch_items(arch, checkpoint.config)
+    items += _prompt_items(checkpoint)
     vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
     items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
@@ -110,9 +122,21 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.roles, found.skipped = roles, skipped
+    found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
+
+
+def _settle_heads(checkpoint: Checkpoint, arch: Architecture, options: Options) -> list[str]:
+    """Note in the config how many heads are converted; return the names of what is left out."""
+    config, dropped = checkpoint.config, list[str]()
+    found = arch.count_heads(config, checkpoint.tensors)
+    if found and options.mtp:
+        checkpoint.config = {**config, FOUND: found}
+    elif found:
+        dropped = [n for n in checkpoint.tensors if arch.of_head(config, n)]
+        checkpoint.tensors = {n: t for n, t in checkpoint.tensors.items() if n not in set(dropped)}
+    return dropped
 
 
 def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:
@@ -165,6 +189,15 @@ def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
         base = spec.U32 if counts else VALUE_TYPES[kind.removesuffix("s")]
         found.append(general.Item(key, list(value) if isinstance(value, tuple) else value, base))
     return found
+
+
+def _prompt_items(checkpoint: Checkpoint) -> list[general.Item]:
+    """Return the texts that go before queries and documents, as keys: no other program has some."""
+    said = checkpoint.prompts.items()
+    items = [general.Item(f"{PREFIX}.prompt.{name}", text, spec.STR) for name, text in said]
+    if checkpoint.config.get(ANSWERS):
+        items.append(general.Item(RERANK_KEY, RERANK_TEMPLATE, spec.STR))
+    return items
 
 
 def _from_gguf(
@@ -235,7 +268,7 @@ def _facts(file: GGUFFile) -> Any:
 
     return SimpleNamespace(
         arch=arch,
-        n_layer=number("block_count"),
+        n_block=number("block_count"),
         n_head=number("attention.head_count"),
         n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
         n_expert=number("expert_count"),

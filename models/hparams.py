@@ -6,20 +6,33 @@ It knows no file, no config, no key names and no kind of part: `ggq.models.base`
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ggq.errors import ModelError, UsageError
 from ggq.models.layers.base import Layer, Memory, PartT
 from ggq.models.layers.rope import Rope
+from ggq.models.pooled import POOLINGS
 
-__all__ = ["HParams", "check_generates"]
+__all__ = ["Dense", "HParams", "check_generates"]
+
+
+class Dense(NamedTuple):
+    """A layer that follows pooling: columns in, columns out, and the function at its end."""
+
+    n_in: int
+    n_out: int
+    activation: str = "identity"
 
 
 @dataclass(frozen=True)
 class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
-    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more.
+    ``heads``: further layers that predict further tokens; only files know them.
+    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more,
+    which begin at row ``first_position`` of the checkpoint's table.
+    ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
+    ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
     """
 
     arch: str
@@ -32,16 +45,32 @@ class HParams:
     n_head_kv: int
     causal: bool = True
     pooling: int = 1
+    classifier_pooling: int | None = None
     n_token_types: int = 0
+    first_position: int = 0
     learned_positions: bool = False
     embedding_scale: float | None = None
     residual_scale: float | None = None
     logit_scale: float | None = None
     final_softcap: float | None = None
+    labels: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
+    dense: tuple[Dense, ...] = ()
+    output_head: bool = True
+    heads: tuple[Layer, ...] = ()
 
     @property
     def n_layer(self) -> int:
         return len(self.layers)
+
+    @property
+    def blocks(self) -> tuple[Layer, ...]:
+        """All layers that a file numbers: those of the model, then its heads."""
+        return (*self.layers, *self.heads)
+
+    @property
+    def n_block(self) -> int:
+        return len(self.blocks)
 
     @property
     def memories(self) -> list[Memory]:
@@ -51,18 +80,18 @@ class HParams:
     @property
     def n_expert(self) -> int:
         """The experts of a layer that has some, 0 where none has."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[0]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[0]
 
     @property
     def n_expert_used(self) -> int:
         """The experts that a token goes to in a layer that has some."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[1]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[1]
 
     @property
     def rope(self) -> Rope | None:
         """The rotary embedding of the layers that see all, None where there is none."""
         found = [p for layer in self.layers for p in layer.parts if getattr(p, "rope", None)]
-        found.sort(key=lambda part: part.memory.window is not None)
+        found.sort(key=lambda part: getattr(part, "window", None) is not None)
         rope: Rope | None = getattr(found[0], "rope", None) if found else None
         return rope
 
@@ -92,10 +121,13 @@ class HParams:
             "embd": self.n_embd,
             "positions": self.n_ctx_train,
             "token_types": self.n_token_types,
+            "labels": len(self.labels),
         }
+        for number, layer_of in enumerate(self.dense, 2):
+            sizes |= {f"dense_{number}_in": layer_of.n_in, f"dense_{number}_out": layer_of.n_out}
         if name in sizes:
             return sizes[name]
-        places = self.layers if layer is None else (self.layers[layer],)
+        places = self.blocks if layer is None else (self.blocks[layer],)
         return next((n for place in places if (n := place.dim(name)) is not None), 0)
 
 
@@ -105,6 +137,11 @@ def check_generates(hp: Any) -> None:
         raise UsageError(
             f"{hp.arch} is an encoder: it embeds texts (model.embed, /v1/embeddings), "
             "it does not write any"
+        )
+    if not hp.output_head:
+        raise UsageError(
+            f"this {hp.arch} file has no output head: it embeds or ranks texts "
+            "(model.embed, model.rerank), it does not write any"
         )
 
 
@@ -118,7 +155,9 @@ def check(hp: HParams) -> None:
     for what, value in sizes.items():
         if not value or value < 0:
             raise ModelError(f"{hp.arch}: {what} is {value}")
-    for layer in hp.layers:
+    if not 0 <= hp.pooling < len(POOLINGS):
+        raise ModelError(f"{hp.arch}: pooling type {hp.pooling}: {', '.join(POOLINGS)} are 0 to 4")
+    for layer in hp.blocks:
         for part in layer.parts:
             problem = part.problem()
             if problem:

@@ -15,11 +15,12 @@ from ggq import models
 from ggq.arguments import check_settings, checked
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
+from ggq.gguf.units import bytes_of
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
+from ggq.paths import user_cache_dir
 from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.devices import CPU, Device, resolve
-from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
@@ -27,10 +28,12 @@ from ggq.runtime.generation.drafting.model import DraftModel
 from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.session import Session
+from ggq.runtime.texts import Texts, strings
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
     from typing_extensions import Unpack
 
+    from ggq.runtime.cache.disk import DiskCache
     from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
@@ -43,7 +46,7 @@ _DEFAULT_CONTEXT = 4096
 _DRAFT_LIMIT = 64  # guesses of a step: what windowed layers can go back
 
 
-class Model:
+class Model(Texts):
     """A model in memory: mapped weights, tokenizer, cache. Not for several threads at a time."""
 
     def __init__(
@@ -59,6 +62,7 @@ class Model:
         self.gguf = gguf
         self.speculation: Speculation | None = None  # what guesses how answers go on
         self.draft_model: Model | None = None
+        self.disk_bytes = 0  # what states of prompts may take on disk
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
         self._cache_type, self._threads, self._device = cache_type, threads, device
@@ -80,6 +84,9 @@ class Model:
         """End the threads and close the files; the mapping goes with the last reference."""
         if self.speculation is not None:
             self.speculation.close()
+        disk = self.__dict__.get("disk")
+        if disk is not None:
+            disk.close()
         if "engine" in self.__dict__:
             self.engine.close()
         self.gguf.close()
@@ -102,6 +109,19 @@ class Model:
             threads=self._threads,
         )
         return Engine(self.hparams, backend)
+
+    @cached_property
+    def disk(self) -> DiskCache | None:
+        """What prompts left on disk, None where nothing is kept there."""
+        if not self.disk_bytes:
+            return None
+        from ggq.runtime.cache.disk import DiskCache
+        from ggq.runtime.cache.folder import StateFolder
+        from ggq.runtime.cache.identity import identity_of
+
+        cache = self.engine.cache
+        folder = StateFolder(user_cache_dir() / "states", self.disk_bytes)
+        return DiskCache(folder, identity_of(self.gguf, self.hparams, cache), cache)
 
     def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
@@ -161,12 +181,6 @@ class Model:
             sequence.free()
 
     @checked
-    def embed(self, texts: str | Iterable[str]) -> np.ndarray:
-        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
-        vectors = [embed(self.engine, self.tokenize(t)) for t in _strings(texts)]
-        return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
-
-    @checked
     def generate(
         self,
         prompt: str | Sequence[int],
@@ -181,7 +195,7 @@ class Model:
 
         self._needs_weights()
         check_generates(self.hparams)
-        params, config = self.sampling(sampling), AnswerConfig(max_tokens, _strings(stop))
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
         ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
         return self._texts(ids, params, config)
@@ -235,10 +249,6 @@ class Model:
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
 
 
-def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
-
-
 def _context(asked: int | None, hp: HParams) -> int:
     """Return the context length: what was asked for, else the trained one up to 4096."""
     if asked is None or asked == 0:
@@ -268,6 +278,7 @@ class Settings(TypedDict, total=False):
 
     draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
+    cache_disk: int | str | None  # bytes, or text such as "4G": room on disk for prompts' states
 
 
 @checked
@@ -294,12 +305,15 @@ def load(
     auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
     one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
     file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
+    ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
+    evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
     kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
+    disk_bytes = _disk_bytes(chosen.get("cache_disk"), place)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -319,8 +333,22 @@ def load(
                 model.draft_with(drafters()[str(draft)](), most)
         except KeyError as error:  # an architecture asks for what validation let pass
             raise ModelError(f"the file has no {error.args[0]}") from None
+        model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
+
+
+def _disk_bytes(size: int | str | None, place: Device) -> int:
+    """Return the room on disk in bytes, 0 for none; UsageError where it cannot be."""
+    if size is None:
+        return 0
+    flag = option("--cache-disk")
+    if place.name != "cpu":
+        raise UsageError(f"{flag}: on cpu only, not on {place.name}")
+    try:
+        return bytes_of(size)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) -> str | Path:

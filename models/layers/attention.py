@@ -17,6 +17,7 @@ __all__ = [
     "CLAMP_KEY",
     "FUSED_TENSORS",
     "HEAD_KEYS",
+    "OPTIONAL_QK_NORMS",
     "QK_NORMS",
     "TENSORS",
     "WHOLE_NORMS",
@@ -34,14 +35,14 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. Where it is not ``causal`` every token sees all of
-    its text, which one step evaluates whole. ``alibi``: the greatest exponent of ALiBi's slopes, 0
-    where it has none. ``clamp``: queries, keys and values lie between minus that and it.
-    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together, before
-    the rotation or, where it ``rotates_first``, after it; ``value_norm``: one without weight of
-    every value head. ``gated``: each head's query is followed by the gate of its output. ``fused``:
-    one weight makes queries, keys and values. ``owner``: the layer whose keys and values are read
-    instead of own.
+    The first ten are what the operation reads. Where it is not ``causal`` every token sees its
+    text, which one step evaluates whole, or half the window to both sides. ``alibi``: the greatest
+    exponent of ALiBi's slopes, 0 where it has none. ``clamp``: queries, keys and values lie between
+    minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
+    together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
+    without weight of every value head. ``gated``: each head's query is followed by the gate of its
+    output. ``fused``: one weight makes queries, keys and values. ``owner``: the layer whose keys
+    and values are read instead of own.
     """
 
     n_head: int
@@ -98,7 +99,8 @@ class Attention(Part):
     @property
     def memory(self) -> Memory:
         heads = self.n_head_kv if self.owner is None else 0
-        return Memory(heads, self.head_dim, self.head_dim_v, self.window, owner=self.owner)
+        window = self.window if self.causal else None  # a text seen both ways is held whole
+        return Memory(heads, self.head_dim, self.head_dim_v, window, owner=self.owner)
 
     def problem(self) -> str | None:
         if self.head_dim < 1 or self.head_dim_v < 1:
@@ -148,10 +150,11 @@ class Attention(Part):
         return rotate(ops, self._normed(ops, x, name), n_head, rope)
 
     def _normed(self, ops: Any, x: Any, name: str) -> Any:
-        if not self.norms:
+        norm = f"blk.{self.layer}.attn_{name}_norm"
+        if not self.norms or not ops.has(f"{norm}.weight"):  # tables say which files lack it
             return x
         width = self.head_dim if self.norms == "head" else None
-        return rms_norm(ops, x, f"blk.{self.layer}.attn_{name}_norm", self.norm_eps, width)
+        return rms_norm(ops, x, norm, self.norm_eps, width)
 
 
 def widths(values: Values) -> tuple[int, int]:
@@ -270,6 +273,7 @@ QK_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "head", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "head", part=Attention),
 )
+OPTIONAL_QK_NORMS = tuple(replace(row, optional=True) for row in QK_NORMS)
 WHOLE_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "q", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),

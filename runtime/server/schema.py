@@ -21,6 +21,7 @@ __all__ = [
     "CompletionBody",
     "EmbeddingBody",
     "Message",
+    "RerankBody",
     "SamplingBody",
     "decode",
 ]
@@ -30,6 +31,7 @@ _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None
 Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=256)] | None
+Truncation = Literal["auto", "disabled"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
@@ -108,6 +110,7 @@ class ChatBody(SamplingBody, kw_only=True):
     function_call: str | dict[str, Any] | None = None  # older tool_choice
     max_completion_tokens: Tokens | None = None
     modalities: list[Literal["text"]] | None = None  # nothing here speaks
+    truncation: Truncation | None = None  # auto: the oldest turns go where all do not fit
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
@@ -130,6 +133,25 @@ class EmbeddingBody(msgspec.Struct, kw_only=True):
     encoding_format: str | None = None
     dimensions: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     user: str | None = None
+    pooling: Annotated[str, Meta(max_length=16)] | None = None
+    normalize: bool | None = None
+    prompt_name: Annotated[str, Meta(max_length=128)] | None = None
+    prompt: str | None = None
+    truncate: bool | None = None
+
+
+class RerankBody(msgspec.Struct, kw_only=True):
+    """POST /v1/rerank; ``texts``: text-embeddings-inference's name of the documents."""
+
+    query: str
+    documents: Annotated[list[str | dict[str, Any]], Meta(max_length=4096)] | None = None
+    texts: Annotated[list[str], Meta(max_length=4096)] | None = None
+    model: str | None = None
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    return_documents: bool | None = None
+    return_text: bool | None = None
+    truncate: bool | None = None
+    truncation: bool | None = None  # Jina's name of it
 
 
 class TokenizeBody(msgspec.Struct, kw_only=True):

@@ -77,6 +77,7 @@ class Tokenizer:
         self.eom_id = meta.token_id("eom_token_id", n, None)
         self.add_bos = meta.flag("add_bos_token", self.default_add_bos)
         self.add_eos = meta.flag("add_eos_token", self.default_add_eos)
+        self.add_sep = meta.flag("add_sep_token", False)
         self.add_space_prefix = meta.flag("add_space_prefix", self.default_space_prefix)
         self.remove_extra_whitespaces = meta.flag("remove_extra_whitespaces", False)
         self._bytes: list[bytes | None] = [None] * n
