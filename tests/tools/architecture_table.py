@@ -1,6 +1,7 @@
 """Writes the README's table of architectures from the registry and the tests' tiny models.
 
-``python tests/tools/architecture_table.py`` replaces what stands between the two markers.
+``python tests/tools/architecture_table.py`` replaces what stands between the two markers, and
+writes docs/architectures.md.
 """
 
 import sys
@@ -23,8 +24,8 @@ def table():
     for arch in models.all_architectures():
         mine = [t for t in TINY if t.arch == arch.name]
         oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
-        if arch.name in ENCODERS:
-            oracles = ["transformers", "llama.cpp"]
+        if encoders := [e for e in ENCODERS.values() if e.arch == arch.name]:
+            oracles = ["transformers"] + ["llama.cpp"] * any(e.peer for e in encoders)
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
         row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")
@@ -44,3 +45,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
     readme = ROOT / "README.md"
     readme.write_text(updated(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.path.insert(0, str(ROOT / "tests" / "tools"))
+    import refused_classes
+
+    refused_classes.PAGE.write_text(refused_classes.page(), encoding="utf-8")
