@@ -36,6 +36,16 @@ def _registry() -> dict[str, Architecture]:
     return found
 
 
+@functools.cache
+def _of_own_file(name: str) -> Architecture | None:
+    """Return the architecture from the file of its name, where there is one: no other is read."""
+    module = re.sub(r"\W", "_", name)
+    if not any(found.name == module for found in pkgutil.iter_modules(__path__)):
+        return None
+    arch = getattr(importlib.import_module(f"{__name__}.{module}"), "ARCHITECTURE", None)
+    return arch if arch is not None and arch.name == name else None
+
+
 def all_architectures() -> list[Architecture]:
     """Return every architecture, by name."""
     return list(_registry().values())
@@ -46,19 +56,30 @@ def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
 
     ModelError names a similar one, if any, and, from the file's ``metadata``, what is missing.
     """
-    if isinstance(name, str) and name in _registry():
-        return _registry()[name]
+    if isinstance(name, str) and (found := _of_own_file(name) or _registry().get(name)):
+        return found
     raise ModelError(_unsupported(name, list(_registry()), metadata))
 
 
 def for_hf(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture of an HF config.json, by its ``architectures``; see `get`."""
+    """Return the architecture of an HF config.json, by its ``architectures``; see `get`.
+
+    A decoder of the class XForCausalLM is also known without its head, as XModel, and as a
+    classifier, XForSequenceClassification.
+    """
     classes = config.get("architectures") or ()
     names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
-    names = [text_class(name, config) or name for name in names]
-    for arch in _registry().values():
-        if any(c in arch.hf_classes for c in names) and arch.suits(config):
-            return arch
+    found = [
+        arch
+        for known in (
+            [text_class(name, config) or name for name in names],
+            [n for name in names for n in _with_head(name)],
+        )
+        for arch in _registry().values()
+        if any(c in arch.hf_classes for c in known) and arch.suits(config)
+    ]
+    if found:
+        return found[0]
     if not names:
         for arch in _registry().values():
             if config.get("model_type") == arch.hf_model_type:
@@ -74,6 +95,14 @@ def _unsupported(name: object, known: list[str], facts: Mapping[str, Any] | None
     what = f"architecture {printable(repr(name))} is not supported"
     lacks = f"; missing: {missing_piece(facts)}" if facts else ""
     return f"{what}{near}{lacks}"
+
+
+def _with_head(name: str) -> list[str]:
+    """Return what the class of a decoder without a head, or with another one, is called with it."""
+    stem = re.sub(r"(ForSequenceClassification|(?<!LMHead)Model)$", "", name)
+    if stem == name:
+        return []
+    return [f"{stem}ForCausalLM", f"{stem.removesuffix('Text')}ForCausalLM"]
 
 
 def _stem(name: object) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ggq.converters import formats
-from ggq.converters.checkpoint import refusals
+from ggq.converters.checkpoint import modules, refusals
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
 from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
-from ggq.models.decoder import POOLING
+from ggq.models.pooled import DENSE
 
 __all__ = ["Checkpoint", "read_json"]
 
@@ -27,11 +28,6 @@ STORED_SETTING = re.compile(
 )
 MAX_JSON = 100_000_000
 INDEX = "model.safetensors.index.json"
-POOLINGS = {  # llama.cpp's number: sentence-transformers' names, new and old
-    1: ("mean", "pooling_mode_mean_tokens"),
-    2: ("cls", "pooling_mode_cls_token"),
-    3: ("lasttoken", "pooling_mode_lasttoken"),
-}
 
 
 def _stored_settings(tensors: dict[str, TensorLike]) -> dict[str, list[float]]:
@@ -82,7 +78,7 @@ class Checkpoint:
         self.folder = Path(folder)
         self._refuse_others()
         self.config = read_json(self.folder / "config.json", required=True)
-        self.config |= _pooling(self.folder)
+        self.config |= modules.settings(self.folder, self.config, read_json)
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         self.absent: dict[str, str] = {}
@@ -93,6 +89,7 @@ class Checkpoint:
             self._open_indexed(weight_map)
         else:
             self.tensors.update(self._open(self._single_file()).tensors)
+        self._open_dense()
         self.config |= _stored_settings(self.tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))
         self.quantization = None if found is None else found[0]
@@ -159,6 +156,21 @@ class Checkpoint:
             what = f"{len(unlisted)} tensors of the shards, such as {printable(unlisted[0])}"
             self.warnings.append(f"{what}, are not used: {INDEX} does not say that they are there")
 
+    def _open_dense(self) -> None:
+        """Take the dense layers of sentence-transformers, numbered from 2 as their folders are."""
+        for number, folder in enumerate(modules.dense_folders(self.folder), 2):
+            if not (folder / modules.DENSE_FILE).is_file():
+                raise FormatError(refusals.no_weights(folder))
+            held = self._open(folder / modules.DENSE_FILE).tensors
+            for name, tensor in held.items():
+                called = f"{DENSE}.{number}.{name}"
+                self.tensors[called] = replace(tensor, name=called)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Return the texts that go before others, by name; sentence-transformers' prompts."""
+        return modules.prompts(self.folder, self.config, read_json)
+
     def _single_file(self) -> Path:
         """Return the safetensors file of a folder without an index."""
         single = self.folder / "model.safetensors"
@@ -188,14 +200,3 @@ def _weight_map(index: dict[str, Any]) -> dict[str, str]:
         if not plain or name in (".", ".."):
             raise FormatError(f"{INDEX}: shard name {printable(name)} is not a plain file name")
     return weight_map
-
-
-def _pooling(folder: Path) -> dict[str, int]:
-    """Return how sentence-transformers pools, as GGUF numbers it; {} where nothing says so."""
-    for path in sorted(folder.glob("[0-9]*_Pooling/config.json")):
-        said = read_json(path)
-        for number, names in POOLINGS.items():
-            if said.get("pooling_mode") == names[0] or said.get(names[1]) is True:
-                return {POOLING: number}
-        raise FormatError(f"{printable(path)}: only mean, cls and lasttoken pooling are supported")
-    return {}

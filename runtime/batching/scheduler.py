@@ -65,7 +65,8 @@ class Scheduler:
         self.engine, self.tokenizer = engine, tokenizer
         self.speculation, self.disk = savings.speculation, savings.disk
         self.n_slots, self.max_waiting = n_slots, max_waiting
-        pages = engine.cache.n_pages // n_slots
+        # an encoder's texts are done between steps, one after the other
+        pages = engine.cache.n_pages // (n_slots if engine.hp.causal else 1)
         self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
         if self.n_ctx < 1:
             raise UsageError(
@@ -199,8 +200,9 @@ class Scheduler:
 
     def _keep(self, task: Task) -> None:
         """Have what a task evaluated written to disk."""
-        if self.disk is not None and task.sequence is not None and task.request.reuse:
-            self.disk.keep(task.sequence, task.evaluated_ids(), len(task.prompt))
+        sequence, disk = task.sequence, self.disk
+        if disk is not None and sequence is not None and task.request.reuse and disk.due(sequence):
+            disk.keep(sequence, task.evaluated_ids(), len(task.prompt))
 
     def _drop_cancelled(self) -> None:
         with self._news:

@@ -77,6 +77,7 @@ class Tokenizer:
         self.eom_id = meta.token_id("eom_token_id", n, None)
         self.add_bos = meta.flag("add_bos_token", self.default_add_bos)
         self.add_eos = meta.flag("add_eos_token", self.default_add_eos)
+        self.add_sep = meta.flag("add_sep_token", False)
         self.add_space_prefix = meta.flag("add_space_prefix", self.default_space_prefix)
         self.remove_extra_whitespaces = meta.flag("remove_extra_whitespaces", False)
         self._bytes: list[bytes | None] = [None] * n
@@ -193,6 +194,11 @@ class Tokenizer:
     def is_control(self, token: int) -> bool:
         """Return whether a token is a control (or unknown) token rather than text."""
         return self.types[self._checked(token)] in (CONTROL, UNKNOWN)
+
+    def all_controls(self) -> list[int]:
+        """Return all control (or unknown) tokens, in order."""
+        found: list[int] = np.flatnonzero(np.isin(self.types, (CONTROL, UNKNOWN))).tolist()
+        return found
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to the text; UsageError if there is no such token."""
