@@ -43,6 +43,7 @@ class Attention(Part):
     without weight of every value head. ``gated``: each head's query is followed by the gate of its
     output, which a weight of its own makes where the file holds one. ``fused``: one weight makes
     queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
+    ``sub_norm``: an RMS norm of all heads' outputs.
     """
 
     n_head: int
@@ -64,6 +65,7 @@ class Attention(Part):
     fused: bool = False
     owner: int | None = None
     clamp: float | None = None
+    sub_norm: bool = False
 
     @classmethod
     def of(cls, values: Values, i: int, rope: Rope | None, **own: Any) -> Attention:
@@ -130,6 +132,7 @@ class Attention(Part):
             k = self._placed(ops, k, "k", self.n_head_kv, plain)
         y = ops.attention(q, k, v, self.layer if self.owner is None else self.owner, self)
         y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
+        y = rms_norm(ops, y, f"{p}attn_sub_norm", self.norm_eps) if self.sub_norm else y
         return linear(ops, y, f"{p}attn_output")
 
     def _projections(self, ops: Any, x: Any) -> list[Any]:
