@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -161,9 +162,17 @@ class Model:
             sequence.free()
 
     @checked
-    def embed(self, texts: str | Iterable[str]) -> np.ndarray:
-        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one."""
-        vectors = [embed(self.engine, self.tokenize(t)) for t in _strings(texts)]
+    def embed(self, texts: str | Iterable[str], *, truncate: int | None = None) -> np.ndarray:
+        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one.
+
+        ``truncate``: cut texts to so many tokens, special ones included, as sentence-transformers
+        does by its max_seq_length; without it a text that does not fit is refused.
+        """
+        if truncate is not None and truncate < 1:
+            raise UsageError(f"truncate: {printable(truncate, 40)} tokens, at least 1 is needed")
+        most = truncate if truncate is not None else sys.maxsize
+        ids = [self.tokenizer.encode_cut(text, most) for text in _strings(texts)]
+        vectors = [embed(self.engine, each) for each in ids]
         return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
 
     @checked

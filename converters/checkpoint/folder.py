@@ -6,49 +6,21 @@ is the architecture's business.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ggq.converters import formats
 from ggq.converters.checkpoint import refusals
+from ggq.converters.checkpoint.json_files import read_json
+from ggq.converters.checkpoint.sentences import sentence_settings
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
-from ggq.models.decoder import POOLING
+from ggq.errors import FormatError, ModelError, printable
 
-__all__ = ["Checkpoint", "read_json"]
+__all__ = ["Checkpoint"]
 
-MAX_JSON = 100_000_000
 INDEX = "model.safetensors.index.json"
-POOLINGS = {  # llama.cpp's number: sentence-transformers' names, new and old
-    1: ("mean", "pooling_mode_mean_tokens"),
-    2: ("cls", "pooling_mode_cls_token"),
-    3: ("lasttoken", "pooling_mode_lasttoken"),
-}
-
-
-def read_json(path: Path, required: bool = False) -> dict[str, Any]:
-    """Return a JSON object, {} where the file is absent and not required; FormatError."""
-    if not path.is_file():
-        if required:
-            raise FormatError(f"{printable(path)}: no such file")
-        return {}
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
-        data = path.read_bytes()
-        if data.startswith(GIT_LFS):
-            raise pointer_error(path)
-        value = json.loads(data.decode("utf-8"))
-    except OSError as error:
-        raise FormatError(f"{printable(path)}: cannot read: {reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{printable(path)}: is not JSON: {reason(error)}") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{printable(path)}: is not a JSON object")
-    return value
 
 
 class Checkpoint:
@@ -63,11 +35,12 @@ class Checkpoint:
         self.folder = Path(folder)
         self._refuse_others()
         self.config = read_json(self.folder / "config.json", required=True)
-        self.config |= _pooling(self.folder)
+        pooling, notes = sentence_settings(self.folder)
+        self.config |= pooling
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         self.absent: dict[str, str] = {}
-        self.warnings: list[str] = []
+        self.warnings: list[str] = notes
         index = read_json(self.folder / INDEX)
         weight_map = _weight_map(index) if index else {}
         if weight_map and self._has_shards(weight_map):
@@ -168,14 +141,3 @@ def _weight_map(index: dict[str, Any]) -> dict[str, str]:
         if not plain or name in (".", ".."):
             raise FormatError(f"{INDEX}: shard name {printable(name)} is not a plain file name")
     return weight_map
-
-
-def _pooling(folder: Path) -> dict[str, int]:
-    """Return how sentence-transformers pools, as GGUF numbers it; {} where nothing says so."""
-    for path in sorted(folder.glob("[0-9]*_Pooling/config.json")):
-        said = read_json(path)
-        for number, names in POOLINGS.items():
-            if said.get("pooling_mode") == names[0] or said.get(names[1]) is True:
-                return {POOLING: number}
-        raise FormatError(f"{printable(path)}: only mean, cls and lasttoken pooling are supported")
-    return {}

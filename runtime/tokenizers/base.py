@@ -141,6 +141,18 @@ class Tokenizer:
             ids.append(self.eos_id)
         return ids
 
+    def encode_cut(self, text: str, most: int) -> list[int]:
+        """Return the token ids of ``text``, its own cut so that there are at most ``most``.
+
+        The special tokens around it stay, as far as there is room.
+        """
+        ids, own = self.encode(text), self.encode(text, add_special=False)
+        if len(ids) <= most:
+            return ids
+        ahead = next((i for i in range(len(ids)) if ids[i : i + len(own)] == own), 0)
+        kept = max(most - (len(ids) - len(own)), 0)
+        return (ids[: ahead + kept] + ids[ahead + len(own) :])[:most]
+
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
         """Return the ids of plain text, which follows a special token or the start or not."""
         raise NotImplementedError
