@@ -43,6 +43,7 @@ class Options:
     provenance: bool = False  # write where the weights came from, with SHA-256 of all files
     pre: str | None = None  # the pre-tokenizer, where its own is not recognised
     check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
+    mtp: bool = True  # keep the heads that predict further tokens
     outline: bool = False  # of a repository the headers do: nothing will be written
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class Settings(TypedDict, total=False):
     via: str | None
     allow_requantize: bool
     pre: str | None
+    mtp: bool  # False: leave out the heads that predict further tokens
     split_max_size: int | str | None
     threads: int | None
     provenance: bool
@@ -59,7 +60,7 @@ _REQUEST = (
     *("target_size", "target_bpw", "plan", "report"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
-_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "threads", "force")
+_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
 
 
 @checked

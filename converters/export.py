@@ -43,6 +43,7 @@ TOLD_BY = {  # settings that only say whether layers hold a tensor
     "mamba_conv_bias": "ssm_conv1d.bias",
     "use_conv_bias": "ssm_conv1d.bias",
     "mamba_rms_norm": "ssm_norm.weight",
+    "use_qk_norm": "attn_q_norm.weight",
 }
 Progress = Callable[[int, int, str], None]
 
@@ -107,6 +108,10 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
         value = value.tolist() if hasattr(value, "tolist") else value
         config[key.hf[0]] = key.to_hf(value) if key.to_hf else _short(value)
     config["vocab_size"] = hp.n_vocab
+    if not next(key.hf for key in arch.keys if key.gguf == "{arch}.block_count"):
+        config["num_hidden_layers"] = hp.n_layer
+    if hp.heads:
+        config["num_nextn_predict_layers"] = len(hp.heads)
     if hp.rope:
         config["rope_theta"] = _short(hp.rope.base)
     scaling = _rope_scaling(file, hp)

@@ -39,12 +39,19 @@ from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.layers import rope
+from ggq.models.layers.next_n import FOUND
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["prepare"]
 
-VALUE_TYPES = {"u32": spec.U32, "f32": spec.F32, "bool": spec.BOOL, "str": spec.STR}
+VALUE_TYPES = {
+    "u32": spec.U32,
+    "f32": spec.F32,
+    "real": spec.F32,
+    "bool": spec.BOOL,
+    "str": spec.STR,
+}
 PREFIX = "ggq"  # of the provenance keys
 
 
@@ -88,6 +95,7 @@ def _from_folder(
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
     arch = models.for_hf(checkpoint.config)
+    dropped = _settle_heads(checkpoint, arch, options)
     hp = arch.hparams(checkpoint.config)
     tensors, skipped = hf_tensors(checkpoint, arch, hp)
     roles = arch.roles(hp)
@@ -110,9 +118,21 @@ def _from_folder(
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
-    found.roles, found.skipped = roles, skipped
+    found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
+
+
+def _settle_heads(checkpoint: Checkpoint, arch: Architecture, options: Options) -> list[str]:
+    """Note in the config how many heads are converted; return the names of what is left out."""
+    config, dropped = checkpoint.config, list[str]()
+    found = arch.count_heads(config, checkpoint.tensors)
+    if found and options.mtp:
+        checkpoint.config = {**config, FOUND: found}
+    elif found:
+        dropped = [n for n in checkpoint.tensors if arch.of_head(config, n)]
+        checkpoint.tensors = {n: t for n, t in checkpoint.tensors.items() if n not in set(dropped)}
+    return dropped
 
 
 def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:
@@ -235,7 +255,7 @@ def _facts(file: GGUFFile) -> Any:
 
     return SimpleNamespace(
         arch=arch,
-        n_layer=number("block_count"),
+        n_block=number("block_count"),
         n_head=number("attention.head_count"),
         n_head_kv=number("attention.head_count_kv") or number("attention.head_count"),
         n_expert=number("expert_count"),

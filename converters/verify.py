@@ -114,6 +114,7 @@ def _prepared(
         via="f16" if via == "f16" else None,
         pre=settings.pre or options.pre,
         check_tokenizer=False,
+        mtp=any(key.endswith(".nextn_predict_layers") for key in file.metadata),
     )
     matrix = _matrix(file, settings, (told or {}).get("imatrix", {}).get("sha256"))
     kind = _file_type(file)

@@ -17,7 +17,7 @@ import click
 
 import ggq
 import ggq.commands
-from ggq import machine_code
+from ggq import machine_code, shipped
 from ggq.errors import GGQError, naming_flags, printable, reason
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -127,6 +127,8 @@ def _show_compiling(done: int, total: int) -> None:
     text = "compiling kernels for this processor, once"
     if sys.stderr is None:
         return
+    if done == 0:
+        _tell_unused_kernels()
     # A progress bar puts something else in the place of stderr, which is no place for half lines.
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.isatty():
         line = f"{text}: {done} of {total}"
@@ -134,6 +136,12 @@ def _show_compiling(done: int, total: int) -> None:
         sys.stderr.flush()
     elif done == 0:
         click.echo(f"{text} ...", err=True)
+
+
+def _tell_unused_kernels() -> None:
+    """Say why kernels that came with ggq are not used, where they should be."""
+    if problem := shipped.problem():
+        click.echo(f"ggq: {printable(problem)}: not used", err=True)
 
 
 def _fail(message: str) -> int:

@@ -135,7 +135,7 @@ def _fill(part: Path, about: Any, progress: Progress | None, name: str) -> None:
                 before = 0
             try:
                 with part.open("ab") as file:
-                    out = _Counted(file, about.size or 0, name, progress)
+                    out: Any = _Counted(file, about.size or 0, name, progress)
                     http_get(
                         about.location,
                         out,

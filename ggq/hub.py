@@ -279,6 +279,8 @@ def _download_wheel(known: Known, folder: Path) -> Path:
         lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line]
         errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         reason = printable(errors[-1], 300) if errors else f"exit code {done.returncode}"
+        if "No module named pip" in reason:  # it is a dependency, but can be taken away again
+            raise GGQError(f"pip fetches {known.about}, and {sys.executable} has none: install pip")
         raise GGQError(f"pip could not fetch {known.requirement} (offline?): {reason}")
     return wheels[0]
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, ClassVar
 
-from ggq import sources
+from ggq import shipped, sources
+from ggq.simd.target import ISA
 
 __all__ = [
     "FUNCTION_NAME",
@@ -35,9 +36,6 @@ __all__ = [
 ]
 
 FUNCTION_NAME = "ggq"  # of the C function in each object file
-# Functions of C's library that machine code may call; all others would tie it to one process.
-_MATHS = ("exp", "expf", "floor", "floorf", "fma", "fmaf", "log1p", "log1pf")
-_MATHS += ("rint", "rintf", "sqrt", "sqrtf")
 _USE_NOTED_SECONDS = 24 * 3600  # a file's time says when it was last used, to the day
 
 _listener: Callable[[int, int], None] | None = None
@@ -123,11 +121,21 @@ class Function:
         return modules_of(self._function) | self._emitters
 
     @cached_property
-    def path(self) -> Path:
-        """Where the disk holds it: named by what the function is and by those sources."""
+    def key(self) -> str:
+        """A hash of what the function is and of those sources."""
         name = "\0".join([*_parts(self._function), sources.digest(self.modules)])
-        key = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
-        return self._folder() / f"{key[:40]}.o"
+        return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:40]
+
+    @property
+    def name(self) -> str:
+        """What people call it: the function, then what its closure holds."""
+        parts = [re.sub(r":\d+$", "", part) for part in _parts(self._function)]
+        return " ".join(part.removeprefix("ggq.").replace(".<locals>", "") for part in parts)
+
+    @cached_property
+    def path(self) -> Path:
+        """Where the disk holds what was compiled here."""
+        return self._folder() / f"{self.key}.o"
 
     @cached_property
     def module(self) -> Any:
@@ -135,7 +143,9 @@ class Function:
         return self._compile_module(self._function)
 
     def is_ready(self) -> bool:
-        """Whether it can be called without compiling; loads it if the disk holds it."""
+        """Whether it can be called without compiling; loads it if it was shipped or compiled."""
+        if self._address is None:
+            self._address = shipped.address(ISA, self.key)
         if self._address is None and (code := _read(self.path)):
             self._load(code)
         return self._address is not None
@@ -153,14 +163,18 @@ class Function:
         """The kernel as a Python function of three integers, for tests."""
         return prototype(3, False)(self.address)
 
-    def compiled(self) -> bytes:
-        """Return the object file; none where numba's internals differ and it stays in memory."""
+    def compiled(self, machine: Any = None, name: str = FUNCTION_NAME) -> bytes:
+        """Return the object file; none where numba's internals differ and it stays in memory.
+
+        ``machine``, ``name``: another LLVM target machine, another name of the function in it.
+        """
         if address := getattr(self.module, "address", None):
             self._address = address
             return b""
-        outside = [name for name in self.module.outside() if name not in _MATHS]
+        outside = [name for name in self.module.outside() if name not in shipped.MATHS]
         assert not outside, f"{self._function.__qualname__} calls {', '.join(outside)}"
-        return self.module.object()
+        code: bytes = self.module.object(machine, name)
+        return code
 
     def take(self, code: bytes) -> None:
         """Load what ``compiled`` returned, in whatever process; keep it on disk if possible."""
@@ -219,9 +233,8 @@ def _prepare_loader() -> None:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
-    for name in _MATHS:
-        llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+    for name in shipped.MATHS:
+        llvm.add_symbol(name, shipped.c_address(name))
 
 
 def _write(path: Path, code: bytes) -> None:
@@ -263,7 +276,9 @@ def _functions(value: Any) -> Iterable[FunctionType]:
 
 
 def _parts(value: Any) -> Iterable[str]:
-    """Name a function: where its source stands, and the same of the values in its closure.
+    """Name a function, and the values in its closure, equally on every machine and Python.
+
+    The line tells functions of one name apart; as all sources are in the key, it holds no more.
 
     What it calls by global names is in the sources' hash.
     """

@@ -6,13 +6,14 @@ object with the ``metadata`` and ``tensors`` of a GGUF file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
 from ggq.models import ledger
 from ggq.models.hparams import HParams, check
+from ggq.models.layers import next_n
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.rope import FACTORS, yarn_as_factors
 from ggq.models.table import MAX_LAYERS, Key, Tensor, checked_value, config_value
@@ -37,6 +38,7 @@ class Architecture:
     tensors: ClassVar[tuple[Tensor, ...]] = ()
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
+    heads_in: ClassVar[str | None] = None  # where a checkpoint has layers that predict further on
     hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     vocab: ClassVar[Vocabulary] = Vocabulary()
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
@@ -51,6 +53,25 @@ class Architecture:
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""
         raise NotImplementedError(self.name)
+
+    def head(self, values: Values, i: int) -> Layer:
+        """Return the head numbered ``i``, behind the layers: one of the model's own kind."""
+        return next_n.as_head(self.layer(values, i))
+
+    def count_heads(self, config: Mapping[str, Any], names: Iterable[str]) -> int:
+        """Return how many heads a checkpoint with tensors of these ``names`` holds."""
+        if self.heads_in is None:
+            return 0
+        return next_n.counted(names, self.heads_in, self._first_head(config))
+
+    def of_head(self, config: Mapping[str, Any], name: str) -> bool:
+        """Tell whether a checkpoint's tensor is a layer's of a head."""
+        return next_n.number(name, self.heads_in or next_n.LAYERS) >= self._first_head(config)
+
+    def _first_head(self, config: Mapping[str, Any]) -> int:
+        return (
+            int(self.config(config)["num_hidden_layers"]) if self.heads_in == next_n.LAYERS else 0
+        )
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
@@ -135,12 +156,14 @@ class Architecture:
         for key in self.keys:
             if key.attr and values.get(key.attr) is None and key.default is not None:
                 values[key.attr] = key.default
+        n_head = self._count_heads(values, source)
         self.complete(values)
         n_layer = values["n_layer"]
         if not 0 < n_layer <= MAX_LAYERS:
             what = f"is {n_layer}" if n_layer < 1 else f"{n_layer} is above {MAX_LAYERS}"
             raise ModelError(f"{self.name}: block count {what}")
         values["layers"] = tuple(self.layer(values, i) for i in range(n_layer))
+        values["heads"] = tuple(self.head(values, n_layer + j) for j in range(n_head))
         values["n_head"] = values.first("n_head")
         n_head_kv = values.first("n_head_kv")
         values["n_head_kv"] = values["n_head"] if n_head_kv is None else n_head_kv
@@ -152,6 +175,16 @@ class Architecture:
         hp = HParams(arch=self.name, **known)
         check(hp)
         return hp.for_context(hp.n_ctx_train)
+
+    def _count_heads(self, values: Values, source: Any) -> int:
+        """Take the heads out of the number of layers; return how many the source holds."""
+        said: int = min(values.get("n_nextn") or 0, values["n_layer"])
+        values["n_layer"] -= said
+        if self.heads_in is None:
+            return 0
+        if isinstance(source, Mapping):
+            return said
+        return next_n.stored(source, values["n_layer"], said)
 
     def _values_hf(self, config: Mapping[str, Any]) -> dict[str, Any]:
         by_name = {name: value for name, value, _ in self.metadata(config)}
@@ -185,7 +218,7 @@ class Architecture:
         for row in (*self.tensors, *stored):
             if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
-        for i, layer in enumerate(hp.layers):
+        for i, layer in enumerate(hp.blocks):
             for row in self.tensors:
                 if row.per_layer and _exists(row, layer):
                     yield row.gguf.format(i=i), row, i
@@ -197,7 +230,12 @@ class Architecture:
     def sources(self, row: Tensor, hp: HParams, layer: int | None) -> list[str]:
         """Return the HF names (without prefix) that make this tensor, experts in order."""
         experts = range(hp.n_expert) if any("{e}" in p for p in row.hf) else (0,)
-        return [p.format(i=layer, e=e) for e in experts for p in row.hf]
+        names = (p.format(i=layer, e=e) for e in experts for p in row.hf)
+        return [self.placed(name, hp, layer) for name in names]
+
+    def placed(self, hf_name: str, hp: HParams, layer: int | None) -> str:
+        """Return a name of layer ``layer`` as a checkpoint has it: heads may lie elsewhere."""
+        return hf_name
 
     def roles(self, hp: HParams) -> dict[str, str]:
         """Return GGUF name -> role in mixtures of every tensor a file may hold."""

@@ -169,7 +169,6 @@ class Deepseek2(Architecture):
     def complete(self, values: Values) -> None:
         names = {number: name for name, number in GATING.items()}
         values["gating"] = names.get(values.get("gating_func") or 1, "softmax")
-        values["n_layer"] -= min(values["n_nextn"], values["n_layer"])
         values["n_ff_shared"] = values["n_shared"] * (values.get("n_ff_expert") or 0)
 
 

@@ -19,6 +19,7 @@ __all__ = ["HParams", "check_generates"]
 class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
+    ``heads``: further layers that predict further tokens; only files know them.
     ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more.
     """
 
@@ -38,10 +39,20 @@ class HParams:
     residual_scale: float | None = None
     logit_scale: float | None = None
     final_softcap: float | None = None
+    heads: tuple[Layer, ...] = ()
 
     @property
     def n_layer(self) -> int:
         return len(self.layers)
+
+    @property
+    def blocks(self) -> tuple[Layer, ...]:
+        """All layers that a file numbers: those of the model, then its heads."""
+        return (*self.layers, *self.heads)
+
+    @property
+    def n_block(self) -> int:
+        return len(self.blocks)
 
     @property
     def memories(self) -> list[Memory]:
@@ -51,12 +62,12 @@ class HParams:
     @property
     def n_expert(self) -> int:
         """The experts of a layer that has some, 0 where none has."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[0]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[0]
 
     @property
     def n_expert_used(self) -> int:
         """The experts that a token goes to in a layer that has some."""
-        return max(part.experts for layer in self.layers for part in layer.parts)[1]
+        return max(part.experts for layer in self.blocks for part in layer.parts)[1]
 
     @property
     def rope(self) -> Rope | None:
@@ -95,7 +106,7 @@ class HParams:
         }
         if name in sizes:
             return sizes[name]
-        places = self.layers if layer is None else (self.layers[layer],)
+        places = self.blocks if layer is None else (self.blocks[layer],)
         return next((n for place in places if (n := place.dim(name)) is not None), 0)
 
 
@@ -118,7 +129,7 @@ def check(hp: HParams) -> None:
     for what, value in sizes.items():
         if not value or value < 0:
             raise ModelError(f"{hp.arch}: {what} is {value}")
-    for layer in hp.layers:
+    for layer in hp.blocks:
         for part in layer.parts:
             problem = part.problem()
             if problem:

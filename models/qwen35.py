@@ -8,7 +8,7 @@ from ggq.models import ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
-from ggq.models.layers import attention, delta_net, feed_forward
+from ggq.models.layers import attention, delta_net, feed_forward, next_n
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Part, Values
 from ggq.models.layers.delta_net import DeltaNet
@@ -20,6 +20,12 @@ __all__ = ["ARCHITECTURE", "QWEN35_KEYS", "Qwen35", "qwen35_rows"]
 
 SECTIONS = [11, 11, 10, 0]  # transformers' default; text has one position for all of them
 PERIOD = 4
+HEAD_NAMES = {  # what stands once, beside the heads' layers
+    "eh_proj": "fc",
+    "enorm": "pre_fc_norm_embedding",
+    "hnorm": "pre_fc_norm_hidden",
+    "shared_head.norm": "norm",
+}
 FF_NORM = "post_attention_norm"  # what the norm before the feed-forward is called here
 
 
@@ -32,7 +38,7 @@ def qwen35_rows(
     queries = attention.TENSORS[:2]
     gated = tuple(replace(r, shape=wide[: len(r.shape)]) for r in queries)
     mixer = (*MIXER_NORM, *gated, *attention.TENSORS[2:], *attention.QK_NORMS)
-    layer = (*mixer, *norm(FF_NORM, "post_attention_layernorm"), *feeds)
+    layer = (*mixer, *norm(FF_NORM, "post_attention_layernorm"), *feeds, *next_n.TENSORS)
     return (*plus_one((EMBEDDING, *HEAD, *layer)), *delta)
 
 
@@ -41,7 +47,8 @@ def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
     kinds = config.get("layer_types")
     period = config.get("full_attention_interval") or PERIOD
     found = [kind == "linear_attention" for kind in kinds or ()]
-    return None if found == [(i + 1) % period != 0 for i in range(len(found))] else found
+    usual = found == [(i + 1) % period != 0 for i in range(len(found))]
+    return None if usual else [*found, *[False] * (config.get(next_n.FOUND) or 0)]
 
 
 QWEN35_KEYS = changed(
@@ -51,7 +58,7 @@ QWEN35_KEYS = changed(
     *delta_net.KEYS,
     Key("{arch}.full_attention_interval", ("full_attention_interval",), "period", default=PERIOD),
     Key("{arch}.attention.recurrent_layers", (), "recurrent_layers", "bools", derive=_recurrent),
-    Key("{arch}.nextn_predict_layers", (), "n_nextn", default=0),
+    *next_n.KEYS,
 )
 
 
@@ -59,6 +66,8 @@ class Qwen35(Architecture):
     """What the dense and the mixed models share."""
 
     exports = False
+    heads_in = "mtp.layers."
+    hf_prefixes = (*Architecture.hf_prefixes, "model.")
     grouped = False  # whether value heads of a key head are neighbours
     config_defaults = {  # noqa: RUF012 - read only
         "head_dim": 256,
@@ -73,6 +82,13 @@ class Qwen35(Architecture):
         "linear_num_value_heads": 32,
     }
 
+    def layer(self, values: Values, i: int) -> Layer:
+        return Layer(self.mixer(values, i), self.feed(values, i))
+
+    def feed(self, values: Values, i: int) -> Part:
+        """Return the network of layer ``i``."""
+        return FeedForward.of(values, i)
+
     def mixer(self, values: Values, i: int) -> Part:
         """Return layer ``i``'s DeltaNet, or its attention."""
         recurrent = (i + 1) % (values["period"] or PERIOD) != 0
@@ -80,16 +96,28 @@ class Qwen35(Architecture):
             recurrent = values.at("recurrent_layers", i, "recurrent layers")
         if recurrent:
             return DeltaNet.of(values, i, self.grouped)
+        return self.attention(values, i)
+
+    def attention(self, values: Values, i: int) -> Attention:
+        """Return the attention of layer ``i``, if it has one."""
         return Attention.of(values, i, rotation(values, "neox"), norms="head", gated=True)
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return llama.forward(ops, hp, ff_norm=FF_NORM)
 
-    def ignores(self, hf_name: str, hp: HParams) -> bool:
-        return super().ignores(hf_name, hp) or hf_name.startswith(("mtp.", "model.mtp."))
+    def head(self, values: Values, i: int) -> Layer:
+        return next_n.as_head(Layer(self.attention(values, i), self.feed(values, i)))
 
-    def complete(self, values: Values) -> None:
-        values["n_layer"] -= min(values["n_nextn"], values["n_layer"])  # predict further tokens
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        heads = hf_name.startswith(("mtp.", "model.mtp."))
+        return super().ignores(hf_name, hp) or (heads and not hp.heads)
+
+    def placed(self, hf_name: str, hp: HParams, layer: int | None) -> str:
+        if layer is None or layer < hp.n_layer:
+            return hf_name
+        name = hf_name.removeprefix(f"model.layers.{layer}.")
+        stem = HEAD_NAMES.get(name.removesuffix(".weight"))
+        return f"mtp.{stem}.weight" if stem else f"{self.heads_in}{layer - hp.n_layer}.{name}"
 
 
 class Qwen35Dense(Qwen35):
@@ -100,9 +128,6 @@ class Qwen35Dense(Qwen35):
     rope_reads = ("mrope_section", "mrope_interleaved")
     keys = QWEN35_KEYS
     tensors = qwen35_rows(*feed_forward.TENSORS)
-
-    def layer(self, values: Values, i: int) -> Layer:
-        return Layer(self.mixer(values, i), FeedForward.of(values, i))
 
 
 ARCHITECTURE = Qwen35Dense()

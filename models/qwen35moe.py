@@ -1,7 +1,7 @@
 """Qwen3.5 and 3.6 with experts: qwen35's layers, mixtures with a gated shared expert."""
 
 from ggq.models.layers import experts, feed_forward
-from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.base import Part, Values
 from ggq.models.layers.experts import EXPERT_TENSORS, SHARED_TENSORS, Experts
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.qwen35 import QWEN35_KEYS, Qwen35, qwen35_rows
@@ -34,11 +34,10 @@ class Qwen35MoE(Qwen35):
     }
     tensors = qwen35_rows(*feed_forward.TENSORS, *EXPERT_TENSORS, *SHARED_TENSORS)
 
-    def layer(self, values: Values, i: int) -> Layer:
+    def feed(self, values: Values, i: int) -> Part:
         if not values["n_expert"]:
-            return Layer(self.mixer(values, i), FeedForward.of(values, i))
-        feed = Experts.of(values, i, normalize=True, shared_gate=True)
-        return Layer(self.mixer(values, i), feed)
+            return FeedForward.of(values, i)
+        return Experts.of(values, i, normalize=True, shared_gate=True)
 
 
 ARCHITECTURE = Qwen35MoE()

@@ -2,7 +2,7 @@
 
 from ggq.models import ledger
 from ggq.models.layers import delta_net, experts
-from ggq.models.layers.base import Layer, Values
+from ggq.models.layers.base import Part, Values
 from ggq.models.layers.experts import EXPERT_TENSORS, SHARED_TENSORS, Experts
 from ggq.models.qwen35 import QWEN35_KEYS, Qwen35, qwen35_rows
 from ggq.models.table import Key, changed
@@ -41,9 +41,8 @@ class Qwen3Next(Qwen35):
     }
     tensors = qwen35_rows(*EXPERT_TENSORS, *SHARED_TENSORS, delta=delta_net.GROUPED_TENSORS)
 
-    def layer(self, values: Values, i: int) -> Layer:
-        feed = Experts.of(values, i, normalize=True, shared_gate=True)
-        return Layer(self.mixer(values, i), feed)
+    def feed(self, values: Values, i: int) -> Part:
+        return Experts.of(values, i, normalize=True, shared_gate=True)
 
 
 ARCHITECTURE = Qwen3Next()

@@ -45,7 +45,8 @@ class Key:
 
     ``hf``: dotted paths in config.json, the first found wins. ``derive(config)`` gives the value
     where no path does (None: the key is left out). ``type`` is u32, f32, bool or str; u32s, f32s
-    and bools also take one value per layer, bools a number n too: all but every n-th layer.
+    and bools also take one value per layer, bools a number n too: all but every n-th layer; reals
+    are f32s that may be infinite.
     ``default`` fills the hyper-parameter when a GGUF has no such key. ``to_hf(value)`` maps the
     value back at export.
     """
@@ -237,10 +238,11 @@ def checked_value(name: str, value: Any, kind: str) -> Any:
     right = {
         "u32": whole,
         "f32": finite,
+        "real": number and value == value,
         "bool": isinstance(value, bool),
         "str": isinstance(value, str),
     }
     if not right[base]:
         raise ModelError(f"{name} is {printable(repr(value))}, expected {base}")
-    made: dict[str, Callable[[Any], Any]] = {"u32": int, "f32": float, "bool": bool, "str": str}
-    return made[base](value)
+    made: dict[str, Callable[[Any], Any]] = {"u32": int, "bool": bool, "str": str}
+    return made.get(base, float)(value)

@@ -58,7 +58,15 @@ TEXT_CLASSES = {
 }
 # Parts of the names of tensors that only images and sound need.
 FOREIGN = (
-    *("visual.", "vision_", "vision.", "audio_", "multi_modal_projector.", "patch_merger."),
+    *(
+        "visual.",
+        "vision_",
+        "vision.",
+        "audio_",
+        "embed_audio.",
+        "multi_modal_projector.",
+        "patch_merger.",
+    ),
     *("model.connector.", "model.aligner.", "model.vqmodel.", "model.generation_"),
     *("image_newline", "model.visual_embeddings_table.", "model.high_res_vision"),
 )

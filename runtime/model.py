@@ -16,8 +16,10 @@ from ggq import models
 from ggq.arguments import check_settings, checked
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
+from ggq.gguf.units import bytes_of
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
+from ggq.paths import user_cache_dir
 from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.embedding import embed
@@ -32,6 +34,7 @@ from ggq.runtime.session import Session
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
     from typing_extensions import Unpack
 
+    from ggq.runtime.cache.disk import DiskCache
     from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
@@ -60,6 +63,7 @@ class Model:
         self.gguf = gguf
         self.speculation: Speculation | None = None  # what guesses how answers go on
         self.draft_model: Model | None = None
+        self.disk_bytes = 0  # what states of prompts may take on disk
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
         self._cache_type, self._threads, self._device = cache_type, threads, device
@@ -81,6 +85,9 @@ class Model:
         """End the threads and close the files; the mapping goes with the last reference."""
         if self.speculation is not None:
             self.speculation.close()
+        disk = self.__dict__.get("disk")
+        if disk is not None:
+            disk.close()
         if "engine" in self.__dict__:
             self.engine.close()
         self.gguf.close()
@@ -103,6 +110,19 @@ class Model:
             threads=self._threads,
         )
         return Engine(self.hparams, backend)
+
+    @cached_property
+    def disk(self) -> DiskCache | None:
+        """What prompts left on disk, None where nothing is kept there."""
+        if not self.disk_bytes:
+            return None
+        from ggq.runtime.cache.disk import DiskCache
+        from ggq.runtime.cache.folder import StateFolder
+        from ggq.runtime.cache.identity import identity_of
+
+        cache = self.engine.cache
+        folder = StateFolder(user_cache_dir() / "states", self.disk_bytes)
+        return DiskCache(folder, identity_of(self.gguf, self.hparams, cache), cache)
 
     def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
@@ -277,6 +297,7 @@ class Settings(TypedDict, total=False):
 
     draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
+    cache_disk: int | str | None  # bytes, or text such as "4G": room on disk for prompts' states
 
 
 @checked
@@ -303,12 +324,18 @@ def load(
     auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
     one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
     file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
+    ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
+    evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)
     kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
+    size = chosen.get("cache_disk")
+    if size is not None and place.name != "cpu":
+        raise UsageError(f"{option('--cache-disk')}: on cpu only")
+    disk_bytes = 0 if size is None else bytes_of(size)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -328,6 +355,7 @@ def load(
                 model.draft_with(drafters()[str(draft)](), most)
         except KeyError as error:  # an architecture asks for what validation let pass
             raise ModelError(f"the file has no {error.args[0]}") from None
+        model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
 

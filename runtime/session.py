@@ -33,18 +33,35 @@ class Session:
         """
         if self._closed:  # its pages belong to others now
             raise UsageError("this session is closed: begin another with model.session()")
-        try:
-            logits: np.ndarray = self._model.engine.evaluate(self._sequence, ids)
-            return logits
-        finally:
-            self.ids.extend(int(i) for i in ids)
-            del self.ids[self._sequence.length :]
+        disk, n_prompt = self._model.disk, len(self.ids) + len(ids)
+        while True:
+            n = len(ids)
+            if disk is not None and n > 1:
+                n = disk.cut(self._sequence, min(n, self._model.engine.max_tokens), n_prompt)
+            try:
+                logits: np.ndarray = self._model.engine.evaluate(self._sequence, ids[:n])
+            finally:
+                self.ids.extend(int(i) for i in ids[:n])
+                del self.ids[self._sequence.length :]
+            if disk is not None:
+                disk.keep(self._sequence, self.ids, n_prompt)
+            ids = ids[n:]
+            if not len(ids):
+                return logits
+
+    def recall(self, ids: Sequence[int]) -> None:
+        """Hold the first of ``ids`` that are on disk, where these are more than it holds."""
+        disk, held = self._model.disk, len(self.ids)
+        if disk is not None and disk.restore(self._sequence, np.asarray(ids, np.int64)) != held:
+            self.ids = [int(i) for i in ids[: self._sequence.length]]
 
     def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
         """Append an answer's tokens, of which the last ``guesses`` may be taken back.
 
         Returns float32 (guesses + 1, n_vocab) logits, of the last certain token first.
         """
+        if self._model.disk is not None:  # what was certain until now
+            self._model.disk.keep(self._sequence, self.ids)
         rows = np.zeros(len(ids), bool)
         rows[len(ids) - guesses - 1 :] = True
         part = Part(self._sequence, np.asarray(ids, np.int64), rows, guesses)

@@ -101,7 +101,12 @@ def test_every_tensor_is_consumed_once_and_known(tiny, made):
 def sources(arch, row, hp, layer):
     """Return the names in a checkpoint, without prefix, that a row may be made of."""
     names = {*arch.sources(row, hp, layer)}
-    return {bare(n) for n in (names | {row.fused[0].format(i=layer)} if row.fused else names)}
+    return {
+        bare(n)
+        for n in (
+            names | {arch.placed(row.fused[0].format(i=layer), hp, layer)} if row.fused else names
+        )
+    }
 
 
 def bare(name):

@@ -1,10 +1,10 @@
 """``ggq chat`` and ``ggq run`` on a model that speaks by script: one shot, dialogue, Ctrl-C."""
 
 import io
-import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_model import HELLO, ToyModel, tokens
@@ -12,8 +12,10 @@ from toy_model import HELLO, ToyModel, tokens
 from ggq import cli, hub
 from ggq.commands import _chatting
 from ggq.runtime import model as model_module
-from ggq.runtime.chat import terminal as chat_module
-from ggq.runtime.chat.terminal import Chat, Printer, Settings, visible
+from ggq.runtime.chat import screen
+from ggq.runtime.chat.screen import Ended, Printer, visible
+from ggq.runtime.chat.settings import Settings
+from ggq.runtime.chat.terminal import Chat
 from ggq.runtime.generation.conversation import Conversation
 
 
@@ -53,7 +55,7 @@ def test_one_shot(toy, capsys):
     path, options = toy.calls[0]
     assert path == Path(toy.path)
     kinds = {"cache_type": "f16", "device": "cpu", "device_weights": "auto"}
-    kinds |= {"draft": None, "draft_max": 15}
+    kinds |= {"draft": None, "draft_max": 15, "cache_disk": None}
     assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 
@@ -66,17 +68,37 @@ def test_keys_and_values_have_types_of_their_own(toy):
     assert cli.main([*said, "-ctk", "q4_0"]) == 2
 
 
-def test_with_a_prompt_stdin_is_left_alone(toy, capsys, monkeypatch):
-    class Blocked(io.StringIO):
-        def read(self, *_):
-            raise AssertionError("stdin was read")
+def test_a_prompt_and_what_is_piped_in_go_together(toy, capsys, monkeypatch):
+    def told():
+        return toy.tokenizer.decode(toy.last_session.ids)
 
-    monkeypatch.setattr(sys, "stdin", Blocked())
-    assert cli.main(["run", toy.path, "-p", "Hi"]) == 0
+    for arguments in (["chat", "-p", "Sum up"], ["run", "-p", "Sum up"], ["run", "Sum", "up"]):
+        stdin(monkeypatch, "text\nof a file\n")
+        assert cli.main([arguments[0], toy.path, *arguments[1:]]) == 0
+        assert "user\nSum up\n\ntext\nof a file\n<|im_end|>" in told()
+    stdin(monkeypatch, "")  # as from /dev/null
     assert cli.main(["run", toy.path, "Hi", "you"]) == 0
-    assert capsys.readouterr().out == "Hello A\n" * 2
-    decoded = toy.tokenizer.decode(toy.last_session.ids)
-    assert "user\nHi you<|im_end|>" in decoded
+    assert "user\nHi you<|im_end|>" in told()
+    stdin(monkeypatch, "unread", terminal=True)
+    assert cli.main(["run", toy.path, "Hi"]) == 0
+    assert "user\nHi<|im_end|>" in told()
+    assert capsys.readouterr().out == "Hello A\n" * 5
+
+
+def test_a_pipe_that_stays_silent_is_told(toy, capsys, monkeypatch):
+    monkeypatch.setattr(_chatting, "_PATIENCE", 0.0)
+
+    class Silent(io.BytesIO):
+        def read(self, *_):
+            deadline = time.monotonic() + 20
+            while "piped in" not in capsys.readouterr().err:
+                assert time.monotonic() < deadline
+            return b""
+
+    stream = io.TextIOWrapper(Silent())
+    stream.isatty = lambda: False
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert cli.main(["run", toy.path, "Hi"]) == 0
 
 
 def test_raw_text_is_continued_without_a_template(toy, capsys):
@@ -175,7 +197,8 @@ def dialogue(model, lines, **options):
 
     conversation = Conversation(model.session(), model.tokenizer, model.template)
     settings = Settings({"temperature": 0.0}, {})
-    Chat(conversation, settings, Printer(out, err), read, **options).loop()
+    host = SimpleNamespace(info=lambda: ["model: toy"], models=lambda: ["one", "two"])
+    Chat(conversation, settings, Printer(out, err), read, host, **options).loop()
     return out.getvalue(), err.getvalue(), conversation
 
 
@@ -203,7 +226,8 @@ def test_commands(toy, tmp_path):
     assert "Be kind\n" in err
     assert "temperature = 0.0  (set)" in err
     assert "temperature = 0.3  (set)" in err
-    for name in ("help", "clear", "system", "set", "regen", "save", "load", "exit"):
+    names = "bye clear continue copy ctx drop file help info load model regen save set summarize"
+    for name in f"{names} system think thoughts undo".split():
         assert f"/{name} " in err
 
 
@@ -219,6 +243,13 @@ def test_commands(toy, tmp_path):
         ("/save", "usage: /save FILE"),
         ("/load /no/such", "No such file"),
         ("x" * 3000, "more than the context of 1000"),
+        ("/undo", "nothing to undo"),
+        ("/copy", "no answer to copy"),
+        ("/continue", "no answer to go on with"),
+        ("/file /no/such", "/no/such: No such file"),
+        ("/ctx x", "usage: /ctx TOKENS"),
+        ("/think maybe", "usage: /think on"),
+        ("/sistem x", "did you mean system?"),
     ],
 )
 def test_errors_do_not_end_the_dialogue(toy, line, message):
@@ -234,7 +265,7 @@ def test_several_lines_between_quotes(toy):
 
 
 def test_interrupts_stop_the_answer_not_the_program(toy, monkeypatch):
-    original = chat_module.visible
+    original = screen.visible
     shown = []
 
     def interrupting(text):
@@ -243,9 +274,9 @@ def test_interrupts_stop_the_answer_not_the_program(toy, monkeypatch):
             raise KeyboardInterrupt
         return original(text)
 
-    monkeypatch.setattr(chat_module, "visible", interrupting)
+    monkeypatch.setattr(screen, "visible", interrupting)
     out, err, conversation = dialogue(toy, [KeyboardInterrupt(), "Hi", "Yo"])
-    assert "(Ctrl-D or /exit leaves)" in err
+    assert "(Ctrl-D or /bye leaves)" in err
     assert "(stopped)" in err
     assert out == "Hello\nB\n"
     assert [m["content"] for m in conversation.messages][-1] == "B"
@@ -261,7 +292,7 @@ def test_terminal_sees_no_control_characters():
 def test_one_shot_interrupt_exits_130(toy, monkeypatch):
     def stream(self, pieces):
         pieces.close()
-        return True
+        return Ended(interrupted=True)
 
     monkeypatch.setattr(Printer, "stream", stream)
     assert cli.main(["chat", toy.path, "-p", "Hi"]) == 130
@@ -271,55 +302,3 @@ def test_no_prompt_on_a_terminal_is_wrong_usage_of_run(toy, monkeypatch):
     stdin(monkeypatch, "", terminal=True)
     assert cli.main(["run", toy.path]) == 2
     assert _chatting._prompt(None, dialogue=True) is None
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
-def test_dialogue_on_a_pseudo_terminal(tmp_path):
-    """The real program on a terminal: prompt, answer, Ctrl-C in an answer, /exit."""
-    import pty
-    import select
-
-    code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from toy_model import *; import ggq.runtime.model as m; from ggq import cli\n"
-        "toy = ToyModel([tokens('A'), tokens('z' * 500)])\n"
-        "m.load = lambda path, **options: toy\n"
-        "slow = ToySession.evaluate\n"
-        "ToySession.evaluate = lambda self, ids: (time.sleep(0.02), slow(self, ids))[1]\n"
-        "sys.exit(cli.main(['chat', sys.argv[2]]))"
-    )
-    model = tmp_path / "toy.gguf"
-    model.touch()
-    pid, terminal = pty.fork()
-    if pid == 0:  # the child
-        os.environ["GGQ_CACHE"] = str(tmp_path)
-        os.environ["TERM"] = "dumb"
-        os.execv(
-            sys.executable, [sys.executable, "-c", code, str(Path(__file__).parent), str(model)]
-        )
-    seen = b""
-
-    def wait_for(text):
-        nonlocal seen
-        end = time.monotonic() + 30
-        while text not in seen:
-            assert time.monotonic() < end, seen
-            if select.select([terminal], [], [], 0.2)[0]:
-                seen += os.read(terminal, 4096)
-        seen = seen.partition(text)[2]
-
-    try:
-        wait_for(b">>> ")
-        os.write(terminal, b"Hi\n")
-        wait_for(b"A\r\n")
-        wait_for(b">>> ")
-        os.write(terminal, b"Go\n")
-        wait_for(b"zzzz")
-        os.write(terminal, b"\x03")
-        wait_for(b"(stopped)")
-        wait_for(b">>> ")
-        os.write(terminal, b"/exit\n")
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-    finally:
-        os.close(terminal)

@@ -8,8 +8,11 @@ from toy_model import CHATML, END, HELLO, START, ToySession, ToyTokenizer, token
 
 from ggq.errors import UsageError
 from ggq.runtime.generation.conversation import Conversation
-from ggq.runtime.generation.generation import Options
+from ggq.runtime.generation.generation import ContextError, Options
+from ggq.runtime.generation.room import drop_oldest, summarize_oldest
+from ggq.runtime.generation.truncation import without_oldest
 from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.server.formats import choose_format
 from ggq.runtime.template.template import ChatTemplate
 
 GREEDY = SamplingParams(temperature=0)
@@ -174,3 +177,99 @@ def test_saved_file_is_plain_json(tmp_path):
     chat.save(tmp_path / "c.json")
     data = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     assert [m["role"] for m in data["messages"]] == ["system", "user", "assistant"]
+
+
+THINKING = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+
+
+def test_thoughts_are_told_from_answers_and_left_out_of_what_follows():
+    chat, session = conversation("<think>hm</think>\n\nYes", "No", form=choose_format("", {}))
+    pieces = list(chat.say("Hi", GREEDY))
+    assert [("".join(p.text for p in pieces if p.thought is t)) for t in (True, False)] == [
+        "hm",
+        "Yes",
+    ]
+    assert pieces[-1].finish_reason == "stop"
+    assert chat.messages[-1] == {"role": "assistant", "content": "Yes", "reasoning_content": "hm"}
+    said(chat.say("Yo", GREEDY))
+    assert "<think>" not in ToyTokenizer().decode(session.ids)
+
+
+def test_thoughts_that_the_prompt_opens_are_thoughts():
+    chat, _ = conversation("." * 8 + "hm</think>Yes", template=THINKING, form=choose_format("", {}))
+    pieces = list(chat.say("Hi", GREEDY))
+    assert "".join(p.text for p in pieces if p.thought) == "hm"
+    assert chat.messages[-1]["content"] == "Yes"
+
+
+@pytest.mark.parametrize("script", ["abcdef", "<think>abc</think>def"])
+def test_an_answer_that_was_cut_off_is_gone_on_with(script):
+    whole, _ = conversation(script, form=choose_format("", {}))
+    said(whole.say("Hi", GREEDY))
+    for n in range(1, len(script)):
+        chat, _ = conversation(script, form=choose_format("", {}))
+        said(chat.say("Hi", GREEDY, n))
+        assert chat.messages != whole.messages
+        if script == "abcdef":  # the scripted model counts its own marks, which are not sent again
+            said(chat.go_on(GREEDY))
+            assert chat.messages == whole.messages
+    empty, _ = conversation("A")
+    with pytest.raises(UsageError, match="no answer to go on with"):
+        empty.go_on()
+
+
+def test_undo_takes_back_the_last_question():
+    chat, _ = conversation("A", "B", system="S")
+    said(chat.say("Hi", GREEDY))
+    before = list(chat.messages)
+    said(chat.say("Yo", GREEDY))
+    assert (chat.undo(), chat.messages) == ("Yo", before)
+    chat.undo()
+    with pytest.raises(UsageError, match="nothing to undo"):
+        chat.undo()
+
+
+def test_the_oldest_turns_go_until_half_is_free():
+    chat, _ = conversation("A" * 50, n_ctx=1000, system="S")
+    for i in range(5):
+        said(chat.say(f"{i}" * 70, GREEDY))
+    assert chat.count() > 500
+    assert drop_oldest(chat) % 2 == 0
+    assert 300 < chat.count() <= 500
+    assert chat.system == "S"
+    assert [m["role"] for m in chat.messages[1:]] == ["user", "assistant"] * 3
+    assert chat.messages[-2]["content"] == "4" * 70
+    assert drop_oldest(chat) == 0
+    chat.messages = [{"role": "user", "content": "x" * 2000}]
+    with pytest.raises(ContextError, match="more than the context of 1000"):
+        drop_oldest(chat)
+
+
+def test_a_summary_takes_the_place_of_the_oldest_turns(tmp_path):
+    chat, _ = conversation("A" * 50, "summed up", n_ctx=1000, system="S")
+    for i in range(3):
+        said(chat.say(f"{i}" * 150, GREEDY))
+    before = chat.count()
+    assert summarize_oldest(chat, GREEDY) == 2
+    assert chat.count() < before
+    text = ToyTokenizer().decode(chat.prompt())
+    assert "system\nS\n\nSummary of the conversation so far:\nsummed up<|im_end|>" in text
+    chat.save(tmp_path / "c.json")
+    other, _ = conversation("A")
+    other.load(tmp_path / "c.json")
+    assert (other.summary, other.messages) == (chat.summary, chat.messages)
+    assert summarize_oldest(chat, GREEDY) == 0
+    chat.clear()
+    assert chat.summary == ""
+
+
+@pytest.mark.parametrize("fitting", range(1, 6))
+def test_no_more_turns_go_than_have_to(fitting):
+    roles = ["system", "user", "assistant", "tool", "assistant", *["user", "assistant"] * 4]
+    messages = list(enumerate(roles))
+    rest = without_oldest(
+        messages, roles, lambda kept: sum(r == "user" for _, r in kept) <= fitting
+    )
+    assert rest[0] == (0, "system")
+    assert rest[1:] == messages[{1: 11, 2: 9, 3: 7, 4: 5, 5: 1}[fitting] :]
+    assert without_oldest(messages, roles, lambda kept: False) is None

@@ -223,6 +223,7 @@ MEANING = {
     "heads as strings": ({"llama.attention.head_count": arr(["4", "4"], spec.STR)}, "head_count"),
     "head width 0": ({"llama.attention.key_length": 0}, "key_length"),
     "epsilon NaN": ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "epsilon.*finite"),
+    "sparsity NaN": ({"llama.activation_sparsity_scale": float("nan")}, "sparsity.*finite"),
     "epsilon 0": ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "epsilon"),
     "rope base infinite": ({"llama.rope.freq_base": float("inf")}, "freq_base.*finite"),
     "rope base negative": ({"llama.rope.freq_base": -1.0}, "freq_base"),

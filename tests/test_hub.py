@@ -69,7 +69,7 @@ def test_damaged_file_is_fetched_again(tiny):
         ({"content": CONTENT[:-1] + b"!"}, "SHA-256 is"),
         ({"member": "other/file"}, "cannot take out"),
         ({"code": 1, "error": b"x\nERROR: No matching distribution\nhint\n"}, "No matching"),
-        ({"code": 1, "error": b"/usr/bin/python: No module named pip\n"}, "No module named pip"),
+        ({"code": 1, "error": b"/usr/bin/python: No module named pip\n"}, "has none: install pip"),
     ],
 )
 def test_failed_pull_leaves_nothing(tiny, change, message):

@@ -22,9 +22,11 @@ MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for q8_0
     "qwen35moe": ("F16", "f32"),  # a delta net, experts
     "lfm2": ("Q4_0", "f16"),  # convolutions
     "mamba": ("Q4_0", "f16"),  # states of channels, no keys and values
+    "falcon h1": ("Q4_K_M", "f16"),  # attention beside states
     "mamba2": ("F16", "f16"),  # states of heads in groups
     "deepseek2": ("Q4_K_M", "f16"),  # latent attention
     "bloom": ("Q4_0", "f16"),  # ALiBi
+    "gemma3n shared": ("Q4_0", "f16"),  # alternating updates, sparse gates
 }
 
 

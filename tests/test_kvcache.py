@@ -7,8 +7,9 @@ import ggq
 from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kinds import CACHE_TYPES
-from ggq.runtime.cache.kvcache import KVCache, Sequence, cache_bytes
+from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.cache.sizes import cache_bytes
 from tests.ggufmaker import make_tiny_llama
 
 LAYERS = [Memory(2, 32, 32), Memory(1, 64, 32)]

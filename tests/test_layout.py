@@ -156,10 +156,20 @@ def test_imports_are_absolute_and_by_the_one_name():
     assert wrong == []
 
 
-@pytest.mark.parametrize("module", ["ggq", "ggq.cli", "ggq.commands.chat"])
+@pytest.mark.parametrize(
+    "module",
+    ["ggq", "ggq.cli", "ggq.commands.chat", "ggq.runtime.engine.cpu.backend", "ggq.build_kernels"],
+)
 def test_import_is_light(module):
     loaded = "sorted({'torch', 'numba', 'transformers'} & set(sys.modules))"
     done = run("-c", f"import sys, {module}; print({loaded})")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_kernels_are_imported_without_a_compiler():
+    code = "import sys; from ggq.build_kernels import functions; assert len(functions()) > 100; "
+    done = run("-c", code + "print(sorted({'numba', 'llvmlite.binding'} & set(sys.modules)))")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 

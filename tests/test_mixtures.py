@@ -88,7 +88,7 @@ def test_snapshots_of_llama_cpp(shared_dir, schema, wanted):
     facts, sections = read_schema(shared_dir / "golden" / "mixtures" / f"{schema}.schema")
     model = SimpleNamespace(
         arch=arch,
-        n_layer=facts["n_layer"],
+        n_block=facts["n_layer"],
         n_head=facts["n_head"],
         n_head_kv=facts["n_head_kv"],
         n_expert=facts.get("n_expert", 0),
@@ -99,7 +99,7 @@ def test_snapshots_of_llama_cpp(shared_dir, schema, wanted):
     assert {n: t for n, t in got.items() if t != want[n]} == {}
 
 
-LLAMA = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=8, n_expert=0)
+LLAMA = SimpleNamespace(arch="llama", n_block=32, n_head=32, n_head_kv=8, n_expert=0)
 
 
 def llama_tensors(width=4096, n_layer=32, tied=False):
@@ -161,7 +161,7 @@ def test_q2_k_s_names_the_tensors_that_need_importance():
 
 
 def test_types_around_two_bits_have_rules_of_their_own():
-    mixtral = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=32, n_expert=8)
+    mixtral = SimpleNamespace(arch="llama", n_block=32, n_head=32, n_head_kv=32, n_expert=8)
     got = dict(plan_types(llama_tensors(), mixtral, "IQ2_XXS"))
     assert {got[f"blk.9.{n}.weight"] for n in ("attn_v", "attn_k")} == {"Q4_K"}
     assert got["blk.9.attn_output.weight"] == got["output.weight"] == "Q5_K"
@@ -176,7 +176,7 @@ def test_types_around_two_bits_have_rules_of_their_own():
 
 def test_importance_changes_what_iq3_xxs_mixes():
     for imatrix, down, first in ((False, "Q3_K", "Q4_K"), (True, "IQ3_XXS", "IQ3_XXS")):
-        llama = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=32, n_expert=0)
+        llama = SimpleNamespace(arch="llama", n_block=32, n_head=32, n_head_kv=32, n_expert=0)
         options = MixtureOptions(imatrix=imatrix)
         got = dict(plan_types(llama_tensors(), llama, "IQ3_XXS", options))
         assert (got["blk.3.ffn_down.weight"], got["blk.4.ffn_down.weight"]) == (first, down)
@@ -184,11 +184,11 @@ def test_importance_changes_what_iq3_xxs_mixes():
 
 
 def test_eight_experts_and_70b_rules():
-    mixtral = SimpleNamespace(arch="llama", n_layer=32, n_head=32, n_head_kv=8, n_expert=8)
+    mixtral = SimpleNamespace(arch="llama", n_block=32, n_head=32, n_head_kv=8, n_expert=8)
     got = dict(plan_types(llama_tensors(), mixtral, "Q4_K_M"))
     assert got["blk.7.attn_v.weight"] == got["blk.7.attn_k.weight"] == "Q8_0"
     assert got["blk.7.attn_output.weight"] == "Q5_K"
-    big = SimpleNamespace(arch="llama", n_layer=80, n_head=64, n_head_kv=8, n_expert=0)
+    big = SimpleNamespace(arch="llama", n_block=80, n_head=64, n_head_kv=8, n_expert=0)
     got = dict(plan_types(llama_tensors(n_layer=80), big, "Q4_K_M"))
     assert got["blk.11.attn_v.weight"] == "Q5_K"
 
@@ -235,5 +235,5 @@ def test_a_pattern_that_can_have_no_effect_is_named(pattern, kind, error):
 @pytest.mark.parametrize(("wanted", "kept"), [("F16", True), ("Q4_K_M", True), ("F32", False)])
 def test_experts_that_are_mxfp4_already_stay_so(wanted, kept):
     tensor = PlanTensor("blk.0.ffn_up_exps.weight", (4, 64, 256), "MXFP4")
-    model = SimpleNamespace(arch="gpt-oss", n_layer=1, n_head=4, n_head_kv=4, n_expert=4)
+    model = SimpleNamespace(arch="gpt-oss", n_block=1, n_head=4, n_head_kv=4, n_expert=4)
     assert (plan_types([tensor], model, wanted) == [(tensor.name, "MXFP4")]) is kept

@@ -13,6 +13,7 @@ import pytest
 from floats import distance, float_weights
 from opcases import TOKENS, Case, found
 
+from ggq.machine_code import Function
 from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Memory
 from ggq.models.layers.delta_net import DeltaNet
@@ -233,7 +234,12 @@ def on_numba(weights, forward, width):
     backend = CPUBackend(OneOperation(forward), hp, weights, **options)
     with closing(Engine(hp, backend)) as engine:
         sequence = engine.sequence()
-        return np.concatenate([engine.evaluate(sequence, ids, every=True) for ids in STEPS])
+        found = np.concatenate([engine.evaluate(sequence, ids, every=True) for ids in STEPS])
+        plans = backend._plans.values()
+        kernels = [k for plan in plans for k in plan.keep if isinstance(k, Function)]
+        assert kernels  # and all were made by an import: build_kernels.py finds them
+        assert all(kernel.home for kernel in kernels)
+        return found
 
 
 BACK_ENDS = {"torch": on_torch, "numba": on_numba}

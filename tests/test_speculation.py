@@ -10,6 +10,7 @@ from schedules import ask, drain
 
 import ggq
 from ggq.errors import UsageError
+from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.drafting.base import Draft
 from ggq.runtime.generation.drafting.ngram import NGram
@@ -147,7 +148,7 @@ def beside(model, ways, n_slots=3):
             drafter = Knowing(texts, model.tokenizer.n_vocab)
             replays = bool(model.engine.cache.state_floats)
             speculation = Always(drafter, replays=replays)
-        s = Scheduler(model.engine, model.tokenizer, n_slots=n_slots, speculation=speculation)
+        s = Scheduler(model.engine, model.tokenizer, n_slots=n_slots, savings=Savings(speculation))
         options = {"max_tokens": N_TOKENS, "ignore_eos": True, "logprobs": 2}
         answers = []
         for ids, params in asked:

@@ -12,13 +12,9 @@ from tinymodels import TINY, make_tiny
 import ggq
 from ggq.models.layers.base import Memory
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.cache.kvcache import (
-    KVCache,
-    Sequence,
-    cache_bytes,
-    recent_positions,
-)
+from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.cache.sizes import cache_bytes, recent_positions
 from ggq.runtime.engine.weights import Weights
 
 N_CTX, WINDOW = 2048, 24

@@ -27,6 +27,9 @@ class ToyTokenizer:
     eog_ids = frozenset({END})
     _hidden = frozenset({START, END, BOS})
 
+    def __init__(self):
+        self.ids = {"<|im_start|>": START, "<|im_end|>": END, "<s>": BOS}
+
     def token_bytes(self, token):
         if token < 256:
             return bytes([token])
@@ -71,6 +74,9 @@ class ToySession:
     def truncate(self, n):
         del self.ids[n:]
 
+    def recall(self, ids):
+        pass
+
     def evaluate(self, ids):
         assert len(ids) > 0
         self.evaluated.append(list(ids))
@@ -102,7 +108,8 @@ class ToyModel:
         self.last_session = None
         self._scripts = scripts
         self.gguf, self.warnings = SimpleNamespace(metadata={}), []
-        self.hparams = SimpleNamespace(causal=True)
+        self.hparams = SimpleNamespace(causal=True, n_ctx_train=n_ctx)
+        self.engine, self.device = SimpleNamespace(warm_up=lambda: None), "cpu"
 
     def session(self):
         self.last_session = ToySession(self._scripts, self.n_ctx)
@@ -115,4 +122,7 @@ class ToyModel:
         return self
 
     def __exit__(self, *_):
+        pass
+
+    def close(self):
         pass

@@ -6,6 +6,7 @@ is the architecture's business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,25 @@ from ggq.errors import FormatError, ModelError, printable
 
 __all__ = ["Checkpoint"]
 
+# Numbers of xIELU, which files hold as keys.
+STORED_SETTING = re.compile(
+    r"(?:model\.|language_model\.)*layers\.(\d{1,4})\.mlp\.act_fn\.(alpha_p|alpha_n|beta|eps)"
+)
 INDEX = "model.safetensors.index.json"
+
+
+def _stored_settings(tensors: dict[str, TensorLike]) -> dict[str, list[float]]:
+    """Take settings of layers that are tensors of one number each out of ``tensors``."""
+    found: dict[str, dict[int, float]] = {}
+    for name, match in [(n, STORED_SETTING.fullmatch(n)) for n in tensors]:
+        if match is None:
+            continue
+        layer, setting = match.groups()
+        values = tensors.pop(name).read(slice(0, 1)).ravel()
+        if values.size != 1:
+            raise FormatError(f"tensor {printable(name)} holds more than a number")
+        found.setdefault(f"xielu_{setting}", {})[int(layer)] = float(values[0])
+    return {name: [each[i] for i in sorted(each)] for name, each in found.items()}
 
 
 class Checkpoint:
@@ -47,6 +66,7 @@ class Checkpoint:
             self._open_indexed(weight_map)
         else:
             self.tensors.update(self._open(self._single_file()).tensors)
+        self.config |= _stored_settings(self.tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))
         self.quantization = None if found is None else found[0]
         try:

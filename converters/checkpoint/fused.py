@@ -22,6 +22,7 @@ __all__ = [
     "LastRows",
     "Stack",
     "experts",
+    "first_beyond",
     "latent_keys",
     "latent_values",
     "stack",
@@ -97,6 +98,27 @@ class Transposed:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(self.parts[0].read((slice(None), slice(start, stop))).T)
+
+    def raw(self, start: int, stop: int) -> np.ndarray | None:
+        return None
+
+
+@dataclass(frozen=True)
+class FirstBeyond:
+    """A table of fewer rows than the file's: the first one stands for those past its end."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[StoredTensor, ...]
+
+    @property
+    def type_name(self) -> str:
+        return _float_type(self.parts[0])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        (part,) = self.parts
+        rows = np.arange(start, stop)
+        return part.read(np.where(rows < part.shape[0], rows, 0))
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         return None
@@ -256,3 +278,13 @@ def transposed(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor])
         what = f"{printable(found.name)} {found.dtype} {found.shape}"
         raise ModelError(f"tensor {what}: {name} needs floats of shape {shape[::-1]}")
     return Transposed(name, shape, tuple(parts))
+
+
+def first_beyond(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> FirstBeyond:
+    """Return the table ``name`` over one of as many rows or fewer; ModelError for others."""
+    found = parts[0]
+    fits = len(found.shape) == 2 and found.shape[1] == shape[1] and 0 < found.shape[0] <= shape[0]
+    if found.dtype not in FLOATS or not fits:
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of at most {shape}")
+    return FirstBeyond(name, shape, tuple(parts))

@@ -34,7 +34,7 @@ class _Heads(NamedTuple):
 
 
 def _heads(hp: HParams, layer: int) -> _Heads:
-    attention = hp.layers[layer].find(Attention)
+    attention = hp.blocks[layer].find(Attention)
     assert attention is not None
     width = attention.head_dim
     rotated = attention.rope.dims if attention.rope else width

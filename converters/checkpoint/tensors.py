@@ -215,7 +215,8 @@ def _stored(
     if stored_as:
         forms.append(([m for n in names for m in stored_as(n)], row))
     if row.fused:
-        forms.append(([row.fused[0].format(i=layer)], replace(row, transform=row.fused[1])))
+        name = arch.placed(row.fused[0].format(i=layer), hp, layer)
+        forms.append(([name], replace(row, transform=row.fused[1])))
     found = [([_find(checkpoint, arch, n) for n in ns], how) for ns, how in forms]
     return next((form for form in found if None not in form[0]), found[0])
 

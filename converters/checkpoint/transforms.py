@@ -49,6 +49,7 @@ TRANSFORMS: dict[str, Transform] = {
     **_of_layers(),
     "copy": Transform(),
     **heads.TRANSFORMS,
+    "first_beyond": Transform(bind=fused.first_beyond),
     "conv1d": Transform(bind=fused.transposed, transposes=True),
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)

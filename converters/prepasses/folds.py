@@ -71,8 +71,8 @@ def find_folds(job: Conversion, architecture: Any, hp: Any) -> list[Fold]:
     for (_, layer), members in groups.items():
         producers = {p for _, p in members}
         producer = producers.pop()
-        if producers or producer is None or layer is None:
-            continue
+        if producers or producer is None or layer is None or layer >= hp.n_layer:
+            continue  # heads are not evaluated: nothing tells their scales
         names = [n for n, _ in members]
         if producer not in job.tensors:
             what = f"{printable(names[0])} is not folded: no tensor {printable(producer)}"

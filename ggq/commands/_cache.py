@@ -23,6 +23,13 @@ def cache_options(default: str = "f16") -> tuple[Callable[..., Any], ...]:
     )
 
 
+DISK = click.option(
+    "--cache-disk",
+    metavar="SIZE",
+    help="Keep the states after prompts on disk, up to 4G, say: none is evaluated twice.",
+)
+
+
 def cached(default: str = "f16") -> Callable[[Command], Command]:
     """Return a decorator that gives a command these options."""
 

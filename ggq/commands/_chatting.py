@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ggq.commands._cache import cache_options, cache_type
-from ggq.commands._devices import DEVICE_OPTIONS, weights
-from ggq.commands._draft import DRAFT_OPTIONS, drafting
-from ggq.commands._models import YES, model_path
+from ggq.commands._cache import DISK, cache_options
+from ggq.commands._devices import DEVICE_OPTIONS
+from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._models import YES
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
-    click.option("-p", "--prompt", metavar="TEXT", help="Answer this and end; - reads stdin."),
+    click.option("-p", "--prompt", metavar="TEXT",
+                 help="Answer this, and after it what is piped in, and end; -: only that."),
     click.option("-s", "--system", metavar="TEXT", help="System message."),
     click.option("-n", "--max-tokens", type=int, help="Longest answer; default: the context."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable."),
     click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
+    DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
+    click.option("--thoughts", type=click.Choice(["fold", "show", "hide"]), default="fold",
+                 show_default=True, help="How to show a model's thoughts; fold: as one line."),
+    click.option("--plain", is_flag=True, help="Show answers as they are: no Markdown, no colour."),
     click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
     click.option("--server", metavar="URL", help="Talk with a running server (ggq serve)."),
     click.option("--server-key", metavar="KEY", help="The server's API key."),
     YES,
     click.option("-v", "--verbose", is_flag=True, help="Show the chosen values."),
-)
+)  # fmt: skip
+_PATIENCE = 2.0  # seconds without a word from a pipe before it is told that one is read
 
 
 def chat_options(function: Command) -> Command:
@@ -46,97 +52,134 @@ def chat_options(function: Command) -> Command:
 
 
 def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> None:
-    """Open the model; answer the prompt, or stdin where that is no terminal, else talk."""
-    from ggq.models.hparams import check_generates
-    from ggq.runtime.chat.terminal import Printer, Settings
-    from ggq.runtime.model import load
+    """Open the model; answer the prompt and what is piped in, else talk."""
+    from ggq.commands._hosts import LocalHost, RemoteHost, variables
+    from ggq.runtime.chat.settings import Settings
 
     settings = Settings(sampling_flags(options), {}, options["max_tokens"], options["stop"])
     try:
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
-    prompt = _prompt(options["prompt"], dialogue and not options["raw"])
+    printer = _printer(options)
     if options["server"]:
-        _converse_remotely(settings, Printer(sys.stdout, sys.stderr), prompt, options)
+        from ggq.runtime.chat.remote import RemoteConversation
+
+        if options["raw"]:
+            raise click.UsageError("--raw needs the model here, not on a server")
+        url, key, system = options["server"], options["server_key"], options["system"]
+        remote = RemoteConversation(url, key, system, variables(options))
+        remote.model = reference
+        prompt = _prompt(options["prompt"], dialogue)
+        _talk(remote, RemoteHost(remote), settings, printer, prompt, options)
         return
-    path = model_path(reference, options["yes"])
-    limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
-    printer = Printer(sys.stdout, sys.stderr)
-    with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as model:
-        check_generates(model.hparams)
-        for warning in model.warnings:
-            printer.note(f"warning: {printable(warning, 400)}")
-        settings.metadata = model.gguf.metadata
+    prompt = _prompt(options["prompt"], dialogue and not options["raw"])
+    with LocalHost(options, settings, printer) as host:
+        conversation = host.open(reference)
         if options["verbose"]:
-            _tell(printer, path, model, settings)
-        _converse(model, settings, printer, prompt, options)
-
-
-def _converse(
-    model: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
-) -> None:
-    from ggq.runtime.generation.conversation import Conversation
-    from ggq.runtime.template.template import ChatTemplate
-
-    name = options["template"]
-    template = ChatTemplate.from_gguf(model.gguf, name) if name else model.template
-    conversation = Conversation(
-        model.session, model.tokenizer, template, options["system"], _variables(options)
-    )
-    _talk(conversation, settings, printer, prompt, options)
-
-
-def _converse_remotely(
-    settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
-) -> None:
-    from ggq.runtime.chat.remote import RemoteConversation
-
-    if options["raw"]:
-        raise click.UsageError("--raw needs the model here, not on a server")
-    url, key, system = options["server"], options["server_key"], options["system"]
-    conversation = RemoteConversation(url, key, system, _variables(options))
-    _talk(conversation, settings, printer, prompt, options)
-
-
-def _variables(options: dict[str, Any]) -> dict[str, Any]:
-    return {} if options["think"] is None else {"enable_thinking": options["think"]}
+            _tell(printer, host, settings)
+        _talk(conversation, host, settings, printer, prompt, options)
 
 
 def _talk(
-    conversation: Any, settings: Any, printer: Any, prompt: str | None, options: dict[str, Any]
+    conversation: Any,
+    host: Any,
+    settings: Any,
+    printer: Any,
+    prompt: str | None,
+    options: dict[str, Any],
 ) -> None:
-    from ggq.runtime.chat.terminal import Chat, line_reader
+    from ggq.runtime.chat.terminal import Chat
 
     stats = options["stats"]
     if prompt is not None:
-        chat = Chat(conversation, settings, printer, input, bool(stats))
-        if chat.answer(conversation.continue_text if options["raw"] else conversation.say, prompt):
+        chat = Chat(conversation, settings, printer, input, host, bool(stats))
+        say = conversation.continue_text if options["raw"] else conversation.say
+        if chat.answer(say, prompt).interrupted:
             raise KeyboardInterrupt
         return
+    if hasattr(host, "warm_up"):
+        host.warm_up()
+    chat = Chat(conversation, settings, printer, input, host, stats is not False)
+    chat.read_with(_reader(chat, host))
     printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
-    Chat(conversation, settings, printer, line_reader(), stats is not False).loop()
+    chat.loop()
+
+
+def _printer(options: dict[str, Any]) -> Any:
+    """Return what shows answers: rendered on a terminal that can, else as they are."""
+    out, err, thoughts = sys.stdout, sys.stderr, options["thoughts"]
+    plain = options["plain"] or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if sys.platform == "win32" and not plain:
+        from rich.console import Console
+
+        plain = Console(file=out).legacy_windows  # it knows no escape sequences
+    if plain or not out.isatty():
+        from ggq.runtime.chat.screen import Printer
+
+        return Printer(out, err, thoughts)
+    from ggq.runtime.chat.rendered import Rendered
+
+    return Rendered(out, err, thoughts)
+
+
+def _reader(chat: Any, host: Any) -> Any:
+    from ggq.runtime.chat.completing import Completer
+    from ggq.runtime.chat.prompt import Reader
+
+    def settings() -> list[str]:
+        return [line.partition(" =")[0] for line in chat.settings.lines()]
+
+    words = {
+        "[NAME]": host.models,
+        "[SETTING": settings,
+        "[fold|show|hide]": lambda: ["fold", "show", "hide"],
+        "[on|off]": lambda: ["on", "off"],
+        "[code]": lambda: ["code"],
+    }
+    return Reader(Completer(chat.usages(), words))
 
 
 def _prompt(given: str | None, dialogue: bool) -> str | None:
-    """Return what to answer: the option's text, stdin if it is piped, None for a dialogue."""
-    # With -p stdin is left alone: a script whose stdin never ends must not hang.
-    if given is not None and given != "-":
-        text = given
-    elif given == "-" or not sys.stdin.isatty():
-        text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    elif dialogue:
-        return None
+    """Return what to answer: the prompt, and after it what is piped in; None for a dialogue."""
+    if given == "-":
+        given = None
+        text = _piped(wait=True)
+    elif sys.stdin is None or sys.stdin.isatty():
+        if given is None:
+            if dialogue:
+                return None
+            raise click.UsageError("no prompt: give one, or pipe it in")
+        text = ""
     else:
-        raise click.UsageError("no prompt: give one, or pipe it in")
-    if not text.strip():
+        text = _piped(wait=given is None)
+    parts = [part for part in (given, text) if part and part.strip()]
+    if not parts:
         raise UsageError("the prompt is empty")
-    return text
+    return "\n\n".join(parts)
 
 
-def _tell(printer: Any, path: Path, model: Any, settings: Any) -> None:
-    printer.note(f"model = {printable(path, 400)}")
-    printer.note(f"context = {model.n_ctx}")
+def _piped(wait: bool) -> str:
+    """Return what is piped in; told where nothing comes for a while and it is not asked for."""
+    from threading import Timer
+
+    told = "reading what is piped in, after the prompt; < /dev/null where nothing is to come"
+    timer = Timer(_PATIENCE, lambda: click.echo(told, err=True))
+    timer.daemon = True
+    if not wait:
+        timer.start()
+    try:
+        return sys.stdin.buffer.read().decode("utf-8", "replace")
+    except OSError:
+        if wait:
+            raise
+        return ""  # nothing is piped in that could be read: the prompt is all
+    finally:
+        timer.cancel()
+
+
+def _tell(printer: Any, host: Any, settings: Any) -> None:
+    printer.note(f"model = {printable(host.path, 400)}")
+    printer.note(f"context = {host.model.n_ctx}")
     for line in settings.lines():
         printer.note(printable(line, 400))

@@ -83,6 +83,11 @@ OPTIONS = (
         "--provenance", is_flag=True, help="Write what the file is made of: SHA-256 of the source."
     ),
     click.option("--pre", metavar="ID", help="Pre-tokenizer, where ggq does not recognise it."),
+    click.option(
+        "--mtp/--no-mtp",
+        default=True,
+        help="Keep the heads that predict further tokens, where there are any; kept by default.",
+    ),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."

@@ -51,7 +51,7 @@ def present(path: Path) -> tuple[Any, Size]:
 
 def cache_sizes(hp: Any) -> dict[int, int]:
     """Return context -> bytes of an f16 cache, for common contexts up to the trained one."""
-    from ggq.runtime.cache.kvcache import cache_bytes
+    from ggq.runtime.cache.sizes import cache_bytes
 
     contexts = [n for n in CONTEXTS if n <= hp.n_ctx_train] or [hp.n_ctx_train]
     return {n: cache_bytes(hp.memories, n) for n in contexts}

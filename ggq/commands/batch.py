@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._cache import DISK
 from ggq.commands._draft import draft_options, drafting
 from ggq.commands._models import YES, model_path
 from ggq.errors import GGQError, UsageError
@@ -35,6 +36,7 @@ _NEEDED = ("starlette", "msgspec")
 @click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's.")
 @click.option("-t", "--threads", type=int, help="Threads; default: the physical cores.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
+@DISK
 @draft_options
 @YES
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -57,6 +59,7 @@ def command(
     total = _count(source)
     path = model_path(model, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    limits["cache_disk"] = options["cache_disk"]
     with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])

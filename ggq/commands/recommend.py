@@ -44,8 +44,8 @@ def command(
     from ggq.commands.estimate import measured_bandwidth
     from ggq.gguf.units import format_size
     from ggq.quants.file_types import FILE_TYPES
-    from ggq.runtime.cache.kvcache import cache_bytes
     from ggq.runtime.cache.memory import free_memory
+    from ggq.runtime.cache.sizes import cache_bytes
 
     hp, found = _sizes.sizes(source)
     # Largest first is best first, as published mean KLD against F16 ranks these types.

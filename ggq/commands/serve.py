@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ggq.commands._cache import cache_options, cache_type
+from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._models import YES, model_path
@@ -38,6 +38,7 @@ _OPTIONS = (
     click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's."),
     click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
     *cache_options(),
+    DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
@@ -79,6 +80,7 @@ def command(model: str | None, **options: Any) -> None:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
+    limits["cache_disk"] = options["cache_disk"]
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)

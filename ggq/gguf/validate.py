@@ -60,6 +60,7 @@ POSITIVE_FLOATS = (
 REQUIRED = ("block_count", "embedding_length", "context_length")
 BOOL_KEYS = ("add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces")
 STRING_KEYS = ("general.name", "general.type", "tokenizer.chat_template", "tokenizer.ggml.pre")
+BOUNDLESS = ("activation_sparsity_scale",)  # minus infinity: no gate is cut off
 INT_GENERAL = ("general.file_type", "general.quantization_version")
 # Ids that no generation depends on: out of range, as in many Llama 2 derivatives, is a warning.
 UNUSED_IDS = frozenset({"padding", "seperator", "mask", "cls"})
@@ -109,7 +110,12 @@ class _Checker:
 
     def _check_finite(self, key: str) -> None:
         stored = self.f.array_type(key) or self.f.value_type(key)
-        if stored in spec.FLOAT_TYPES and not np.all(np.isfinite(self.f.metadata[key])):
+        if stored not in spec.FLOAT_TYPES:
+            return
+        values = np.asarray(self.f.metadata[key])
+        if key.removeprefix(f"{self.arch}.") in BOUNDLESS:
+            values = values[values != -np.inf]
+        if not np.all(np.isfinite(values)):
             self.fail(key, "is not a finite number")
 
     def check_hyperparameters(self) -> None:

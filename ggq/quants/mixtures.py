@@ -73,7 +73,7 @@ class Model(Protocol):
     @property
     def arch(self) -> str: ...
     @property
-    def n_layer(self) -> int: ...
+    def n_block(self) -> int: ...  # layers and heads behind them
     @property
     def n_head(self) -> int: ...
     @property
@@ -196,7 +196,7 @@ class _Planner:
         self.seen: Counter[str] = Counter()  # tensors met so far, by category
         heads, heads_kv = model.n_head, model.n_head_kv
         self.gqa = heads // heads_kv if heads_kv else 0
-        self.is_70b = LAYERS_70B.get(model.arch) == model.n_layer and (
+        self.is_70b = LAYERS_70B.get(model.arch) == model.n_block and (
             model.arch != "llama" or heads != heads_kv
         )
         falcon = FALCON.get(target.name, {}) if model.arch == "falcon" else {}
@@ -255,7 +255,7 @@ class _Planner:
             return "MXFP4" if len(tensor.shape) > 2 and tensor.shape[-3] > 1 else "Q8_0"
         i, self.seen[category] = self.seen[category], self.seen[category] + 1
         if self.target.name in TWO_BITS:
-            return self._ruled(category, i, self.model.n_layer)
+            return self._ruled(category, i, self.model.n_block)
         if category == "v":
             chosen = self._ruled(category, i, self.n_v)
             if self.is_70b and chosen in ("Q3_K", "Q4_K"):
@@ -263,7 +263,7 @@ class _Planner:
             return EIGHT_EXPERTS["v"] if self.model.n_expert == 8 else chosen
         if category in LAYERED:
             layer = tensor_order(tensor.name)[0] if self.model.n_expert > 1 else i
-            return self._ruled(category, layer, self.model.n_layer)
+            return self._ruled(category, layer, self.model.n_block)
         if self.model.n_expert == 8 and category in EIGHT_EXPERTS:
             return EIGHT_EXPERTS[category]
         if category == "attn_output" and self.model.n_expert == 8 and self.model.arch != "falcon":

@@ -17,6 +17,7 @@ __all__ = [
     "CLAMP_KEY",
     "FUSED_TENSORS",
     "HEAD_KEYS",
+    "OPTIONAL_QK_NORMS",
     "QK_NORMS",
     "TENSORS",
     "WHOLE_NORMS",
@@ -148,10 +149,11 @@ class Attention(Part):
         return rotate(ops, self._normed(ops, x, name), n_head, rope)
 
     def _normed(self, ops: Any, x: Any, name: str) -> Any:
-        if not self.norms:
+        norm = f"blk.{self.layer}.attn_{name}_norm"
+        if not self.norms or not ops.has(f"{norm}.weight"):  # tables say which files lack it
             return x
         width = self.head_dim if self.norms == "head" else None
-        return rms_norm(ops, x, f"blk.{self.layer}.attn_{name}_norm", self.norm_eps, width)
+        return rms_norm(ops, x, norm, self.norm_eps, width)
 
 
 def widths(values: Values) -> tuple[int, int]:
@@ -270,6 +272,7 @@ QK_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "head", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "head", part=Attention),
 )
+OPTIONAL_QK_NORMS = tuple(replace(row, optional=True) for row in QK_NORMS)
 WHOLE_NORMS = (
     *norm("attn_q_norm", "self_attn.q_norm", "q", part=Attention),
     *norm("attn_k_norm", "self_attn.k_norm", "k", part=Attention),

@@ -188,7 +188,7 @@ def _of_all(place: Callable[[DeltaNet, np.ndarray], np.ndarray]) -> Transform:
     """Return the transform that takes rows out of one weight of all; see `_qkv_row`."""
 
     def delta(hp: HParams, i: int) -> DeltaNet:
-        part = hp.layers[i].find(DeltaNet)
+        part = hp.blocks[i].find(DeltaNet)
         assert part is not None
         return part
 

@@ -11,14 +11,17 @@ from ggq.models.layers.linear import linear, optional
 from ggq.models.table import BLOCK, LAYER, Key, Tensor, rows
 
 __all__ = [
+    "DENSE_KEY",
     "EXPERT_TENSORS",
     "GATING",
     "KEYS",
     "MIXTRAL_TENSORS",
     "SHARED_TENSORS",
+    "WEIGHT_KEYS",
     "Experts",
     "Routing",
     "expert_rows",
+    "gating_key",
     "router_bias",
     "shared_rows",
 ]
@@ -151,6 +154,20 @@ KEYS = (
     Key("{arch}.expert_used_count", ("num_experts_per_tok",), "n_expert_used", default=0),
     Key("{arch}.expert_feed_forward_length", ("moe_intermediate_size",), "n_ff_expert"),
 )
+# What files of DeepSeek's kind of mixtures say beside `KEYS`.
+WEIGHT_KEYS = (
+    Key("{arch}.expert_shared_count", ("n_shared_experts",), "n_shared", default=0),
+    Key("{arch}.expert_weights_scale", ("routed_scaling_factor",), "expert_scale", "f32"),
+    Key("{arch}.expert_weights_norm", ("norm_topk_prob",), "expert_normalize", "bool"),
+)
+DENSE_KEY = Key(
+    "{arch}.leading_dense_block_count", ("first_k_dense_replace",), "n_dense", default=0
+)
+
+
+def gating_key(kind: str) -> Key:
+    """Return the key that says the one gating which an architecture has."""
+    return Key("{arch}.expert_gating_func", (), None, derive=lambda config: GATING[kind])
 
 
 def expert_rows(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:

@@ -16,13 +16,17 @@ __all__ = ["FUSED_TENSORS", "KEYS", "TENSORS", "UNGATED_TENSORS", "FeedForward",
 class FeedForward(Part):
     """down(act(gate(x)) * up(x)), or down(act(up(x))) where it is not ``gated``.
 
-    ``fused``: the weight called up holds the gate's rows before its own.
+    ``fused``: the weight called up holds the gate's rows before its own. ``xielu``: the numbers of
+    xIELU, which is the activation then. ``sparsity``: how many deviations above their mean gates
+    must lie to stay, None: all stay.
     """
 
     n_ff: int
     activation: str = "silu"
     gated: bool = True
     fused: bool = False
+    xielu: tuple[float, ...] = ()
+    sparsity: float | None = None
 
     @classmethod
     def of(cls, values: Values, i: int, **own: Any) -> FeedForward:
@@ -43,8 +47,11 @@ class FeedForward(Part):
             return linear(ops, ops.gate(gate, up, kind=self.activation), f"{p}down")
         if self.gated:
             gate, up = linear(ops, x, f"{p}gate"), linear(ops, x, f"{p}up")
+            gate = gate if self.sparsity is None else ops.sparsify(gate, self.sparsity)
             return linear(ops, ops.gate(gate, up, kind=self.activation), f"{p}down")
-        return linear(ops, ops.activate(linear(ops, x, f"{p}up"), self.activation), f"{p}down")
+        up = linear(ops, x, f"{p}up")
+        up = ops.xielu(up, *self.xielu) if self.xielu else ops.activate(up, self.activation)
+        return linear(ops, up, f"{p}down")
 
 
 def width(values: Values, i: int) -> int:

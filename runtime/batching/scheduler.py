@@ -12,7 +12,6 @@ import time
 from collections import abc, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,20 @@ from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
+from ggq.runtime.batching.savings import Savings
+from ggq.runtime.batching.stats import SchedulerStats
+from ggq.runtime.cache.disk import BLOCK
 from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 from ggq.runtime.engine.backend import Part
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
-from ggq.runtime.generation.drafting.speculation import Speculation
 from ggq.runtime.generation.generation import common_prefix
 
-__all__ = ["QueueFullError", "Scheduler", "SchedulerStats"]
+__all__ = ["QueueFullError", "Scheduler"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
+_NONE = Savings()
 _SMOOTH = 0.2  # weight of the newest request's time in the mean
 
 
@@ -42,23 +44,6 @@ class QueueFullError(UsageError):
         """Take how many wait and the seconds to wait."""
         super().__init__(f"{n_waiting} requests are waiting: try again in {retry_after} s")
         self.retry_after = retry_after
-
-
-@dataclass
-class SchedulerStats:
-    """Counters since the start; seconds are the engine's."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    generated_tokens: int = 0
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
-    steps: int = 0
-    busy_seconds: float = 0.0
-    finished: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    refused: int = 0
 
 
 class Scheduler:
@@ -73,11 +58,12 @@ class Scheduler:
         n_ctx: int | None = None,
         max_waiting: int = 64,
         batch: int = STEP_TOKENS,
-        speculation: Speculation | None = None,
+        savings: Savings = _NONE,
     ):
         if not 1 <= n_slots <= batch // 2:
             raise UsageError(f"{n_slots} parallel answers: from 1 to {batch // 2} are possible")
-        self.engine, self.tokenizer, self.speculation = engine, tokenizer, speculation
+        self.engine, self.tokenizer = engine, tokenizer
+        self.speculation, self.disk = savings.speculation, savings.disk
         self.n_slots, self.max_waiting = n_slots, max_waiting
         pages = engine.cache.n_pages // n_slots
         self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
@@ -208,6 +194,13 @@ class Scheduler:
             row += len(rows)
             if len(rows):
                 self._advance(task, rows)
+            else:
+                self._keep(task)
+
+    def _keep(self, task: Task) -> None:
+        """Have what a task evaluated written to disk."""
+        if self.disk is not None and task.sequence is not None and task.request.reuse:
+            self.disk.keep(task.sequence, task.evaluated_ids(), len(task.prompt))
 
     def _drop_cancelled(self) -> None:
         with self._news:
@@ -244,7 +237,10 @@ class Scheduler:
         for left, task in zip(range(len(prefilling), 0, -1), prefilling, strict=True):
             if not budget:
                 break
-            part = task.next_part(max(budget // left, 1))
+            limit = max(budget // left, 1)
+            if self.disk is not None and task.sequence is not None:
+                limit = self.disk.cut(task.sequence, limit, len(task.prompt))
+            part = task.next_part(limit)
             budget -= len(part.ids)
             batch.append((task, part))
         return batch
@@ -270,7 +266,9 @@ class Scheduler:
             return
         if length < _MIN_SHARED:
             length, donor = 0, None
-        task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
+        task.sequence = self._recalled(ids, length)
+        if task.sequence is None:
+            task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
         if longest > task.sequence.length:  # the next prompt that begins so finds it
             task.sequence.pin(longest)
         if not task.ticket.started:
@@ -278,6 +276,18 @@ class Scheduler:
             task.ticket.cached_tokens = task.length
         self.stats.prompt_tokens += len(task.prompt)
         self.stats.cached_tokens += task.length
+
+    def _recalled(self, ids: np.ndarray, length: int) -> Sequence | None:
+        """Return a sequence from disk that holds a block more of ``ids`` than ``length``."""
+        reach = 0 if self.disk is None else self.disk.reach(ids)
+        if self.disk is None or reach < length + BLOCK:
+            return None
+        self._store.make_room(reach // PAGE)
+        sequence = self.engine.sequence()
+        if self.disk.restore(sequence, ids) > length:
+            return sequence
+        sequence.free()
+        return None
 
     def _make_room(self, batch: list[tuple[Task, Part]]) -> None:
         """Free the pages that the step will take; running answers always fit, prefixes may go."""
@@ -306,6 +316,7 @@ class Scheduler:
         guesses, right = task.settle()
         self.stats.drafted_tokens += guesses
         self.stats.accepted_tokens += right
+        self._keep(task)
         if last.finish_reason:
             self._leave(task, last)
 

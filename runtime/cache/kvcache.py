@@ -3,7 +3,7 @@
 Allocated once. A page holds `PAGE` consecutive positions of one sequence: keys as
 [head][column][position], so that a vector lane is a position, values as [head][position][column].
 Layers with a window have pages of their own, given back when no later token can see them.
-Of q8_0 it knows the size alone (kernels/cached.py). It knows no kernel.
+It knows no kernel.
 """
 
 from __future__ import annotations
@@ -16,54 +16,13 @@ import numpy as np
 from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
-from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
+from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.cache.memory import free_memory
+from ggq.runtime.cache.sizes import ENDS, cache_bytes, columns_of
 
-__all__ = [
-    "KVCache",
-    "Sequence",
-    "cache_bytes",
-    "recent_positions",
-]
+__all__ = ["KVCache", "Sequence"]
 
 CHECKPOINTS = 4
-ENDS = 2  # prompts' ends that a windowed sequence can go back to
-
-
-def _columns(kind: str, n: int) -> int:
-    """Return the elements that ``n`` columns take: q8_0 holds 34 bytes per 32."""
-    if kind != "q8_0":
-        return n
-    if n % 32:
-        raise UsageError(f"cache type {kind}: heads of {n} columns, no multiple of 32")
-    return n * 34 // 32
-
-
-def _width(kind: str, n: int) -> int:
-    """Return the bytes that ``n`` columns take."""
-    return _columns(kind, n) * np.dtype(CACHE_TYPES[kind]).itemsize
-
-
-def recent_positions(window: int, n_ctx: int) -> int:
-    """Return the positions that a sequence of ``n_ctx`` tokens holds at most in windowed layers.
-
-    They are the window, a page to go back by, a step, and the windows before two prompts' ends.
-    """
-    pages = -(-(window + PAGE + STEP_TOKENS) // PAGE) + 1 + ENDS * (-(-window // PAGE) + 1)
-    return min(pages, -(-n_ctx // PAGE)) * PAGE
-
-
-def cache_bytes(layers: Rows[Memory], n_ctx: int, kind: Kind = "f16") -> int:
-    """Return the bytes that a cache of ``n_ctx`` positions of one sequence takes at most."""
-    pages = -(-n_ctx // PAGE)
-    key, value = kinds_of(kind)
-    window = max((layer.window or 0 for layer in layers), default=0)
-    total = 0
-    for layer in layers:
-        positions = recent_positions(window, n_ctx) if layer.window else pages * PAGE
-        widths = _width(key, layer.head_dim) + _width(value, layer.head_dim_v)
-        total += positions * layer.n_head_kv * widths
-    return total
 
 
 class _Pool:
@@ -122,7 +81,7 @@ class KVCache:
     def _pages(self, layer: int, columns: int, kind: str) -> Any:
         """Return a layer's pages of keys or values; its first axis is the page."""
         # zeros: the system gives pages when they are first written
-        shape = self.n_pages, self._layers[layer].n_head_kv, PAGE * _columns(kind, columns)
+        shape = self.n_pages, self._layers[layer].n_head_kv, PAGE * columns_of(kind, columns)
         return np.zeros(shape, CACHE_TYPES[kind])
 
     def _too_large(self) -> str:
@@ -257,6 +216,28 @@ class Sequence:
                 self._ends = [*(e for e in self._ends if e != start), self.length][-ENDS:]
             if prompt or start // PAGE != self.length // PAGE:
                 self._release_unseen()
+
+    def adopt(self, length: int, recent: int, state: Any) -> None:
+        """Count reserved positions up to ``length`` as evaluated: someone has filled their pages.
+
+        Of windowed layers those before page number ``recent`` are not; ``state`` is that of the
+        recurrent layers, None where there are none.
+        """
+        self.length = length
+        for i in np.flatnonzero(self._held[:recent]).tolist():
+            self.cache.release(int(self.recent[i]), recent=True)
+        self._held[:recent] = False
+        if state is not None:
+            self._state[:] = state
+            kept = self.cache.new_state()
+            kept[:] = state
+            self._checkpoints = [(length, kept)]
+        if self.cache.window:
+            self._ends = [length]
+
+    def holds_recent(self, start: int, stop: int) -> bool:
+        """Return whether the windowed layers' pages from number ``start`` to ``stop`` are there."""
+        return bool(self._held[start:stop].all())
 
     def pin(self, length: int) -> None:
         """Keep what a fork at ``length`` needs of windowed layers, now or when it comes."""

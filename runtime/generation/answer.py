@@ -71,7 +71,8 @@ class Logprobs:
 class Piece:
     """Text that became certain with a token; ``finish_reason`` is set on the last piece only.
 
-    ``stop`` is the stop string that ended the answer, None where none did.
+    ``stop`` is the stop string that ended the answer, None where none did. ``thought``: the text is
+    a part of the model's thoughts, where whoever reads its marks says so.
 
     ``stop``: the model ended its turn or wrote a stop string. ``length``: max_tokens or the
     context is used up. ``cancelled``: whoever evaluates was told to stop.
@@ -82,6 +83,7 @@ class Piece:
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     stop: str | None = None
+    thought: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,39 @@ so that a turn evaluates only what is new. It knows nothing about terminals or s
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Protocol
 
 from ggq.errors import UsageError, printable
-from ggq.gguf import leftovers
-from ggq.outputs import output_file
+from ggq.runtime.generation import saved
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 
-__all__ = ["Conversation", "check_messages", "encode_segments"]
+__all__ = ["Conversation", "Prompt", "check_messages", "encode_segments"]
 
-_FORMAT = "ggq-chat-1"
-_ROLES = ("system", "user", "assistant", "tool", "developer")
+_THOUGHT = "reasoning"  # the kind of text that a Form's parser gives thoughts
+_SUMMARY = "Summary of the conversation so far:\n"
+
+
+class Form(Protocol):
+    """How a model writes its thoughts (ggq.runtime.server.formats.base.Format)."""
+
+    think: tuple[str, str]
+    marks: tuple[str, ...]
+
+    def parser(self, tools: Any, thinking: bool, continued: bool = False) -> Any:
+        """Return the reader of one answer."""
+
+    def begun(
+        self, content: str, thoughts: str, prompt: str, thinking: bool
+    ) -> tuple[list[Segment], bool]:
+        """Return what follows ``prompt`` where its answer has begun, and whether thoughts go on."""
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
@@ -46,7 +58,12 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Conversation:
-    """Messages with one model; ``messages`` are plain dictionaries with role and content."""
+    """Messages with one model; ``messages`` are plain dictionaries with role and content.
+
+    ``summary`` stands for what was said before them, where turns were summarized to make room.
+    """
+
+    counts = True  # whether `count` counts; a server's tokens are estimated
 
     def __init__(
         self,
@@ -55,13 +72,16 @@ class Conversation:
         template: ChatTemplate,
         system: str | None = None,
         template_options: Mapping[str, Any] | None = None,
+        form: Form | None = None,
     ) -> None:
         """Take the model's parts; ``template_options`` go to the template with every prompt.
 
         A ``session`` that is a function is called when the first prompt has passed the template:
-        opening one may compile kernels.
+        opening one may compile kernels. ``form`` tells thoughts from answers; without one an answer
+        is all that the model writes.
         """
         self._session, self.tokenizer, self.template = session, tokenizer, template
+        self._form, self.summary = form, ""
         self.template_options = dict(template_options or {})
         self.messages: list[dict[str, Any]] = []
         self._known_text = ""  # what the cache's first tokens stand for ...
@@ -86,13 +106,41 @@ class Conversation:
         first = self.messages[0] if self.messages else {"role": ""}
         return first["content"] if first["role"] == "system" else None
 
+    @property
+    def n_ctx(self) -> int | None:
+        """The context in tokens, None where it is not known."""
+        return self.session.n_ctx
+
     def clear(self) -> None:
         """Forget all messages but the system message."""
+        self.summary = ""
         self.messages = [m for m in self.messages if m["role"] == "system"]
 
     def prompt(self) -> list[int]:
         """Return the token ids of the conversation up to where the assistant speaks."""
-        return self._encode(self.template.render(self.messages, **self.template_options))
+        return self._encode(self._render(self.sent()))
+
+    def sent(self, messages: Sequence[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """Return the messages, or these, as the model gets them: a summary with the system's."""
+        messages = list(self.messages if messages is None else messages)
+        if not self.summary:
+            return messages
+        texts = [self.system, _SUMMARY + self.summary]
+        rest = [m for m in messages if m["role"] != "system"]
+        return [{"role": "system", "content": "\n\n".join(filter(None, texts))}, *rest]
+
+    def count(self, messages: Sequence[dict[str, Any]] | None = None) -> int:
+        """Return how many tokens the prompt has, of the messages or of these."""
+        return len(self._encode(self._render(self.sent(messages))))
+
+    def undo(self) -> str:
+        """Forget the last question and what came after it; return the question's text."""
+        asked = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
+        if not asked:
+            raise UsageError("there is nothing to undo")
+        text = str(self.messages[asked[-1]]["content"])
+        del self.messages[asked[-1] :]
+        return text
 
     def say(
         self,
@@ -136,11 +184,57 @@ class Conversation:
         options: Options | None = None,
     ) -> Generator[Piece, None, None]:
         """Yield the assistant's answer to the messages and append it, even if broken off."""
-        options = options or Options()
-        segments = self.template.render(self.messages, **self.template_options)
+        return self._answer(self.messages, None, params, max_tokens, stop, options or Options())
+
+    def go_on(
+        self,
+        params: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        options: Options | None = None,
+    ) -> Generator[Piece, None, None]:
+        """Yield what follows the last answer, which it becomes a part of; UsageError without."""
+        last = self.messages[-1] if self.messages else {"role": ""}
+        if last["role"] != "assistant":
+            raise UsageError("there is no answer to go on with")
+        *before, begun = self.messages
+        return self._answer(before, begun, params, max_tokens, stop, options or Options())
+
+    def _answer(
+        self,
+        messages: list[dict[str, Any]],
+        begun: dict[str, Any] | None,
+        params: SamplingParams | None,
+        max_tokens: int | None,
+        stop: Sequence[str],
+        options: Options,
+    ) -> Generator[Piece, None, None]:
+        """Yield an answer to ``messages``, or what follows the ``begun`` one."""
+        segments = self._render(self.sent(messages))
+        think = self._form.think if self._form else ("", "")
+        text = "".join(s.text for s in segments)
+        thinking = bool(think[0]) and text.rstrip().endswith(think[0])
+        if begun is not None:
+            thoughts, said = begun.get("reasoning_content", ""), begun["content"]
+            added = [Segment(said, False)]
+            if self._form:
+                added, thinking = self._form.begun(said, thoughts, text, thinking)
+            segments = [*segments, *added]
+            text += "".join(s.text for s in added)
+        reader = None
+        if self._form:
+            reader = self._form.parser({}, thinking, begun is not None)
+            options = replace(options, shown=self._shown(self._form))
         ids = self._encode(segments)
         pieces = generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
-        return self._recorded(pieces, "".join(s.text for s in segments), ids, options)
+        prompt = Prompt(text, ids, begun)
+        return self._recorded(
+            pieces if reader is None else _read_by(reader, pieces), prompt, options
+        )
+
+    def _shown(self, form: Form) -> frozenset[int]:
+        known = self.tokenizer.ids  # type: ignore[attr-defined]
+        return frozenset(known[mark] for mark in form.marks if mark in known)
 
     def continue_text(
         self,
@@ -155,25 +249,34 @@ class Conversation:
         return generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
 
     def _recorded(
-        self, pieces: Iterator[Piece], prompt: str, ids: list[int], options: Options
+        self, pieces: Generator[Piece, None, None], prompt: Prompt, options: Options
     ) -> Generator[Piece, None, None]:
         """Pass pieces on; at the end, unless it is an error, keep the answer and its tokens."""
-        texts: list[str] = []
+        said: list[Piece] = []
         try:
             for piece in pieces:
-                texts.append(piece.text)
+                said.append(piece)
                 yield piece
         except (GeneratorExit, KeyboardInterrupt):  # broken off on purpose
-            self._record("".join(texts), prompt, ids, options.stats.ids)
+            self._record(said, prompt, options.stats.ids)
             raise
-        self._record("".join(texts), prompt, ids, options.stats.ids)
+        self._record(said, prompt, options.stats.ids)
 
-    def _record(self, answer: str, prompt: str, ids: list[int], generated: list[int]) -> None:
-        self.messages.append({"role": "assistant", "content": answer})
+    def _record(self, said: list[Piece], prompt: Prompt, generated: list[int]) -> None:
+        text = "".join(piece.text for piece in said)
+        thoughts = "".join(piece.text for piece in said if piece.thought)
+        answer = "".join(piece.text for piece in said if not piece.thought)
+        begun = prompt.begun or {}
+        if prompt.begun is not None:
+            del self.messages[-1]
+        message = {"role": "assistant", "content": begun.get("content", "") + answer}
+        if thoughts := begun.get("reasoning_content", "") + thoughts:
+            message["reasoning_content"] = thoughts
+        self.messages.append(message)
         # Tokens stand for the text only if nothing was trimmed or hidden on the way.
-        exact = answer == self._text(generated)
-        self._known_text = prompt + answer if exact else prompt
-        self._known_ids = [*ids, *generated] if exact else ids
+        exact = not thoughts and text == self._text(generated)
+        self._known_text = prompt.text + text if exact else prompt.text
+        self._known_ids = [*prompt.ids, *generated] if exact else prompt.ids
 
     def _text(self, ids: list[int]) -> str:
         stream = self.tokenizer.stream()
@@ -194,23 +297,41 @@ class Conversation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the messages as JSON; an existing file is replaced only if it is such a file."""
-        path = output_file(Path(path).expanduser())
-        if path.exists():
-            _read(path)
-        data = {"format": _FORMAT, "messages": self.messages}
-        leftovers.clear(path)
-        partial = leftovers.temporary(path)
-        try:
-            partial.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise UsageError(f"{printable(path)}: {error.strerror}") from None
+        saved.write(Path(path).expanduser(), self.messages, self.summary)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the messages by those of a saved conversation; UsageError if it is not one."""
-        self.messages = _read(Path(path).expanduser())
+        self.messages, self.summary = saved.read(Path(path).expanduser())
+
+    def _render(self, messages: list[dict[str, Any]]) -> list[Segment]:
+        return self.template.render(messages, **self.template_options)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an answer follows: text, tokens, and the answer that was begun, if one was."""
+
+    text: str
+    ids: list[int]
+    begun: dict[str, Any] | None
+
+
+def _read_by(reader: Any, pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
+    """Yield pieces without the marks around thoughts, each known to be a thought or not."""
+
+    def told(deltas: list[Any], token: int | None = None) -> Iterator[Piece]:
+        for delta in deltas:
+            yield Piece(delta.text, token, thought=delta.kind == _THOUGHT)
+
+    last = Piece("")
+    try:
+        for piece in pieces:
+            last = piece
+            yield from told(reader.push(piece.text), piece.token_id)
+    finally:
+        pieces.close()
+    yield from told(reader.finish())
+    yield replace(last, text="", token_id=None)
 
 
 def _after(segments: Sequence[Segment], start: int) -> list[Segment]:
@@ -221,21 +342,3 @@ def _after(segments: Sequence[Segment], start: int) -> list[Segment]:
             rest.append(replace(segment, text=segment.text[start:]))
         start = max(start - len(segment.text), 0)
     return rest
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    name = printable(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{name} is not a saved conversation: no JSON") from None
-    messages = data.get("messages") if isinstance(data, dict) else None
-    if not isinstance(messages, list) or data.get("format") != _FORMAT:
-        raise UsageError(f"{name} is not a saved conversation")
-    for i, message in enumerate(messages):
-        known = isinstance(message, dict) and message.get("role") in _ROLES
-        if not known or not isinstance(message.get("content"), str):
-            raise UsageError(f"{name}: messages[{i}] has no known role and text")
-    return messages

@@ -48,6 +48,9 @@ class Session(Protocol):
     def evaluate(self, ids: Sequence[int]) -> np.ndarray | None:
         """Append ``ids``; return float32 (n_vocab,) logits of the last, None if told to stop."""
 
+    def recall(self, ids: Sequence[int]) -> None:
+        """Hold the first of ``ids`` that were evaluated before, if more than it holds are known."""
+
     def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
         """Append an answer's tokens, of which the last ``guesses`` may be wrong.
 
@@ -106,6 +109,7 @@ class Options:
     logprobs: int | None = None  # how many of the likeliest tokens to report with each token
     constraint: Any = None  # a grammar: sampling.sampler.Constraint
     stats: Stats = field(default_factory=Stats)  # filled in on the way
+    shown: frozenset[int] = frozenset()  # control tokens whose text belongs to the answer
 
 
 def generate(
@@ -126,7 +130,7 @@ def generate(
     options, params = options or Options(), params or SamplingParams()
     prompt = [int(i) for i in prompt_ids]
     check_prompt(prompt, params, tokenizer.n_vocab, session.n_ctx)
-    config = AnswerConfig(max_tokens, stop, options.ignore_eos, options.logprobs)
+    config = AnswerConfig(max_tokens, stop, options.ignore_eos, options.logprobs, options.shown)
     answer = Answer(tokenizer, prompt, params, config, session.n_ctx, options.constraint)
     stats = options.stats
     stats.prompt_tokens, stats.seed, stats.ids = len(prompt), answer.seed, answer.tokens
@@ -228,9 +232,10 @@ def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.nd
     """Evaluate what of the prompt the session does not hold yet: at least its last token."""
     shared = min(common_prefix(session.ids, prompt), len(prompt) - 1)
     if shared < len(session.ids):
-        session.truncate(shared)
-        shared = len(session.ids)  # recurrent layers may go back further
+        session.truncate(shared)  # recurrent layers may go back further
     started = time.perf_counter()
+    session.recall(prompt[:-1])
+    shared = len(session.ids)
     logits = _evaluate(session, prompt[shared:])
     stats.prompt_seconds = time.perf_counter() - started
     stats.evaluated_tokens = len(prompt) - shared

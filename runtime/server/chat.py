@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -34,6 +35,7 @@ class ChatRun:
         prompt: Prompt,
     ) -> None:
         self.service, self.body, self.answers = service, body, answers
+        self.notes: list[str] = []  # what the answer's headers say
         self.older = not body.tools and bool(body.functions)  # function_call, not tool_calls
         schemas = {t["function"]["name"]: t["function"].get("parameters") or {} for t in tools}
         self.parsers = [
@@ -44,7 +46,9 @@ class ChatRun:
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
         """Write the prompt, compile the grammar and queue the request."""
-        prompt = await asyncio.to_thread(service.prompter.render, body, service.check_length)
+        given = len(body.messages)
+        body, prompt = await asyncio.to_thread(service.prompt, body)
+        left_out = given - len(body.messages)
         tools = offered_tools(body)
         make = await asyncio.to_thread(
             service.constraints.of, body, tools, prompt.thinking, prompt.begun
@@ -59,7 +63,10 @@ class ChatRun:
             shown=service.shown(parsed=True),
         )
         answers = Answers(service.scheduler, [request])
-        return cls(service, body, answers, tools, prompt)
+        run = cls(service, body, answers, tools, prompt)
+        if left_out:
+            run.notes.append(f"truncation: the oldest {left_out} messages are left out")
+        return run
 
     async def deltas(self) -> AsyncIterator[tuple[int, list[Delta], Piece]]:
         """Yield (choice, deltas, piece); the piece's finish reason is OpenAI's."""
@@ -84,16 +91,21 @@ async def chat_completions(request: Request) -> Response:
     service, body = service_of(request), await read(request, ChatBody)
     note(request, *skipped_tools(body))
     if not body.stream:
-        whole = answer_chat(service, body, client_of(request))
+        told = partial(note, request)
+        whole = answer_chat(service, body, client_of(request), told)
         return answer_json(await while_connected(request, whole))
     run = await ChatRun.start(service, body, client_of(request))
+    note(request, *run.notes)
     chunks = _stream(run, _base(service, body, "chat.completion.chunk"))
     return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds)
 
 
-async def answer_chat(service: Service, body: ChatBody, client: str) -> dict[str, Any]:
+async def answer_chat(
+    service: Service, body: ChatBody, client: str, told: Callable[..., None] = lambda *notes: None
+) -> dict[str, Any]:
     """Return the whole answer to a chat request; its work ends with the caller."""
     run = await ChatRun.start(service, body, client)
+    told(*run.notes)
     base = _base(service, body, "chat.completion")
     try:
         choices = await _collect(run)

@@ -15,7 +15,7 @@ from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
-from ggq.runtime.server.schema import ChatBody, Message, Tokens
+from ggq.runtime.server.schema import ChatBody, Message, Tokens, Truncation
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
 from ggq.runtime.server.tools import skipped_tools
@@ -43,6 +43,7 @@ class ResponsesBody(msgspec.Struct, kw_only=True):
     prompt: Any = None
     background: bool | None = None
     metadata: dict[str, Any] | None = None
+    truncation: Truncation | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
 
 
@@ -52,6 +53,7 @@ async def responses(request: Request) -> Response:
     chat = as_chat(body)
     note(request, *skipped_tools(chat), *_unused(body))
     run = await ChatRun.start(service, chat, client_of(request))
+    note(request, *run.notes)
     writer = _Writer(run, body, body.model or service.settings.model_id)
     if body.stream:
         chunks = _stream(run, writer)
@@ -89,6 +91,7 @@ def as_chat(body: ResponsesBody) -> ChatBody:
         response_format=_format(body.text),
         reasoning_effort=effort if isinstance(effort, str) else None,
         user=body.user,
+        truncation=body.truncation,
     )
 
 
@@ -199,7 +202,7 @@ class _Writer:
             "tool_choice": body.tool_choice or "auto",
             "tools": body.tools or [],
             "top_p": body.top_p,
-            "truncation": "disabled",
+            "truncation": body.truncation or "disabled",
             "usage": {
                 "input_tokens": usage["prompt_tokens"],
                 "input_tokens_details": usage["prompt_tokens_details"],

@@ -30,6 +30,7 @@ _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None
 Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=256)] | None
+Truncation = Literal["auto", "disabled"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
@@ -108,6 +109,7 @@ class ChatBody(SamplingBody, kw_only=True):
     function_call: str | dict[str, Any] | None = None  # older tool_choice
     max_completion_tokens: Tokens | None = None
     modalities: list[Literal["text"]] | None = None  # nothing here speaks
+    truncation: Truncation | None = None  # auto: the oldest turns go where all do not fit
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 

@@ -13,16 +13,19 @@ from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from ggq.errors import UsageError
 from ggq.runtime.batching.requests import Event, Request, Ticket
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.generation import ContextError
+from ggq.runtime.generation.truncation import turns, without_oldest
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
-from ggq.runtime.server.prompts import Prompter
-from ggq.runtime.server.schema import CompletionBody, SamplingBody
+from ggq.runtime.server.prompts import Prompt, Prompter
+from ggq.runtime.server.schema import ChatBody, CompletionBody, Message, SamplingBody
 from ggq.runtime.server.settings import Settings
 
 __all__ = ["Answers", "Service", "new_id"]
@@ -140,6 +143,36 @@ class Service:
         least = len(text) // self._longest
         if least > self.scheduler.n_ctx:
             raise ContextError(least, self.scheduler.n_ctx)
+
+    def prompt(self, body: ChatBody) -> tuple[ChatBody, Prompt]:
+        """Return a chat request's prompt, and the request without the turns that were left out.
+
+        With ``truncation: auto`` the oldest turns go until the prompt leaves room for the answer:
+        max_tokens, else a quarter of the context, half of it at most. ContextError where the
+        instructions and the last turn alone do not fit.
+        """
+        if body.truncation != "auto":
+            return body, self.prompter.render(body, self.check_length)
+        n_ctx = self.scheduler.n_ctx
+        asked = self._max_tokens(body)
+        room = min(asked if asked is not None else n_ctx // 4, n_ctx // 2)
+        made: dict[int, Prompt] = {}
+
+        def fits(messages: list[Message]) -> bool:
+            try:
+                shorter = msgspec.structs.replace(body, messages=messages)
+                made[len(messages)] = prompt = self.prompter.render(shorter, self.check_length)
+            except ContextError:
+                return False
+            return len(prompt.ids) <= n_ctx - room
+
+        roles = [message.role for message in body.messages]
+        kept = without_oldest(body.messages, roles, fits)
+        if kept is None:  # the last turn alone: the answer gets what room there is, or none
+            starts = turns(roles) or [0]
+            kept = [*body.messages[: starts[0]], *body.messages[starts[-1] :]]
+        body = msgspec.structs.replace(body, messages=kept)
+        return body, made.get(len(kept)) or self.prompter.render(body, self.check_length)
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ggq.errors import UsageError
+from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.server.app import create_app
@@ -37,7 +38,7 @@ def make_scheduler(model: Any, *, n_slots: int = 4, max_waiting: int = 64) -> Sc
         n_slots=n_slots,
         n_ctx=per_answer,
         max_waiting=max_waiting,
-        speculation=model.speculation,
+        savings=Savings(model.speculation, model.disk),
     )
 
 

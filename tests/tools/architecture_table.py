@@ -1,6 +1,7 @@
 """Writes the README's table of architectures from the registry and the tests' tiny models.
 
-``python tests/tools/architecture_table.py`` replaces what stands between the two markers.
+``python tests/tools/architecture_table.py`` replaces what stands between the two markers, and
+writes docs/architectures.md.
 """
 
 import sys
@@ -44,3 +45,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
     readme = ROOT / "README.md"
     readme.write_text(updated(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.path.insert(0, str(ROOT / "tests" / "tools"))
+    import refused_classes
+
+    refused_classes.PAGE.write_text(refused_classes.page(), encoding="utf-8")

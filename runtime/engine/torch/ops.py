@@ -19,8 +19,9 @@ import torch
 
 from ggq.models.layers.base import Memory
 from ggq.runtime.backends.base import Ops
-from ggq.runtime.cache.kvcache import KVCache, Sequence, recent_positions
+from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.cache.sizes import recent_positions
 from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
 from ggq.runtime.ops.attention import visible
 from ggq.runtime.ops.rope import angles

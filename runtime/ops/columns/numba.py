@@ -1,10 +1,8 @@
 """columns as plan rows: a token is an item, 16 columns are copied at a time, or one."""
 
-from numba import float32
-
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import Work
-from ggq.simd import INT, ROWS, f32x16, load, store
+from ggq.simd import INT, ROWS, f32x16, float32, load, store
 
 
 @kernel(x=ROWS, out=ROWS, start=INT, width=INT, group=INT, groups=INT)

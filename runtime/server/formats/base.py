@@ -5,14 +5,13 @@ It knows no format by name and no HTTP.
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-
-import msgspec
 
 from ggq.runtime.template.template import Segment
 
@@ -174,7 +173,7 @@ def new_call_id() -> str:
 
 def literal(value: Any) -> str:
     """Return compact JSON, which is how Lark writes a text as well."""
-    return msgspec.json.encode(value).decode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def one_of(names: Iterable[str]) -> str:

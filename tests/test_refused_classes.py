@@ -1,0 +1,20 @@
+"""The page of refused architectures says what is refused, each class once and with a reason."""
+
+import json
+
+from tools.refused_classes import DATA, PAGE, page, refused
+
+from ggq import models
+
+
+def test_the_page_is_in_step():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run make table"
+
+
+def test_every_refused_class_has_one_reason_and_is_one_of_the_list():
+    classes, by_reason = refused()
+    named = [name for names in json.loads(DATA.read_text())["reasons"].values() for name in names]
+    assert len(named) == len(set(named)) and set(named) <= set(classes)
+    known = {name for arch in models.all_architectures() for name in arch.hf_classes}
+    assert not known & {name for names in by_reason.values() for name in names}
+    assert len(classes) > 200

@@ -1,0 +1,63 @@
+"""Writes docs/architectures.md: the classes that llama.cpp's converter takes and ggq refuses.
+
+``python tests/tools/architecture_table.py`` runs it, too. The list of classes and the reasons are
+``tests/data/llama_cpp_classes.json``; which of them are refused is asked of ggq.
+"""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "tests" / "data" / "llama_cpp_classes.json"
+PAGE = ROOT / "docs" / "architectures.md"
+
+
+def refused():
+    """Return (known classes, reason -> refused ones)."""
+    from ggq import models
+    from ggq.errors import ModelError
+
+    data = json.loads(DATA.read_text(encoding="utf-8"))
+
+    def takes(name):
+        try:
+            models.for_hf({"architectures": [name], "text_config": {"model_type": "llama"}})
+        except ModelError:
+            return False
+        return True
+
+    lacking = {name for name in data["classes"] if not takes(name)}
+    by_reason = {
+        reason: [name for name in names if name in lacking]
+        for reason, names in data["reasons"].items()
+    }
+    told = {name for names in by_reason.values() for name in names}
+    assert lacking <= told, f"no reason in {DATA.name}: {sorted(lacking - told)}"
+    return data["classes"], by_reason
+
+
+def page():
+    """Return the page as Markdown."""
+    classes, by_reason = refused()
+    revision = json.loads(DATA.read_text(encoding="utf-8"))["commit"][:8]
+    count = sum(map(len, by_reason.values()))
+    lines = [
+        "# Architectures",
+        "",
+        "The [README's table](../README.md) lists what converts and runs. `ggq check SOURCE` says",
+        "of any folder, file or config.json whether it does, and what is missing if not, before",
+        "anything is downloaded or written.",
+        "",
+        f"llama.cpp's converter took {len(classes)} classes of text models at revision {revision}",
+        f"(its `TEXT_MODEL_MAP`). ggq takes {len(classes) - count} of them and refuses these",
+        f"{count}, by what they need:",
+    ]
+    for reason, names in by_reason.items():
+        if names:
+            lines += ["", f"## {reason[0].upper()}{reason[1:]}", ""]
+            lines += [", ".join(f"`{name}`" for name in names) + "."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
