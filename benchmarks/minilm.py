@@ -52,8 +52,8 @@ def main() -> None:
     for kind in given.types.split(","):
         with tempfile.TemporaryDirectory() as work:
             (path,) = ggq.convert(folder, Path(work) / "m.gguf", kind)
-            with ggq.load(path) as model:
-                got = model.embed(TEXTS, truncate=reference.max_seq_length)
+            with ggq.load(path, n_ctx=reference.max_seq_length) as model:
+                got = model.embed(TEXTS, truncate=True)
         cosines = (want * got).sum(axis=1) / np.linalg.norm(want, axis=1)
         worst = int(cosines.argmin())
         below = int((cosines < LEAST).sum())

@@ -5,7 +5,8 @@
 Four tasks: a file of this repository written again with one name changed (edit), a summary of a
 text that quotes it (quotes), free prose (prose), and the same prose drawn at temperature 1 (drawn).
 Every round writes each answer twice, the order changing; a figure is the median of the rounds'
-ratios of time per token after the prompt. It ends with an error where two texts differ.
+ratios of time per token after the prompt, and of processor time, which other programs on the
+machine change less (with --threads 1 above all). It ends with an error where two texts differ.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import ggq
@@ -42,8 +44,10 @@ def prompt(task: str) -> str:
     return PROSE
 
 
-def write(model: ggq.Model, task: str, speculation: object, n_tokens: int) -> tuple[list, Options]:
-    """Return the tokens of one answer and its statistics."""
+def write(
+    model: ggq.Model, task: str, speculation: object, n_tokens: int
+) -> tuple[list, Options, float]:
+    """Return the tokens of one answer, its statistics, and the processor's seconds."""
     model.speculation = speculation
     flags = {"temperature": 1.0, "seed": 1} if task == "drawn" else {"temperature": 0.0}
     ids = model.chat_ids([{"role": "user", "content": prompt(task)}])
@@ -51,7 +55,10 @@ def write(model: ggq.Model, task: str, speculation: object, n_tokens: int) -> tu
     params = model.sampling(flags)
     try:
         pieces = generate(session, model.tokenizer, ids, params, n_tokens, options=options)
-        return [piece.token_id for piece in pieces], options
+        first = next(pieces)
+        started = time.process_time()
+        tokens = [first.token_id, *(piece.token_id for piece in pieces)]
+        return tokens, options, time.process_time() - started
     finally:
         session.close()
 
@@ -72,15 +79,17 @@ def main() -> None:
         speculation = model.speculation
         write(model, "prose", None, 8)
         print(f"{args.model}, draft {args.draft}, {args.tokens} tokens, median of {args.rounds}")
-        print("| task | tokens/s without | with | ratio | guesses | right |")
-        print("|---|---|---|---|---|---|")
+        print("| task | tokens/s without | with | ratio | processor time | guesses | right |")
+        print("|---|---|---|---|---|---|---|")
         for task in args.tasks.split(","):
             rates: dict[bool, list[float]] = {False: [], True: []}
+            cpu: dict[bool, list[float]] = {False: [], True: []}
             for number in range(args.rounds):
                 texts = []
                 for guessing in (False, True) if number % 2 else (True, False):
                     asked = speculation if guessing else None
-                    tokens, done = write(model, task, asked, args.tokens)
+                    tokens, done, spent = write(model, task, asked, args.tokens)
+                    cpu[guessing].append(spent)
                     texts.append(tokens)
                     rates[guessing].append(done.stats.generation_rate)
                     if guessing:
@@ -88,9 +97,10 @@ def main() -> None:
                 if texts[0] != texts[1]:
                     sys.exit(f"{task}: the texts differ")
             ratio = statistics.median(b / a for a, b in zip(rates[False], rates[True], strict=True))
+            less = statistics.median(a / b for a, b in zip(cpu[False], cpu[True], strict=True))
             plain, fast = (statistics.median(rates[key]) for key in (False, True))
             print(
-                f"| {task} | {plain:.1f} | {fast:.1f} | {ratio:.2f} "
+                f"| {task} | {plain:.1f} | {fast:.1f} | {ratio:.2f} | {less:.2f} "
                 f"| {stats.drafted_tokens} | {stats.accepted_tokens} |",
                 flush=True,
             )

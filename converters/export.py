@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
@@ -26,6 +27,7 @@ from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
+from ggq.models.pooled import POOLINGS
 from ggq.models.table import Tensor
 from ggq.outputs import output_file
 
@@ -78,6 +80,8 @@ def _export(
         raise ModelError(f"{arch.name}: writing it as a Hugging Face folder is not supported")
     hp = arch.hparams(file)
     arch.check(file, hp)
+    if hp.dense:
+        raise ModelError("dense layers after pooling: writing their folders is not supported")
     kind = _dtype(file, dtype)
     parts = [(name, row, layer) for name, row, layer in arch.rows(hp) if name in file.tensors]
     left = set(file.tensors) - {name for name, _, _ in parts}
@@ -89,6 +93,7 @@ def _export(
         _save_json(folder / "generation_config.json", _generation(file, config))
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
         warnings = _tokenizer(file, folder)
+        _save_modules(file, hp, folder)
         pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
         _save_tensors(pieces, folder, kind, progress)
     return warnings
@@ -131,7 +136,19 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
     own = arch.export_config(hp)
-    return {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
+    config = {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
+    return config | _classifier(config["architectures"][0], hp) if hp.labels else config
+
+
+def _classifier(name: str, hp: HParams) -> dict[str, Any]:
+    """Return what config.json says of a classifier; ``name``: the class of the model without it."""
+    stem = re.sub("(For[A-Z].*|Model)$", "", name)
+    made: dict[str, Any] = {"architectures": [f"{stem}ForSequenceClassification"]}
+    made["id2label"] = {str(i): label for i, label in enumerate(hp.labels)}
+    made["label2id"] = {label: i for i, label in enumerate(hp.labels)}
+    if hp.classifier_pooling:
+        made["classifier_pooling"] = POOLINGS[hp.classifier_pooling]
+    return made
 
 
 def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
@@ -299,6 +316,29 @@ def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
             f"{option('--dtype')} f32 holds it"
         )
     return quants.get(kind).quantize(np.ascontiguousarray(x, np.float32)).tobytes()
+
+
+def _save_modules(file: GGUFFile, hp: HParams, folder: Path) -> None:
+    """Write what sentence-transformers reads beside a model: modules, pooling, prompts."""
+    names = {1: "mean_tokens", 2: "cls_token", 3: "lasttoken"}
+    if f"{hp.arch}.pooling_type" in file.metadata and hp.pooling in names:
+        kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+        modules = [
+            {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{kind}"}
+            for i, (p, kind) in enumerate(kinds)
+        ]
+        (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", "utf-8")
+        pooling = {f"pooling_mode_{name}": n == hp.pooling for n, name in names.items()}
+        (folder / "1_Pooling").mkdir()
+        size = {"word_embedding_dimension": hp.n_embd}
+        _save_json(folder / "1_Pooling" / "config.json", size | pooling)
+    prefix = "ggq.prompt."
+    prompts = {k.removeprefix(prefix): v for k, v in file.metadata.items() if k.startswith(prefix)}
+    if prompts:
+        default = prompts.pop("default", None)
+        name = next((n for n, text in prompts.items() if text == default), None)
+        said = {"prompts": prompts, "default_prompt_name": name, "similarity_fn_name": "cosine"}
+        _save_json(folder / "config_sentence_transformers.json", said)
 
 
 def _save_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from ggq import models, quants
 from ggq.arguments import checked
 from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.modules import RERANK_TEMPLATE
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
     HFTensor,
@@ -40,11 +41,13 @@ from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.layers import rope
 from ggq.models.layers.next_n import FOUND
+from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["prepare"]
 
+RERANK_KEY = "tokenizer.chat_template.rerank"  # as llama-server looks for it
 VALUE_TYPES = {
     "u32": spec.U32,
     "f32": spec.F32,
@@ -106,6 +109,7 @@ def _from_folder(
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
     items += general.general_items(folder, parts)
     items += _arch_items(arch, checkpoint.config)
+    items += _prompt_items(checkpoint)
     vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
     items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
@@ -185,6 +189,15 @@ def _arch_items(arch: Architecture, config: Any) -> list[general.Item]:
         base = spec.U32 if counts else VALUE_TYPES[kind.removesuffix("s")]
         found.append(general.Item(key, list(value) if isinstance(value, tuple) else value, base))
     return found
+
+
+def _prompt_items(checkpoint: Checkpoint) -> list[general.Item]:
+    """Return the texts that go before queries and documents, as keys: no other program has some."""
+    said = checkpoint.prompts.items()
+    items = [general.Item(f"{PREFIX}.prompt.{name}", text, spec.STR) for name, text in said]
+    if checkpoint.config.get(ANSWERS):
+        items.append(general.Item(RERANK_KEY, RERANK_TEMPLATE, spec.STR))
+    return items
 
 
 def _from_gguf(

@@ -52,13 +52,24 @@ def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
 
 
 def for_hf(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture of an HF config.json, by its ``architectures``; see `get`."""
+    """Return the architecture of an HF config.json, by its ``architectures``; see `get`.
+
+    A decoder of the class XForCausalLM is also known without its head, as XModel, and as a
+    classifier, XForSequenceClassification.
+    """
     classes = config.get("architectures") or ()
     names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
-    names = [text_class(name, config) or name for name in names]
-    for arch in _registry().values():
-        if any(c in arch.hf_classes for c in names) and arch.suits(config):
-            return arch
+    found = [
+        arch
+        for known in (
+            [text_class(name, config) or name for name in names],
+            [n for name in names for n in _with_head(name)],
+        )
+        for arch in _registry().values()
+        if any(c in arch.hf_classes for c in known) and arch.suits(config)
+    ]
+    if found:
+        return found[0]
     if not names:
         for arch in _registry().values():
             if config.get("model_type") == arch.hf_model_type:
@@ -74,6 +85,14 @@ def _unsupported(name: object, known: list[str], facts: Mapping[str, Any] | None
     what = f"architecture {printable(repr(name))} is not supported"
     lacks = f"; missing: {missing_piece(facts)}" if facts else ""
     return f"{what}{near}{lacks}"
+
+
+def _with_head(name: str) -> list[str]:
+    """Return what the class of a decoder without a head, or with another one, is called with it."""
+    stem = re.sub(r"(ForSequenceClassification|(?<!LMHead)Model)$", "", name)
+    if stem == name:
+        return []
+    return [f"{stem}ForCausalLM", f"{stem.removesuffix('Text')}ForCausalLM"]
 
 
 def _stem(name: object) -> str:

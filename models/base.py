@@ -11,8 +11,8 @@ from dataclasses import MISSING, fields
 from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
-from ggq.models import ledger
-from ggq.models.hparams import HParams, check
+from ggq.models import ledger, pooled
+from ggq.models.hparams import Dense, HParams, check
 from ggq.models.layers import next_n
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.rope import FACTORS, yarn_as_factors
@@ -41,6 +41,8 @@ class Architecture:
     heads_in: ClassVar[str | None] = None  # where a checkpoint has layers that predict further on
     hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     vocab: ClassVar[Vocabulary] = Vocabulary()
+    classifier: ClassVar[tuple[Tensor, ...]] = pooled.SCORE  # rows of its ForSequenceClassification
+    classifier_act: ClassVar[str] = "tanh"  # after the classifier's hidden layer, where it has one
     # The ledger of config.json (ledger.py): settings that the graph has one value for, settings
     # that are used without a key or known to say nothing, the rotations that a file can say.
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ledger.SILU}
@@ -143,6 +145,8 @@ class Architecture:
             rope.setdefault(ORIGINAL, flat.get("max_position_embeddings"))
         if not nested:  # where transformers does not read `truncate`
             yarn_as_factors(rope, self.rope_truncates)
+        if all(row.gguf != "output.weight" for row in self.tensors):
+            flat["tie_word_embeddings"] = True  # the class knows no other head
         flat["rope_parameters"] = {k: v for k, v in rope.items() if v is not None}
         return flat
 
@@ -158,6 +162,7 @@ class Architecture:
                 values[key.attr] = key.default
         n_head = self._count_heads(values, source)
         self.complete(values)
+        _complete_pooled(values)
         n_layer = values["n_layer"]
         if not 0 < n_layer <= MAX_LAYERS:
             what = f"is {n_layer}" if n_layer < 1 else f"{n_layer} is above {MAX_LAYERS}"
@@ -194,6 +199,7 @@ class Architecture:
                 values[key.attr] = by_name.get(key.gguf.format(arch=self.name))
         if values.get("n_vocab") is None:
             values["n_vocab"] = self.config(config).get("vocab_size")
+        values["answers"] = tuple(config.get(pooled.ANSWERS) or ())
         return values
 
     def _values_gguf(self, source: Any) -> dict[str, Any]:
@@ -209,6 +215,14 @@ class Architecture:
             values["n_vocab"] = int(embedding.shape[0])
         elif values.get("n_vocab") is None:
             values["n_vocab"] = len(source.metadata.get("tokenizer.ggml.tokens", ()))
+        scores = source.tensors.get("cls.output.weight")
+        if scores is not None and not values.get("labels"):
+            if (n_labels := int(scores.shape[0])) != 1:
+                lacks = f"{self.name}.classifier.output_labels"
+                raise ModelError(f"a classifier of {n_labels} labels without the key {lacks}")
+            values["labels"] = ("LABEL_0",)
+        elif scores is None:
+            values["labels"] = ()
         return values
 
     def rows(self, hp: HParams) -> Iterator[tuple[str, Tensor, int | None]]:
@@ -216,8 +230,12 @@ class Architecture:
         own = {row.gguf for row in self.tensors}
         stored = [row for row in FACTORS if row.gguf not in own] if hp.rope is not None else []
         for row in (*self.tensors, *stored):
+            if hp.answers and row.gguf == "output.weight":
+                continue  # two of its rows are all that a reranker needs
             if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
+        for row in pooled.pooled_rows(self.classifier, hp):
+            yield row.gguf, row, None
         for i, layer in enumerate(hp.blocks):
             for row in self.tensors:
                 if row.per_layer and _exists(row, layer):
@@ -254,6 +272,16 @@ class Architecture:
                 raise ModelError(
                     f"tensor {name} has shape {tuple(found.shape)}, the model needs {want}"
                 )
+
+
+def _complete_pooled(values: Values) -> None:
+    """Put the sizes of the dense layers together."""
+    made = []
+    for number in (2, 3):
+        n_in, n_out = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
+        if n_in and n_out:
+            made.append(Dense(n_in, n_out, values.get(f"dense_{number}_act") or "identity"))
+    values["dense"] = tuple(made)
 
 
 def _exists(row: Tensor, layer: Layer) -> bool:

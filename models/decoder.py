@@ -12,6 +12,7 @@ from typing import Any
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward, rope
 from ggq.models.layers.linear import linear, rms_norm
+from ggq.models.pooled import POOLED_KEYS
 from ggq.models.table import Key, Tensor, norm
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
     "unembed",
     "with_head_width",
 ]
-
-POOLING = "sentence_transformers_pooling"  # llama.cpp's number; the converter reads its folder
 
 
 def head_width(config: Mapping[str, Any]) -> int | None:
@@ -59,7 +58,6 @@ EPS_KEY = Key(
 LAYER_NORM_KEY = Key(
     "{arch}.attention.layer_norm_epsilon", ("layer_norm_epsilon",), "norm_eps", "f32", required=True
 )
-POOLING_KEY = Key("{arch}.pooling_type", (POOLING,), "pooling")
 # Files hold keys in this order.
 DECODER_KEYS = (
     *SIZE_KEYS,
@@ -67,7 +65,7 @@ DECODER_KEYS = (
     *attention.HEAD_KEYS,
     *rope.KEYS,
     EPS_KEY,
-    POOLING_KEY,
+    *POOLED_KEYS,
     *attention.WIDTH_KEYS,
 )
 

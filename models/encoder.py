@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from ggq.models.base import Architecture
-from ggq.models.decoder import POOLING_KEY
 from ggq.models.hparams import HParams
 from ggq.models.layers.linear import layer_norm
+from ggq.models.pooled import POOLED_KEYS
 from ggq.models.table import Key, Tensor
+from ggq.models.vocabulary import Vocabulary
 
-__all__ = ["ENCODER_KEYS", "Encoder", "embedding", "encode", "encoder_norm"]
+__all__ = ["ENCODER_KEYS", "Encoder", "embedded", "embedding", "encode", "encoder_norm"]
 
 ENCODER_KEYS = (
     Key("{arch}.block_count", ("num_hidden_layers", "n_layer"), "n_layer", required=True),
@@ -45,7 +46,7 @@ ENCODER_KEYS = (
     Key(
         "{arch}.attention.causal", (), "causal", "bool", default=False, derive=lambda config: False
     ),
-    POOLING_KEY,
+    *POOLED_KEYS,
 )
 
 
@@ -62,6 +63,14 @@ def encoder_norm(gguf: str, hf: str) -> tuple[Tensor, Tensor]:
     return replace(gain, fused=(f"{hf}.gamma", "copy")), replace(bias, fused=(f"{hf}.beta", "copy"))
 
 
+def embedded(ops: Any) -> Any:
+    """Return the tokens' embeddings plus, where a model has them, those of their parts' types."""
+    x = ops.embed("token_embd.weight")
+    if not ops.has("token_types.weight"):
+        return x
+    return ops.add(x, ops.embed("token_types.weight", of="types"))
+
+
 def encode(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the hidden states of the gathered rows, (n_gathered, n_embd)."""
     x, eps = layer_norm(ops, x, "token_embd_norm", hp.norm_eps), hp.norm_eps
@@ -75,6 +84,7 @@ def encode(ops: Any, x: Any, hp: HParams) -> Any:
 class Encoder(Architecture):
     """What BERT and its like share."""
 
+    vocab = Vocabulary(counts_types=True)
     reads: ClassVar[tuple[str, ...]] = (
         "num_key_value_heads",
         "vocab_size",
@@ -85,7 +95,7 @@ class Encoder(Architecture):
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         """Tell whether a tensor is no part of the encoder: heads, the pooler, buffers."""
-        heads = ("pooler.", "cls.", "position_ids", "token_type_ids", "classifier.")
+        heads = ("pooler.", "cls.", "position_ids", "token_type_ids", "lm_head.", "classifier.")
         return super().ignores(hf_name, hp) or any(part in hf_name for part in heads)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:

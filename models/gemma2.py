@@ -14,7 +14,7 @@ from ggq.models.layers.linear import rms_norm
 from ggq.models.layers.rope import Rope
 from ggq.models.table import Key, changed, plus_one
 
-__all__ = ["ARCHITECTURE", "GEMMA_TENSORS", "Gemma", "gemma_keys"]
+__all__ = ["ARCHITECTURE", "GEMMA_TENSORS", "Gemma", "gemma_keys", "layers"]
 
 GEMMA_TENSORS = plus_one(changed(DECODER_TENSORS, *POST_NORMS, without=("output.weight",)))
 
@@ -36,8 +36,8 @@ def gemma_keys(period: int) -> tuple[Key, ...]:
     )
 
 
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return the logits of a decoder with norms before and after each part of a layer."""
+def layers(ops: Any, hp: HParams) -> Any:
+    """Return what the layers make of tokens: norms stand before and after each part of one."""
 
     def normed(x: Any, name: str) -> Any:
         return rms_norm(ops, x, name, hp.norm_eps)
@@ -49,7 +49,7 @@ def forward(ops: Any, hp: HParams) -> Any:
         x = ops.add(x, normed(y, f"{p}post_attention_norm"))
         y = layer.feed.forward(ops, normed(x, f"{p}ffn_norm"))
         x = ops.add(x, normed(y, f"{p}post_ffw_norm"))
-    return logits(ops, x, hp)
+    return x
 
 
 class Gemma(Architecture):
@@ -75,19 +75,18 @@ class Gemma(Architecture):
         return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh"))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
-        return forward(ops, hp)
+        return logits(ops, layers(ops, hp), hp)
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         return super().ignores(hf_name, hp) or hf_name.endswith("lm_head.weight")  # always tied
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        mixer = hp.find(Attention)
-        assert mixer is not None
-        windows = [layer.memory.window for layer in hp.layers]
+        mixers = [layer.mixer for layer in hp.layers if isinstance(layer.mixer, Attention)]
+        kinds = ["sliding_attention" if m.window else "full_attention" for m in mixers]
         return {
             "hidden_activation": "gelu_pytorch_tanh",
-            "query_pre_attn_scalar": round(mixer.scale**-2),
-            "layer_types": ["sliding_attention" if w else "full_attention" for w in windows],
+            "query_pre_attn_scalar": round(mixers[0].scale ** -2),
+            "layer_types": kinds,
         }
 
     def complete(self, values: Values) -> None:

@@ -1,7 +1,7 @@
 """Gemma 3: five layers with a window and their own rope base for each that sees all; q/k norms."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.models.gemma2 import GEMMA_TENSORS, Gemma, gemma_keys
 from ggq.models.hparams import HParams
@@ -14,7 +14,7 @@ __all__ = ["ARCHITECTURE"]
 
 class Gemma3(Gemma):
     name = "gemma3"
-    hf_classes = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+    hf_classes: ClassVar[tuple[str, ...]] = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
     hf_model_type = "gemma3_text"
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:

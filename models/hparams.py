@@ -6,13 +6,22 @@ It knows no file, no config, no key names and no kind of part: `ggq.models.base`
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ggq.errors import ModelError, UsageError
 from ggq.models.layers.base import Layer, Memory, PartT
 from ggq.models.layers.rope import Rope
+from ggq.models.pooled import POOLINGS
 
-__all__ = ["HParams", "check_generates"]
+__all__ = ["Dense", "HParams", "check_generates"]
+
+
+class Dense(NamedTuple):
+    """A layer that follows pooling: columns in, columns out, and the function at its end."""
+
+    n_in: int
+    n_out: int
+    activation: str = "identity"
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,10 @@ class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
     ``heads``: further layers that predict further tokens; only files know them.
-    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more.
+    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more,
+    which begin at row ``first_position`` of the checkpoint's table.
+    ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
+    ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
     """
 
     arch: str
@@ -33,12 +45,18 @@ class HParams:
     n_head_kv: int
     causal: bool = True
     pooling: int = 1
+    classifier_pooling: int | None = None
     n_token_types: int = 0
+    first_position: int = 0
     learned_positions: bool = False
     embedding_scale: float | None = None
     residual_scale: float | None = None
     logit_scale: float | None = None
     final_softcap: float | None = None
+    labels: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
+    dense: tuple[Dense, ...] = ()
+    output_head: bool = True
     heads: tuple[Layer, ...] = ()
 
     @property
@@ -73,7 +91,7 @@ class HParams:
     def rope(self) -> Rope | None:
         """The rotary embedding of the layers that see all, None where there is none."""
         found = [p for layer in self.layers for p in layer.parts if getattr(p, "rope", None)]
-        found.sort(key=lambda part: part.memory.window is not None)
+        found.sort(key=lambda part: getattr(part, "window", None) is not None)
         rope: Rope | None = getattr(found[0], "rope", None) if found else None
         return rope
 
@@ -103,7 +121,10 @@ class HParams:
             "embd": self.n_embd,
             "positions": self.n_ctx_train,
             "token_types": self.n_token_types,
+            "labels": len(self.labels),
         }
+        for number, layer_of in enumerate(self.dense, 2):
+            sizes |= {f"dense_{number}_in": layer_of.n_in, f"dense_{number}_out": layer_of.n_out}
         if name in sizes:
             return sizes[name]
         places = self.blocks if layer is None else (self.blocks[layer],)
@@ -117,6 +138,11 @@ def check_generates(hp: Any) -> None:
             f"{hp.arch} is an encoder: it embeds texts (model.embed, /v1/embeddings), "
             "it does not write any"
         )
+    if not hp.output_head:
+        raise UsageError(
+            f"this {hp.arch} file has no output head: it embeds or ranks texts "
+            "(model.embed, model.rerank), it does not write any"
+        )
 
 
 def check(hp: HParams) -> None:
@@ -129,6 +155,8 @@ def check(hp: HParams) -> None:
     for what, value in sizes.items():
         if not value or value < 0:
             raise ModelError(f"{hp.arch}: {what} is {value}")
+    if not 0 <= hp.pooling < len(POOLINGS):
+        raise ModelError(f"{hp.arch}: pooling type {hp.pooling}: {', '.join(POOLINGS)} are 0 to 4")
     for layer in hp.blocks:
         for part in layer.parts:
             problem = part.problem()

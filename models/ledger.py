@@ -59,7 +59,8 @@ _REASONS = {
         "architectures model_type transformers_version auto_map name_or_path finetuning_task "
         "task_specific_params tokenizer_class license base_model quantization_config "
         "compression_config quantization unsloth_version unsloth_fixed "
-        "sentence_transformers_pooling is_llama_config transformers.js_config "
+        "sentence_transformers_pooling sentence_transformers_dense reranker_answers "
+        "is_llama_config transformers.js_config "
         "max_sequence_length generation_config pipeline_tag training_args datasets language "
         "tags"
     ),

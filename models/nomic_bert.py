@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models.encoder import ENCODER_KEYS, Encoder, embedding, encode, encoder_norm
+from ggq.models.encoder import ENCODER_KEYS, Encoder, embedded, embedding, encode, encoder_norm
 from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
@@ -16,14 +16,6 @@ from ggq.models.table import Key, rows
 __all__ = ["ARCHITECTURE"]
 
 LAYER = "encoder.layers.{i}."
-
-
-def forward(ops: Any, hp: HParams) -> Any:
-    """Return hidden states: two embeddings added, then the layers."""
-    x = ops.embed("token_embd.weight")
-    if ops.has("token_types.weight"):  # every text is a first part
-        x = ops.shift(x, "token_types.weight")
-    return encode(ops, x, hp)
 
 
 def _context(config: Mapping[str, Any]) -> int | None:
@@ -91,7 +83,7 @@ class NomicBert(Encoder):
         return Layer(mixer, FeedForward.of(values, i))
 
     def forward(self, ops: Any, hp: HParams) -> Any:
-        return forward(ops, hp)
+        return encode(ops, embedded(ops), hp)
 
 
 ARCHITECTURE = NomicBert()

@@ -228,6 +228,7 @@ def checked_value(name: str, value: Any, kind: str) -> Any:
     if kind.endswith(PER_LAYER) and listed:
         if len(value) > MAX_LAYERS:
             raise ModelError(f"{name} has {len(value)} values")
+        value = value.texts() if hasattr(value, "texts") else value  # a file's strings are bytes
         plain = (v.item() if hasattr(v, "item") else v for v in value)
         return tuple(checked_value(name, v, base) for v in plain)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -22,7 +21,6 @@ from ggq.models.unknown import unknown_warnings
 from ggq.paths import user_cache_dir
 from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.devices import CPU, Device, resolve
-from ggq.runtime.engine.embedding import embed
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
@@ -30,6 +28,7 @@ from ggq.runtime.generation.drafting.model import DraftModel
 from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.session import Session
+from ggq.runtime.texts import Texts, strings
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
     from typing_extensions import Unpack
@@ -47,7 +46,7 @@ _DEFAULT_CONTEXT = 4096
 _DRAFT_LIMIT = 64  # guesses of a step: what windowed layers can go back
 
 
-class Model:
+class Model(Texts):
     """A model in memory: mapped weights, tokenizer, cache. Not for several threads at a time."""
 
     def __init__(
@@ -182,20 +181,6 @@ class Model:
             sequence.free()
 
     @checked
-    def embed(self, texts: str | Iterable[str], *, truncate: int | None = None) -> np.ndarray:
-        """Return one normalized vector per text, float32 (n_texts, n_embd); a string is one.
-
-        ``truncate``: cut texts to so many tokens, special ones included, as sentence-transformers
-        does by its max_seq_length; without it a text that does not fit is refused.
-        """
-        if truncate is not None and truncate < 1:
-            raise UsageError(f"truncate: {printable(truncate, 40)} tokens, at least 1 is needed")
-        most = truncate if truncate is not None else sys.maxsize
-        ids = [self.tokenizer.encode_cut(text, most) for text in _strings(texts)]
-        vectors = [embed(self.engine, each) for each in ids]
-        return np.stack(vectors) if vectors else np.zeros((0, self.hparams.n_embd), np.float32)
-
-    @checked
     def generate(
         self,
         prompt: str | Sequence[int],
@@ -210,7 +195,7 @@ class Model:
 
         self._needs_weights()
         check_generates(self.hparams)
-        params, config = self.sampling(sampling), AnswerConfig(max_tokens, _strings(stop))
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
         ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
         return self._texts(ids, params, config)
@@ -262,10 +247,6 @@ class Model:
     def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
-
-
-def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _context(asked: int | None, hp: HParams) -> int:
@@ -332,10 +313,7 @@ def load(
     kinds_of(cache_type)
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
-    size = chosen.get("cache_disk")
-    if size is not None and place.name != "cpu":
-        raise UsageError(f"{option('--cache-disk')}: on cpu only")
-    disk_bytes = 0 if size is None else bytes_of(size)
+    disk_bytes = _disk_bytes(chosen.get("cache_disk"), place)
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -358,6 +336,19 @@ def load(
         model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
+
+
+def _disk_bytes(size: int | str | None, place: Device) -> int:
+    """Return the room on disk in bytes, 0 for none; UsageError where it cannot be."""
+    if size is None:
+        return 0
+    flag = option("--cache-disk")
+    if place.name != "cpu":
+        raise UsageError(f"{flag}: on cpu only, not on {place.name}")
+    try:
+        return bytes_of(size)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) -> str | Path:

@@ -13,6 +13,7 @@ from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.generation.drafting.speculation import Speculation
 from ggq.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -69,6 +70,16 @@ def ask(s, ids, listener=None, **options):
 def free_all(s):
     s._store.clear()
     return s.engine.cache.free_positions == s.engine.cache.n_pages * PAGE
+
+
+class Always(Speculation):
+    """Guesses in every step, whatever it costs."""
+
+    def _affordable(self, writer, n_tokens, n_answers, most):
+        return most
+
+    def _best(self, chances, n_tokens, n_answers):
+        return len(chances)
 
 
 class Script:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hfmaker import LLAMA, make_hf, save, stored
 
-from ggq.converters.checkpoint import json_files
-from ggq.converters.checkpoint.folder import Checkpoint
-from ggq.converters.checkpoint.json_files import read_json
+from ggq.converters.checkpoint import folder as checkpoint
+from ggq.converters.checkpoint.folder import Checkpoint, read_json
 from ggq.converters.checkpoint.repository import fetch
 from ggq.converters.safetensors import MAX_HEADER, SafetensorsFile, write_header
 from ggq.errors import FormatError, ModelError, UsageError
@@ -126,7 +125,7 @@ def test_json_files_are_objects_of_bounded_size(tmp_path, monkeypatch):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(FormatError, match=message):
             read_json(path)
-    monkeypatch.setattr(json_files, "MAX_JSON", 10)
+    monkeypatch.setattr(checkpoint, "MAX_JSON", 10)
     path.write_text('{"a": "0123456789"}')
     with pytest.raises(FormatError, match="larger than 10"):
         read_json(path)

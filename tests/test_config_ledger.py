@@ -66,12 +66,12 @@ def test_every_setting_of_a_class_that_transformers_lacks(tiny, tmp_path):
     follow_or_refuse(tmp_path / "hf", ids, tiny.arch, tiny.remade)
 
 
-@pytest.mark.parametrize("arch", ENCODERS)
-def test_every_setting_of_an_encoder_is_followed_or_refused(arch, tmp_path):
+@pytest.mark.parametrize("label", ENCODERS)
+def test_every_setting_of_an_encoder_is_followed_or_refused(label, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    make_encoder(arch, tmp_path, "mean_tokens")
-    follow_or_refuse(tmp_path, np.arange(5, 60), arch)
+    make_encoder(label, tmp_path, "mean_tokens")
+    follow_or_refuse(tmp_path, np.arange(5, 60), ENCODERS[label].arch)
 
 
 def follow_or_refuse(folder, ids, arch, remade=None):

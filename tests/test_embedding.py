@@ -7,7 +7,7 @@ from ggufmaker import make_tiny_llama
 import ggq
 from ggq.errors import UsageError
 from ggq.runtime.backends.reference import ReferenceOps
-from ggq.runtime.engine.embedding import embed
+from ggq.runtime.engine.embedding import Tokens
 from ggq.runtime.engine.weights import Weights
 
 
@@ -30,4 +30,4 @@ def test_embeddings_are_the_references(tmp_path, tied):
         np.testing.assert_array_equal(model.logits(ids), before)
         assert model.engine.cache.free_positions == 512
         with pytest.raises(UsageError, match="no tokens"):
-            embed(model.engine, [])
+            model.embedder.vectors([Tokens([])])

@@ -60,6 +60,7 @@ def _attention(label, **settings):
         label,
         lambda o: o.attention(o.embed("q"), o.embed("k"), o.embed("v"), 0, spec),
         tables,
+        causal=spec.causal,
     )
 
 
@@ -146,6 +147,9 @@ CASES = [
     _attention("window", window=4),
     _attention("softcap", softcap=2.0),
     _attention("sinks", sinks="sinks"),
+    _attention("whole", causal=False),
+    _attention("window to both sides", window=8, causal=False),
+    _attention("alibi to both sides", alibi=8.0, causal=False),
     _attention("narrow values", head_dim_v=16),
     _shared("of another layer"),
     Case("gate", "silu", lambda o: o.gate(o.embed("a"), o.embed("b"), kind="silu"), PAIR),
@@ -209,11 +213,11 @@ def in_two_steps(ops, forward):
     return np.concatenate([np.asarray(ops.step(forward, ids)) for ids in STEPS])
 
 
-def on_torch(weights, forward, width):
+def on_torch(weights, case, width):
     pytest.importorskip("torch")
     from ggq.runtime.backends.torch.backend import TorchOps
 
-    return in_two_steps(TorchOps(weights), forward)
+    return in_two_steps(TorchOps(weights), case.forward)
 
 
 class OneOperation:
@@ -227,13 +231,14 @@ class OneOperation:
         return value if value.slot == OUTPUTS else ops.gather(value)
 
 
-def on_numba(weights, forward, width):
+def on_numba(weights, case, width):
     held = Memory(KV_HEADS, HEAD, HEAD, states=(3 * 96, 6 * 32 * 16))
-    hp = SimpleNamespace(arch="one operation", n_vocab=width, memories=[held], causal=True)
+    hp = SimpleNamespace(arch="one operation", n_vocab=width, memories=[held], causal=case.causal)
     options = {"n_ctx": 64, "n_threads": 2, "cache_type": "f32"}
-    backend = CPUBackend(OneOperation(forward), hp, weights, **options)
+    backend = CPUBackend(OneOperation(case.forward), hp, weights, **options)
     with closing(Engine(hp, backend)) as engine:
         sequence = engine.sequence()
+        engine.check_generates = lambda: None  # rows of an operation stand for logits
         found = np.concatenate([engine.evaluate(sequence, ids, every=True) for ids in STEPS])
         plans = backend._plans.values()
         kernels = [k for plan in plans for k in plan.keep if isinstance(k, Function)]
@@ -250,7 +255,7 @@ BACK_ENDS = {"torch": on_torch, "numba": on_numba}
 def test_agrees_with_reference(case, back_end, rng):
     weights = random_weights(case, rng)
     want = in_two_steps(ReferenceOps(weights), case.forward)
-    got = BACK_ENDS[back_end](weights, case.forward, want.shape[1])
+    got = BACK_ENDS[back_end](weights, case, want.shape[1])
     assert np.abs(want).max() > 0
     assert distance(got, want) <= TOLERANCE
 
@@ -280,12 +285,15 @@ def naive_attention(q, k, v, spec, sinks):
     for t in range(TOKENS):
         for h in range(HEADS):
             g = h // (HEADS // KV_HEADS)
-            first = max(0, t - (spec.window or TOKENS) + 1)
-            scores = [spec.scale * float(q[t, h] @ k[s, g]) for s in range(first, t + 1)]
+            first, end = max(0, t - (spec.window or TOKENS) + 1), t + 1
+            if not spec.causal:
+                half = spec.window // 2 if spec.window else TOKENS
+                first, end = max(0, t - half), min(TOKENS, t + half + 1)
+            scores = [spec.scale * float(q[t, h] @ k[s, g]) for s in range(first, end)]
             if spec.softcap:
                 scores = [spec.softcap * np.tanh(s / spec.softcap) for s in scores]
             if spec.alibi:
-                scores = [s - SLOPES[h] * (t - at) for at, s in enumerate(scores, first)]
+                scores = [s - SLOPES[h] * abs(t - at) for at, s in enumerate(scores, first)]
             total = sum(np.exp(s) for s in scores) + (0 if sinks is None else np.exp(sinks[h]))
             for s, score in enumerate(scores, first):
                 out[t, h] += np.exp(score) / total * v[s, g]
@@ -302,13 +310,20 @@ def naive_attention(q, k, v, spec, sinks):
         {"window": 1, "sinks": "sinks"},
         {"alibi": 8.0},
         {"alibi": 8.0, "window": 4},
+        {"causal": False},
+        {"alibi": 8.0, "causal": False},
+        {"window": 4, "causal": False},
+        {"window": 5, "causal": False},
     ],
     ids=str,
 )
 def test_reference_attention_is_the_textbook_sum(settings, rng):
     case = _attention("", **settings)
     ops = ReferenceOps(random_weights(case, rng))
-    got = in_two_steps(ops, case.forward)
+    if case.causal:
+        got = in_two_steps(ops, case.forward)
+    else:
+        got = ops.step(case.forward, np.arange(TOKENS))
     q, k, v = (ops.array(name).reshape(TOKENS, -1, HEAD) for name in "qkv")
     spec = Attention(HEADS, KV_HEADS, HEAD, HEAD, 0.25, **settings)
     sinks = ops.array("sinks") if spec.sinks else None

@@ -6,7 +6,7 @@ The drafter knows the answer and mixes wrong tokens in, so that every step has g
 import numpy as np
 import pytest
 from ggufmaker import make_tiny_llama
-from schedules import ask, drain
+from schedules import Always, ask, drain
 
 import ggq
 from ggq.errors import UsageError
@@ -14,7 +14,6 @@ from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.drafting.base import Draft
 from ggq.runtime.generation.drafting.ngram import NGram
-from ggq.runtime.generation.drafting.speculation import Speculation
 from ggq.runtime.generation.generation import Options, generate
 from ggq.runtime.sampling import SamplingParams
 
@@ -60,16 +59,6 @@ class Knowing:
 
     def close(self):
         pass
-
-
-class Always(Speculation):
-    """Guesses in every step, whatever it costs."""
-
-    def _affordable(self, writer, n_tokens, n_answers, most):
-        return most
-
-    def _best(self, chances, n_tokens, n_answers):
-        return len(chances)
 
 
 class Even:
@@ -228,13 +217,19 @@ def test_all_kinds_of_layers_take_guesses_back(label, tmp_path):
 # -- what is asked for
 
 
-def test_a_smaller_model_drafts(tmp_path):
+def test_a_smaller_model_drafts(tmp_path, monkeypatch):
+    monkeypatch.setattr("ggq.runtime.generation.drafting.model._SURE", 0.0)  # weights are random
     big = make_tiny_llama(tmp_path / "big.gguf", n_ctx=256)
-    with ggq.load(big, draft="off", threads=1) as model:
-        plain = list(model.generate("the end", max_tokens=40, temperature=0.0))
-    with ggq.load(big, draft=big, draft_max=4, threads=1) as model:
-        assert list(model.generate("the end", max_tokens=40, temperature=0.0)) == plain
-        assert model.draft_model is not None
+    found = []
+    for draft in ("off", big):
+        with ggq.load(big, draft=draft, draft_max=4, threads=1) as model:
+            session, params = model.session(), SamplingParams(temperature=0.0)
+            if model.speculation:
+                model.speculation = Always(model.speculation.drafter, most=4)
+            found.append(write(model, session, model.tokenize("the end"), params, ignore_eos=True))
+    (plain, _), (drafted, stats) = found
+    assert drafted == plain
+    assert stats.accepted_tokens == stats.drafted_tokens > N_TOKENS / 2
 
 
 def test_what_cannot_draft_is_refused_in_a_line(tmp_path):

@@ -1,8 +1,12 @@
-"""Tiny random encoders of transformers with a WordPiece tokenizer; no tests here."""
+"""Tiny random encoders of transformers, with the tokenizers of their kinds; no tests here."""
 
 import json
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from hfmaker import make_bpe
+from unigrammaker import make_unigram
 
 WORDS = (
     "the a quick brown fox jump lazy dog box five dozen liquor jug pack with over my".split()  # noqa: SIM905
@@ -17,6 +21,7 @@ TEXTS = (
     "fox",
     "a lazy dog packs a box over my five jugs - " * 9,
 )
+LINES = (*TEXTS, "Съешь же ещё этих мягких французских булок.", "你好，世界。 いろはにほへと")
 CONFIG = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -24,10 +29,80 @@ CONFIG = {
     "num_attention_heads": 4,
     "max_position_embeddings": 512,
 }
-ENCODERS = {"bert": ("Bert", {}), "nomic-bert": ("NomicBert", {"rope_theta": 1000.0})}
 
 
-def make_tokenizer(folder):
+@dataclass(frozen=True)
+class TinyEncoder:
+    """A tiny encoder: its transformers class and config, its tokenizer's kind.
+
+    ``peer``: whether llama.cpp reads the file; ``limit``: positions of a text.
+    """
+
+    label: str
+    arch: str
+    cls: str
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = "wordpiece"
+    suffix: str = "Model"
+    cls_config: str = ""
+    peer: bool = True
+    limit: int = 512
+
+
+ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1}
+LATER = {"max_position_embeddings": 517, "pad_token_id": 4, "type_vocab_size": 1}
+GEMMA = {
+    "head_dim": 16,
+    "num_key_value_heads": 2,
+    "sliding_window": 24,
+    "query_pre_attn_scalar": 16,
+}
+MODERN = {"local_attention": 24, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+MODERN |= {"cls_token_id": 0, "sep_token_id": 2}
+ENCODERS = {
+    e.label: e
+    for e in (
+        TinyEncoder("bert", "bert", "Bert"),
+        TinyEncoder("nomic-bert", "nomic-bert", "NomicBert", {"rope_theta": 1000.0}),
+        TinyEncoder("roberta", "bert", "Roberta", LATER, "bpe"),
+        TinyEncoder("xlm-roberta", "bert", "XLMRoberta", ROBERTA, "unigram"),
+        TinyEncoder("modern-bert", "modern-bert", "ModernBert", MODERN, "bpe"),
+        TinyEncoder(
+            "gemma-embedding", "gemma-embedding", "Gemma3Text",
+            GEMMA | {"use_bidirectional_attention": True, "num_hidden_layers": 7},
+        ),
+    )
+}  # fmt: skip
+
+
+def make_tokenizer(folder, kind="wordpiece"):
+    """Write a tokenizer of a kind; return the number of tokens."""
+    if kind == "unigram":
+        return make_unigram(folder, LINES, 120)
+    if kind == "bpe":
+        return make_roberta_bpe(folder)
+    return make_wordpiece(folder)
+
+
+def make_roberta_bpe(folder):
+    """Write a byte-level BPE that puts <s> and </s> around texts, as RoBERTa's."""
+    n_vocab = make_bpe(folder)
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text())
+    ids = {t["content"]: t["id"] for t in data["added_tokens"]}
+    data["post_processor"] = {
+        "type": "RobertaProcessing", "sep": ["</s>", ids["</s>"]], "cls": ["<s>", ids["<s>"]],
+        "trim_offsets": True, "add_prefix_space": False,
+    }  # fmt: skip
+    path.write_text(json.dumps(data))
+    names = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "unk": "<unk>"}
+    config = {f"{k}_token": v for k, v in names.items()}
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return n_vocab
+
+
+def make_wordpiece(folder):
     """Write a WordPiece tokenizer as BERT's; return the number of tokens."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -46,25 +121,33 @@ def make_tokenizer(folder):
     return len(vocab)
 
 
-def make_encoder(arch, folder, pooling="mean"):
-    """Write a tiny encoder; return a function from token ids to hidden states (n, n_embd)."""
+def make_model(tiny, folder, **more):
+    """Write a tiny encoder of transformers without a pooling; return the model."""
     import torch
     import transformers
 
     torch.manual_seed(3)
-    cls, more = ENCODERS[arch]
-    n_vocab = make_tokenizer(folder)
-    config = getattr(transformers, f"{cls}Config")(**CONFIG, **more, vocab_size=n_vocab)
+    n_vocab = make_tokenizer(folder, tiny.tokenizer)
+    settings = {**CONFIG, **tiny.config, "vocab_size": n_vocab, **more}
+    config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(**settings)
     config._attn_implementation = "eager"
-    model = getattr(transformers, f"{cls}Model")(config).float().eval()
+    model = getattr(transformers, tiny.cls + tiny.suffix)(config).float().eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 1:
                 p.add_(0.3 * torch.randn_like(p))
             else:
-                size = 0.5 if "embeddings" in name else 1.5 / p.shape[-1] ** 0.5
+                size = 0.5 if "embed" in name else 1.5 / p.shape[-1] ** 0.5
                 p.copy_(size * torch.randn_like(p))
     model.save_pretrained(folder)
+    return model
+
+
+def make_encoder(label, folder, pooling="mean"):
+    """Write a tiny encoder; return a function from token ids to hidden states (n, n_embd)."""
+    import torch
+
+    model = make_model(ENCODERS[label], folder)
     (folder / "1_Pooling").mkdir()
     said = {"word_embedding_dimension": 64, f"pooling_mode_{pooling}": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))

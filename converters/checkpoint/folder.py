@@ -6,25 +6,27 @@ is the architecture's business.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ggq.converters import formats
-from ggq.converters.checkpoint import refusals
-from ggq.converters.checkpoint.json_files import read_json
-from ggq.converters.checkpoint.sentences import sentence_settings
+from ggq.converters.checkpoint import modules, refusals
 from ggq.converters.formats.base import TensorLike
 from ggq.converters.safetensors import SafetensorsFile
-from ggq.errors import FormatError, ModelError, printable
+from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
+from ggq.models.pooled import DENSE
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "read_json"]
 
 # Numbers of xIELU, which files hold as keys.
 STORED_SETTING = re.compile(
     r"(?:model\.|language_model\.)*layers\.(\d{1,4})\.mlp\.act_fn\.(alpha_p|alpha_n|beta|eps)"
 )
+MAX_JSON = 100_000_000
 INDEX = "model.safetensors.index.json"
 
 
@@ -42,6 +44,28 @@ def _stored_settings(tensors: dict[str, TensorLike]) -> dict[str, list[float]]:
     return {name: [each[i] for i in sorted(each)] for name, each in found.items()}
 
 
+def read_json(path: Path, required: bool = False) -> dict[str, Any]:
+    """Return a JSON object, {} where the file is absent and not required; FormatError."""
+    if not path.is_file():
+        if required:
+            raise FormatError(f"{printable(path)}: no such file")
+        return {}
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise FormatError(f"{printable(path)}: larger than {MAX_JSON} bytes")
+        data = path.read_bytes()
+        if data.startswith(GIT_LFS):
+            raise pointer_error(path)
+        value = json.loads(data.decode("utf-8"))
+    except OSError as error:
+        raise FormatError(f"{printable(path)}: cannot read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{printable(path)}: is not JSON: {reason(error)}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{printable(path)}: is not a JSON object")
+    return value
+
+
 class Checkpoint:
     """``folder`` with config.json and safetensors shards; ``tensors`` maps HF names to views.
 
@@ -54,18 +78,18 @@ class Checkpoint:
         self.folder = Path(folder)
         self._refuse_others()
         self.config = read_json(self.folder / "config.json", required=True)
-        pooling, notes = sentence_settings(self.folder)
-        self.config |= pooling
+        self.config |= modules.settings(self.folder, self.config, read_json)
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         self.absent: dict[str, str] = {}
-        self.warnings: list[str] = notes
+        self.warnings = modules.lengths(self.folder, self.config, read_json)
         index = read_json(self.folder / INDEX)
         weight_map = _weight_map(index) if index else {}
         if weight_map and self._has_shards(weight_map):
             self._open_indexed(weight_map)
         else:
             self.tensors.update(self._open(self._single_file()).tensors)
+        self._open_dense()
         self.config |= _stored_settings(self.tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))
         self.quantization = None if found is None else found[0]
@@ -131,6 +155,21 @@ class Checkpoint:
         if unlisted:
             what = f"{len(unlisted)} tensors of the shards, such as {printable(unlisted[0])}"
             self.warnings.append(f"{what}, are not used: {INDEX} does not say that they are there")
+
+    def _open_dense(self) -> None:
+        """Take the dense layers of sentence-transformers, numbered from 2 as their folders are."""
+        for number, folder in enumerate(modules.dense_folders(self.folder), 2):
+            if not (folder / modules.DENSE_FILE).is_file():
+                raise FormatError(refusals.no_weights(folder))
+            held = self._open(folder / modules.DENSE_FILE).tensors
+            for name, tensor in held.items():
+                called = f"{DENSE}.{number}.{name}"
+                self.tensors[called] = replace(tensor, name=called)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Return the texts that go before others, by name; sentence-transformers' prompts."""
+        return modules.prompts(self.folder, self.config, read_json)
 
     def _single_file(self) -> Path:
         """Return the safetensors file of a folder without an index."""

@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 
 from ggq import hf_hub, models
 from ggq.converters import formats
-from ggq.converters.checkpoint.folder import INDEX
-from ggq.converters.checkpoint.json_files import read_json
+from ggq.converters.checkpoint.folder import INDEX, read_json
 from ggq.errors import GGQError, UsageError, printable, reason
 
 __all__ = ["config_file", "fetch", "outline"]

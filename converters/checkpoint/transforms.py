@@ -54,6 +54,13 @@ TRANSFORMS: dict[str, Transform] = {
     "plus_one": Transform(
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
+    "answers": Transform(
+        rows=lambda hp, i, n: lambda row: np.array(hp.answers)[row], whole=lambda hp, i: hp.n_vocab
+    ),
+    "from_position": Transform(
+        rows=lambda hp, i, n: lambda row: row + hp.first_position,
+        whole=lambda hp, i: hp.first_position + hp.n_ctx_train,
+    ),
     "unit_rows": Transform(values=_unit_rows),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ggq.converters.checkpoint.json_files import read_json
+from ggq.converters.checkpoint.folder import read_json
 from ggq.converters.metadata.names import NameParts, model_id, name_parts, size_label, title
 from ggq.gguf import spec
 

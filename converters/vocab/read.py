@@ -12,6 +12,7 @@ from typing import Any
 
 from ggq import models
 from ggq.converters.vocab import tokens as vocab_tokens
+from ggq.converters.vocab import unigram
 from ggq.converters.vocab.compare import first_difference
 from ggq.converters.vocab.pre_tokenizer import recognize
 from ggq.converters.vocab.special_tokens import (
@@ -56,7 +57,7 @@ def read_vocab(
         raise UsageError(f"unknown pre-tokenizer '{printable(pre)}'")
     files = TokenizerFiles(Path(folder))
     try:
-        items = _builder(files, arch)(files, n_vocab, arch, pre)
+        items = _type_count(files, arch) + _builder(files, arch)(files, n_vocab, arch, pre)
         items += _common(files, items)
         reference = _reference(files) if check else None
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
@@ -82,6 +83,8 @@ def _builder(files: TokenizerFiles, arch: str | None) -> Builder:
     family = _rules(arch).family
     if family and files.json:
         return FAMILIES[family]
+    if files.json and files.model.get("type") == "Unigram":
+        return _unigram
     if files.sentencepiece and _is_sentencepiece(files):
         return _spm
     if not files.json:
@@ -93,7 +96,7 @@ def _builder(files: TokenizerFiles, arch: str | None) -> Builder:
         return _fast_spm if files.model.get("byte_fallback") else _gpt2
     raise ModelError(
         f"{files.folder / 'tokenizer.json'}: a {printable(kind)} tokenizer is not supported "
-        "(BPE, WordPiece and SentencePiece BPE are)"
+        "(BPE, WordPiece, Unigram and SentencePiece BPE are)"
     )
 
 
@@ -135,6 +138,14 @@ def _items(
     if merges is not None:
         out.append(MetadataItem(PREFIX + "merges", merges, spec.STR))
     return out
+
+
+def _type_count(files: TokenizerFiles, arch: str | None) -> list[MetadataItem]:
+    """Return how many kinds of parts a text has, which files of encoders say here."""
+    if not _rules(arch).counts_types:
+        return []
+    count = models.get(arch or "").config(files.model_config).get("type_vocab_size")
+    return [MetadataItem(PREFIX + "token_type_count", count or 1, spec.U32)]
 
 
 def _flag(name: str, value: bool) -> MetadataItem:
@@ -198,15 +209,24 @@ def _gemma4(
     return [*items, _flag("add_space_prefix", False), _flag("add_bos_token", True)]
 
 
+def _unigram(
+    files: TokenizerFiles, n_vocab: int | None, arch: str | None, pre: str | None
+) -> list[MetadataItem]:
+    table, single = unigram.charsmap(files)
+    found = unigram.spaces(files, single)
+    items = _items("t5", pre or "default", unigram.unigram_tokens(files, n_vocab))
+    items.append(_flag("add_space_prefix", found.prefix))
+    items.append(_flag("remove_extra_whitespaces", found.single))
+    if table is not None:
+        items.append(MetadataItem(PREFIX + "precompiled_charsmap", table, spec.U8))
+    return items
+
+
 def _wordpiece(
     files: TokenizerFiles, n_vocab: int | None, arch: str | None, pre: str | None
 ) -> list[MetadataItem]:
     tokens = vocab_tokens.wordpiece_tokens(files, n_vocab)
-    count = files.model_config.get("type_vocab_size", 1)
-    return [
-        MetadataItem(PREFIX + "token_type_count", count, spec.U32),
-        *_items("bert", pre or "bert-bge", tokens),
-    ]
+    return _items("bert", pre or "bert-bge", tokens)
 
 
 FAMILIES: dict[str, Builder] = {"gemma4": _gemma4}  # that an architecture may ask for by name

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.checkpoint.json_files import read_json
+from ggq.converters.checkpoint.folder import read_json
 from ggq.errors import FormatError, printable
 
 NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")

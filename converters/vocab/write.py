@@ -6,10 +6,13 @@ families, tokenizer.model. It does not know models or weights.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ggq.converters.vocab.compare import first_difference
 from ggq.errors import ModelError, printable
@@ -25,7 +28,7 @@ from ggq.runtime.tokenizers.base import (
     Tokenizer,
 )  # fmt: skip
 from ggq.runtime.tokenizers.bpe import ByteLevelTokenizer, read_merges
-from ggq.runtime.tokenizers.llama import SentencePieceTokenizer, distinct_pieces
+from ggq.runtime.tokenizers.llama import distinct_pieces
 from ggq.runtime.tokenizers.metadata import TokenizerMetadata
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 from ggq.runtime.tokenizers.sentencepiece_model import build_model
@@ -54,7 +57,7 @@ def write_vocab(source: Any, folder: Path) -> list[str]:
         "post_processor": _post_processor(tokenizer), "decoder": None, **parts,
     }  # fmt: skip
     _write(folder / "tokenizer.json", data, indent=None)
-    if isinstance(tokenizer, SentencePieceTokenizer):
+    if tokenizer.model == "llama":
         (folder / "tokenizer.model").write_bytes(_sentencepiece(tokenizer, meta))
     _write(folder / "tokenizer_config.json", _config(tokenizer, meta, data["added_tokens"]))
     _write(folder / "special_tokens_map.json", _special_map(tokenizer))
@@ -227,6 +230,28 @@ def _sentencepiece(tokenizer: Tokenizer, meta: TokenizerMetadata) -> bytes:
     )
 
 
+def _unigram(tokenizer: Tokenizer, meta: TokenizerMetadata) -> dict[str, Any]:
+    scores = meta.numbers("scores", tokenizer.n_vocab, float)
+    assert scores is not None
+    pieces = list(zip(tokenizer.tokens, scores.tolist(), strict=True))
+    normalizers, splits = [], []
+    if (table := meta.source.get("tokenizer.ggml.precompiled_charsmap")) is not None:
+        text = base64.b64encode(np.asarray(table).astype(np.uint8).tobytes()).decode()
+        normalizers.append({"type": "Precompiled", "precompiled_charsmap": text})
+    if tokenizer.remove_extra_whitespaces:
+        normalizers.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        splits.append({"type": "WhitespaceSplit"})
+    scheme = "always" if tokenizer.add_space_prefix else "never"
+    spaces = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": True}
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, spaces]},
+        "decoder": spaces,
+        "model": {"type": "Unigram", "unk_id": tokenizer.unk_id, "vocab": pieces,
+                  "byte_fallback": BYTE in tokenizer.types_in_file},
+    }  # fmt: skip
+
+
 def _bert(tokenizer: Tokenizer, meta: TokenizerMetadata) -> dict[str, Any]:
     vocab: dict[str, int] = {}
     for i, (text, kind) in enumerate(zip(tokenizer.tokens, tokenizer.types_in_file, strict=True)):
@@ -249,6 +274,7 @@ def _bert(tokenizer: Tokenizer, meta: TokenizerMetadata) -> dict[str, Any]:
 
 BUILDERS: dict[str, Callable[[Tokenizer, TokenizerMetadata], dict[str, Any]]] = {
     "gpt2": _gpt2, "llama": _llama, "gemma4": _pieces, "bert": _bert,
+    "t5": _unigram,
 }  # fmt: skip
 
 

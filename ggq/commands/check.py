@@ -51,7 +51,7 @@ def _bare(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _hf_lines(source: str) -> Iterator[str]:
     from ggq.converters import formats
-    from ggq.converters.checkpoint.json_files import read_json
+    from ggq.converters.checkpoint.folder import read_json
     from ggq.converters.checkpoint.repository import config_file
 
     path = Path(source)

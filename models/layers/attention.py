@@ -35,14 +35,14 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. Where it is not ``causal`` every token sees all of
-    its text, which one step evaluates whole. ``alibi``: the greatest exponent of ALiBi's slopes, 0
-    where it has none. ``clamp``: queries, keys and values lie between minus that and it.
-    ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads together, before
-    the rotation or, where it ``rotates_first``, after it; ``value_norm``: one without weight of
-    every value head. ``gated``: each head's query is followed by the gate of its output. ``fused``:
-    one weight makes queries, keys and values. ``owner``: the layer whose keys and values are read
-    instead of own.
+    The first ten are what the operation reads. Where it is not ``causal`` every token sees its
+    text, which one step evaluates whole, or half the window to both sides. ``alibi``: the greatest
+    exponent of ALiBi's slopes, 0 where it has none. ``clamp``: queries, keys and values lie between
+    minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
+    together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
+    without weight of every value head. ``gated``: each head's query is followed by the gate of its
+    output. ``fused``: one weight makes queries, keys and values. ``owner``: the layer whose keys
+    and values are read instead of own.
     """
 
     n_head: int
@@ -99,7 +99,8 @@ class Attention(Part):
     @property
     def memory(self) -> Memory:
         heads = self.n_head_kv if self.owner is None else 0
-        return Memory(heads, self.head_dim, self.head_dim_v, self.window, owner=self.owner)
+        window = self.window if self.causal else None  # a text seen both ways is held whole
+        return Memory(heads, self.head_dim, self.head_dim_v, window, owner=self.owner)
 
     def problem(self) -> str | None:
         if self.head_dim < 1 or self.head_dim_v < 1:

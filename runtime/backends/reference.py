@@ -27,6 +27,7 @@ class ReferenceOps(Ops):
     def __init__(self, weights: Mapping[str, Weight]):
         super().__init__(weights)
         self.ids = np.empty(0, np.int64)  # the tokens under evaluation
+        self.types: np.ndarray = np.empty(0, np.int64)  # of the parts of a text they belong to
         self.last_only = False
         self._decoded: dict[str, np.ndarray] = {}
         self.reset()
@@ -48,9 +49,18 @@ class ReferenceOps(Ops):
             self._decoded[name] = self.weight(name).dequantized().astype(np.float64)
         return self._decoded[name]
 
-    def step(self, forward: Callable[[Ops], np.ndarray], ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids`` to the sequence and return what ``forward(self)`` computes for them."""
+    def step(
+        self,
+        forward: Callable[[Ops], np.ndarray],
+        ids: Sequence[int],
+        types: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Append ``ids`` to the sequence and return what ``forward(self)`` computes for them.
+
+        ``types``: which part of a text each belongs to, all to the first unless given.
+        """
         self.ids = np.asarray(ids, np.int64)
+        self.types = np.zeros_like(self.ids) if types is None else np.asarray(types, np.int64)
         rows = forward(self)
         self.past += len(self.ids)
         return rows

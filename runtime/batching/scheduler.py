@@ -65,7 +65,8 @@ class Scheduler:
         self.engine, self.tokenizer = engine, tokenizer
         self.speculation, self.disk = savings.speculation, savings.disk
         self.n_slots, self.max_waiting = n_slots, max_waiting
-        pages = engine.cache.n_pages // n_slots
+        # an encoder's texts are done between steps, one after the other
+        pages = engine.cache.n_pages // (n_slots if engine.hp.causal else 1)
         self.n_ctx = min(n_ctx or engine.n_ctx, pages * PAGE)
         if self.n_ctx < 1:
             raise UsageError(

@@ -13,9 +13,11 @@ import numpy as np
 
 from ggq.models.hparams import HParams
 from ggq.runtime.cache.kvcache import KVCache, Sequence
-from ggq.runtime.cache.layout import STEP_TOKENS
+from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 
-__all__ = ["Architecture", "Backend", "Output", "Part", "step_tokens"]
+__all__ = ["Architecture", "Backend", "Output", "Part", "cache_positions", "step_tokens"]
+
+TEXTS = 48  # that an encoder can take in one step
 
 
 class Output(Enum):
@@ -33,6 +35,7 @@ class Output(Enum):
 class Part:
     """Tokens to append to one sequence in a step; ``wanted``: which of them ask for a row.
 
+    ``types``: which part of a text each is of, such as a query and a document; None: the first.
     ``guesses``: None for a prompt's tokens; of an answer's, how many of the last ones may be wrong
     and taken back (`Sequence.truncate`).
     """
@@ -41,6 +44,17 @@ class Part:
     ids: np.ndarray  # int64
     wanted: np.ndarray  # bool
     guesses: int | None = None
+    types: np.ndarray | None = None  # int64
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """Return the types as they are used, int64."""
+        return np.zeros(len(self.ids), np.int64) if self.types is None else self.types
+
+
+def cache_positions(hp: HParams, n_ctx: int) -> int:
+    """Return the positions of a cache: an encoder's has pages for many short texts at once."""
+    return n_ctx if hp.causal else max(n_ctx, TEXTS * PAGE)
 
 
 def step_tokens(hp: HParams, n_ctx: int) -> int:

@@ -21,7 +21,9 @@ class Engine:
 
     def __init__(self, hp: HParams, backend: Backend):
         self.hp, self.backend = hp, backend
-        self.cache, self.n_ctx = backend.cache, backend.cache.n_ctx
+        self.cache = backend.cache
+        # an encoder's cache has room for more than one text
+        self.n_ctx = self.cache.n_ctx if hp.causal else backend.max_tokens
 
     @property
     def max_tokens(self) -> int:
@@ -66,10 +68,12 @@ class Engine:
         ids: Any,
         every: bool = False,
         output: Output = Output.LOGITS,
+        types: np.ndarray | None = None,
     ) -> np.ndarray:
         """Append ids in steps of ``max_tokens``; return the last token's row, or ``every`` one's.
 
-        An encoder has hidden states only; UsageError where its logits are asked for.
+        An encoder has hidden states only; UsageError where its logits are asked for. ``types``:
+        see `Part`.
         """
         try:
             ids = np.asarray(ids, np.int64)
@@ -88,7 +92,8 @@ class Engine:
             chunk = ids[start : start + self.max_tokens]
             wanted = np.full(len(chunk), every)
             wanted[-1] |= start + len(chunk) == len(ids)
-            rows.append(self.step([Part(sequence, chunk, wanted)], output))
+            kinds = None if types is None else types[start : start + len(chunk)]
+            rows.append(self.step([Part(sequence, chunk, wanted, types=kinds)], output))
         return np.concatenate(rows) if every else rows[-1][-1]
 
     def warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Causal attention over a paged cache with an online softmax: a page of 64 positions at a time.
+"""Attention over a paged cache with an online softmax: a page of 64 positions at a time.
 
 Up to 16 queries that share a key-value head go through the pages together, four at a time on a
 page, so that a key or value is fetched once for them (arXiv 2305.13245); running maximum and sum
@@ -40,7 +40,7 @@ ATTEND = Struct(
     head_v=INT,  # and of a value
     scale=FLOAT,
     softcap=FLOAT,  # 0: none
-    window=INT,  # 0: all that came before
+    window=INT,  # tokens seen to one side, itself one; 0: all
     sinks=INT,  # address of a float32 per head, or 0
     slopes=INT,  # likewise: what a score loses for each position between key and query
     keys=INT,
@@ -54,14 +54,14 @@ SEGMENT = Struct(
     count=INT,
     position=INT,
     page_table=INT,
-    end=INT,  # unless 0: where what all see ends
+    end=INT,  # unless 0: tokens see what follows them, too, up to here
 )
 SEGMENT_BYTES = SEGMENT.nbytes
 
 MAX_HEAD, MAX_KEY = 512, 4096  # columns of a value and of a key
 BLOCK = 16  # queries that go through the pages together, fewer where keys are wide
 _BLOCK_COLUMNS = 4 * MAX_KEY  # of all their queries
-# A block's scratch, in bytes: last positions seen, (maximum, sum of weights), (slope, own
+# A block's scratch, in bytes: positions, (maximum, sum of weights), (slope, own
 # position), one quad's scores, queries (scaled), sums of weighted values.
 _POSITIONS, STATES, _SLOPES, _SCORES = 0, 8 * BLOCK, 16 * BLOCK, 24 * BLOCK
 _QUERIES = _SCORES + 4 * 4 * PAGE
@@ -175,24 +175,32 @@ def window_start(args, position):
 
 
 @njit
-def place(args, segment, kv, index):
-    """Return (row, last position seen, head) of query ``index`` of a segment's key-value head."""
-    group, end = args.group, segment.end
-    token = index // group
-    head = kv * group + index % group
-    position = end - 1 if end else segment.position + token
-    return segment.first_token + token, position, head
+def window_end(args, segment, position):
+    """Return one past the last position that the query at ``position`` sees."""
+    end, window = segment.end, args.window
+    if not end:
+        return position + 1
+    return min(end, position + window) if window else end
 
 
 @njit
-def put_query(args, segment, scratch, i, query, where):
+def place(args, segment, kv, index):
+    """Return (row, position, head) of query ``index`` of a segment's key-value head."""
+    group = args.group
+    token = index // group
+    head = kv * group + index % group
+    return segment.first_token + token, segment.position + token, head
+
+
+@njit
+def put_query(args, scratch, i, query, where):
     """Make the float32 query at ``query`` the block's number ``i``; ``where``: see place."""
     head, slopes = args.head, args.slopes
-    row, position, number = where
+    _, position, number = where
     store(scratch + _POSITIONS + 8 * i, position)
     slope = load(slopes + 4 * number, float32) if slopes else float32(0)
     store(scratch + _SLOPES + 8 * i, slope)
-    store(scratch + _SLOPES + 8 * i + 4, int32(segment.position + row - segment.first_token))
+    store(scratch + _SLOPES + 8 * i + 4, int32(position))
     scale = splat(args.scale, f32x16)
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
@@ -210,18 +218,22 @@ def _forget(states, sums, count, width):
 
 
 @njit
-def _online_softmax_four(args, scratch, i, first):
+def _weigh(args, segment, scratch, i, scores, first):
+    """Turn 64 scores of the block's query ``i`` into weights; return its decay."""
+    position = load(scratch + _POSITIONS + 8 * i, int64)
+    start, end = window_start(args, position), window_end(args, segment, position)
+    slope, state = scratch + _SLOPES + 8 * i, scratch + STATES + 8 * i
+    return online_softmax(scores, args.softcap, slope, first, start, end, state)
+
+
+@njit
+def _weigh_four(args, segment, scratch, i, first):
     """Turn the scores into weights of queries i .. i + 3; return their decays."""
-    cap, state, scores = args.softcap, scratch + STATES + 8 * i, scratch + _SCORES
-    p = scratch + _POSITIONS + 8 * i
-    p0, p1 = load(p, int64), load(p + 8, int64)
-    p2, p3 = load(p + 16, int64), load(p + 24, int64)
-    b, w0, w1 = scratch + _SLOPES + 8 * i, window_start(args, p0), window_start(args, p1)
-    w2, w3 = window_start(args, p2), window_start(args, p3)
-    d0 = online_softmax(scores, cap, b, first, w0, p0 + 1, state)
-    d1 = online_softmax(scores + 256, cap, b + 8, first, w1, p1 + 1, state + 8)
-    d2 = online_softmax(scores + 512, cap, b + 16, first, w2, p2 + 1, state + 16)
-    d3 = online_softmax(scores + 768, cap, b + 24, first, w3, p3 + 1, state + 24)
+    scores = scratch + _SCORES
+    d0 = _weigh(args, segment, scratch, i, scores, first)
+    d1 = _weigh(args, segment, scratch, i + 1, scores + 256, first)
+    d2 = _weigh(args, segment, scratch, i + 2, scores + 512, first)
+    d3 = _weigh(args, segment, scratch, i + 3, scores + 768, first)
     return d0, d1, d2, d3
 
 
@@ -241,15 +253,15 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
         at = load(table + 8 * number, int64) * n_kv + kv
         after = load(table + 8 * min(number + 1, pages[1] - 1), int64) * n_kv + kv
         for i in range(0, count, 4):
-            low_end = load(scratch + _POSITIONS + 8 * i, int64)
-            high_end = load(scratch + _POSITIONS + 8 * i + 24, int64)
-            low = max(int64(0), window_start(args, low_end) - first)
-            high = min(int64(PAGE), high_end + 1 - first)
+            lowest = load(scratch + _POSITIONS + 8 * i, int64)
+            highest = load(scratch + _POSITIONS + 8 * i + 24, int64)
+            low = max(int64(0), window_start(args, lowest) - first)
+            high = min(int64(PAGE), window_end(args, segment, highest) - first)
             if low < high:
                 keys, values = args.keys, args.values
                 queries = scratch + _QUERIES + 4 * i * head
                 key[2](keys + at * key_bytes, keys + after * key_bytes, queries, head, scores)
-                decays = _online_softmax_four(args, scratch, i, first)
+                decays = _weigh_four(args, segment, scratch, i, first)
                 sums, ahead = scratch + SUMS + 4 * i * width, values + after * value_bytes
                 places = (low, high)
                 value[2](values + at * value_bytes, ahead, scores, places, sums, width, decays)
@@ -325,9 +337,10 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, segment, scratch, i, query, (row, position, h))
+                put_query(args, scratch, i, query, (row, position, h))
                 low, high = position if i == 0 else low, position
-            pages = (window_start(args, low) // PAGE, high // PAGE + 1)
+            end = window_end(args, segment, high)
+            pages = (window_start(args, low) // PAGE, (end - 1) // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)

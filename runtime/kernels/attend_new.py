@@ -88,7 +88,7 @@ def _fill(args, segment, kv, index, count, scratch, rotated):
         query = args.queries + row * args.queries_stride + 4 * h * head
         cos = args.query_table + 8 * half * row
         rotate(query, rotated, cos, half, args.neox, head)
-        put_query(args, segment, scratch, i, rotated, (row, position, h))
+        put_query(args, scratch, i, rotated, (row, position, h))
 
 
 @njit

@@ -28,6 +28,7 @@ from ggq.runtime.server.http import NOTES_HEADER, answer_json, notes_of
 from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
 from ggq.runtime.server.page import routes as page
+from ggq.runtime.server.rerank import rerank
 from ggq.runtime.server.responses import responses
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
@@ -59,6 +60,11 @@ _ROUTES = {
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("POST", "/v1/embeddings"): embeddings,
     ("POST", "/embeddings"): embeddings,
+    ("POST", "/v1/rerank"): rerank,
+    ("POST", "/v2/rerank"): rerank,
+    ("POST", "/rerank"): rerank,
+    ("POST", "/v1/reranking"): rerank,
+    ("POST", "/reranking"): rerank,
 }
 
 

@@ -19,7 +19,14 @@ from ggq.runtime.server.chat import answer_chat
 from ggq.runtime.server.completions import answer_completion
 from ggq.runtime.server.embeddings import answer_embedding
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.schema import ChatBody, CompletionBody, EmbeddingBody, decode
+from ggq.runtime.server.rerank import answer_rerank
+from ggq.runtime.server.schema import (
+    ChatBody,
+    CompletionBody,
+    EmbeddingBody,
+    RerankBody,
+    decode,
+)
 from ggq.runtime.server.service import Service, new_id
 from ggq.runtime.server.streaming import reported
 
@@ -29,6 +36,7 @@ _ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "/v1/chat/completions": (ChatBody, answer_chat),
     "/v1/completions": (CompletionBody, answer_completion),
     "/v1/embeddings": (EmbeddingBody, answer_embedding),
+    "/v1/rerank": (RerankBody, answer_rerank),
 }
 _START = b'{"id":"batch_req_'  # of every output line
 _AHEAD = 4  # requests per slot that are prepared or wait for an earlier one to be written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,11 @@ __all__ = ["answer_completion", "completions", "token_lists"]
 _MAX_PROMPTS = 64
 
 
-def token_lists(service: Service, given: Any, field: str) -> list[list[int]]:
+def token_lists(
+    service: Service, given: Any, field: str, encode: Callable[[str], list[int]] | None = None
+) -> list[list[int]]:
     """Return token ids of a text, a list of texts, token ids or lists of token ids."""
+    encode = encode or service.model.tokenize
     if isinstance(given, str) or (given and all(isinstance(item, int) for item in given)):
         given = [given]
     if not given:
@@ -37,7 +40,7 @@ def token_lists(service: Service, given: Any, field: str) -> list[list[int]]:
     for text in given:
         if isinstance(text, str):
             service.check_length(text)
-    ids = [service.model.tokenize(x) if isinstance(x, str) else list(x) for x in given]
+    ids = [encode(x) if isinstance(x, str) else list(x) for x in given]
     if not all(ids):
         raise UsageError(f"{field}: is empty")
     return ids

@@ -1,16 +1,18 @@
-"""POST /v1/embeddings: texts or token ids to normalized vectors."""
+"""POST /v1/embeddings: texts or token ids to vectors, several in a step."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.engine.embedding import embed
+from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.engine.embedding import Tokens, finished
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.server.completions import token_lists
 from ggq.runtime.server.errors import APIError
@@ -18,7 +20,7 @@ from ggq.runtime.server.http import answer_json, read, service_of
 from ggq.runtime.server.schema import EmbeddingBody
 from ggq.runtime.server.streaming import while_connected
 
-__all__ = ["answer_embedding", "embeddings"]
+__all__ = ["answer_embedding", "embeddings", "in_turns"]
 
 
 async def embeddings(request: Request) -> Response:
@@ -32,14 +34,23 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
     if body.encoding_format not in (None, "float", "base64"):
         message = "encoding_format: expected float or base64"
         raise APIError(400, message, "encoding_format")
-    prompts = await asyncio.to_thread(token_lists, service, body.input, "input")
-    n_vocab, n_ctx = service.tokenizer.n_vocab, service.scheduler.n_ctx
+    model = service.model
+    way = model.embedder.pooling(body.pooling)
+    if way in ("none", "rank"):
+        raise APIError(400, f"pooling {way} gives no single vector: mean, cls or last", "pooling")
+    prompts = await asyncio.to_thread(_ids, service, body)
+    n_vocab, limit = service.tokenizer.n_vocab, service.scheduler.n_ctx
     for ids in prompts:
         if max(ids) >= n_vocab:
             raise APIError(400, f"input: token id {max(ids)} is outside {n_vocab}", "input")
-        if len(ids) > n_ctx:
-            raise ContextError(len(ids), n_ctx)
-    vectors = [_cut(await _embed(service.scheduler, ids), body.dimensions) for ids in prompts]
+        if len(ids) > limit:
+            raise ContextError(len(ids), limit)
+    model.embedder.check_dimensions(body.dimensions)
+    found = await in_turns(
+        service, [Tokens(ids) for ids in prompts], lambda some: model.embedder.vectors(some, way)
+    )
+    normalize = body.normalize is not False
+    vectors = [finished(v, normalize, body.dimensions) for v in found]
     as_text = body.encoding_format == "base64"
     items = [
         {"object": "embedding", "index": i, "embedding": _written(v, as_text)}
@@ -54,18 +65,33 @@ async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") 
     }
 
 
-async def _embed(scheduler: Any, ids: list[int]) -> np.ndarray:
-    job = scheduler.call(lambda: embed(scheduler.engine, ids), len(ids))
-    return await asyncio.wrap_future(job)
+def _ids(service: Any, body: EmbeddingBody) -> list[list[int]]:
+    """Return the token ids of the input, texts with their prompt before them."""
+    documents = service.model.documents
+    before = documents.prompt(body.prompt_name, body.prompt)
+    limit, given = None, body.input
+    if body.truncate:
+        limit = service.scheduler.n_ctx
+        texts = [given] if isinstance(given, str) else given
+        given = [service.cut(x) if isinstance(x, str) else x for x in texts]
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = documents.ids(before + text, limit)
+        return ids
+
+    return token_lists(service, given, "input", encode)
 
 
-def _cut(vector: np.ndarray, dimensions: int | None) -> np.ndarray:
-    if dimensions is None:
-        return vector
-    if dimensions > len(vector):
-        raise APIError(400, f"dimensions: the model has {len(vector)}", "dimensions")
-    vector = vector[:dimensions]
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+async def in_turns(
+    service: Any, texts: list[Tokens], work: Callable[[list[Tokens]], list[Any]]
+) -> list[Any]:
+    """Return ``work`` of all texts, done a step's worth at a time between those of answers."""
+    found: list[Any] = []
+    for some in service.model.embedder.groups(texts):
+        positions = sum(-(-len(text.ids) // PAGE) * PAGE for text in some)
+        job = service.scheduler.call(lambda some=some: work(some), positions)
+        found += await asyncio.wrap_future(job)
+    return found
 
 
 def _written(vector: np.ndarray, as_text: bool) -> Any:

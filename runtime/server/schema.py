@@ -21,6 +21,7 @@ __all__ = [
     "CompletionBody",
     "EmbeddingBody",
     "Message",
+    "RerankBody",
     "SamplingBody",
     "decode",
 ]
@@ -132,6 +133,25 @@ class EmbeddingBody(msgspec.Struct, kw_only=True):
     encoding_format: str | None = None
     dimensions: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     user: str | None = None
+    pooling: Annotated[str, Meta(max_length=16)] | None = None
+    normalize: bool | None = None
+    prompt_name: Annotated[str, Meta(max_length=128)] | None = None
+    prompt: str | None = None
+    truncate: bool | None = None
+
+
+class RerankBody(msgspec.Struct, kw_only=True):
+    """POST /v1/rerank; ``texts``: text-embeddings-inference's name of the documents."""
+
+    query: str
+    documents: Annotated[list[str | dict[str, Any]], Meta(max_length=4096)] | None = None
+    texts: Annotated[list[str], Meta(max_length=4096)] | None = None
+    model: str | None = None
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    return_documents: bool | None = None
+    return_text: bool | None = None
+    truncate: bool | None = None
+    truncation: bool | None = None  # Jina's name of it
 
 
 class TokenizeBody(msgspec.Struct, kw_only=True):

@@ -144,6 +144,10 @@ class Service:
         if least > self.scheduler.n_ctx:
             raise ContextError(least, self.scheduler.n_ctx)
 
+    def cut(self, text: str) -> str:
+        """Return a text without what lies far beyond the context, for those who truncate tokens."""
+        return text[: self._longest * self.scheduler.n_ctx]
+
     def prompt(self, body: ChatBody) -> tuple[ChatBody, Prompt]:
         """Return a chat request's prompt, and the request without the turns that were left out.
 

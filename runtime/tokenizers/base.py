@@ -77,6 +77,7 @@ class Tokenizer:
         self.eom_id = meta.token_id("eom_token_id", n, None)
         self.add_bos = meta.flag("add_bos_token", self.default_add_bos)
         self.add_eos = meta.flag("add_eos_token", self.default_add_eos)
+        self.add_sep = meta.flag("add_sep_token", False)
         self.add_space_prefix = meta.flag("add_space_prefix", self.default_space_prefix)
         self.remove_extra_whitespaces = meta.flag("remove_extra_whitespaces", False)
         self._bytes: list[bytes | None] = [None] * n
@@ -141,18 +142,6 @@ class Tokenizer:
             ids.append(self.eos_id)
         return ids
 
-    def encode_cut(self, text: str, most: int) -> list[int]:
-        """Return the token ids of ``text``, its own cut so that there are at most ``most``.
-
-        The special tokens around it stay, as far as there is room.
-        """
-        ids, own = self.encode(text), self.encode(text, add_special=False)
-        if len(ids) <= most:
-            return ids
-        ahead = next((i for i in range(len(ids)) if ids[i : i + len(own)] == own), 0)
-        kept = max(most - (len(ids) - len(own)), 0)
-        return (ids[: ahead + kept] + ids[ahead + len(own) :])[:most]
-
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
         """Return the ids of plain text, which follows a special token or the start or not."""
         raise NotImplementedError
@@ -205,6 +194,11 @@ class Tokenizer:
     def is_control(self, token: int) -> bool:
         """Return whether a token is a control (or unknown) token rather than text."""
         return self.types[self._checked(token)] in (CONTROL, UNKNOWN)
+
+    def all_controls(self) -> list[int]:
+        """Return all control (or unknown) tokens, in order."""
+        found: list[int] = np.flatnonzero(np.isin(self.types, (CONTROL, UNKNOWN))).tolist()
+        return found
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to the text; UsageError if there is no such token."""

@@ -40,6 +40,7 @@ class WordPieceTokenizer(Tokenizer):
         self.lowercase = meta.flag("normalizer.lowercase", True)
         self.strip_accents = meta.flag("normalizer.strip_accents", self.lowercase)
         self.add_bos, self.add_eos = True, False  # files give SEP as EOS, too: one of it
+        self.add_sep = False
         if self.sep_id is None:
             self.sep_id = meta.token_id("seperator_token_id", self.n_vocab, 102)
         if self.bos_id is None or self.sep_id is None or self.unk_id is None:

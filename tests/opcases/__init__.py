@@ -14,12 +14,16 @@ TOKENS = 23
 
 @dataclass(frozen=True)
 class Case:
-    """One use of an operation; ``tables``: name -> shape of random float32 tensors."""
+    """One use of an operation; ``tables``: name -> shape of random float32 tensors.
+
+    ``causal``: whether the model around it is one whose tokens see the past only.
+    """
 
     op: str
     label: str
     forward: Callable[[Any], Any]
     tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    causal: bool = True
 
 
 def found():

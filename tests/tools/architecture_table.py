@@ -24,8 +24,8 @@ def table():
     for arch in models.all_architectures():
         mine = [t for t in TINY if t.arch == arch.name]
         oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
-        if arch.name in ENCODERS:
-            oracles = ["transformers", "llama.cpp"]
+        if encoders := [e for e in ENCODERS.values() if e.arch == arch.name]:
+            oracles = ["transformers"] + ["llama.cpp"] * any(e.peer for e in encoders)
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
         row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")

@@ -41,6 +41,11 @@ class TorchOps(Ops):
         """The positions of the tokens under evaluation, the same in every sequence."""
         return self.past + np.arange(self.ids.shape[1])
 
+    @property
+    def types(self) -> np.ndarray:
+        """The parts of a text that the tokens belong to: all to the first."""
+        return np.zeros(self.ids.shape[1], np.int64)
+
     def has(self, name: str) -> bool:
         """Return whether the model holds the tensor ``name`` or was given it."""
         return name in self._tensors or super().has(name)

@@ -12,7 +12,7 @@ from ggq.runtime.backends.numba.backend import DECODE_TOKENS, NumbaOps, record
 from ggq.runtime.backends.numba.plan import Plan, Recorder, State
 from ggq.runtime.cache.kinds import Kind
 from ggq.runtime.cache.kvcache import KVCache
-from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
+from ggq.runtime.engine.backend import Architecture, Output, Part, cache_positions, step_tokens
 from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.engine.cpu.inputs import Inputs
 from ggq.runtime.engine.headless import ending_with
@@ -39,7 +39,7 @@ class CPUBackend:
         check_unchanged: Callable[[], None] = lambda: None,
     ):
         self.max_tokens = step_tokens(hp, n_ctx)
-        self.cache = KVCache(hp.memories, n_ctx, cache_type)
+        self.cache = KVCache(hp.memories, cache_positions(hp, n_ctx), cache_type)
         self.profile: dict[str, int] | None = None
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged

@@ -38,6 +38,7 @@ class Inputs:
         self.max_tokens, self.state, self._decode_tokens = max_tokens, state, decode_tokens
         self._causal = causal
         self._ids = np.zeros(max_tokens, np.int64)
+        self._types = np.zeros(max_tokens, np.int64)
         self._outputs = np.zeros(max_tokens, np.int64)
         self._positions = np.zeros(max_tokens, np.int64)
         self._segments = np.zeros((max_tokens, 5), np.int64)
@@ -50,6 +51,11 @@ class Inputs:
     def ids(self) -> int:
         """Address of the int64 token ids."""
         return self._ids.ctypes.data
+
+    @property
+    def types(self) -> int:
+        """Address of the int64 numbers of the parts of a text that the tokens belong to."""
+        return self._types.ctypes.data
 
     @property
     def positions(self) -> int:
@@ -99,6 +105,7 @@ class Inputs:
             n, start = len(part.ids), part.sequence.length
             self._parts[number] = n_tokens, n, part.sequence.state_address
             self._ids[n_tokens : n_tokens + n] = part.ids
+            self._types[n_tokens : n_tokens + n] = part.kinds
             positions[n_tokens : n_tokens + n] = np.arange(start, start + n)
             asked = np.flatnonzero(part.wanted)
             self._outputs[n_outputs : n_outputs + len(asked)] = asked + n_tokens

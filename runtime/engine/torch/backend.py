@@ -8,7 +8,7 @@ import torch
 from ggq.errors import UsageError
 from ggq.models.hparams import HParams
 from ggq.runtime.cache.kinds import Kind
-from ggq.runtime.engine.backend import Architecture, Output, Part, step_tokens
+from ggq.runtime.engine.backend import Architecture, Output, Part, cache_positions, step_tokens
 from ggq.runtime.engine.headless import ending_with
 from ggq.runtime.engine.torch.ops import DeviceCache, DeviceOps
 from ggq.runtime.engine.torch.weights import DeviceWeights
@@ -35,7 +35,9 @@ class DeviceBackend:
             named = cache_type if isinstance(cache_type, str) else "/".join(cache_type)
             raise UsageError(f"cache type {named}: f16 or f32 on device {weights.device}")
         self.max_tokens = step_tokens(hp, n_ctx)
-        self.cache = DeviceCache(hp.memories, n_ctx, cache_type, weights.device)
+        self.cache = DeviceCache(
+            hp.memories, cache_positions(hp, n_ctx), cache_type, weights.device
+        )
         self.weights = weights
         self.profile: dict[str, int] | None = None  # never written to: a device runs behind us
         self._hp, self._architecture = hp, architecture

@@ -23,7 +23,7 @@ from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.cache.sizes import recent_positions
 from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
-from ggq.runtime.ops.attention import visible
+from ggq.runtime.ops.attention import slopes, visible
 from ggq.runtime.ops.rope import angles
 from ggq.runtime.ops.rope.torch import rotate
 
@@ -124,6 +124,7 @@ class DeviceOps(Ops):
             self._stretches.append(Stretch(part.sequence, first, past, slots, first + n))
             first += n
         self.positions = np.concatenate([s.past + np.arange(s.n_tokens) for s in self._stretches])
+        self.types = np.concatenate([part.kinds for part in parts])
         self._ids = self._put(np.concatenate([part.ids for part in parts]).astype(np.int64))
         wanted = np.flatnonzero(np.concatenate([part.wanted for part in parts]))
         # one row at least: some operations cannot tell the shape of none
@@ -152,8 +153,8 @@ class DeviceOps(Ops):
     # -- operations
 
     def embed(self, name: str, of: str = "ids") -> torch.Tensor:
-        """Return the rows of the table at the token ids or positions."""
-        return self._matrix(name).take(self._ids if of == "ids" else self._put(self.positions))
+        """Return the rows of the table at what ``of`` names: ids, positions or types."""
+        return self._matrix(name).take(self._ids if of == "ids" else self._put(getattr(self, of)))
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rows whose logits are asked for."""
@@ -228,17 +229,19 @@ class DeviceOps(Ops):
         """Return the attention of one sequence's tokens, (n_tokens, n_head * head_dim_v)."""
         stretch, _ = place
         start = 0  # positions before it are in nobody's window
-        if spec.window is not None:
+        if spec.window is not None and spec.causal:
             start = max(0, stretch.past + 1 - spec.window)
         keys, values = (self._cached(store, place, start) for store in stores)
         parts = []
         per_step = max(1, _SCORES // (spec.n_head * len(keys[0])))
         for first in range(stretch.first, stretch.end, per_step):
             end = min(stretch.end, first + per_step)
-            seen = self._seen(stretch, start, spec.window) if spec.causal else None
+            whole = not spec.causal and spec.window is None
+            seen = None if whole else self._seen(stretch, start, spec)
             if seen is not None:
                 seen = seen[first - stretch.first : end - stretch.first]
-            parts.append(self._attend(q[first:end], (keys, values), seen, spec))
+            lower = self._lowering(stretch, (first, end), start, spec) if spec.alibi else None
+            parts.append(self._attend(q[first:end], (keys, values), (seen, lower), spec))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _cached(self, store: torch.Tensor, place: tuple[Stretch, bool], start: int) -> torch.Tensor:
@@ -253,28 +256,41 @@ class DeviceOps(Ops):
             )
         return rows.transpose(0, 1).float()
 
-    def _seen(self, stretch: Stretch, start: int, window: int | None) -> torch.Tensor | None:
+    def _seen(self, stretch: Stretch, start: int, spec: Any) -> torch.Tensor | None:
         """Return which positions from ``start`` on each token sees; None: all."""
         if stretch.n_tokens == 1:
             return None
-        key = "seen", stretch.first, window
+        key = "seen", stretch.first, spec.window, spec.causal
         n, past = stretch.n_tokens, stretch.past
-        return self._once(key, lambda: self._put(visible(n, past, window)[:, start:]))
+        return self._once(
+            key, lambda: self._put(visible(n, past, spec.window, spec.causal)[:, start:])
+        )
+
+    def _lowering(
+        self, stretch: Stretch, rows: tuple[int, int], start: int, spec: Any
+    ) -> torch.Tensor:
+        """Return what ALiBi takes from the scores of ``rows``, (n_head, rows, positions)."""
+        own = stretch.past + np.arange(rows[0] - stretch.first, rows[1] - stretch.first)[:, None]
+        far = abs(np.arange(start, stretch.past + stretch.n_tokens) - own)
+        steep = slopes(spec.n_head, spec.alibi)[:, None, None]
+        return self._put((steep * far).astype(np.float32))
 
     def _attend(
         self,
         q: torch.Tensor,
         cached: tuple[torch.Tensor, torch.Tensor],
-        seen: torch.Tensor | None,
+        masks: tuple[torch.Tensor | None, torch.Tensor | None],
         spec: Any,
     ) -> torch.Tensor:
-        keys, values = cached
+        (keys, values), (seen, lower) = cached, masks
         n_tokens, n_kv, per_key = len(q), spec.n_head_kv, spec.n_head // spec.n_head_kv
         queries = q.reshape(n_tokens, n_kv, per_key, -1) * spec.scale
         queries = queries.permute(1, 2, 0, 3).flatten(1, 2)  # (n_head_kv, queries, head_dim)
         scores = (queries @ keys.transpose(1, 2)).reshape(n_kv, per_key, n_tokens, -1)
         if spec.softcap:
             scores = spec.softcap * torch.tanh(scores / spec.softcap)
+        if lower is not None:
+            scores = scores - lower.reshape(n_kv, per_key, n_tokens, -1)
         if seen is not None:
             scores = scores.masked_fill(seen.logical_not(), float("-inf"))
         if spec.sinks is not None:  # one more logit per head in the sum

@@ -3,35 +3,20 @@
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.runtime.backends.numba import elementwise
-from ggq.simd import f32x16, fabs, fma, int64, load, select, splat, store, vmax, zeros
-from ggq.simd.math import exp, sigmoid
+from ggq.runtime.kernels.gelu import gelu
+from ggq.simd import f32x16, fma, int64, load, splat, store, vmax, zeros
+from ggq.simd.math import sigmoid
 
 _GELU, _GELU_TANH, _RELU, _RELU2 = range(4)
 _KINDS = {"gelu": _GELU, "gelu_tanh": _GELU_TANH, "relu": _RELU, "relu2": _RELU2}
 _CUBIC, _DOUBLE = 0.044715, 1.5957691216057308  # 2 sqrt(2 / pi): tanh through the sigmoid
-_HALF_ROOT = 0.7071067811865476
-# Abramowitz and Stegun 7.1.26: erf to 1.5e-7
-_P = 0.3275911
-_A1, _A2, _A3, _A4, _A5 = 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429
-
-
-@njit
-def _erf(x):
-    size, one = fabs(x), splat(1.0, f32x16)
-    t = one / fma(size, splat(_P, f32x16), one)
-    p = fma(splat(_A5, f32x16), t, splat(_A4, f32x16))
-    p = fma(p, t, splat(_A3, f32x16))
-    p = fma(p, t, splat(_A2, f32x16))
-    p = fma(p, t, splat(_A1, f32x16))
-    y = one - p * t * exp(-(x * x))
-    return select(x < zeros(f32x16), -y, y)
 
 
 @njit
 def _act(x, kind):
     one = splat(1.0, f32x16)
     if kind == _GELU:
-        return splat(0.5, f32x16) * x * (one + _erf(x * splat(_HALF_ROOT, f32x16)))
+        return gelu(x)
     if kind == _GELU_TANH:
         cubic = fma(x * x, splat(_CUBIC, f32x16), one)
         return x * sigmoid(x * cubic * splat(_DOUBLE, f32x16))

@@ -1,6 +1,7 @@
 """attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head.
 
-A token sees itself and those before it, unless the spec is not ``causal``: then all of the step.
+A token sees itself and those before it, ``window`` of them if given. Where the spec is not
+``causal`` it sees its whole text, or as far as half the ``window`` to both sides.
 
 q (n_tokens, n_head * head_dim), k (n_tokens, n_head_kv * head_dim), v (n_tokens, n_head_kv *
 head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``, None: that
@@ -14,17 +15,25 @@ query (arXiv 2108.12409).
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
-__all__ = ["slopes", "visible"]
+__all__ = ["reach", "slopes", "visible"]
+
+
+def reach(spec: Any) -> int | None:
+    """Return how many positions to one side a token sees, its own counted; None: all."""
+    window: int | None = spec.window
+    return window if spec.causal or window is None else window // 2 + 1
 
 
 def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = True) -> np.ndarray:
     """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
-    if not causal:
-        return np.ones((n_tokens, past + n_tokens), bool)
     query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
+    if not causal:
+        far = past + n_tokens if window is None else window // 2
+        return abs(query - key) <= far
     seen = key <= query
     return seen if window is None else seen & (query - key < window)
 

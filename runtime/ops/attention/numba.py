@@ -11,7 +11,7 @@ from ggq.runtime.kernels.attend_new import ATTEND_NEW
 from ggq.runtime.kernels.attend_new import attend_new as attend_all
 from ggq.runtime.kernels.cache_store import STORE, store_new
 from ggq.runtime.kernels.cached import KEYS, TYPES, VALUES
-from ggq.runtime.ops.attention import slopes
+from ggq.runtime.ops.attention import reach, slopes
 
 
 def _kernels(key, value):
@@ -94,7 +94,7 @@ class _Layout:
             "group": spec.n_head // spec.n_head_kv,
             "scale": spec.scale,
             "softcap": spec.softcap or 0.0,
-            "window": spec.window,
+            "window": reach(spec),
             "sinks": self.backend.weight(spec.sinks).vector if spec.sinks else None,
             "slopes": slopes(spec.n_head, spec.alibi).ctypes.data if spec.alibi else None,
             **self.place,

@@ -4,8 +4,8 @@ from ggq.runtime.backends.numba.plan import TOKENS
 
 
 def run(backend, name, of="ids"):
-    """Record the decoding of one row of the table ``name`` per token, at its id or position."""
-    rows = backend.inputs.ids if of == "ids" else backend.inputs.positions
+    """Record the decoding of one row of the table ``name`` per token, at what ``of`` names."""
+    rows = getattr(backend.inputs, of)
     weight = backend.weight(name)
     n_rows, width = weight.shape
 

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def run(backend, name, of="ids"):
-    """Return the decoded rows of the table ``name`` at the token ids or positions."""
+    """Return the decoded rows of the table ``name`` at what ``of`` names."""
     weight = backend.weight(name)
-    rows = backend.ids if of == "ids" else backend.positions
+    rows = getattr(backend, of)
     return np.asarray(weight.type.dequantize(weight.raw[rows]), np.float64)

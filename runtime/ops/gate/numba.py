@@ -4,18 +4,20 @@ from ggq.errors import ModelError
 from ggq.jit import kernel, njit
 from ggq.quants.kernels.abi import SUPER, padded
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.kernels.gelu import gelu
 from ggq.runtime.kernels.rows import quantize_super
 from ggq.runtime.ops.gate import OAI_ALPHA, OAI_LIMIT
 from ggq.simd import INT, ROWS, Struct, f32x16, float32, fma, load, splat, stack, store, vmax, vmin
 from ggq.simd.math import sigmoid
 
-_SILU, _GELU_TANH, _OAI, _NONE, _SIGMOID = range(5)
+_SILU, _GELU_TANH, _OAI, _NONE, _SIGMOID, _GELU = range(6)
 _KINDS = {
     "silu": _SILU,
     "gelu_tanh": _GELU_TANH,
     "swiglu_oai": _OAI,
     "none": _NONE,
     "sigmoid": _SIGMOID,
+    "gelu": _GELU,
 }
 _PART = 4 * SUPER  # bytes of the floats that are quantized together
 _GELU_A, _GELU_B = 1.5957691216057308, 0.044715  # 2 sqrt(2 / pi): tanh through the sigmoid
@@ -30,6 +32,8 @@ def _activate(x, kind):
         return x
     if kind == _SIGMOID:
         return sigmoid(x)
+    if kind == _GELU:
+        return gelu(x)
     return x * sigmoid(x)
 
 

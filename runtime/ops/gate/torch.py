@@ -10,6 +10,7 @@ KINDS = {
     "none": lambda x: x,
     "sigmoid": functional.sigmoid,
     "silu": functional.silu,
+    "gelu": functional.gelu,
     "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
 }
 
