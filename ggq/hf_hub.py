@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from ggq.errors import UsageError, printable
 
@@ -54,6 +53,8 @@ def offline() -> bool:
 
     Its package finds out by asking again and again, for half a minute.
     """
+    from urllib.request import getproxies  # brings TLS along: not for those who fetch nothing
+
     from huggingface_hub.constants import ENDPOINT
 
     if told_offline() or getproxies():  # names may be the proxy's business

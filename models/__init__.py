@@ -36,6 +36,16 @@ def _registry() -> dict[str, Architecture]:
     return found
 
 
+@functools.cache
+def _of_own_file(name: str) -> Architecture | None:
+    """Return the architecture from the file of its name, where there is one: no other is read."""
+    module = re.sub(r"\W", "_", name)
+    if not any(found.name == module for found in pkgutil.iter_modules(__path__)):
+        return None
+    arch = getattr(importlib.import_module(f"{__name__}.{module}"), "ARCHITECTURE", None)
+    return arch if arch is not None and arch.name == name else None
+
+
 def all_architectures() -> list[Architecture]:
     """Return every architecture, by name."""
     return list(_registry().values())
@@ -46,8 +56,8 @@ def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
 
     ModelError names a similar one, if any, and, from the file's ``metadata``, what is missing.
     """
-    if isinstance(name, str) and name in _registry():
-        return _registry()[name]
+    if isinstance(name, str) and (found := _of_own_file(name) or _registry().get(name)):
+        return found
     raise ModelError(_unsupported(name, list(_registry()), metadata))
 
 

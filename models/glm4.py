@@ -23,6 +23,7 @@ def forward(ops: Any, hp: HParams) -> Any:
         return rms_norm(ops, x, name, hp.norm_eps)
 
     x = ops.embed("token_embd.weight")
+    x = ops.scale(x, hp.embedding_scale) if hp.embedding_scale else x
     for layer in hp.layers:
         p = layer.prefix
         y = layer.mixer.forward(ops, normed(x, f"{p}attn_norm"))

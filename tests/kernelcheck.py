@@ -25,8 +25,9 @@ from ggq.quants.kernels import abi
 from ggq.simd import isa
 
 TOLERANCE = 3e-6  # of the largest output: float32 sums of at most some hundred terms
-SHAPES = ((512, 70, 1), (512, 33, 4), (256, 16, 7), (768, 48, 35))
+SHAPES = ((512, 70, 1), (512, 33, 4), (256, 16, 7), (768, 48, 35), (1280, 20, 8), (8448, 7, 1))
 ODD_SHAPES = ((576, 33, 1), (576, 49, 17), (32, 17, 3), (416, 40, 5), (96, 16, 130))
+ODD_SHAPES += ((640, 35, 9), (128, 19, 2), (64, 5, 8), (1344, 24, 6))
 
 
 def types_with_kernels():
@@ -144,6 +145,28 @@ def check_matmul(kind, n, rows, tokens, forms=("decode", "prefill")):
     return worst
 
 
+FILLS = (0xFF, 0x77, 0x80, 0x7F)  # the largest codes of nibbles, of MXFP4, of signed bytes
+
+
+def check_extremes(kind, n=512, rows=16):
+    """Hold sums of the largest codes and activations to the twin: some sets add in 16 bits."""
+    rng = np.random.default_rng(3)
+    for fill in FILLS:
+        blocks = random_blocks(kind, rows, n, rng)
+        fields = blocks.reshape(rows, -1, kind.block_bytes).view(kind.layout)[..., 0]
+        for name in kind.layout.names:
+            if fields[name].dtype == np.uint8 and name != "d":
+                fields[name] = fill
+        decoded = kind.dequantize(blocks).reshape(rows, n).astype(np.float64)
+        for x in (np.ones((2, n), np.float32), -np.ones((2, n), np.float32)):
+            source, values = quantized(x)
+            want = values @ decoded.T
+            limit = TOLERANCE * np.abs(values) @ np.abs(decoded).T
+            for form in ("decode", "prefill"):
+                got = run(compiled(kind.name, form), blocks, n, source, 2)
+                assert (np.abs(got - want) <= limit).all(), f"{kind.name} {form} {fill:#x}"
+
+
 @cache
 def compiled(name, form):
     """Return a type's kernel, compiled once for all shapes."""
@@ -222,6 +245,8 @@ def main() -> None:
         matmul = [form for form in wanted if form != "dequantize"]
         for shape in shapes(kind) if matmul else ():
             worst = max(worst, check_matmul(kind, *shape, matmul))
+        if len(matmul) == 2 and hasattr(kind, "layout"):
+            check_extremes(kind)
         check_rows(kind, 512)
         if "--assembly" in sys.argv:
             check_assembly(kind, wanted)

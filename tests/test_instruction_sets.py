@@ -38,6 +38,13 @@ def test_sets_are_ordered_and_the_last_runs_everywhere():
         assert all(callable(getattr(module, name)) for name in ("dot4", "lookup8", "lookup16"))
 
 
+def test_avx2_adds_in_16_bits_what_fits():
+    terms = target.known()["avx2"].terms
+    assert [terms(n) for n in (3, 15, 31, 63, 127, 255)] == [8, 8, 4, 2, 1, 1]
+    for largest in range(1, 256):  # above 127 codes are signed bytes, activations -127 .. 127
+        assert terms(largest) * 2 * min(largest, 128) * 127 <= 2**15 - 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("forced", ["dummy", ""])
 def test_one_new_file_is_a_new_set(tmp_path, forced):

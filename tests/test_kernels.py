@@ -25,6 +25,8 @@ def tiered(kind):
 def test_kernels_equal_their_twin(kind):
     for shape in kernelcheck.shapes(kind):
         kernelcheck.check_matmul(kind, *shape)
+    if hasattr(kind, "layout"):
+        kernelcheck.check_extremes(kind)
     kernelcheck.check_rows(kind, 512)
 
 

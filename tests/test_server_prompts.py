@@ -49,8 +49,8 @@ class Letters:
 
     add_bos, bos_id, n_vocab = False, None, 1
 
-    def is_control(self, token):
-        return False
+    def all_controls(self):
+        return []
 
     def token_bytes(self, token):
         return b""

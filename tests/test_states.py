@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kvcache import CHECKPOINTS, KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
@@ -86,3 +87,70 @@ def test_without_states_any_length_is_reachable():
     sequence.advance(100)
     sequence.recover()
     assert sequence.truncate(37) == 37 and sequence.fork(5).length == 5
+
+
+def guess(sequence, n):
+    """Do what a step with guesses does."""
+    sequence.reserve(n)
+    sequence.hold()
+    sequence._state[:] = sequence.length + n
+    sequence.advance(n, answer=True)
+
+
+def test_guesses_are_taken_back_to_where_they_began(cache):
+    sequence = Sequence(cache)
+    advance(sequence, 10)
+    advance(sequence, 1)
+    guess(sequence, 4)
+    assert (sequence.truncate(13), state(sequence)) == (11, 11)  # between them nothing is known
+    guess(sequence, 4)
+    assert (sequence.truncate(15), state(sequence)) == (15, 15)  # all were right
+    guess(sequence, 2)
+    assert (sequence.truncate(16), state(sequence)) == (15, 15)
+    assert (sequence.truncate(12), state(sequence)) == (10, 10)
+    assert (sequence.truncate(10), state(sequence)) == (10, 10)
+
+
+def test_an_answers_tokens_are_no_prompts_end(cache):
+    sequence = Sequence(cache)
+    advance(sequence, 10)
+    for _ in range(CHECKPOINTS + 2):
+        guess(sequence, 3)
+    assert [at for at, _ in sequence._checkpoints] == [10]
+
+
+def test_a_broken_step_with_guesses_recovers_to_before_it(cache):
+    sequence = Sequence(cache)
+    advance(sequence, 10)
+    advance(sequence, 1)
+    sequence.reserve(4)
+    sequence.hold()
+    sequence._state[:] = 77  # half moved
+    sequence.recover()
+    assert (sequence.length, state(sequence)) == (11, 11)
+
+
+def test_a_fork_does_not_share_what_guesses_go_back_to(cache):
+    sequence = Sequence(cache)
+    advance(sequence, 10)
+    advance(sequence, 1)
+    guess(sequence, 4)
+    fork = sequence.fork(11)
+    assert (fork.length, state(fork)) == (11, 11)
+    sequence.truncate(11)
+    guess(sequence, 2)
+    guess(sequence, 2)
+    assert state(fork) == 11
+
+
+def test_room_counts_what_is_free_and_a_page_that_must_be_copied(cache):
+    sequence = Sequence(cache)
+    assert sequence.room == 8 * PAGE
+    advance(sequence, PAGE + 1)
+    assert sequence.room == 7 * PAGE - 1
+    fork = sequence.fork()
+    assert fork.room == 6 * PAGE - 1
+    fork.reserve(fork.room)
+    assert sequence.room == PAGE - 1  # the page is its own now
+    with pytest.raises(UsageError, match="is full"):
+        sequence.reserve(PAGE)

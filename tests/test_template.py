@@ -134,8 +134,8 @@ class Letters:
         self.controls = sorted(controls, key=len, reverse=True)
         self.n_vocab = len(self.controls)
 
-    def is_control(self, token):
-        return token < self.n_vocab
+    def all_controls(self):
+        return list(range(self.n_vocab))
 
     def token_bytes(self, token):
         return self.controls[token].encode()

@@ -65,6 +65,21 @@ def test_long_texts_equal_llama_cpp(shared_dir, name):
     assert tokenizer.encode(text) == oracle.tokenize(text.encode())
 
 
+@pytest.mark.parametrize("name", ["falcon", "gpt-2", "llama-bpe", "qwen2", "starcoder"])
+def test_short_texts_are_merged_as_long_ones(shared_dir, name):
+    path = shared_dir / "vocab" / f"ggml-vocab-{name}.gguf"
+    whole = (shared_dir / "text" / "calibration-multilingual.txt").read_text("utf-8")
+    texts = [whole[i : i + 90] for i in range(0, len(whole), len(whole) // 150)]
+    texts += ["", " ", "a" * 300, "ab" * 150, "\n\n\n\t  x", "naïve café — 12345678 ²³"]
+    with open_gguf(path) as file:
+        tokenizer = tokenizer_from_gguf(file)
+    assert tokenizer._merging
+    short = [tokenizer.encode(text) for text in texts]
+    tokenizer.encode("long " * 200)
+    assert tokenizer._merging is None
+    assert [tokenizer.encode(text) for text in texts] == short
+
+
 # -- byte-level BPE
 
 

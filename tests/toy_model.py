@@ -38,6 +38,9 @@ class ToyTokenizer:
     def is_control(self, token):
         return 256 <= token < HELLO
 
+    def all_controls(self):
+        return list(range(256, HELLO))
+
     def encode(self, text, add_special=True, parse_special=False):
         parts = re.split("(" + "|".join(map(re.escape, CONTROLS)) + ")", text)
         ids = []

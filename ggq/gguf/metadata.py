@@ -84,6 +84,21 @@ class StringArray(Sequence[bytes]):
             return []
         return texts if len(texts) == len(self) else []
 
+    def without_pair(self) -> int | None:
+        """Return the first string that is not two pieces, parted by its first space but one byte.
+
+        That space is looked for from the second byte on and must not be the last byte.
+        """
+        if not self._ends:
+            return None
+        data = np.frombuffer(self._buffer, np.uint8)[: self._ends[-1]]
+        ends = np.asarray(self._ends)
+        starts = np.concatenate(([self._start], ends[:-1])) + 8
+        spaces = np.append(np.flatnonzero(data == ord(" ")), len(data))
+        first = spaces[np.searchsorted(spaces, starts + 1)]
+        wrong = np.flatnonzero(first >= ends - 1)
+        return int(wrong[0]) if len(wrong) else None
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StringArray):
             return NotImplemented

@@ -253,10 +253,10 @@ class _Checker:
         key = "tokenizer.ggml.merges"
         if key not in self.f.metadata:
             return
-        for i, merge in enumerate(self._strings(key)):
-            # The separator is the first space after the first byte (llama.cpp's vocabulary loader).
-            if not 0 < merge.find(b" ", 1) < len(merge) - 1:
-                self.fail(key, f"item {i}, '{printable(merge)}', is no pair")
+        merges = self._strings(key)
+        # The separator is the first space after the first byte (llama.cpp's vocabulary loader).
+        if (wrong := merges.without_pair()) is not None:
+            self.fail(key, f"item {wrong}, '{printable(merges[wrong])}', is no pair")
 
     def _check_ids(self, n_vocab: int) -> None:
         for key in self.f.metadata:

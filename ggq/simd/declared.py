@@ -28,6 +28,7 @@ class InstructionSet:
     lanes: int = 4  # of 32 bits in a register
     has_half: bool = True  # converts halves in one instruction
     has_fma: bool = True  # multiplies and adds in one instruction
+    signed_wide: bool = False  # dot4 with ``wide`` takes codes less 128, signed bytes
 
 
 def x86_with(*needed: str) -> Callable[[str, frozenset[str]], bool]:

@@ -36,6 +36,7 @@ from ggq.simd.ops import (
     any_lane,
     dot4,
     dot4_wide,
+    dots,
     fabs,
     floor,
     fma,
@@ -50,14 +51,12 @@ from ggq.simd.ops import (
 )
 from ggq.simd.tables import constant_table, gather
 from ggq.simd.transpose import (
-    even_and_odd,
+    columns8,
     gather_rows,
     scatter_rows,
-    sums_of_2,
-    sums_of_4,
-    sums_of_8,
     transpose8,
     transpose16,
+    turn,
 )
 from ggq.simd.types import Vector
 
@@ -70,7 +69,7 @@ u16x16, i16x16, f16x16 = Vector("u16", 16), Vector("i16", 16), Vector("f16", 16)
 u16x8, f16x8 = Vector("u16", 8), Vector("f16", 8)
 i32x16, u32x16, f32x16 = Vector("i32", 16), Vector("u32", 16), Vector("f32", 16)
 i32x8, u32x8, f32x8 = Vector("i32", 8), Vector("u32", 8), Vector("f32", 8)
-i64x8, i64x4 = Vector("i64", 8), Vector("i64", 4)
+i64x8, i64x4, i64x2 = Vector("i64", 8), Vector("i64", 4), Vector("i64", 2)
 u16x4, u32x4 = Vector("u16", 4), Vector("u32", 4)
 f32x2, f32x4 = Vector("f32", 2), Vector("f32", 4)
 
@@ -84,12 +83,13 @@ __all__ = [
     "call_clock",
     "call_kernel",
     "call_plain",
+    "columns8",
     "compare_exchange",
     "constant_table",
     "convert",
     "dot4",
     "dot4_wide",
-    "even_and_odd",
+    "dots",
     "f16x8",
     "f16x16",
     "f32x2",
@@ -112,6 +112,7 @@ __all__ = [
     "i16x32",
     "i32x8",
     "i32x16",
+    "i64x2",
     "i64x4",
     "i64x8",
     "int8",
@@ -141,11 +142,9 @@ __all__ = [
     "stack",
     "store",
     "store_half",
-    "sums_of_2",
-    "sums_of_4",
-    "sums_of_8",
     "transpose8",
     "transpose16",
+    "turn",
     "u8x8",
     "u8x16",
     "u8x32",

@@ -11,6 +11,17 @@ SET = CHOSEN.SET
 dot4, lookup8, lookup16 = CHOSEN.dot4, CHOSEN.lookup8, CHOSEN.lookup16
 
 
+def _dots(builder, codes, activations, largest, halves):
+    """Emit the sum of four dot4."""
+    total = ir.Constant(ir.VectorType(ir.IntType(32), 16), None)
+    for unsigned, signed in zip(codes, activations, strict=True):
+        total = dot4(builder, total, unsigned, signed, wide=largest > 127)
+    return total
+
+
+dots = getattr(CHOSEN, "dots", _dots)
+
+
 def _like(value_type, element):
     is_vector = isinstance(value_type, ir.VectorType)
     return ir.VectorType(element, value_type.count) if is_vector else element

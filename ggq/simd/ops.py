@@ -4,7 +4,7 @@ What Python writes as an operator is in ggq.simd.types; it knows no memory.
 """
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ggq.simd import isa
@@ -142,9 +142,32 @@ def dot4(typingctx, acc, unsigned, signed):
 
 @intrinsic
 def dot4_wide(typingctx, acc, unsigned, signed):
-    """Return acc + the sums of four products u8 x i8 per 32-bit lane for the whole range of u8."""
+    """Return the same for codes of the whole range of u8.
+
+    Sets with ``signed_wide`` take the codes less 128: products of signed bytes.
+    """
 
     def codegen(context, builder, sig, args):
         return isa.dot4(builder, *args, wide=True)
 
     return acc(acc, unsigned, signed), codegen
+
+
+def dots(largest, halves=False):
+    """Return an intrinsic ``f(codes, activations)`` that adds up four products u8 x i8 per lane.
+
+    Both are four vectors of 64 bytes; a 32-bit lane of the result is the exact sum of the 16
+    products in that lane of the four. ``largest``: of the codes, those above 127 as dot4_wide has
+    it; activations are -127 .. 127. With ``halves`` lanes i and i + 8 are added by the caller, and
+    a set may leave their sum in lane i.
+    """
+
+    @intrinsic
+    def sums(typingctx, codes, activations):
+        def codegen(context, builder, sig, args):
+            codes, activations = (cgutils.unpack_tuple(builder, arg, 4) for arg in args)
+            return isa.dots(builder, codes, activations, largest, halves)
+
+        return Vector("i32", 16)(codes, activations), codegen
+
+    return sums

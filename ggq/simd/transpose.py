@@ -8,9 +8,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ggq.simd import isa
-from ggq.simd.lowering import concatenate, pieces
 from ggq.simd.memory import pointer
-from ggq.simd.types import cast_type
+from ggq.simd.types import Vector, cast_type
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -56,98 +55,22 @@ def _transposed(builder, rows):
     return rows
 
 
-_EVEN, _ODD = (0, 2, 4, 6), (1, 3, 5, 7)
-
-
-def _pairs_added(builder, a, b):
-    """Emit the sums of neighbouring lanes of two vectors: of each four lanes a's two, then b's two.
-
-    In this order each of the two shuffles is one instruction of SSE and its successors.
-    """
-    add = builder.add if a.type.element == _I32 else builder.fadd
-    return add(*(_shuffled(builder, a, b, four) for four in (_EVEN, _ODD)))
-
-
-def _neighbours(builder, vectors):
-    """Emit the pairs of vectors whose lanes are paired: halves of one, or two whole registers."""
-    if isa.SET.lanes == 16:
-        return list(zip(vectors[::2], vectors[1::2], strict=True))
-    return [pieces(builder, vector, 8) for vector in vectors]
-
-
 @intrinsic
-def even_and_odd(typingctx, vectors):
-    """Return four vectors with the 32-bit lanes of four: even ones in the first and third.
+def turn(typingctx, vectors):
+    """Return four vectors as the transposes of their 4 x 4 blocks of 32-bit lanes.
 
-    What a dot product adds up from the first to the second is the sum of neighbours then, and from
-    the third to the fourth; in the order of sums_of_4 and sums_of_8.
+    Vector i then holds, in the lane 4 l + k, lane 4 l + i of what was vector k.
     """
 
     def codegen(context, builder, sig, args):
-        kind = ir.VectorType(_I32, 16)
+        vector = sig.return_type.dtype
+        kind = ir.VectorType(_I32, vector.lanes * int(vector.element[1:]) // 32)
         four = [builder.bitcast(v, kind) for v in cgutils.unpack_tuple(builder, args[0], 4)]
-        parts = [
-            [_shuffled(builder, *pair, lanes) for pair in _neighbours(builder, four)]
-            for lanes in (_EVEN, _ODD)
-        ]
-        n = len(parts[0]) // 2
-        done = [concatenate(builder, parts[i % 2][i // 2 * n :][:n]) for i in range(4)]
-        done = [builder.bitcast(v, sig.return_type.dtype.llvm) for v in done]
+        done = _fours_transposed(builder, *four)
+        done = [builder.bitcast(v, vector.llvm) for v in done]
         return context.make_tuple(builder, sig.return_type, done)
 
     return vectors(vectors), codegen
-
-
-def _picked(builder, vector, lanes):
-    mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
-    return builder.shuffle_vector(vector, vector, mask)
-
-
-@intrinsic
-def sums_of_4(typingctx, pairs):
-    """Return 16 sums of four neighbouring lanes; ``pairs``: two vectors of sums of neighbours."""
-
-    def codegen(context, builder, sig, args):
-        vectors = cgutils.unpack_tuple(builder, args[0], 2)
-        done = [_pairs_added(builder, *pair) for pair in _neighbours(builder, vectors)]
-        # Lane 4 i + k holds the sum of the four lanes i of vector k.
-        blocks = len(vectors) * 4 // len(done) // 2
-        order = [i % blocks * 4 + i // blocks for i in range(4 * blocks)]
-        return concatenate(builder, [_picked(builder, v, order) for v in done])
-
-    return pairs[0](pairs), codegen
-
-
-@intrinsic
-def sums_of_8(typingctx, pairs, others):
-    """Return 8 sums of eight neighbouring lanes of each of two; ``pairs``: as of sums_of_4."""
-
-    def codegen(context, builder, sig, args):
-        fours = []
-        for each in args:
-            vectors = cgutils.unpack_tuple(builder, each, 2)
-            fours += [_pairs_added(builder, *pair) for pair in _neighbours(builder, vectors)]
-        if len(fours) == 4:
-            halves = [builder.add(*_swapped(builder, a, b, 4)) for a, b in (fours[:2], fours[2:])]
-            return concatenate(builder, halves)
-        both = builder.add(
-            *_swapped(builder, *fours, 4)
-        )  # even sums, the other's, odd, the other's
-        order = [i % 2 * 8 + i // 2 % 4 + i // 8 * 4 for i in range(16)]
-        return _picked(builder, both, order)
-
-    return pairs[0](pairs, others), codegen
-
-
-@intrinsic
-def sums_of_2(typingctx, row, other):
-    """Return 8 sums of neighbouring lanes of each of two vectors."""
-
-    def codegen(context, builder, sig, args):
-        order = [i % 8 // 2 * 4 + i // 8 * 2 + i % 2 for i in range(16)]
-        return _picked(builder, _pairs_added(builder, *args), order)
-
-    return row(row, other), codegen
 
 
 def _row_addresses(builder, table, offset, count):
@@ -222,6 +145,36 @@ def transpose16(typingctx, source, source_stride, target, target_stride):
         return context.get_dummy_value()
 
     return types.void(source, source_stride, target, target_stride), codegen
+
+
+@intrinsic
+def columns8(typingctx, source):
+    """Return the columns of both halves of 8 consecutive vectors of 16 floats.
+
+    Lane r of the j-th is lane j of row r, lane r + 8 is lane 8 + j. With short registers quarters
+    change places as they are loaded, up to 16 bytes beside: a blend is cheaper than a shuffle.
+    """
+    vector = Vector("f32", 16)
+
+    def codegen(context, builder, sig, args):
+        def quarters_from(row, first):
+            at = builder.add(args[0], ir.Constant(_I64, 64 * row + 16 * first))
+            value = builder.load(pointer(builder, at, vector.llvm))
+            value.align = 1
+            return value
+
+        if isa.SET.lanes == 16:
+            columns = _transposed(builder, [quarters_from(r, 0) for r in range(8)])
+            return context.make_tuple(builder, sig.return_type, columns)
+        odd = ir.Constant(ir.VectorType(_I32, 16), [i + 4 * (i & 4) for i in range(16)])
+        columns = []
+        for half in range(2):
+            pairs = [(quarters_from(r, half), quarters_from(r + 4, half - 1)) for r in range(4)]
+            rows = [builder.shuffle_vector(*pair, odd) for pair in pairs]
+            columns += _fours_transposed(builder, *rows)
+        return context.make_tuple(builder, sig.return_type, columns)
+
+    return types.UniTuple(vector, 8)(source), codegen
 
 
 @intrinsic

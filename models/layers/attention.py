@@ -41,8 +41,8 @@ class Attention(Part):
     minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
     together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
     without weight of every value head. ``gated``: each head's query is followed by the gate of its
-    output. ``fused``: one weight makes queries, keys and values. ``owner``: the layer whose keys
-    and values are read instead of own.
+    output, which a weight of its own makes where the file holds one. ``fused``: one weight makes
+    queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
     """
 
     n_head: int
@@ -64,6 +64,7 @@ class Attention(Part):
     fused: bool = False
     owner: int | None = None
     clamp: float | None = None
+    sub_norm: bool = False
 
     @classmethod
     def of(cls, values: Values, i: int, rope: Rope | None, **own: Any) -> Attention:
@@ -117,7 +118,8 @@ class Attention(Part):
         q, k, v = self._projections(ops, x)
         if self.clamp:
             q, k, v = (x if x is None else ops.clamp(x, self.clamp) for x in (q, k, v))
-        gate = None
+        own = f"{p}attn_gate"  # a weight that makes gates of the input
+        gate = linear(ops, x, own) if ops.has(f"{own}.weight") else None
         if self.gated:
             gate = ops.columns(q, self.head_dim, self.head_dim, group=2 * self.head_dim)
             q = ops.columns(q, 0, self.head_dim, group=2 * self.head_dim)
@@ -129,6 +131,7 @@ class Attention(Part):
             k = self._placed(ops, k, "k", self.n_head_kv, plain)
         y = ops.attention(q, k, v, self.layer if self.owner is None else self.owner, self)
         y = y if gate is None else ops.gate(gate, y, kind="sigmoid")
+        y = rms_norm(ops, y, f"{p}attn_sub_norm", self.norm_eps) if self.sub_norm else y
         return linear(ops, y, f"{p}attn_output")
 
     def _projections(self, ops: Any, x: Any) -> list[Any]:

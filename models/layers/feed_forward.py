@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ggq.models.layers.base import Part, Values
-from ggq.models.layers.linear import linear, split_linear
+from ggq.models.layers.linear import linear, rms_norm, split_linear
 from ggq.models.table import Key, rows
 
 __all__ = ["FUSED_TENSORS", "KEYS", "TENSORS", "UNGATED_TENSORS", "FeedForward", "width"]
@@ -18,7 +18,7 @@ class FeedForward(Part):
 
     ``fused``: the weight called up holds the gate's rows before its own. ``xielu``: the numbers of
     xIELU, which is the activation then. ``sparsity``: how many deviations above their mean gates
-    must lie to stay, None: all stay.
+    must lie to stay, None: all stay. ``sub_norm_eps``: that of an RMS norm before down, 0: none.
     """
 
     n_ff: int
@@ -27,6 +27,7 @@ class FeedForward(Part):
     fused: bool = False
     xielu: tuple[float, ...] = ()
     sparsity: float | None = None
+    sub_norm_eps: float = 0.0
 
     @classmethod
     def of(cls, values: Values, i: int, **own: Any) -> FeedForward:
@@ -48,10 +49,18 @@ class FeedForward(Part):
         if self.gated:
             gate, up = linear(ops, x, f"{p}gate"), linear(ops, x, f"{p}up")
             gate = gate if self.sparsity is None else ops.sparsify(gate, self.sparsity)
-            return linear(ops, ops.gate(gate, up, kind=self.activation), f"{p}down")
+            y = self._gated(ops, gate, up)
+            if self.sub_norm_eps:
+                y = rms_norm(ops, y, f"{p}sub_norm", self.sub_norm_eps)
+            return linear(ops, y, f"{p}down")
         up = linear(ops, x, f"{p}up")
         up = ops.xielu(up, *self.xielu) if self.xielu else ops.activate(up, self.activation)
         return linear(ops, up, f"{p}down")
+
+    def _gated(self, ops: Any, gate: Any, up: Any) -> Any:
+        if self.activation == "relu2":  # rare as a gate: two operations
+            return ops.gate(ops.activate(gate, "relu2"), up, kind="none")
+        return ops.gate(gate, up, kind=self.activation)
 
 
 def width(values: Values, i: int) -> int:

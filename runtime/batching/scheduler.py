@@ -200,8 +200,9 @@ class Scheduler:
 
     def _keep(self, task: Task) -> None:
         """Have what a task evaluated written to disk."""
-        if self.disk is not None and task.sequence is not None and task.request.reuse:
-            self.disk.keep(task.sequence, task.evaluated_ids(), len(task.prompt))
+        sequence, disk = task.sequence, self.disk
+        if disk is not None and sequence is not None and task.request.reuse and disk.due(sequence):
+            disk.keep(sequence, task.evaluated_ids(), len(task.prompt))
 
     def _drop_cancelled(self) -> None:
         with self._news:

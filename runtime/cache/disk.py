@@ -149,6 +149,10 @@ class DiskCache:
         ends = ((start // STEP_TOKENS + 1) * STEP_TOKENS, (n_prompt - 1) // BLOCK * BLOCK, wanted)
         return min(n_tokens, *(end - start for end in ends if end > start))
 
+    def due(self, sequence: Sequence) -> bool:
+        """Return whether `keep` may have something to do."""
+        return sequence.length // BLOCK != self._done.get(sequence, 0)
+
     def keep(self, sequence: Sequence, ids: np.ndarray | list[int], n_prompt: int = 0) -> None:
         """Write the whole blocks of a sequence that are new; ``ids``: its tokens, at least.
 

@@ -201,7 +201,7 @@ class _Controls:
 
 @lru_cache(maxsize=4)
 def _control_tokens(tokenizer: Any) -> _Controls | None:
-    ids = (i for i in range(tokenizer.n_vocab) if tokenizer.is_control(i))
+    ids = tokenizer.all_controls()
     texts = {tokenizer.token_bytes(i).decode("utf-8", "replace") for i in ids} - {""}
     return _Controls(texts) if texts else None
 

@@ -195,6 +195,11 @@ class Tokenizer:
         """Return whether a token is a control (or unknown) token rather than text."""
         return self.types[self._checked(token)] in (CONTROL, UNKNOWN)
 
+    def all_controls(self) -> list[int]:
+        """Return all control (or unknown) tokens, in order."""
+        found: list[int] = np.flatnonzero(np.isin(self.types, (CONTROL, UNKNOWN))).tolist()
+        return found
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to the text; UsageError if there is no such token."""
         known = self._bytes[self._checked(token)]

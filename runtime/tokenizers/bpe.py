@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
 from ggq.errors import printable
 from ggq.runtime.tokenizers.base import CONTROL, SPACE, UNUSED, Tokenizer
+from ggq.runtime.tokenizers.merging import Merging
 from ggq.runtime.tokenizers.metadata import TokenizerMetadata
 from ggq.runtime.tokenizers.pre_tokenizers import PreTokenizer
+
+_SHORT = 400  # characters of a text that Python merges in a few milliseconds
 
 
 @cache
@@ -76,22 +79,40 @@ class ByteLevelTokenizer(Tokenizer):
 
     def __init__(self, meta: TokenizerMetadata, pre: PreTokenizer) -> None:
         from tokenizers import Regex, pre_tokenizers
-        from tokenizers import Tokenizer as Backend
 
         self.default_add_bos = pre.add_bos
         super().__init__(meta)
         self.nfc = meta.flag("normalizer.nfc", False)  # ggq's own key: converters/vocab/read.py
-        vocab = mergeable(self)
-        model = build_bpe(vocab, read_merges(meta), meta, ignore_merges=pre.ignore_merges)
-        self._backend = Backend(model)
         splits = [pre_tokenizers.Split(Regex(p), "isolated") for p in pre.patterns]
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
+        self._words = pre_tokenizers.Sequence([*splits, to_bytes])
+        self._meta, self._ignore_merges = meta, pre.ignore_merges
+        self._vocab, merges = mergeable(self), meta.strings("merges")
+        self._merging: Merging | None = None
+        if Merging.suits(self._vocab, merges):
+            self._merging = Merging(self._vocab, merges, pre.ignore_merges)
+        else:
+            _ = self._backend  # which tells what is wrong with them, if it is too much
+
+    @cached_property
+    def _backend(self) -> Any:
+        from tokenizers import Tokenizer as Backend
+
+        merges = read_merges(self._meta)
+        model = build_bpe(self._vocab, merges, self._meta, ignore_merges=self._ignore_merges)
+        backend = Backend(model)
+        backend.pre_tokenizer = self._words
+        self._merging = None
+        return backend
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
         if self.nfc:
             text = unicodedata.normalize("NFC", text)
-        return self._backend.encode(text, add_special_tokens=False).ids
+        merging = self._merging
+        if merging is None or len(text) > _SHORT:
+            return self._backend.encode(text, add_special_tokens=False).ids
+        words = self._words.pre_tokenize_str(text)
+        return [token for word, _ in words for token in merging.ids(word)]
 
     def _piece_bytes(self, piece: str) -> bytes:
         table = byte_characters()

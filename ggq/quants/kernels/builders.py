@@ -3,25 +3,47 @@
 from collections.abc import Callable
 from typing import Any
 
-from ggq.jit import kernel
+from ggq.jit import kernel, njit
 from ggq.quants.base import Kernels
-from ggq.quants.kernels import abi
-from ggq.quants.kernels.blocks import decode_tokens, dequantize_rows
+from ggq.quants.kernels import abi, sums
+from ggq.quants.kernels.blocks import dequantize_rows
+from ggq.quants.kernels.decode import decode_tokens
 from ggq.quants.kernels.tiles import prefill_tokens
+from ggq.quants.kernels.turned import turn_unpacked
+from ggq.simd import dot4, dot4_wide
+from ggq.simd import dots as dots_up_to
 
 __all__ = ["matmul"]
 
 
-def matmul(unpack: Callable, dot: Any, stride: int, scales: Any, centre: Any = 0) -> Kernels:
+def matmul(
+    unpack: Callable,
+    largest: int,
+    stride: int,
+    scales: Any,
+    centre: Any = 0,
+    turned: Callable | None = None,
+    halves: bool = False,
+) -> Kernels:
     """Return the kernels of blocks that ``unpack`` (blocks.py) reads, ``stride`` bytes for 256.
 
-    ``dot``: the product of codes and activations; ``scales``: the vector type of the scales;
-    ``centre``: the code that means 0 where it is the same in all blocks (tiles.py).
+    ``largest``: of the codes; ``scales``: the vector type of the scales; ``centre``: the code that
+    means 0 where it is the same in all blocks (tiles.py), 128 and only then for codes above 127;
+    ``turned``: reads a block in the order of decode.py where that is cheaper than turning what
+    ``unpack`` gives, with ``halves`` in that of turned.turned_blocks.
     """
+    assert (largest > 127) == (centre == sums.WIDE_CENTRE)
+    dot, dots = dot4 if largest < 128 else dot4_wide, dots_up_to(largest, halves)
+
+    if turned is None:
+
+        @njit
+        def turned(block):
+            return turn_unpacked(unpack(block))
 
     @kernel(abi.MATMUL)
     def decode(args, first, last):
-        decode_tokens(args, first, last, unpack, dot, stride, scales, centre)
+        decode_tokens(args, first, last, stride, scales, turned, dots, centre, halves)
 
     @kernel(abi.MATMUL)
     def prefill(args, first, last):

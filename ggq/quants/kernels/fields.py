@@ -13,6 +13,7 @@ from ggq.simd import (
     f32x16,
     high_half,
     i32x16,
+    i64x2,
     join,
     load,
     low_half,
@@ -24,7 +25,6 @@ from ggq.simd import (
     u8x16,
     u8x32,
     u8x64,
-    u16x8,
     u32x4,
     u32x8,
     u32x16,
@@ -81,17 +81,19 @@ def bits_of_two(a, b, value):
 
 
 @njit
+def _four_words(address, stride):
+    """Gather four 16-bit words ``stride`` bytes apart in a scalar register: shuffles are dear."""
+    low = uint64(load(address, uint16)) | uint64(load(address + stride, uint16)) << uint64(16)
+    high = uint64(load(address + 2 * stride, uint16))
+    high |= uint64(load(address + 3 * stride, uint16)) << uint64(16)
+    return low | high << uint64(32)
+
+
+@njit
 def eight_halves(address, stride):
     """Gather eight halves ``stride`` bytes apart and widen them."""
-    v = zeros(u16x8)
-    v = with_lane(v, 0, load(address, uint16))
-    v = with_lane(v, 1, load(address + stride, uint16))
-    v = with_lane(v, 2, load(address + 2 * stride, uint16))
-    v = with_lane(v, 3, load(address + 3 * stride, uint16))
-    v = with_lane(v, 4, load(address + 4 * stride, uint16))
-    v = with_lane(v, 5, load(address + 5 * stride, uint16))
-    v = with_lane(v, 6, load(address + 6 * stride, uint16))
-    v = with_lane(v, 7, load(address + 7 * stride, uint16))
+    v = with_lane(zeros(i64x2), 0, _four_words(address, stride))
+    v = with_lane(v, 1, _four_words(address + 4 * stride, stride))
     return convert(bitcast(v, f16x8), f32x8)
 
 

@@ -7,7 +7,6 @@ from ggq.quants.kernels.lattice import nibbles_of_bytes, wide_codes
 from ggq.simd import (
     bitcast,
     convert,
-    dot4,
     f16x16,
     f32x16,
     gather,
@@ -70,4 +69,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)
+KERNELS = matmul(unpack, 18, STRIDE, f32x16, centre=_OFFSET)

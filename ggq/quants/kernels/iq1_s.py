@@ -7,7 +7,6 @@ from ggq.simd import (
     bitcast,
     constant_table,
     convert,
-    dot4,
     f32x8,
     float32,
     gather,
@@ -60,4 +59,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, mins
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8)
+KERNELS = matmul(unpack, 16, STRIDE, f32x8)

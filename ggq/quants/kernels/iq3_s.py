@@ -7,7 +7,6 @@ from ggq.simd import (
     bitcast,
     constant_table,
     convert,
-    dot4,
     f32x8,
     gather,
     high_half,
@@ -58,4 +57,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_largest, f32x8)
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_largest)
+KERNELS = matmul(unpack, 2 * _largest, STRIDE, f32x8, centre=_largest)

@@ -3,8 +3,9 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_halves, nibbles_of_two
+from ggq.quants.kernels.turned import nibbles_of, turned_blocks
 from ggq.quants.tables import CURVE
-from ggq.simd import dot4_wide, f32x8, lookup16, splat, u8x16, vector_constant
+from ggq.simd import f32x8, int64, lookup16, splat, u8x16, vector_constant
 
 _BYTES, _QUANTS = 18, 2
 STRIDE = 8 * _BYTES
@@ -27,4 +28,14 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(OFFSET, f32x8)
 
 
-KERNELS = matmul(unpack, dot4_wide, STRIDE, f32x8, centre=OFFSET)
+@njit
+def turned(block):
+    """Return the same turned."""
+    scales = eight_halves(block, _BYTES)
+    a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
+    a, b = lookup16(curve(), nibbles_of(a)), lookup16(curve(), nibbles_of(b))
+    c, d = lookup16(curve(), nibbles_of(c)), lookup16(curve(), nibbles_of(d))
+    return a, b, c, d, scales, scales * splat(OFFSET, f32x8)
+
+
+KERNELS = matmul(unpack, 255, STRIDE, f32x8, centre=OFFSET, turned=turned, halves=True)

@@ -3,8 +3,9 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_bytes, nibbles_of_two
+from ggq.quants.kernels.turned import nibbles_of, turned_blocks
 from ggq.quants.tables import E2M1
-from ggq.simd import bitcast, dot4, f32x8, lookup16, select, splat, u8x16, u32x8, vector_constant
+from ggq.simd import bitcast, f32x8, int64, lookup16, select, splat, u8x16, u32x8, vector_constant
 
 _BYTES, _QUANTS = 17, 1
 STRIDE = 8 * _BYTES
@@ -34,4 +35,14 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_OFFSET)
+@njit
+def turned(block):
+    """Return the same turned."""
+    scales = _power(eight_bytes(block, _BYTES))
+    a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
+    a, b = lookup16(_table(), nibbles_of(a)), lookup16(_table(), nibbles_of(b))
+    c, d = lookup16(_table(), nibbles_of(c)), lookup16(_table(), nibbles_of(d))
+    return a, b, c, d, scales, scales * splat(_OFFSET, f32x8)
+
+
+KERNELS = matmul(unpack, 24, STRIDE, f32x8, centre=_OFFSET, turned=turned, halves=True)

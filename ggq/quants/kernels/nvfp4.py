@@ -7,7 +7,6 @@ from ggq.quants.tables import E2M1
 from ggq.simd import (
     bitcast,
     convert,
-    dot4,
     f16x16,
     f32x16,
     i64x4,
@@ -66,4 +65,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)
+KERNELS = matmul(unpack, 24, STRIDE, f32x16, centre=_OFFSET)

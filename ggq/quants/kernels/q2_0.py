@@ -3,7 +3,7 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.lattice import two_bit_neighbours
-from ggq.simd import dot4, f32x2, f32x8, join, load, load_half, splat, u8x16
+from ggq.simd import f32x2, f32x8, join, load, load_half, splat, u8x16
 
 _BYTES, _QUANTS = 18, 2
 STRIDE = 4 * _BYTES
@@ -28,4 +28,4 @@ def unpack(block):
     return _codes(block), _codes(second), _codes(third), _codes(fourth), scales, scales
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=1)
+KERNELS = matmul(unpack, 3, STRIDE, f32x8, centre=1)

@@ -2,21 +2,35 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
+from ggq.quants.kernels.turned import turn_lanes, turned_two_bits
 from ggq.quants.kernels.two_bits import two_bit_codes
-from ggq.simd import convert, dot4, f32x16, load, load_half, splat, u8x16
+from ggq.simd import convert, f32x16, load, load_half, splat, u8x16
 
 STRIDE = 84
 _SCALES, _QUANTS, _D, _DMIN = 0, 16, 80, 82
 
 
 @njit
-def unpack(block):
-    """Return codes, scales and minimums of 256 weights."""
-    c0, c1, c2, c3 = two_bit_codes(block + _QUANTS)
-    packed = load(block + _SCALES, u8x16)
+def _scales(block, packed):
     d, dmin = splat(load_half(block + _D), f32x16), splat(load_half(block + _DMIN), f32x16)
     scales = convert(packed & splat(15, u8x16), f32x16) * d
-    return c0, c1, c2, c3, scales, convert(packed >> splat(4, u8x16), f32x16) * dmin
+    return scales, convert(packed >> splat(4, u8x16), f32x16) * dmin
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x16)
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    scales, mins = _scales(block, load(block + _SCALES, u8x16))
+    c0, c1, c2, c3 = two_bit_codes(block + _QUANTS)
+    return c0, c1, c2, c3, scales, mins
+
+
+@njit
+def turned(block):
+    """Return the same turned."""
+    scales, mins = _scales(block, turn_lanes(load(block + _SCALES, u8x16)))
+    c0, c1, c2, c3 = turned_two_bits(block + _QUANTS)
+    return c0, c1, c2, c3, scales, mins
+
+
+KERNELS = matmul(unpack, 3, STRIDE, f32x16, turned=turned)

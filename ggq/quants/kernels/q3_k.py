@@ -3,8 +3,9 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import halves, masked, quarters, twice32
+from ggq.quants.kernels.turned import turn_lanes
 from ggq.quants.kernels.two_bits import two_bit_codes
-from ggq.simd import convert, dot4, f32x16, load, load_half, shuffle, splat, u8x16, u32x16
+from ggq.simd import convert, f32x16, load, load_half, shuffle, splat, turn, u8x16, u32x16
 
 STRIDE = 110
 _HIGH, _QUANTS, _SCALES, _D = 0, 32, 96, 108
@@ -25,24 +26,45 @@ _four = quarters(4, 4, 4, 4)
 
 
 @njit
-def _scales(block):
+def _numbers(block):
     packed = load(block + _SCALES - 2, u8x16)
     low = (convert(_low_bytes(packed, packed), u32x16) >> _low_shift()) & _low_mask()
     high = (convert(_high_bytes(packed, packed), u32x16) >> _high_shift()) & _high_mask()
-    return convert(low | (high << _four()), f32x16) - splat(32.0, f32x16)
+    return low | (high << _four())
 
 
 @njit
-def unpack(block):
-    """Return codes, scales and minimums of 256 weights."""
+def _scales(block, numbers):
+    scales = (convert(numbers, f32x16) - splat(32.0, f32x16)) * splat(load_half(block + _D), f32x16)
+    return scales, scales * splat(_OFFSET, f32x16)
+
+
+@njit
+def _codes(block):
     c0, c1, c2, c3 = two_bit_codes(block + _QUANTS)
     planes = twice32(block + _HIGH)
     c0 = c0 | masked(planes << _left_2_1(), 4)
     c1 = c1 | masked(planes >> _right_0_1(), 4)
     c2 = c2 | masked(planes >> _right_2_3(), 4)
     c3 = c3 | masked(planes >> _right_4_5(), 4)
-    scales = _scales(block) * splat(load_half(block + _D), f32x16)
-    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
+    return c0, c1, c2, c3
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    c0, c1, c2, c3 = _codes(block)
+    scales, mins = _scales(block, _numbers(block))
+    return c0, c1, c2, c3, scales, mins
+
+
+@njit
+def turned(block):
+    """Return the same turned."""
+    c0, c1, c2, c3 = turn(_codes(block))
+    numbers = convert(turn_lanes(convert(_numbers(block), u8x16)), u32x16)
+    scales, mins = _scales(block, numbers)
+    return c0, c1, c2, c3, scales, mins
+
+
+KERNELS = matmul(unpack, 7, STRIDE, f32x16, centre=_OFFSET, turned=turned)

@@ -3,7 +3,8 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_halves, nibbles_of_two
-from ggq.simd import dot4, f32x8, splat
+from ggq.quants.kernels.turned import nibbles_of, turned_blocks
+from ggq.simd import f32x8, int64, splat
 
 _BYTES, _QUANTS = 18, 2
 STRIDE = 8 * _BYTES
@@ -24,4 +25,13 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x8)
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=_OFFSET)
+@njit
+def turned(block):
+    """Return the same with the codes in the order of ``turned_blocks``."""
+    scales = eight_halves(block, _BYTES)
+    a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
+    mins = scales * splat(_OFFSET, f32x8)
+    return nibbles_of(a), nibbles_of(b), nibbles_of(c), nibbles_of(d), scales, mins
+
+
+KERNELS = matmul(unpack, 15, STRIDE, f32x8, centre=_OFFSET, turned=turned, halves=True)

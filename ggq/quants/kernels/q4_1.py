@@ -3,7 +3,8 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import eight_pairs, nibbles_of_two
-from ggq.simd import dot4, f32x8
+from ggq.quants.kernels.turned import nibbles_of, turned_blocks
+from ggq.simd import f32x8, int64
 
 _BYTES, _QUANTS = 20, 4
 STRIDE = 8 * _BYTES
@@ -23,4 +24,12 @@ def unpack(block):
     return c0, c1, c2, c3, scales, -mins
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8)
+@njit
+def turned(block):
+    """Return the same with the codes in the order of ``turned_blocks``."""
+    scales, mins = eight_pairs(block, _BYTES)
+    a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
+    return nibbles_of(a), nibbles_of(b), nibbles_of(c), nibbles_of(d), scales, -mins
+
+
+KERNELS = matmul(unpack, 15, STRIDE, f32x8, turned=turned, halves=True)

@@ -2,8 +2,14 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
-from ggq.quants.kernels.fields import halves, masked, six_bit_pairs, twice32
-from ggq.simd import dot4, f32x8
+from ggq.quants.kernels.fields import (
+    halves,
+    masked,
+    six_bit_pairs,
+    twice32,
+)
+from ggq.quants.kernels.turned import nibbles_of, turned_chunks
+from ggq.simd import f32x8
 
 STRIDE = 144
 _QUANTS = 16
@@ -22,4 +28,12 @@ def unpack(block):
     return c0, c1, c2, c3, scales, mins
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8)
+@njit
+def turned(block):
+    """Return the same with the codes in the order of ``turn``."""
+    scales, mins = six_bit_pairs(block)
+    a, b, c, d = turned_chunks(block + _QUANTS)
+    return nibbles_of(a), nibbles_of(b), nibbles_of(c), nibbles_of(d), scales, mins
+
+
+KERNELS = matmul(unpack, 15, STRIDE, f32x8, turned=turned)

@@ -3,7 +3,7 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import bits_of_two, eight_pairs, nibbles_of_two
-from ggq.simd import dot4, f32x8
+from ggq.simd import f32x8
 
 _BYTES, _HIGH, _QUANTS = 24, 4, 8
 STRIDE = 8 * _BYTES
@@ -24,4 +24,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, -mins
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8)
+KERNELS = matmul(unpack, 31, STRIDE, f32x8)

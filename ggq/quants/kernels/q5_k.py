@@ -3,7 +3,7 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import halves, masked, six_bit_pairs, twice32
-from ggq.simd import dot4, f32x8
+from ggq.simd import f32x8
 
 STRIDE = 176
 _HIGH, _QUANTS = 16, 48
@@ -27,4 +27,4 @@ def unpack(block):
     return c0, c1, c2, c3, scales, mins
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8)
+KERNELS = matmul(unpack, 31, STRIDE, f32x8)

@@ -3,7 +3,8 @@
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
 from ggq.quants.kernels.fields import halves, masked, twice32
-from ggq.simd import bitcast, convert, dot4, f32x16, i8x16, load, load_half, splat, u8x64, u32x16
+from ggq.quants.kernels.turned import turn_lanes
+from ggq.simd import bitcast, convert, f32x16, i8x16, load, load_half, splat, turn, u8x64, u32x16
 
 STRIDE = 210
 _LOW, _HIGH, _SCALES, _D = 0, 128, 192, 208
@@ -22,13 +23,32 @@ def _half_block(low, high):
 
 
 @njit
-def unpack(block):
-    """Return codes, scales and minimums of 256 weights."""
+def _codes(block):
     c0, c1 = _half_block(block + _LOW, block + _HIGH)
     c2, c3 = _half_block(block + _LOW + 64, block + _HIGH + 32)
-    d = splat(load_half(block + _D), f32x16)
-    scales = convert(load(block + _SCALES, i8x16), f32x16) * d
-    return c0, c1, c2, c3, scales, scales * splat(_OFFSET, f32x16)
+    return c0, c1, c2, c3
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x16, centre=_OFFSET)
+@njit
+def _scales(block, numbers):
+    scales = convert(numbers, f32x16) * splat(load_half(block + _D), f32x16)
+    return scales, scales * splat(_OFFSET, f32x16)
+
+
+@njit
+def unpack(block):
+    """Return codes, scales and minimums of 256 weights."""
+    c0, c1, c2, c3 = _codes(block)
+    scales, mins = _scales(block, load(block + _SCALES, i8x16))
+    return c0, c1, c2, c3, scales, mins
+
+
+@njit
+def turned(block):
+    """Return the same turned."""
+    c0, c1, c2, c3 = turn(_codes(block))
+    scales, mins = _scales(block, turn_lanes(load(block + _SCALES, i8x16)))
+    return c0, c1, c2, c3, scales, mins
+
+
+KERNELS = matmul(unpack, 63, STRIDE, f32x16, centre=_OFFSET, turned=turned)

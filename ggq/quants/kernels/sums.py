@@ -43,8 +43,17 @@ BYTES = 3 * 16 * 64
 _FUSED = isa.SET.has_fma
 _START = 0x4B400000 if _FUSED else 0
 _FLOAT_START = 1.5 * 2.0**23 if _FUSED else 0.0
+# Codes above 127 have the centre 128, which sets of signed bytes take off before they multiply.
+WIDE_CENTRE = 128
+_TAKEN_OFF = WIDE_CENTRE if isa.SET.signed_wide else 0
 _even = shuffle(range(0, 16, 2))
 _odd = shuffle(range(1, 16, 2))
+
+
+@njit
+def _left(centre):
+    """Return what of ``centre`` is in the integer sums."""
+    return centre - _TAKEN_OFF if centre == WIDE_CENTRE else centre
 
 
 def token_sums(token, n, block, centre, kind):
@@ -63,7 +72,7 @@ def _overload_token_sums(token, n, block, centre, kind):
             sixteens = load(token + n + n // 8 + 64 * block, i32x16)
             sums = -(_even(sixteens, sixteens) + _odd(sixteens, sixteens))
             if centre:
-                return sums * splat(int32(centre), i32x8)
+                return sums * splat(int32(_left(centre)), i32x8)
             return bitcast(convert(sums, f32x8), i32x8)
 
         return per_32
@@ -71,7 +80,7 @@ def _overload_token_sums(token, n, block, centre, kind):
     def per_16(token, n, block, centre, kind):
         sums = -load(token + n + n // 8 + 64 * block, i32x16)
         if centre:
-            return sums * splat(int32(centre), i32x16)
+            return sums * splat(int32(_left(centre)), i32x16)
         return bitcast(convert(sums, f32x16), i32x16)
 
     return per_16

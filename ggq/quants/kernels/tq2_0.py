@@ -2,8 +2,9 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
+from ggq.quants.kernels.turned import turned_two_bits
 from ggq.quants.kernels.two_bits import two_bit_codes
-from ggq.simd import dot4, f32x8, load_half, splat
+from ggq.simd import f32x8, load_half, splat
 
 STRIDE = 66
 _D = 64
@@ -17,4 +18,12 @@ def unpack(block):
     return c0, c1, c2, c3, scales, scales
 
 
-KERNELS = matmul(unpack, dot4, STRIDE, f32x8, centre=1)
+@njit
+def turned(block):
+    """Return the same turned."""
+    c0, c1, c2, c3 = turned_two_bits(block)
+    scales = splat(load_half(block + _D), f32x8)
+    return c0, c1, c2, c3, scales, scales
+
+
+KERNELS = matmul(unpack, 3, STRIDE, f32x8, centre=1, turned=turned)

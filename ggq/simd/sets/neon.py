@@ -19,6 +19,7 @@ SET = InstructionSet(
     cpu="neoverse-n1",
     features="+neon,+dotprod,+fullfp16",
     dot="sdot",
+    signed_wide=True,
 )
 
 
@@ -26,18 +27,11 @@ def _sdot(builder, acc, a, b):
     return call(builder, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, [acc, a, b])
 
 
-def _wide(builder, acc, unsigned, signed):
-    """u = (u - 128) + 128: two signed products, since 128 itself is no i8."""
-    kind = unsigned.type
-    acc = _sdot(builder, acc, builder.xor(unsigned, splat(kind, 128)), signed)
-    minus = _sdot(builder, splat(acc.type, 0), splat(kind, 128), signed)  # 128 reads as -128
-    return builder.sub(acc, minus)
-
-
 def dot4(builder, acc, unsigned, signed, wide):
-    """Emit acc + sums of four u8 x i8 products; codes up to 127 are the same as signed bytes."""
-    form = _wide if wide else _sdot
-    return by_pieces(builder, lambda a, u, s: form(builder, a, u, s), 4, acc, unsigned, signed)
+    """Emit acc + sums of four products of signed bytes; with ``wide``, of codes less 128."""
+    if wide:
+        unsigned = builder.xor(unsigned, splat(unsigned.type, 128))
+    return by_pieces(builder, lambda a, u, s: _sdot(builder, a, u, s), 4, acc, unsigned, signed)
 
 
 lookup8 = select_lookup8

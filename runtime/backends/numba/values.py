@@ -14,7 +14,7 @@ from ggq.runtime.backends.numba.plan import Buffer
 
 __all__ = ["DECODE_TOKENS", "Rotation", "Value"]
 
-DECODE_TOKENS = 4  # up to this many tokens the dot kernels read native blocks; above, tiles pay
+DECODE_TOKENS = 8  # up to this many tokens the dot kernels read native blocks; above, tiles pay
 
 
 @dataclass(frozen=True)
