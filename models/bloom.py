@@ -54,7 +54,11 @@ class Bloom(Architecture):
         ),
         without=("{arch}.attention.layer_norm_rms_epsilon", "{arch}.rope.freq_base"),
     )
-    config_defaults = {"layer_norm_epsilon": 1e-5, "seq_length": 2048}  # noqa: RUF012 - read only
+    config_defaults = {  # noqa: RUF012 - read only
+        "layer_norm_epsilon": 1e-5,
+        "seq_length": 2048,
+        "tie_word_embeddings": True,
+    }
     fixed = {"apply_residual_connection_post_layernorm": (False,)}  # noqa: RUF012 - read only
     reads = (  # all of them ways to train or to compute the same
         *("slow_but_exact", "attention_softmax_in_fp32", "bias_dropout_fusion", "hidden_act"),

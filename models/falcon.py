@@ -104,6 +104,7 @@ class Falcon(Architecture):
         "max_position_embeddings": 2048,
         "layer_norm_epsilon": 1e-5,
         "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
     }
     fixed = {  # noqa: RUF012 - read only
         "activation": ("gelu",),

@@ -81,7 +81,10 @@ class Gpt(Architecture):
 
     hf_base = "transformer."
     keys = GPT_KEYS
-    config_defaults = {"layer_norm_epsilon": 1e-5}  # noqa: RUF012 - read only
+    config_defaults = {  # noqa: RUF012 - read only
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    }
     reads: ClassVar[tuple[str, ...]] = ("hidden_act",)
     rope_types = ("default",)
 

@@ -81,7 +81,10 @@ class Mpt(Architecture):
         Key(ALIBI_KEY.gguf, ("attn_config.alibi_bias_max",), "alibi", "f32", required=True),
         without=("{arch}.attention.layer_norm_rms_epsilon", "{arch}.rope.freq_base"),
     )
-    config_defaults = {"layer_norm_epsilon": 1e-5}  # noqa: RUF012 - read only
+    config_defaults = {  # noqa: RUF012 - read only
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    }
     fixed = {  # noqa: RUF012 - read only
         "expansion_ratio": (4,),
         "norm_type": ("low_precision_layernorm", "layernorm", "low_precision_ln"),

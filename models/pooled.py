@@ -36,6 +36,7 @@ POOLING = "sentence_transformers_pooling"  # llama.cpp's number
 DENSE = "sentence_transformers_dense"  # [in, out, activation] of each layer
 ANSWERS = "reranker_answers"  # ids of the tokens yes and no, whose logits a reranker compares
 CLASSIFIER = "ForSequenceClassification"
+WITH_HEAD = ("LMHeadModel", "ChatGLMModel")  # classes of whole models, whatever the name
 YES_NO = ("yes", "no")
 MAX_LABELS = 4096
 
@@ -54,7 +55,7 @@ def classifies(config: Mapping[str, Any]) -> bool:
 def is_bare(config: Mapping[str, Any]) -> bool:
     """Tell whether a decoder comes without its output head: XModel instead of XForCausalLM."""
     name = _class(config)
-    return name.endswith("Model") and not name.endswith("LMHeadModel")
+    return name.endswith("Model") and not name.endswith(WITH_HEAD)
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:

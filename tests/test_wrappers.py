@@ -10,6 +10,8 @@ from ggq import models
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.tensors import hf_tensors
 from ggq.errors import ModelError
+from ggq.models.pooled import POOLED_KEYS
+from ggq.models.table import config_value
 from ggq.models.wrappers import TEXT_CLASSES, WRAPPERS
 
 # How released checkpoints name the text model's tensors and those beside it.
@@ -124,3 +126,11 @@ def test_older_stablelm_says_the_same_in_other_words():
         for c, n in zip((new, old), classes, strict=True)
     )
     assert a == b
+
+
+@pytest.mark.parametrize("name", ["ChatGLMModel", "BloomModel", "GPT2Model"])
+def test_models_whose_class_sounds_bare_write_texts(name):
+    arch = models.for_hf({"architectures": [name]})
+    config = arch.config({"architectures": [name]})
+    (head,) = (key for key in POOLED_KEYS if key.attr == "output_head")
+    assert config_value(config, head) is not False

@@ -82,7 +82,7 @@ class Checkpoint:
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         self.absent: dict[str, str] = {}
-        self.warnings: list[str] = []
+        self.warnings = modules.lengths(self.folder, self.config, read_json)
         index = read_json(self.folder / INDEX)
         weight_map = _weight_map(index) if index else {}
         if weight_map and self._has_shards(weight_map):

@@ -43,6 +43,7 @@ class Attention(Part):
     without weight of every value head. ``gated``: each head's query is followed by the gate of its
     output, which a weight of its own makes where the file holds one. ``fused``: one weight makes
     queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
+    ``sub_norm``: an RMS norm of all heads' outputs.
     """
 
     n_head: int
