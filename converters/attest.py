@@ -15,6 +15,7 @@ from ggq.converters.prepasses.recipe import ENVIRONMENT
 from ggq.converters.prepasses.recipe import KEY as RECIPE
 from ggq.converters.provenance import read_provenance
 from ggq.errors import FormatError, UsageError, option, printable, reason
+from ggq.extras import how_to_install
 from ggq.gguf import GGUFFile
 from ggq.hub import file_sha256
 from ggq.outputs import output_file
@@ -117,5 +118,5 @@ def _library(part: str) -> Any:
     try:
         return import_module(f"model_signing.{part}")
     except ImportError as error:
-        how = "to sign and to check signatures, pip install 'ggq[sign]'"
+        how = f"to sign and to check signatures, {how_to_install('sign')}"
         raise UsageError(f"{how} ({reason(error)})") from None

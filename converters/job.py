@@ -21,6 +21,7 @@ from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Pass, Prepass
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
 from ggq.errors import UsageError, option, printable
+from ggq.extras import how_to_install
 from ggq.outputs import output_file
 
 __all__ = ["Events", "Request", "Result", "planned", "run"]
@@ -209,7 +210,8 @@ def _targeted(request: Request, events: Events) -> dict[str, str]:
         room = allocation.room(conversion, size)
         if find_spec("torch") is None:
             name = "--target-bpw" if request.target_size is None else "--target-size"
-            raise UsageError(f"{option(name)}: to weigh types on a text, pip install 'ggq[torch]'")
+            how = how_to_install("torch")
+            raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
         text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
         windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
         return allocation.targeted(conversion, room, windows, progress)

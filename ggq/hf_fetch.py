@@ -9,7 +9,6 @@ import errno
 import hashlib
 import re
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from ggq.progress import Progress
 __all__ = ["Plan", "fetch", "plan"]
 
 _SECONDS = 20.0  # to wait for the hub's list of a repository's files
-_ATTEMPTS = 3  # after which a file that does not grow is given up, for now
 _NETWORK = ("Connect", "Timeout", "Proxy", "ReadError", "WriteError", "RemoteProtocol", "SSLError")
 _Report = Callable[[str], None]
 
@@ -46,7 +44,9 @@ class Plan:
         """Return name and licence for people."""
         first = printable(self.files[0].rfilename)
         shards = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
-        return f"{first}{shards}, {format_size(self.size)}, licence {printable(self.licence)}"
+        kept = self.size - self.missing
+        here = f", {format_size(kept)} of it here" if kept > 0 else ""
+        return f"{first}{shards}, licence {printable(self.licence)}{here}"
 
 
 def plan(repo: str, quant: str | None) -> Plan:
@@ -126,7 +126,6 @@ def _fill(part: Path, about: Any, progress: Progress | None, name: str) -> None:
     headers = build_hf_headers() if _same_host(about.location) else {}
     quiet = are_progress_bars_disabled()
     disable_progress_bars()  # the bar is ours
-    failed = 0
     try:
         while True:
             before = part.stat().st_size if part.exists() else 0
@@ -145,12 +144,12 @@ def _fill(part: Path, about: Any, progress: Progress | None, name: str) -> None:
                     )
                 return
             except Exception as error:
-                if _status(error) == 416:  # what is here is not the beginning of what is there
+                if before and _status(error) == 416:  # it is not the beginning of what is there
                     part.unlink(missing_ok=True)
-                failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
-                if failed >= _ATTEMPTS or not (_is_network(error) or _status(error) == 416):
+                    continue
+                grown = part.stat().st_size > before
+                if not (grown and _is_network(error)):  # http_get has tried several times itself
                     raise
-                time.sleep(min(2.0**failed / 2, 5.0))
     finally:
         if not quiet:
             enable_progress_bars()

@@ -130,14 +130,14 @@ def resolve_model(reference: str | os.PathLike[str]) -> Path:
 
 def obtain(
     reference: str | os.PathLike[str],
-    agree: Callable[[str], bool] = lambda about: True,
+    agree: Callable[[str, int], bool] = lambda about, size: True,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> Path:
     """Return the file that ``reference`` names, fetched where it is not here.
 
-    ``agree`` is told what would be fetched, its size and its licence, and says whether to; no is
-    NotFetchedError. GGQError where fetching fails.
+    ``agree`` is told what would be fetched, with its licence, and how many bytes that are, and says
+    whether to; no is NotFetchedError. GGQError where fetching fails.
     """
     try:
         return resolve_model(reference)
@@ -145,15 +145,13 @@ def obtain(
         name = missing.name
         known = KNOWN.get(name)
         if known:
-            if not agree(
-                f"{name}: {known.about}, {known.size / 1e6:.0f} MB, licence {known.licence}"
-            ):
+            if not agree(f"{name}: {known.about}, licence {known.licence}", known.size):
                 raise
             return pull(name, report, progress)
         from ggq import hf_fetch
 
         plan = hf_fetch.plan(*_split(name))
-        if not agree(f"{plan.repo}: {plan.about}"):
+        if not agree(f"{plan.repo}: {plan.about}", plan.missing):
             raise
         return hf_fetch.fetch(plan, report, progress)
 

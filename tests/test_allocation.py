@@ -13,6 +13,7 @@ from ggq.converters import job
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan, room
 from ggq.errors import FormatError, UsageError
+from ggq.extras import how_to_install
 from ggq.gguf import open_gguf, spec
 
 
@@ -83,7 +84,7 @@ def test_without_torch_a_target_is_refused_in_one_line(target, source, monkeypat
     monkeypatch.setattr(job, "find_spec", lambda name: None)
     assert main(["convert", str(source), f"--{target}", "-q"]) == 1
     name = target.split("=")[0]
-    want = f"ggq: error: --{name}: to weigh types on a text, pip install 'ggq[torch]'\n"
+    want = f"ggq: error: --{name}: to weigh types on a text, {how_to_install('torch')}\n"
     assert capsys.readouterr().err == want
 
 

@@ -70,7 +70,7 @@ def test_signing_needs_its_library_and_keys(ggq, made, tmp_path, monkeypatch):
         ("attest", made, "--private-key", tmp_path / "k.pem", "--signature", tmp_path / "y.sig"),
     ):
         code, _, err = ggq(*words)
-        assert code == 1 and "ggq[sign]" in err
+        assert code == 1 and "[sign]" in err
     code, _, err = ggq("verify", made, "--signature", tmp_path / "none.sig")
     assert code == 1 and "none.sig: no such file" in err
     code, _, err = ggq("attest", made, "--signature", tmp_path / "y.sig")

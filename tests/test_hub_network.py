@@ -19,6 +19,13 @@ NAME, COMMIT = "M-Q4_K_M.gguf", "a" * 40
 CONTENT = b"GGUF" + bytes(range(256)) * 100_000  # huggingface_hub keeps what it has per 10 MB
 ETAG = hashlib.sha256(CONTENT).hexdigest()  # as the hub's of large files
 
+PULLS = """
+import sys
+from ggq import cli
+for name in sys.argv[1:]:
+    print(cli.main(["pull", name]), file=sys.stderr)
+"""
+
 
 class Handler(HubHandler):
     """What huggingface_hub asks of the hub: a model's files, and a file in ranges.
@@ -38,12 +45,17 @@ class Handler(HubHandler):
         if path in state.failing:
             status, headers = state.failing[path]
             self.answer(status, b"", headers)
-        elif path == "/api/models/org/M":
+        elif path.startswith("/api/models/org/"):
             lfs = {"sha256": ETAG, "size": len(CONTENT), "pointerSize": 130}
             file = {"rfilename": NAME, "size": len(CONTENT), "blobId": "b" * 40, "lfs": lfs}
-            about = {"id": "org/M", "sha": COMMIT, "siblings": [file], "tags": ["license:mit"]}
+            about = {
+                "id": path[len("/api/models/") :],
+                "sha": COMMIT,
+                "siblings": [file],
+                "tags": ["license:mit"],
+            }
             self.answer(200, json.dumps(about).encode(), {"content-type": "application/json"})
-        elif path == f"/org/M/resolve/{COMMIT}/{NAME}":
+        elif path.startswith("/org/") and path.endswith(f"/resolve/{COMMIT}/{NAME}"):
             about = {"x-linked-etag": f'"{ETAG}"', "x-linked-size": str(len(CONTENT))}
             place = f"http://localhost:{self.server.server_port}/elsewhere/{NAME}"
             self.answer(302, b"", {**about, "x-repo-commit": COMMIT, "location": place})
@@ -71,9 +83,9 @@ def fake_hub(tmp_path):
     with serving(Handler, state, tmp_path / "hf") as hub:
         env = hub | {"HF_TOKEN": "hf_secret", "GGQ_CACHE": str(tmp_path / "ggq")}
 
-        def pull(*arguments, **more):
+        def pull(*arguments, program=("-m", "ggq"), **more):
             return subprocess.run(
-                [sys.executable, "-m", "ggq", *(arguments or ["pull", "org/M:Q4_K_M"])],
+                [sys.executable, *program, *(arguments or ["pull", "org/M:Q4_K_M"])],
                 env={**env, **more},
                 capture_output=True,
                 text=True,
@@ -92,10 +104,10 @@ def downloads(state):
 def test_a_broken_download_goes_on_where_it_was(fake_hub):
     state, pull = fake_hub
     state.cuts = [12_000_000] + [0] * 40  # then the line stays broken
-    broken = pull()
-    assert broken.returncode == 1
-    assert broken.stderr.splitlines()[-1].startswith("ggq: error: org/M: offline? 127.0.0.1:")
-    assert broken.stderr.endswith("what was fetched is kept\n")
+    broken = pull("org/M:Q4_K_M", program=["-c", "import time\ntime.sleep = id\n" + PULLS])
+    *_, said, code = broken.stderr.splitlines()
+    assert said.startswith("ggq: error: org/M: offline? 127.0.0.1:")
+    assert (said.endswith("what was fetched is kept"), code) == (True, "1")
     assert downloads(state)[0] == ""
     state.cuts.clear()
     state.seen.clear()
@@ -131,34 +143,32 @@ def test_a_file_that_is_not_what_the_hub_says_is_refused(fake_hub):
     assert pull().returncode == 0  # nothing of the wrong file is left
 
 
-REPO, FILE = "/api/models/org/M", f"/org/M/resolve/{COMMIT}/{NAME}"
 GATED, MISSING = {"x-error-code": "GatedRepo"}, {"x-error-code": "EntryNotFound"}
+REFUSALS = [  # of the list of files or of the file: status, headers, what is said
+    ("file", 401, GATED, "accept its terms at http://127.0.0.1:"),
+    ("file", 403, GATED, "log in (hf auth login, or HF_TOKEN)"),
+    ("list", 401, {}, "the hub has no such repository, or it is private"),
+    ("list", 404, {"x-error-code": "RepoNotFound"}, "the hub has no such repository"),
+    ("file", 404, MISSING, "the hub lists a file that it does not have"),
+    ("list", 429, {"retry-after": "7"}, "asks to wait: too many requests (429), try again in 7 s"),
+    ("list", 500, {}, " answers 500: "),
+]
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "headers", "message"),
-    [
-        (FILE, 401, GATED, "accept its terms at http://127.0.0.1:"),
-        (FILE, 403, GATED, "log in (hf auth login, or HF_TOKEN)"),
-        (REPO, 401, {}, "the hub has no such repository, or it is private"),
-        (FILE, 404, MISSING, "the hub lists a file that it does not have"),
-        (
-            REPO,
-            429,
-            {"retry-after": "7"},
-            "asks to wait: too many requests (429), try again in 7 s",
-        ),
-        (REPO, 500, {}, " answers 500: "),
-    ],
-)
-def test_what_the_hub_refuses_is_one_line(fake_hub, path, status, headers, message):
+def test_what_the_hub_refuses_is_one_line(fake_hub, tmp_path):
     state, pull = fake_hub
-    state.failing[path] = status, headers
-    done = pull()
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert done.stderr.startswith("ggq: error: org/M: ")
+    for i, (what, status, headers, _) in enumerate(REFUSALS):
+        file = f"/org/r{i}/resolve/{COMMIT}/{NAME}"
+        state.failing[file if what == "file" else f"/api/models/org/r{i}"] = status, headers
+    names = [f"org/r{i}" for i in range(len(REFUSALS))]
+    done = pull(*names, program=["-c", PULLS])
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 * len(REFUSALS)
+    for name, said, code, (*_, message) in zip(
+        names, lines[::2], lines[1::2], REFUSALS, strict=True
+    ):
+        assert (said.startswith(f"ggq: error: {name}: "), code) == (True, "1")
+        assert message in said
 
 
 @pytest.mark.parametrize("command", [["run", "org/M", "Hi"], ["serve", "hf://org/M:q4_k_m"]])
@@ -167,7 +177,7 @@ def test_a_name_is_fetched_where_a_model_is_opened(fake_hub, command):
     done = pull(*command)  # what comes is no model: it has been fetched by then
     assert (done.returncode, len(downloads(state))) == (1, 1), done.stderr
     first, *_, last = done.stderr.splitlines()
-    assert first == f"org/M: {NAME}, 25.6 MB, licence mit - not here yet"
+    assert first == f"not on this machine yet: org/M: {NAME}, licence mit"
     assert last.startswith("ggq: error: ") and "header: GGUF version" in last
 
 

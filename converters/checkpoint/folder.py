@@ -82,13 +82,14 @@ class Checkpoint:
         self.files: list[SafetensorsFile] = []
         self.tensors: dict[str, TensorLike] = {}
         self.absent: dict[str, str] = {}
-        self.warnings: list[str] = []
+        self.warnings = modules.lengths(self.folder, self.config, read_json)
         index = read_json(self.folder / INDEX)
         weight_map = _weight_map(index) if index else {}
         if weight_map and self._has_shards(weight_map):
             self._open_indexed(weight_map)
         else:
             self.tensors.update(self._open(self._single_file()).tensors)
+        self.warnings += modules.warnings(self.config)
         self._open_dense()
         self.config |= _stored_settings(self.tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))

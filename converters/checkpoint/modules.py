@@ -14,7 +14,15 @@ from typing import Any
 from ggq.errors import FormatError, ModelError, printable
 from ggq.models.pooled import ANSWERS, DENSE, POOLING
 
-__all__ = ["DENSE_FILE", "RERANK_TEMPLATE", "dense_folders", "prompts", "settings"]
+__all__ = [
+    "DENSE_FILE",
+    "RERANK_TEMPLATE",
+    "dense_folders",
+    "lengths",
+    "prompts",
+    "settings",
+    "warnings",
+]
 
 ReadJson = Callable[[Path], dict[str, Any]]
 MODULES = "modules.json"
@@ -58,6 +66,20 @@ def settings(folder: Path, config: Mapping[str, Any], read: ReadJson) -> dict[st
     elif any(kind == "LogitScore" for kind, _ in modules):
         raise ModelError(f"{MODULES}: LogitScore is converted of Qwen3-Reranker only")
     return found
+
+
+def lengths(folder: Path, config: Mapping[str, Any], read: ReadJson) -> list[str]:
+    """Return how texts have to be given for the vectors that sentence-transformers makes."""
+    name, notes = "sentence_bert_config.json", []
+    said = read(folder / name)
+    longest, positions = said.get("max_seq_length"), config.get("max_position_embeddings")
+    if isinstance(longest, int) and isinstance(positions, int) and 0 < longest < positions:
+        what = f"{name}: sentence-transformers cuts texts to {longest} tokens, ggq does not"
+        notes.append(f"{what}: load with n_ctx={longest} and embed with truncate=True for that")
+    lowers = read(folder / "tokenizer_config.json").get("do_lower_case") is True
+    if said.get("do_lower_case") is True and not lowers:
+        notes.append(f"{name}: do_lower_case is true: give texts in lower case")
+    return notes
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -138,6 +160,15 @@ def _card(folder: Path) -> str:
     except OSError:
         return ""
     return "\n".join(line for line in text.splitlines() if line.startswith("# "))
+
+
+def warnings(config: Mapping[str, Any]) -> list[str]:
+    """Return what of a folder no file will hold, in words."""
+    tasks = config.get("lora_adaptations")
+    if not isinstance(tasks, list) or not tasks:
+        return []
+    named = printable(", ".join(map(str, tasks)), 200)
+    return [f"adapters for tasks are left out ({named}): vectors are those without a task"]
 
 
 def prompts(folder: Path, config: Mapping[str, Any], read: ReadJson) -> dict[str, str]:

@@ -29,6 +29,7 @@ from ggq.converters.conversion import Conversion, Progress
 from ggq.converters.metadata.general import Item
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import UsageError, printable
+from ggq.extras import how_to_install
 from ggq.gguf import spec
 
 __all__ = ["Packed", "Pass", "Prepass", "Replaced", "classes", "load", "names", "parse"]
@@ -92,9 +93,7 @@ class Prepass:
         """Refuse to start without what ``NEEDS`` names; UsageError."""
         for library in self.NEEDS:
             if find_spec(library) is None:
-                raise UsageError(
-                    f"pre-pass {self.name}: to calibrate, pip install 'ggq[{library}]'"
-                )
+                raise UsageError(f"pre-pass {self.name}: to calibrate, {how_to_install(library)}")
 
     def note(self, job: Conversion, dataset: str) -> None:
         """Write into the file what was done with which text."""

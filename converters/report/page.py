@@ -105,7 +105,7 @@ def _types(found: list[Finding]) -> str:
 
 def _predictions(held: HeldBack | None) -> str:
     if held is None:
-        note = "Not measured: torch is needed to run the original (pip install 'ggq[torch]')."
+        note = "Not measured: torch is needed to run the original (ggq's extra torch)."
         return f'<h2>Predictions</h2><p class="note">{note}</p>'
     f = held.figures
     kind = "windows that were calibrated on" if held.calibrated else "held back"

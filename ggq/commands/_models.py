@@ -22,13 +22,15 @@ def model_path(reference: str | None, yes: bool = False) -> Path:
     try:
         return hub.resolve_model(name)
     except hub.NotFetchedError:
+        from ggq.gguf.units import format_size
         from ggq.progress import progress_when_told
 
         asked = sys.stdin.isatty() and sys.stderr.isatty() and not yes
 
-        def agree(about: str) -> bool:
-            click.echo(f"{about} - not here yet", err=True)
-            return not asked or click.confirm("Fetch it?", default=True, err=True)
+        def agree(about: str, size: int) -> bool:
+            click.echo(f"not on this machine yet: {about}", err=True)
+            question = f"Fetch {format_size(size)}?"
+            return not asked or click.confirm(question, default=True, err=True)
 
         def report(line: str) -> None:
             click.echo(line, err=True)

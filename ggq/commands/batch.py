@@ -17,6 +17,7 @@ from ggq.commands._cache import DISK
 from ggq.commands._draft import draft_options, drafting
 from ggq.commands._models import YES, model_path
 from ggq.errors import GGQError, UsageError
+from ggq.extras import how_to_install
 from ggq.progress import Progress, progress_bar
 
 _NEEDED = ("starlette", "msgspec")
@@ -49,7 +50,7 @@ def command(
     answers already, the rest is done.
     """  # fmt: skip
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(f"ggq batch needs {', '.join(missing)}: pip install 'ggq[serve]'")
+        raise UsageError(f"ggq batch needs {', '.join(missing)}: {how_to_install('serve')}")
     from ggq.runtime.model import load
     from ggq.runtime.server.batch import run_batch
     from ggq.runtime.server.service import Service

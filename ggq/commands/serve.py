@@ -18,6 +18,7 @@ from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
+from ggq.extras import how_to_install
 
 _NEEDED = (
     "starlette",
@@ -71,7 +72,7 @@ def command(model: str | None, **options: Any) -> None:
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise UsageError(f"ggq serve needs {', '.join(missing)}: pip install 'ggq[serve]'")
+        raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
     from ggq.runtime.model import load
 
     keys = _keys(options)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ggq.errors import UsageError, printable
+from ggq.extras import how_to_install
 from ggq.gguf import GGUFFile
 from ggq.models.hparams import HParams
 from ggq.runtime.cache.kinds import Kind
@@ -83,7 +84,7 @@ def resolve(name: str, weights: str = "auto") -> Device:
     if name == "cpu":
         return CPU
     if find_spec("torch") is None:
-        raise UsageError(f"device {name} needs torch: pip install 'ggq[torch]'")
+        raise UsageError(f"device {name} needs torch: {how_to_install('torch')}")
     from ggq.runtime.engine.torch.devices import find_device
 
     find_device(name)

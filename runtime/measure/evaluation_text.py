@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ggq.errors import UsageError, option, printable, reason
+from ggq.extras import how_to_install
 from ggq.outputs import output_file
 
 __all__ = ["answers", "check_plot", "draw", "report", "side_by_side"]
@@ -105,7 +106,7 @@ def check_plot(path: str | Path) -> None:
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
-        raise UsageError(f"{option('--plot')}: to draw, pip install 'ggq[plot]'") from None
+        raise UsageError(f"{option('--plot')}: to draw, {how_to_install('plot')}") from None
     where, kinds = f"{option('--plot')} {printable(path)}", FigureCanvasBase.filetypes
     if Path(path).suffix.lower().removeprefix(".") not in kinds:
         raise UsageError(f"{where}: a name in {', '.join(f'.{kind}' for kind in sorted(kinds))}")

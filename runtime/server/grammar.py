@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import UsageError, printable
+from ggq.extras import how_to_install
 from ggq.runtime.sampling.sampler import Constraint
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import JSON_STYLE
@@ -143,7 +144,7 @@ def _library(field: str) -> Any:
         lib = importlib.import_module("llguidance")
         importlib.import_module("llguidance.gbnf_to_lark")
     except ImportError:
-        message = f"{field}: needs the package llguidance (pip install 'ggq[serve]')"
+        message = f"{field}: needs the package llguidance ({how_to_install('serve')})"
         raise APIError(501, message, field) from None
     return lib
 

@@ -17,7 +17,8 @@ IDEOGRAPHS = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
     (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
-MAX_WORD, MAX_PIECE = 4096, 256  # bound the time of the greedy match; longer words are unknown
+MAX_WORD = 100  # longer words are unknown: BERT's max_input_chars_per_word, which no key says
+MAX_PIECE = 256  # bounds the time of the greedy match
 
 
 def stands_alone(char: str, category: str) -> bool:
