@@ -30,7 +30,7 @@ from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import common_prefix
 
-__all__ = ["QueueFullError", "Scheduler"]
+__all__ = ["ClosedError", "QueueFullError", "Scheduler"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
 _NONE = Savings()
@@ -44,6 +44,13 @@ class QueueFullError(UsageError):
         """Take how many wait and the seconds to wait."""
         super().__init__(f"{n_waiting} requests are waiting: try again in {retry_after} s")
         self.retry_after = retry_after
+
+
+class ClosedError(UsageError):
+    """Nothing is answered any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
 
 
 class Scheduler:
@@ -101,7 +108,7 @@ class Scheduler:
         prompt = np.asarray(request.ids, np.int64)
         with self._news:
             if self._closed:
-                raise UsageError("the server is shutting down")
+                raise ClosedError
             # as many as there are free slots never count as waiting
             places = self.max_waiting + self.n_slots - len(self._running)
             if len(self._waiting) + request.n > max(places, request.n * (not self._waiting)):
@@ -117,7 +124,7 @@ class Scheduler:
         future: Future[Any] = Future()
         with self._news:
             if self._closed:
-                raise UsageError("the server is shutting down")
+                raise ClosedError
             self._jobs.append((job, n_positions, future))
             self._news.notify()
         return future
@@ -157,7 +164,8 @@ class Scheduler:
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
         for _, _, future in self._jobs:
-            future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ClosedError())
         self._store.clear()
 
     def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:
