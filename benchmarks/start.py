@@ -6,7 +6,8 @@
 `compiled`: nothing is at hand (a fresh GGQ_CACHE, a checkout). `shipped`: a fresh GGQ_CACHE and the
 kernels of a release wheel. `again`: with what the first row compiled; `shipped again` likewise.
 --other TREE takes turns with another checkout, which compiles at its first start and is then timed
-as `other again`. The page cache and Python's bytecode are warm: one start goes before.
+as `other again`. The page cache and Python's bytecode are warm: one start goes before. Processor
+seconds, of the process and its helpers, say more than wall time where other programs run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -25,23 +27,33 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 
 
-def start(model: str, cache: Path, isa: str, kernels: str, tree: Path = HERE) -> float:
-    """Return the seconds that one process takes from its start to its end."""
+def spent() -> float:
+    """Return the processor seconds of all processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def start(
+    model: str, cache: Path, isa: str, kernels: str, tree: Path = HERE
+) -> tuple[float, float]:
+    """Return the seconds of one process from its start to its end, and processor seconds."""
     settings = {"GGQ_CACHE": str(cache), "GGQ_KERNELS": kernels, "PYTHONPATH": str(tree)}
     environment = {**os.environ, **settings, "GGQ_ISA": isa}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "ggq", "chat", model, "-p", "Hi", "--max-tokens", "1"]
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), spent()
     done = subprocess.run(command, cwd=cache.parent, env=environment, capture_output=True)
     if done.returncode:
         sys.exit(done.stderr.decode(errors="replace"))
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, spent() - before
 
 
-def measure(given: argparse.Namespace, isa: str, folder: Path) -> dict[str, list[float]]:
+def measure(
+    given: argparse.Namespace, isa: str, folder: Path
+) -> dict[str, list[tuple[float, float]]]:
     """Return the seconds of each row; rows take turns."""
     old, fresh, other = folder / "old", folder / "fresh", folder / "other"
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
 
     def timed(row: str, *arguments: object) -> None:
         found.setdefault(row, []).append(start(given.model, *arguments))  # type: ignore[arg-type]
@@ -86,12 +98,15 @@ def main() -> None:
     given.kernels = given.kernels and str(Path(given.kernels).resolve())
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"{processor()}, {os.cpu_count()} cores, {load}\n")
-    print("| set | start | median s | minimum s | turns |\n|---|---|---|---|---|")
+    print("| set | start | median s | minimum s | median processor s | turns |")
+    print("|---|---|---|---|---|---|")
     for isa in given.sets.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            for row, seconds in measure(given, isa, Path(folder)).items():
-                middle, least = statistics.median(seconds), min(seconds)
-                print(f"| {isa or 'best'} | {row} | {middle:.2f} | {least:.2f} | {len(seconds)} |")
+            for row, pairs in measure(given, isa, Path(folder)).items():
+                walls, works = zip(*pairs, strict=True)
+                wall, work = map(statistics.median, (walls, works))
+                figures = f"{wall:.2f} | {min(walls):.2f} | {work:.2f} | {len(pairs)}"
+                print(f"| {isa or 'best'} | {row} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ggq import models
+from ggq.converters.checkpoint.pieces import Piece, pieces, rows_of
 from ggq.converters.checkpoint.rotations import llama3_factors
-from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
 from ggq.converters.metadata.general import SAMPLING, card_text
 from ggq.converters.safetensors import write_header
@@ -28,7 +28,6 @@ from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.pooled import POOLINGS
-from ggq.models.table import Tensor
 from ggq.outputs import output_file
 
 __all__ = ["export", "hf_config"]
@@ -94,8 +93,7 @@ def _export(
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
         warnings = _tokenizer(file, folder)
         _save_modules(file, hp, folder)
-        pieces = [p for part in parts if part[1].hf for p in _pieces(file, arch, hp, *part)]
-        _save_tensors(pieces, folder, kind, progress)
+        _save_tensors(list(pieces(file, arch, hp, parts)), folder, kind, progress)
     return warnings
 
 
@@ -172,7 +170,7 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
 
 
 def _factors(file: GGUFFile, name: str) -> np.ndarray:
-    return _rows(file, name, file.tensors[name].type_id, slice(0, 1)).ravel()
+    return rows_of(file, name, file.tensors[name].type_id, slice(0, 1)).ravel()
 
 
 def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
@@ -222,19 +220,19 @@ def _dtype(file: GGUFFile, wanted: str | None) -> str:
     return kinds.pop() if len(kinds) == 1 and kinds <= set(DTYPES.values()) else "F16"
 
 
-def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progress | None) -> None:
+def _save_tensors(made: list[Piece], folder: Path, kind: str, progress: Progress | None) -> None:
     """Write model.safetensors, or shards of at most SHARD_BYTES with an index."""
     width = 4 if kind == "F32" else 2
-    groups: list[list[_Piece]] = [[]]
+    groups: list[list[Piece]] = [[]]
     filled = 0
-    for piece in pieces:
+    for piece in made:
         size = prod(piece.shape) * width
         if groups[-1] and filled + size > SHARD_BYTES:
             groups.append([])
             filled = 0
         groups[-1].append(piece)
         filled += size
-    total, done = sum(prod(p.shape) for p in pieces), 0
+    total, done = sum(prod(p.shape) for p in made), 0
     weight_map: dict[str, str] = {}
     for i, group in enumerate(groups):
         name = "model.safetensors"
@@ -244,7 +242,7 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
         with open(folder / name, "wb") as out:
             out.write(write_header({p.name: (kind, p.shape) for p in group}))
             for piece in group:
-                for rows in piece.slabs():
+                for rows in piece.slabs(SLAB_ELEMENTS):
                     out.write(_stored(rows, kind, piece.name))
                     done += rows.size
                     if progress:
@@ -254,57 +252,6 @@ def _save_tensors(pieces: list[_Piece], folder: Path, kind: str, progress: Progr
             folder / "model.safetensors.index.json",
             {"metadata": {"total_size": total * width}, "weight_map": weight_map},
         )
-
-
-class _Piece:
-    """One HF tensor and how to read its rows from the GGUF file."""
-
-    def __init__(
-        self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
-    ) -> None:
-        self.name, self.shape, self.read, self.n_rows = name, shape, read, n_rows
-
-    def slabs(self) -> Iterator[np.ndarray]:
-        step = max(1, SLAB_ELEMENTS // self.shape[-1])
-        for start in range(0, self.n_rows, step):
-            yield self.read(start, min(start + step, self.n_rows))
-
-
-def _pieces(
-    file: GGUFFile, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
-) -> Iterator[_Piece]:
-    """Yield the HF tensors of a GGUF tensor: itself, or one per expert."""
-    info, transform = file.tensors[name], TRANSFORMS[row.transform]
-    shape = tuple(int(n) for n in info.shape)
-    hf_names = arch.sources(row, hp, layer)
-    shape = shape[1:] if len(hf_names) > 1 and len(shape) > 2 else shape
-    vector, n_rows = len(shape) == 1, prod(shape[:-1])
-    n = shape[0] if vector else n_rows
-    undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
-    if transform.transposes:
-        whole = _rows(file, name, info.type_id, slice(None)).T
-        yield _Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
-        return
-
-    for part, hf_name in enumerate(hf_names):
-
-        def read(start: int, stop: int, first: int = part * n_rows) -> np.ndarray:
-            if vector or undo is None:
-                rows: Any = slice(first + start, first + stop)
-            else:
-                rows = first + undo(np.arange(start, stop))
-            x = _rows(file, name, info.type_id, rows)
-            x = x[:, undo(np.arange(n))] if vector and undo is not None else x
-            return transform.undo_values(x) if transform.undo_values else x
-
-        stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
-        yield _Piece(hf_name, stored, read, n_rows)
-
-
-def _rows(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:
-    from ggq import quants
-
-    return quants.by_id(type_id).dequantize(np.ascontiguousarray(file.data(name)[rows]))
 
 
 def _stored(x: np.ndarray, kind: str, name: str) -> bytes:

@@ -153,7 +153,7 @@ def _library(isa: str, folder: Path, out: Path) -> str:
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     about = {
         "library": library.name,
-        "platform": shipped.PLATFORM,
+        "platform": shipped.system(),
         "sha256": digest,
         "made by": {p: version(p) for p in ("numba", "llvmlite")}
         | {"python": sys.version.split()[0]},

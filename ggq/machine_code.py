@@ -23,7 +23,6 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 from ggq import shipped, sources
-from ggq.simd.target import ISA
 
 __all__ = [
     "FUNCTION_NAME",
@@ -145,6 +144,8 @@ class Function:
     def is_ready(self) -> bool:
         """Whether it can be called without compiling; loads it if it was shipped or compiled."""
         if self._address is None:
+            from ggq.simd.target import ISA  # looks at the processor: not before it matters
+
             self._address = shipped.address(ISA, self.key)
         if self._address is None and (code := _read(self.path)):
             self._load(code)

@@ -16,16 +16,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ggq.simd.declared import MACHINE
-
-__all__ = ["MATHS", "PLATFORM", "address", "c_address", "folder", "problem", "symbol"]
+__all__ = ["MATHS", "address", "c_address", "folder", "problem", "symbol", "system"]
 
 # Functions of C's library that machine code may call: by how many arguments they have.
 MATHS = {"exp": 1, "expf": 1, "floor": 1, "floorf": 1, "fma": 3, "fmaf": 3}
 MATHS |= {"log1p": 1, "log1pf": 1, "rint": 1, "rintf": 1, "sqrt": 1, "sqrtf": 1}
-PLATFORM = f"{sys.platform} {MACHINE}"
 
 _problem = ""
+
+
+def system() -> str:
+    """Return what a library is built for, such as "linux x86"."""
+    from ggq.simd.declared import MACHINE  # and with it the look at the processor: not at once
+
+    return f"{sys.platform} {MACHINE}"
 
 
 def folder() -> Path:
@@ -57,8 +61,8 @@ def _library(isa: str, where: Path) -> ctypes.CDLL | None:
     try:
         about = json.loads((where / f"{isa}.json").read_text(encoding="utf-8"))
         path = where / about["library"]
-        if about["platform"] != PLATFORM:
-            _problem = f"{path} is for {about['platform']}, this is {PLATFORM}"
+        if about["platform"] != system():
+            _problem = f"{path} is for {about['platform']}, this is {system()}"
         elif hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
             _problem = f"{path} does not match its checksum"
         else:

@@ -114,7 +114,6 @@ class GraniteHybrid(Architecture):
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         return mamba2.limits(config)
 
-    exports = False
     keys = changed(
         (*LLAMA_KEYS, *experts.KEYS, *FACTOR_KEYS, *mamba2.KEYS),
         Key("{arch}.feed_forward_length", (), "n_ff", "u32s", required=True, derive=_ff),
@@ -180,6 +179,33 @@ class GraniteHybrid(Architecture):
 
     def complete(self, values: Values) -> None:
         granite.inverted(values)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        space, mixer = hp.find(Mamba2), hp.find(Attention)
+        if space is None or mixer is None:
+            raise ModelError(
+                "granitehybrid: writing it is not supported where all layers are of one kind"
+            )
+        if mixer.rope and mixer.rope.dims != mixer.head_dim:
+            raise ModelError(
+                "granitehybrid: writing it is not supported where heads rotate in part (Bamba)"
+            )
+        made: dict[str, Any] = {
+            "layer_types": ["mamba" if layer.find(Mamba2) else "attention" for layer in hp.layers],
+            "position_embedding_type": "rope" if mixer.rope else "nope",
+            "num_key_value_heads": mixer.n_head_kv,
+            "mamba_d_head": space.head_dim,
+            "mamba_expand": space.inner // hp.n_embd,
+            "mamba_proj_bias": False,
+        }
+        routed, dense = hp.find(Experts), hp.find(FeedForward)
+        if routed is None:
+            return made | {"shared_intermediate_size": dense.n_ff if dense else 0}
+        return made | {
+            "num_experts_per_tok": hp.n_expert_used,
+            "intermediate_size": routed.n_ff,
+            "shared_intermediate_size": routed.n_ff_shared,
+        }
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         if "BambaForCausalLM" in (config.get("architectures") or ()):

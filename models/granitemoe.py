@@ -24,7 +24,6 @@ class GraniteMoE(Architecture):
     hf_classes = ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM")
     hf_model_type = "granitemoe"
     peer_factors = ALL_FACTORS
-    exports = False  # gate and up lie in one tensor there
     keys = (
         *LLAMA_KEYS,
         *experts.KEYS,
@@ -57,6 +56,15 @@ class GraniteMoE(Architecture):
 
     def complete(self, values: Values) -> None:
         granite.inverted(values)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        part = hp.find(Experts)
+        if part is None or not part.n_ff_shared:
+            return {}
+        return {
+            "architectures": ["GraniteMoeSharedForCausalLM"],
+            "model_type": "granitemoeshared",
+        }
 
 
 ARCHITECTURE = GraniteMoE()

@@ -114,6 +114,7 @@ def test_all_kinds_of_layers_come_back(label, kind, tmp_path, states):
     asked = [ids, ids[:-10] + prompt(20, 3, 200), *parting]
     with ggq.load(path, n_ctx=N_CTX, threads=1) as model:
         want = [write(model, each)[0] for each in asked]
+        assert " at 0x" not in repr(model.hparams)  # it is part of what states are known by
     with opened(path) as model:
         assert write(model, asked[0])[0] == want[0]
     with opened(path) as model:

@@ -179,6 +179,31 @@ def test_answers_side_by_side_are_the_same_with_guesses(tiny):
     beside(tiny, [*WAYS.values(), *WAYS.values()])
 
 
+@pytest.mark.parametrize("n_ctx", [128, 131])
+def test_an_answer_fills_the_context_to_its_end(tmp_path, n_ctx):
+    path = make_tiny_llama(tmp_path / "tiny.gguf", n_ctx=512)
+    with ggq.load(path, n_ctx=n_ctx, threads=1, draft="off") as model:
+        prompt, params = prompt_of(model, 1, 100), SamplingParams(temperature=0.0)
+        found = []
+        for _ in range(2):
+            session, options = model.session(), Options(ignore_eos=True)
+            pieces = generate(session, model.tokenizer, prompt, params, options=options)
+            found.append(told(pieces))
+            whole = [*prompt, *options.stats.ids]
+            assert len(whole) == n_ctx + 1
+            session.close()
+            model.speculation = Always(Knowing([[*whole, *whole]], model.tokenizer.n_vocab))
+        assert found[0] == found[1]
+        beginning = {"ignore_eos": True, "params": params, "logprobs": 0}
+        model.speculation = None
+        savings = Savings(Always(Knowing([[*whole, *whole]], model.tokenizer.n_vocab)))
+        s = Scheduler(model.engine, model.tokenizer, n_slots=1, n_ctx=n_ctx, savings=savings)
+        _, answer = ask(s, prompt, **beginning)
+        drain(s)
+        s._store.clear()
+        assert [p.token_id for p in answer.pieces if p.token_id is not None] == whole[100:]
+
+
 def test_who_breaks_off_leaves_a_session_without_wrong_tokens(tiny):
     tiny.speculation, session = None, tiny.session()
     prompt, params = prompt_of(tiny, 1), SamplingParams(temperature=0.0)

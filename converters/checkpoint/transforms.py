@@ -25,7 +25,10 @@ def _unit_rows(x: np.ndarray) -> np.ndarray:
 
 def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
-    return Transform(bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts))
+    return Transform(
+        bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts),
+        share=(part, n_parts),
+    )
 
 
 def _experts(first: int, step: int) -> Transform:

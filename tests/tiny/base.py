@@ -26,6 +26,7 @@ class Tiny:
     suffix: str = "ForCausalLM"
     n_tokens: int = 90
     n_ctx: int = 256
+    exports: bool = True  # False: this kind is not written as a folder, others of its name are
     remade: Callable[[dict[str, Any], dict[str, Any]], tuple[dict, dict]] | None = None
     alibi: float = 0.0
     gain: float = 1.5

@@ -27,5 +27,5 @@ BAMBA = {
 MODELS = [
     Tiny("granite h", "granitehybrid", "GraniteMoeHybrid", GRANITE_H),
     Tiny("granite h moe", "granitehybrid", "GraniteMoeHybrid", GRANITE_H_MOE),
-    Tiny("bamba", "granitehybrid", "Bamba", BAMBA),
+    Tiny("bamba", "granitehybrid", "Bamba", BAMBA, exports=False),
 ]

@@ -1,0 +1,108 @@
+"""What a GGUF file's tensors are in a checkpoint: each HF tensor and how its rows are read.
+
+The architectures' tables read backwards, in slabs of rows. It knows no config and no files of
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ggq.converters.checkpoint.transforms import TRANSFORMS
+from ggq.gguf import GGUFFile
+from ggq.models.base import Architecture
+from ggq.models.hparams import HParams
+from ggq.models.table import Tensor
+
+__all__ = ["Piece", "pieces", "rows_of"]
+
+
+class Piece:
+    """One HF tensor and how to read its rows from the GGUF file."""
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
+    ) -> None:
+        self.name, self.shape, self.read, self.n_rows = name, shape, read, n_rows
+
+    def slabs(self, elements: int) -> Iterator[np.ndarray]:
+        """Yield the rows as float32, about ``elements`` values at a time."""
+        step = max(1, elements // self.shape[-1])
+        for start in range(0, self.n_rows, step):
+            yield self.read(start, min(start + step, self.n_rows))
+
+
+def pieces(
+    file: GGUFFile, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
+) -> Iterator[Piece]:
+    """Yield the HF tensors of a file; those that hold several of its tensors come last."""
+    joined: dict[str, list[str]] = {}
+    for name, row, layer in parts:
+        if TRANSFORMS[row.transform].share[1] > 1:
+            joined.setdefault(arch.sources(row, hp, layer)[0], []).append(name)
+        elif row.hf:
+            yield from _pieces(file, arch, hp, name, row, layer)
+    for hf_name, names in joined.items():
+        yield _joined(file, hf_name, names)
+
+
+def _joined(file: GGUFFile, hf_name: str, names: list[str]) -> Piece:
+    """Return the HF tensor that holds several of the file's, expert by expert one after the other.
+
+    The tables list them in their order there.
+    """
+    *n_expert, n_out, n_in = (int(n) for n in file.tensors[names[0]].shape)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        expert, within = np.divmod(np.arange(start, stop), n_out * len(names))
+        part, row = np.divmod(within, n_out)
+        x = np.empty((stop - start, n_in), np.float32)
+        for i, name in enumerate(names):
+            mine = part == i
+            rows = (expert * n_out + row)[mine]
+            x[mine] = rows_of(file, name, file.tensors[name].type_id, rows)
+        return x
+
+    shape = (*n_expert, n_out * len(names), n_in)
+    return Piece(hf_name, shape, read, prod(shape[:-1]))
+
+
+def _pieces(
+    file: GGUFFile, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
+) -> Iterator[Piece]:
+    """Yield the HF tensors of a GGUF tensor: itself, or one per expert."""
+    info, transform = file.tensors[name], TRANSFORMS[row.transform]
+    shape = tuple(int(n) for n in info.shape)
+    hf_names = arch.sources(row, hp, layer)
+    shape = shape[1:] if len(hf_names) > 1 and len(shape) > 2 else shape
+    vector, n_rows = len(shape) == 1, prod(shape[:-1])
+    n = shape[0] if vector else n_rows
+    undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+    if transform.transposes:
+        whole = rows_of(file, name, info.type_id, slice(None)).T
+        yield Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
+        return
+
+    for part, hf_name in enumerate(hf_names):
+
+        def read(start: int, stop: int, first: int = part * n_rows) -> np.ndarray:
+            if vector or undo is None:
+                rows: Any = slice(first + start, first + stop)
+            else:
+                rows = first + undo(np.arange(start, stop))
+            x = rows_of(file, name, info.type_id, rows)
+            x = x[:, undo(np.arange(n))] if vector and undo is not None else x
+            return transform.undo_values(x) if transform.undo_values else x
+
+        stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
+        yield Piece(hf_name, stored, read, n_rows)
+
+
+def rows_of(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:
+    from ggq import quants
+
+    return quants.by_id(type_id).dequantize(np.ascontiguousarray(file.data(name)[rows]))
