@@ -111,7 +111,7 @@ class ToyModel:
         self.last_session = None
         self._scripts = scripts
         self.gguf, self.warnings = SimpleNamespace(metadata={}), []
-        self.hparams = SimpleNamespace(causal=True, n_ctx_train=n_ctx)
+        self.hparams = SimpleNamespace(causal=True, output_head=True, n_ctx_train=n_ctx)
         self.engine, self.device = SimpleNamespace(warm_up=lambda: None), "cpu"
 
     def session(self):

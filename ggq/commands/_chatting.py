@@ -109,7 +109,8 @@ def _talk(
 def _printer(options: dict[str, Any]) -> Any:
     """Return what shows answers: rendered on a terminal that can, else as they are."""
     out, err, thoughts = sys.stdout, sys.stderr, options["thoughts"]
-    plain = options["plain"] or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    asked = options["plain"] or options["raw"]
+    plain = asked or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     if sys.platform == "win32" and not plain:
         from rich.console import Console
 
