@@ -5,11 +5,9 @@ A state is [head][16 columns][rows] of one vector each; 16 columns of one sequen
 
 import math
 
-from numba import float32
-
 from ggq.jit import njit
 from ggq.runtime.backends.numba.plan import PARTS, Work
-from ggq.simd import f32x16, fma, load, splat, store
+from ggq.simd import f32x16, float32, fma, load, splat, store
 
 __all__ = ["move_row", "record", "softplus", "spread"]
 
