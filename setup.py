@@ -10,7 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 FOLDERS = {
@@ -29,13 +29,16 @@ SYSTEMS = {
 }
 
 
-class Wheel(bdist_wheel):
-    """A wheel for one platform where it holds machine code."""
+class Machine(Distribution):
+    """What is built: for one platform where it holds machine code."""
 
-    def finalize_options(self):
-        """Tell that machine code is no matter for every platform."""
-        super().finalize_options()
-        self.root_is_pure = not shipped
+    def has_ext_modules(self):
+        """Tell so."""
+        return bool(shipped)
+
+
+class Wheel(bdist_wheel):
+    """A wheel whose machine code asks for no certain Python."""
 
     def get_tag(self):
         """Return (Python, its binary interface, platform)."""
@@ -47,5 +50,6 @@ class Wheel(bdist_wheel):
 setup(
     package_dir=FOLDERS,
     packages=sorted(found | FOLDERS.keys()),
+    distclass=Machine,
     cmdclass={"bdist_wheel": Wheel},
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ggq.models.encoder import ENCODER_KEYS, Encoder, embedded, embedding, encode, encoder_norm
 from ggq.models.hparams import HParams
+from ggq.models.jina_bert_v3 import has_tasks
 from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
@@ -84,6 +85,9 @@ class Bert(Encoder):
     classifier = classifier_rows(
         ("classifier", "classifier.out_proj"), ("pooler.dense", "classifier.dense")
     )
+
+    def suits(self, config: Mapping[str, Any]) -> bool:
+        return not has_tasks(config)
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         context = _context(config)

@@ -198,6 +198,35 @@ def test_old_names_and_prefixes_are_known(made):
     assert "cls.predictions.bias" in skipped
 
 
+def test_adapters_for_tasks_are_left_out_and_told(made, tmp_path):
+    """jina's own checkpoints have them beside each weight, which is called otherwise then."""
+    from hfmaker import save
+
+    folder, path, _ = made("jina-bert-v3")
+    arrays = {n: t.read(slice(None)) for n, t in Checkpoint(folder).tensors.items()}
+    own = {}
+    for name, array in arrays.items():
+        if array.shape[0] == 1 and not name.endswith("token_type_embeddings.weight"):
+            own[name] = array.ravel()
+            continue
+        stem = name.removesuffix(".weight") + ".parametrizations.weight"
+        own[f"{stem}.original"] = array
+        own[f"{stem}.0.lora_A"] = np.ones((2, 4, 8), np.float32)
+    save(tmp_path, {f"roberta.{n}": a for n, a in own.items()})
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta"}
+    config |= {"lora_adaptations": ["retrieval.query", "separation"], "lora_alpha": 1}
+    config |= {"rotary_emb_base": 20000.0, "position_embedding_type": "rotary"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    told = ggq.convert(tmp_path, tmp_path / "x.gguf", type="F32")
+    assert any("left out (retrieval.query, separation)" in line for line in told.warnings)
+    with open_gguf(path) as want, open_gguf(told[0]) as got:
+        assert set(want.tensors) == set(got.tensors)
+        assert all((want.data(n) == got.data(n)).all() for n in want.tensors)
+
+
 def test_other_encoders_are_refused_by_name(made):
     config = Checkpoint(made("bert")[0]).config
     with pytest.raises(ModelError, match=r"hidden_act is 'relu', bert is converted with gelu only"):

@@ -66,6 +66,10 @@ ENCODERS = {
         TinyEncoder("nomic-bert", "nomic-bert", "NomicBert", {"rope_theta": 1000.0}),
         TinyEncoder("roberta", "bert", "Roberta", LATER, "bpe"),
         TinyEncoder("xlm-roberta", "bert", "XLMRoberta", ROBERTA, "unigram"),
+        TinyEncoder(
+            "jina-bert-v3", "jina-bert-v3", "JinaEmbeddingsV3",
+            ROBERTA | {"rope_theta": 20000.0}, "unigram",
+        ),
         TinyEncoder("modern-bert", "modern-bert", "ModernBert", MODERN, "bpe"),
         TinyEncoder(
             "gemma-embedding", "gemma-embedding", "Gemma3Text",

@@ -89,6 +89,7 @@ class Checkpoint:
             self._open_indexed(weight_map)
         else:
             self.tensors.update(self._open(self._single_file()).tensors)
+        self.warnings += modules.warnings(self.config)
         self._open_dense()
         self.config |= _stored_settings(self.tensors)
         found = formats.quantization(self.config, lambda name: read_json(self.folder / name))

@@ -14,7 +14,15 @@ from typing import Any
 from ggq.errors import FormatError, ModelError, printable
 from ggq.models.pooled import ANSWERS, DENSE, POOLING
 
-__all__ = ["DENSE_FILE", "RERANK_TEMPLATE", "dense_folders", "lengths", "prompts", "settings"]
+__all__ = [
+    "DENSE_FILE",
+    "RERANK_TEMPLATE",
+    "dense_folders",
+    "lengths",
+    "prompts",
+    "settings",
+    "warnings",
+]
 
 ReadJson = Callable[[Path], dict[str, Any]]
 MODULES = "modules.json"
@@ -152,6 +160,15 @@ def _card(folder: Path) -> str:
     except OSError:
         return ""
     return "\n".join(line for line in text.splitlines() if line.startswith("# "))
+
+
+def warnings(config: Mapping[str, Any]) -> list[str]:
+    """Return what of a folder no file will hold, in words."""
+    tasks = config.get("lora_adaptations")
+    if not isinstance(tasks, list) or not tasks:
+        return []
+    named = printable(", ".join(map(str, tasks)), 200)
+    return [f"adapters for tasks are left out ({named}): vectors are those without a task"]
 
 
 def prompts(folder: Path, config: Mapping[str, Any], read: ReadJson) -> dict[str, str]:
