@@ -221,7 +221,8 @@ def groups(size=4):
 
 
 # What a set's code must not hold: wider registers or instructions than its processors have.
-FOREIGN = {"avx2vnni": r"%zmm", "avx2": r"%zmm|vpdp", "generic": r"%[yz]mm|vpdp|[su]dot\b"}
+FOREIGN = {"avx512bw": "vpdp", "avx2vnni": "%zmm", "avx2": "%zmm|vpdp"}
+FOREIGN |= {"generic": r"%[yz]mm|vpdp|[su]dot\b"}
 
 
 def check_assembly(kind, forms=("decode", "prefill", "dequantize")):

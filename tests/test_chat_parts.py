@@ -9,6 +9,7 @@ import sys
 import pytest
 from toy_model import HELLO, ToyModel, tokens
 
+from ggq.commands import chat
 from ggq.commands._hosts import LocalHost
 from ggq.errors import UsageError
 from ggq.runtime import model as model_module
@@ -82,11 +83,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("GGQ_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    options = dict.fromkeys(
-        ("ctx", "threads", "template", "system", "think", "cache_type_k", "cache_type_v")
-    )
-    options |= {"raw": False, "yes": False, "no_mmap": False, "cache_type": "f16"}
-    options |= {"device": "cpu", "device_weights": "auto", "draft": None, "draft_max": 15}
+    options = chat.command.make_context("chat", []).params
     found = LocalHost(options, Settings(), Printer(io.StringIO(), io.StringIO()))
     found.opened, found.closed = [], []
 

@@ -1,6 +1,6 @@
 """When to guess and how far: what a model's steps take against how often its guesses are right.
 
-Every answer has a purse, in the time of one token: it begins with one, earns a little with every
+Every answer has a purse, in the time of one token: it begins with a part, earns a little with every
 token, pays for guesses that cost more than they saved and is paid for others. Where guessing does
 not help, so, an answer takes at most that much longer. Nothing here changes what is written.
 """
@@ -17,7 +17,7 @@ from ggq.runtime.generation.drafting.odds import Costs, Odds
 __all__ = ["DRAFT_TOKENS", "Speculation", "Writer"]
 
 DRAFT_TOKENS = 15  # most guesses of a step
-_START, _EARNED, _MOST = 1.0, 0.012, 8.0  # the purse: at first, with each token, at most
+_START, _EARNED, _MOST = 0.75, 0.01, 8.0  # the purse: at first, with each token, at most
 _WORTH = 1.05  # a step with guesses must promise this times the tokens per second
 _ANY = -1  # the grade that counts all guesses
 _ANY_CHANCE = 0.7
