@@ -19,6 +19,7 @@ import numpy as np
 from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
+from ggq.runtime.batching.refusals import ClosedError, QueueFullError
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
 from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.stats import SchedulerStats
@@ -30,27 +31,11 @@ from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import common_prefix
 
-__all__ = ["ClosedError", "QueueFullError", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
 _NONE = Savings()
 _SMOOTH = 0.2  # weight of the newest request's time in the mean
-
-
-class QueueFullError(UsageError):
-    """Too many requests wait; ``retry_after`` seconds is when it is worth trying again."""
-
-    def __init__(self, n_waiting: int, retry_after: int) -> None:
-        """Take how many wait and the seconds to wait."""
-        super().__init__(f"{n_waiting} requests are waiting: try again in {retry_after} s")
-        self.retry_after = retry_after
-
-
-class ClosedError(UsageError):
-    """Nothing is answered any more."""
-
-    def __init__(self) -> None:
-        super().__init__("the server is shutting down")
 
 
 class Scheduler:

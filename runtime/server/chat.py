@@ -45,13 +45,15 @@ class ChatRun:
 
     @classmethod
     async def start(
-        cls, service: Service, body: ChatBody, client: str, prompt: Prompt | None = None
+        cls, service: Service, body: ChatBody, client: str, given: Prompt | None = None
     ) -> ChatRun:
-        """Write the prompt, unless it is given, compile the grammar and queue the request."""
-        given = len(body.messages)
-        if prompt is None:
+        """Write the prompt, unless one is given, compile the grammar and queue the request."""
+        n_given = len(body.messages)
+        if given is None:
             body, prompt = await asyncio.to_thread(service.prompt, body)
-        left_out = given - len(body.messages)
+        else:
+            prompt = given
+        left_out = n_given - len(body.messages)
         tools = offered_tools(body)
         make = await asyncio.to_thread(
             service.constraints.of, body, tools, prompt.thinking, prompt.begun

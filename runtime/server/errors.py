@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ggq.errors import FormatError, GGQError, ModelError, printable
-from ggq.runtime.batching.scheduler import ClosedError, QueueFullError
+from ggq.runtime.batching.refusals import ClosedError, QueueFullError
 from ggq.runtime.generation.generation import ContextError
 
 __all__ = ["APIError", "api_error"]

@@ -17,8 +17,9 @@ from weakref import WeakSet
 import msgspec
 
 from ggq.errors import UsageError
+from ggq.runtime.batching.refusals import ClosedError
 from ggq.runtime.batching.requests import Event, Request, Ticket
-from ggq.runtime.batching.scheduler import ClosedError, Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.generation.truncation import turns, without_oldest

@@ -66,7 +66,8 @@ def _described(path: Path, mtime_ns: int, size: int) -> Description:
             meta = file.metadata
             arch = file.get(spec.KEY_ARCHITECTURE, "unknown", str)
             template = file.get("tokenizer.chat_template", "", str)
-            tokens = [bytes(t).decode("utf-8", "replace") for t in meta.get("tokenizer.ggml.tokens", ())]
+            texts = meta.get("tokenizer.ggml.tokens", ())
+            tokens = [bytes(t).decode("utf-8", "replace") for t in texts]
             kind = spec.FILE_TYPES.get(file.get(spec.KEY_FILE_TYPE, -1, int), "unknown")
             return Description(
                 architecture=arch,
@@ -81,8 +82,10 @@ def _described(path: Path, mtime_ns: int, size: int) -> Description:
                 digest=digest,
             )
     except (OSError, FormatError, GGQError) as error:
-        empty = ("unknown", 0, "unknown", 0, "", "", (), {})
-        return Description(*empty, mtime_ns / 1e9, digest, problem=str(error))
+        unknown, modified = "unknown", mtime_ns / 1e9
+        return Description(
+            unknown, 0, unknown, 0, "", "", (), {}, modified, digest, problem=str(error)
+        )
 
 
 def _is_short(value: Any) -> bool:

@@ -24,9 +24,10 @@ async def embed(request: Request) -> Response:
     clock.loaded()
     out: dict[str, object] = {"model": body.model, "embeddings": []}
     n_tokens = 0
-    if body.input:
+    given = [body.input] if isinstance(body.input, str) else body.input
+    if any(given):
         ours = EmbeddingBody(
-            input=body.input, dimensions=body.dimensions, truncate=body.truncate is not False
+            input=[*given], dimensions=body.dimensions, truncate=body.truncate is not False
         )
         found = await while_connected(request, answer_embedding(service, ours))
         out["embeddings"] = [item["embedding"] for item in found["data"]]
