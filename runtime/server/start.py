@@ -17,6 +17,7 @@ from ggq.runtime.server.hosting.base import Host
 __all__ = ["LOOPBACK", "make_scheduler", "serve"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_GRACE = 1  # seconds for what is open to be told that it ends
 _MAX_CONNECTIONS = 1024  # more get 503 at once
 _SWITCH_SECONDS = 0.001  # how long the network's thread may hold up the engine's between two tokens
 
@@ -64,7 +65,7 @@ def serve(
         access_log=False,
         server_header=False,
         limit_concurrency=_MAX_CONNECTIONS,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=_GRACE,
     )
 
     class Server(uvicorn.Server):
@@ -72,6 +73,10 @@ def serve(
             await super().startup(sockets)
             if self.started:
                 ready(_url(self.servers[0].sockets[0].getsockname()))
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            models.stop()  # every open answer ends with an error that says why
+            await super().shutdown(sockets)
 
     try:
         Server(config).run()
