@@ -166,6 +166,7 @@ def planned(
     request = replace(request, type=request.type or recipe.type or request.default_type)
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
+        passes = _that_matter(passes, conversion)
         if request.calibration and not (passes or request.has_target):
             unused = (
                 f"{option('--calibration')} is not used: neither a pass nor a target asks for it"
@@ -174,6 +175,15 @@ def planned(
         if request.plan is not None:
             conversion.warnings += _plan_not_followed(conversion, types, request.plan)
         yield conversion, passes
+
+
+def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
+    """Return the passes that can change anything in the types that are planned; tell the others."""
+    idle = [one for one in passes if isinstance(one, Prepass) and not one.matters(conversion)]
+    if idle:
+        names, kind = ", ".join(one.name for one in idle), conversion.plan.file_type.name
+        conversion.warnings.append(f"{names}: left out, {kind} leaves it nothing to choose")
+    return [one for one in passes if not any(one is other for other in idle)]
 
 
 def _prepared(request: Request, options: Options) -> Conversion:
