@@ -1,0 +1,115 @@
+"""What a model writes: continuations of texts and answers to conversations, as Python asks for.
+
+It joins tokenizer, template and session; many answers in one step are ggq.runtime.batching's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ggq.arguments import checked
+from ggq.gguf import GGUFFile
+from ggq.models.hparams import HParams, check_generates
+from ggq.once import once
+from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.session import Session
+from ggq.runtime.texts import strings
+
+if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from ggq.runtime.engine.engine import Engine
+    from ggq.runtime.generation.answer import AnswerConfig
+    from ggq.runtime.template.template import ChatTemplate
+    from ggq.runtime.tokenizers.base import Tokenizer
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """The part of `ggq.runtime.model.Model` that writes; the rest is what it works with."""
+
+    gguf: GGUFFile
+    hparams: HParams
+    n_ctx: int
+    if TYPE_CHECKING:
+
+        @property
+        def engine(self) -> Engine: ...
+        @property
+        def tokenizer(self) -> Tokenizer: ...
+        def session(self) -> Session: ...
+        def tokenize(self, text: str) -> list[int]: ...
+        def _needs_weights(self) -> None: ...
+
+    @checked
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] | None = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Yield the continuation of a prompt in pieces of text; what is wrong is told at once."""
+        from ggq.runtime.generation.answer import AnswerConfig
+        from ggq.runtime.generation.generation import check_prompt
+
+        self._needs_weights()
+        check_generates(self.hparams)
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
+        return self._texts(ids, params, config)
+
+    def _texts(self, ids: list[int], params: SamplingParams, config: AnswerConfig) -> Iterator[str]:
+        """Yield the answer to a prompt from a session of its own, which ends with it.
+
+        In other threads answers may be written meanwhile: it waits until there is room for it.
+        """
+        from ggq.runtime.generation.generation import generate
+
+        more = self.n_ctx if config.max_tokens in (None, -1) else config.max_tokens
+        with self.engine.places.of(min(len(ids) + more, self.n_ctx)):
+            session = self.session()
+            try:
+                for piece in generate(
+                    session, self.tokenizer, ids, params, config.max_tokens, config.stop
+                ):
+                    if piece.text:
+                        yield piece.text
+            finally:
+                session.close()
+
+    @checked
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] | None = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Yield the assistant's answer to a conversation in pieces of text."""
+        ids = self.chat_ids(messages, tools=tools)
+        return self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
+
+    @checked
+    def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
+        """Return the token ids of a conversation under the model's own template."""
+        from ggq.runtime.generation.conversation import check_messages, encode_segments
+
+        check_messages(messages)
+        return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
+
+    @once
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        from ggq.runtime.template.template import ChatTemplate
+
+        return ChatTemplate.from_gguf(self.gguf)
+
+    @checked
+    def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
+        """Return sampling parameters: ``flags``, else the file's, else the defaults."""
+        return SamplingParams.resolve(dict(flags), self.gguf.metadata)
