@@ -193,6 +193,10 @@ def _context(asked: int | None, hp: HParams) -> int:
 
 def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return a file for a model's name, fetched where it is not here; a path as it is."""
+    if os.path.isdir(path):
+        from ggq.made import made_from
+
+        return made_from(Path(path))
     if not isinstance(path, str) or os.path.exists(path):
         return path
     from ggq import hub
