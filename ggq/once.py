@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
@@ -32,8 +31,7 @@ class once(Generic[_T]):
         """Return the instance's value; where it has none yet, one thread makes it."""
         if instance is None:
             return self
-        lock: threading.RLock = instance.making  # type: ignore[valid-type]
-        with lock:  # type: ignore[attr-defined]
+        with instance.making:
             known = instance.__dict__
             if self._name not in known:
                 known[self._name] = self._make(instance)

@@ -73,6 +73,14 @@ class Model(Answers, Texts):
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
 
+    def __repr__(self) -> str:
+        name, kind = printable(self.gguf.path), self.gguf.metadata["general.architecture"]
+        if self.vocab_only:
+            return f"<ggq.Model {name}: {printable(kind)}, vocabulary only>"
+        hp = self.hparams
+        size = f"{hp.n_layer} layers, context {self.n_ctx} of {hp.n_ctx_train}"
+        return f"<ggq.Model {name}: {printable(kind)}, {size}, {self.device}>"
+
     def __enter__(self) -> Model:
         return self
 

@@ -168,13 +168,18 @@ def _use(path: Path) -> str:
     """Return the command that such a model is for."""
     from ggq import models
     from ggq.gguf import open_gguf
+    from ggq.models.hparams import check_generates
 
     try:
         with open_gguf(path) as file:
             hp = models.get(str(file.metadata["general.architecture"])).hparams(file)
     except (GGQError, KeyError):  # an architecture that ggq quantizes and cannot run
         return "info"
-    return "chat" if hp.causal and hp.output_head else "embed"
+    try:
+        check_generates(hp)
+    except UsageError:
+        return "embed"
+    return "chat"
 
 
 def _shown(request: Request, quiet: bool, verbose: bool) -> Any:
