@@ -20,6 +20,8 @@ from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
 
+SECTION = "Run"
+
 _NEEDED = (
     "starlette",
     "uvicorn",
