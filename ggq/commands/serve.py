@@ -104,7 +104,7 @@ def _serve_one(path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> No
     from ggq.runtime.model import load
     from ggq.runtime.server.hosting.single import OneModel
     from ggq.runtime.server.service import Service
-    from ggq.runtime.server.start import make_scheduler
+    from ggq.runtime.server.slots import make_scheduler
 
     if options["models_dir"] or options["memory"]:
         flag = "--models-dir" if options["models_dir"] else "--memory"

@@ -11,7 +11,7 @@ from ggq.runtime.cache.sizes import cache_bytes
 from ggq.runtime.model import Model, load
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
-from ggq.runtime.server.start import make_scheduler
+from ggq.runtime.server.slots import make_scheduler
 
 __all__ = ["Opener", "close_service"]
 
