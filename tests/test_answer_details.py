@@ -4,6 +4,7 @@ import pytest
 from ggufmaker import make_tiny_llama
 
 import ggq
+from ggq import machine_code, progress
 
 MESSAGES = [{"role": "user", "content": "the"}]
 
@@ -77,3 +78,16 @@ def test_parts_of_text_are_joined_as_the_server_joins_them(model):
     for given, text in ((parts[:1], "the"), (parts, "the\nend")):
         ids = model.chat_ids([{"role": "user", "content": given}])
         assert ids == model.chat_ids([{"role": "user", "content": text}])
+
+
+def test_compiling_is_told_without_the_command_line_too(model, monkeypatch, capsys):
+    monkeypatch.setattr(machine_code, "_listener", None)
+    with ggq.load(model.gguf.path, n_ctx=64, threads=1) as fresh:
+        assert fresh.engine is not None
+    machine_code._listener(0, 2)
+    assert capsys.readouterr().err.endswith("compiling kernels for this processor, once ...\n")
+    mine = []
+    machine_code.set_listener(lambda done, total: mine.append(done))
+    machine_code.set_default_listener(progress.show_compiling)
+    machine_code._listener(1, 2)
+    assert mine == [1]
