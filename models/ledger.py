@@ -8,6 +8,7 @@ architecture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 from ggq.errors import ModelError, printable
@@ -136,6 +137,10 @@ _ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "proportional": (),
 }
 _ROPE_ALWAYS = ("rope_type", "type", "rope_theta", "finetuned")
+_NUMBERS = (
+    *("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"),
+    *("low_freq_factor", "high_freq_factor", "rope_theta"),
+)
 _WHOLE = "partial_rotary_factor"  # 1 where all columns of a head rotate
 
 
@@ -197,6 +202,8 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
     def refuse(name: str, value: Any, why: str) -> ModelError:
         return ModelError(f"config.json: {name} is {printable(repr(value), 60)}, {why}")
 
+    for name, value, why in _wrong_rotations(config):
+        raise refuse(name, value, why)
     text = source.get("text_config")
     settings = text if isinstance(text, Mapping) else source
     read, rope_read = _used(arch.keys, config)
@@ -222,6 +229,39 @@ def _unknown(name: str) -> str:
 def _only(name: str, values: tuple[Any, ...]) -> str:
     listed = " or ".join(printable(str(v), 40) for v in values) or "nothing"
     return f"{name} is converted with {listed} only"
+
+
+def _wrong_rotations(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield settings of rotations that no rotation can have, and two that contradict each other."""
+    given = [(n, config.get(n)) for n in (ROPE, "rope_local", "rope_scaling")]
+    for where, rope in given:
+        if rope and not isinstance(rope, Mapping):
+            yield where, rope, "expected an object"
+            return
+        for name, value in (rope or {}).items():
+            values = value if name in LISTS and isinstance(value, list) else [value]
+            held = value is not None and name in (*_NUMBERS, *LISTS)
+            if held and not all(map(_is_positive, values)):
+                yield f"{where}.{name}", value, "expected numbers above 0"
+            if name in ("mscale", "mscale_all_dim") and not isinstance(
+                value, (int, float, NoneType)
+            ):
+                yield f"{where}.{name}", value, "expected a number"
+            if name == "truncate" and not isinstance(value, (bool, NoneType)):
+                yield f"{where}.{name}", value, "expected true or false"
+    used, older = config.get(ROPE) or {}, config.get("rope_scaling") or {}
+    for name, value in older.items():
+        both = name in _NUMBERS and value is not None and name in used
+        if both and abs(used[name] - value) > 1e-6 * abs(value):
+            yield f"rope_scaling.{name}", value, f"{ROPE} says {used[name]!r}"
+    kinds = older.get("rope_type") or older.get("type"), used.get("rope_type")
+    if kinds[0] and kinds[0] not in (kinds[1], "su") and kinds[1] != YARN_AS_FACTORS:
+        yield "rope_scaling.rope_type", kinds[0], f"{ROPE} says {kinds[1]!r}"
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 < value < float("inf")
 
 
 def _ropes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

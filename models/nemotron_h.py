@@ -149,6 +149,10 @@ class NemotronH(Architecture):
             return Layer(self.feed(values, i))
         return Layer(Mamba2.of(values, i))
 
+    def ignores(self, hf_name: str, hp: HParams) -> bool:
+        further = hf_name.startswith("mtp.")  # a head that predicts further tokens, left out
+        return super().ignores(hf_name, hp) or further
+
     def forward(self, ops: Any, hp: HParams) -> Any:
         return plain.forward(ops, hp)
 

@@ -1,9 +1,8 @@
 """What tells Baichuans apart without a setting: the count of layers, the size of the vocabulary."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
+from hfmaker import LLAMA
 
 from ggq import models
 from ggq.converters.checkpoint.transforms import TRANSFORMS
@@ -15,7 +14,8 @@ ARCH = models.get("baichuan")
 
 @pytest.mark.parametrize(("n_vocab", "length"), [(64000, 5.0), (125696, 1.0)])
 def test_rows_of_the_second_head_have_length_one(n_vocab, length):
-    hp = SimpleNamespace(n_vocab=n_vocab, layers=(), find=lambda kind: None)
+    config = {**LLAMA, "architectures": ["BaichuanForCausalLM"], "model_type": "baichuan"}
+    hp = ARCH.hparams(config | {"num_hidden_layers": 32, "vocab_size": n_vocab})
     (row,) = (row for name, row, _ in ARCH.rows(hp) if name == "output.weight")
     values = TRANSFORMS[row.transform].values
     x = np.array([[3.0, 4.0], [-4.0, 3.0]], np.float32)

@@ -26,7 +26,7 @@ from ggq.gguf import open_gguf
 TOLERANCE = 1e-3
 OWN = [tiny for tiny in TINY if not tiny.remade]
 OTHERS = [tiny for tiny in TINY if tiny.remade and not tiny.alibi]
-ONE_OF_EACH = list({tiny.cls: tiny for tiny in reversed(OWN)}.values())  # class of transformers
+ONE_OF_EACH = list({(t.arch, t.cls): t for t in reversed(OWN)}.values())  # and of its classes
 CONFIG = {**LLAMA, "vocab_size": 384}
 
 
@@ -126,6 +126,13 @@ def test_no_architecture_is_left_out():
         ("rope_scaling", {"rope_type": "yarn", "factor": 2.0, "new_knob": 3}),
         ("rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "default", "partial_rotary_factor": 0.5}),
+        ("rope_scaling", {"rope_type": "linear", "factor": [2]}),
+        ("rope_scaling", {"rope_type": "linear", "factor": 0}),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 2.0, "mscale": "1"}),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 2.0, "attention_factor": "x"}),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 2.0, "truncate": "false"}),
+        ("rope_scaling", {"rope_type": "llama3", "factor": 8, "low_freq_factor": 0}),
+        ("rope_scaling", {"rope_type": "longrope", "long_factor": [0] * 8}),
     ],
 )
 def test_a_refusal_names_setting_and_value(setting, value):
@@ -187,6 +194,13 @@ def add_head_norms(folder, width):
     norms = {f"{n.rpartition('.self_attn.')[0]}.self_attn.{p}_norm.weight" for n in held
              if ".self_attn." in n for p in "qk"}  # fmt: skip
     save(folder, held | dict.fromkeys(norms, np.ones(width, np.float32)))
+
+
+@pytest.mark.parametrize("scaling", ["linear", [1], {"rope_type": "linear", "factor": 2.0}])
+def test_two_rotations_and_those_that_are_no_objects_are_refused(scaling):
+    both = {"rope_parameters": {"rope_type": "default"}, "rope_scaling": scaling}
+    with pytest.raises(ModelError, match=r"^config\.json: rope_scaling"):
+        models.for_hf(CONFIG).hparams({**CONFIG, **both})
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])

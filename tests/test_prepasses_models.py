@@ -118,13 +118,15 @@ def test_every_fold_of_the_table_is_exact(tiny, tmp_path, rng):
     ids = ids[:40]
     with prepared(tmp_path) as job:
         before = logits(job, ids)
-        folds = find_folds(job, *hparams_of(job))
+        arch, hp = hparams_of(job)
+        folds = find_folds(job, arch, hp)
+        named = any(row.absorbs and row.per_layer for _, row, _ in arch.rows(hp))
         for fold in folds:
             columns = job.tensors[fold.consumers[0]].shape[-1]
             fold.scale = fold.tied(rng.lognormal(0, 0.5, columns))
         apply(job, folds)
         after = logits(job, ids)
-    assert folds
+    assert folds or not named
     np.testing.assert_allclose(after, before, atol=5e-5 * np.abs(before).max())
 
 

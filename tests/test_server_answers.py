@@ -135,8 +135,8 @@ CASES = {
         BY_NAME["kimi_k3"],
         "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>So.<|close|>response"
         '<|sep|><|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|>'
-        '<|open|>argument key="city" type="string"<|sep|>Bern<|close|>argument<|sep|><|close|>call<|sep|>'
-        "<|close|>tools<|sep|><|close|>message<|sep|>",
+        '<|open|>argument key="city" type="string"<|sep|>Bern<|close|>argument<|sep|>'
+        "<|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>",
         ("Hm.", "So.", [WEATHER]),
     ),
     "phi": (BY_NAME["phi"], f"<|tool_call|>[{CALL}]<|/tool_call|>", ("", "", [WEATHER])),

@@ -20,6 +20,8 @@ from ggq.errors import GGQError, UsageError
 from ggq.extras import how_to_install
 from ggq.progress import Progress, progress_bar
 
+SECTION = "Run"
+
 _NEEDED = ("starlette", "msgspec")
 
 

@@ -1,4 +1,4 @@
-"""``ggq classify MODEL TEXT...``: a classifier's scores of texts."""
+"""Print a classifier's scores of texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import click
 from ggq.commands._texts import opened, text_options, texts_of
 from ggq.errors import printable
 
+SECTION = "Run"
 
-@click.command(short_help="Print a classifier's scores of texts.")
+
+@click.command()
 @click.argument("model")
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @text_options
@@ -24,7 +26,7 @@ def command(model: str, words: tuple[str, ...], **options: Any) -> None:
     texts = texts_of(words, options)
     with opened(model, options) as found:
         scores = found.classify(texts, truncate=options["truncate"])
-        labels = found.hparams.labels
+        labels = found.hparams.readout.labels
     for text, row in zip(texts, scores.tolist(), strict=True):
         if options["as_json"]:
             line = {"text": text, "scores": dict(zip(labels, row, strict=True))}

@@ -110,7 +110,8 @@ class ByteLevelTokenizer(Tokenizer):
             text = unicodedata.normalize("NFC", text)
         merging = self._merging
         if merging is None or len(text) > _SHORT:
-            return self._backend.encode(text, add_special_tokens=False).ids
+            ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+            return ids
         words = self._words.pre_tokenize_str(text)
         return [token for word, _ in words for token in merging.ids(word)]
 

@@ -6,15 +6,10 @@ in the cache: [16 channels][d_state] rows of one vector each.
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
-from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, splat, store, zeros
+from ggq.runtime.ops.recurrent import record, spread
+from ggq.simd import INT, ROWS, f32x16, fma, int64, load, store, zeros
 from ggq.simd.math import exp, softplus
-
-
-@njit
-def _spread(address):
-    return splat(load(address, float32), f32x16)
 
 
 @njit
@@ -27,9 +22,9 @@ def _token(args, row, column, state):
     new, total = step * x, zeros(f32x16)
     for j in range(size):
         decay = exp(step * load(args.a + j * pitch + column, f32x16))
-        held = fma(_spread(b + 4 * j), new, load(state + 64 * j, f32x16) * decay)
+        held = fma(spread(b + 4 * j), new, load(state + 64 * j, f32x16) * decay)
         store(state + 64 * j, held)
-        total = fma(held, _spread(c + 4 * j), total)
+        total = fma(held, spread(c + 4 * j), total)
     direct = load(args.d + column, f32x16)
     store(args.out + row * args.out_stride + column, fma(direct, x, total))
 
@@ -64,24 +59,16 @@ def run(backend, x, dt, b, c, layer, spec):
     if n % 16 or (x.width, dt.width, b.width, c.width) != (n, n, size, size):
         raise ModelError(f"{n} channels with {size} states each are not supported on the CPU")
 
-    def make(value, form, residual):
-        rows, out = [v.f32() for v in (x, dt, b, c)], backend.new(value)
-        backend.recorder.row(
-            "channel_scan",
-            _channel_scan,
-            Work(items=n // 16, slot=PARTS, chunk=2),
-            reads=rows,
-            writes=[out, backend.cache.state_names[layer][1]],
-            **dict(zip(("x", "dt", "b", "c"), rows, strict=True)),
-            out=out,
-            blocks=n // 16,
-            d_state=size,
-            a=backend.weight(spec.a).transposed,
-            pitch=4 * n,
-            d=backend.weight(spec.d).vector,
-            parts=backend.inputs.parts,
-            state_offset=backend.cache.state_offsets[layer][1],
-        )
-        return out
-
-    return backend.value(n, x.slot, make)
+    return record(
+        backend,
+        "channel_scan",
+        _channel_scan,
+        {"x": x, "dt": dt, "b": b, "c": c},
+        layer,
+        n,
+        blocks=n // 16,
+        d_state=size,
+        a=backend.weight(spec.a).transposed,
+        pitch=4 * n,
+        d=backend.weight(spec.d).vector,
+    )

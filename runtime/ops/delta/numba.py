@@ -8,15 +8,10 @@ import math
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
 from ggq.runtime.ops.delta import LENGTH_EPS
+from ggq.runtime.ops.recurrent import move_row, record, softplus, spread
 from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, reduce_add, splat, store, zeros
-
-
-@njit
-def _spread(address):
-    return splat(load(address, float32), f32x16)
 
 
 @njit
@@ -34,19 +29,11 @@ def _project(state, k, d):
     a, b, c, e = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
     for i in range(0, 4 * d, 16):
         at = state + 16 * i
-        a = fma(load(at, f32x16), _spread(k + i), a)
-        b = fma(load(at + 64, f32x16), _spread(k + i + 4), b)
-        c = fma(load(at + 128, f32x16), _spread(k + i + 8), c)
-        e = fma(load(at + 192, f32x16), _spread(k + i + 12), e)
+        a = fma(load(at, f32x16), spread(k + i), a)
+        b = fma(load(at + 64, f32x16), spread(k + i + 4), b)
+        c = fma(load(at + 128, f32x16), spread(k + i + 8), c)
+        e = fma(load(at + 192, f32x16), spread(k + i + 12), e)
     return (a + b) + (c + e)
-
-
-@njit
-def _row(at, k, q, decay, step, total):
-    """Decay one row of the state, add k times the step; return total + row * q."""
-    row = fma(_spread(k), step, load(at, f32x16) * decay)
-    store(at, row)
-    return fma(row, _spread(q), total)
 
 
 @njit
@@ -55,16 +42,11 @@ def _advance(state, k, q, d, decay, step):
     a, b, c, e = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
     for i in range(0, 4 * d, 16):
         at = state + 16 * i
-        a = _row(at, k + i, q + i, decay, step, a)
-        b = _row(at + 64, k + i + 4, q + i + 4, decay, step, b)
-        c = _row(at + 128, k + i + 8, q + i + 8, decay, step, c)
-        e = _row(at + 192, k + i + 12, q + i + 12, decay, step, e)
+        a = move_row(at, k + i, q + i, decay, step, a)
+        b = move_row(at + 64, k + i + 4, q + i + 4, decay, step, b)
+        c = move_row(at + 128, k + i + 8, q + i + 8, decay, step, c)
+        e = move_row(at + 192, k + i + 12, q + i + 12, decay, step, e)
     return (a + b) + (c + e)
-
-
-@njit
-def _softplus(x):
-    return max(x, float32(0)) + float32(math.log1p(math.exp(-abs(x))))
 
 
 @njit
@@ -82,7 +64,7 @@ def _token(args, row, head, block, state):
     alpha = args.alpha + row * args.alpha_stride + 4 * head
     beta = args.beta + row * args.beta_stride + 4 * head
     a, dt = args.a + 4 * head, args.dt + 4 * head
-    rate = load(a, float32) * _softplus(load(alpha, float32) + load(dt, float32))
+    rate = load(a, float32) * softplus(load(alpha, float32) + load(dt, float32))
     decay = splat(float32(math.exp(rate)), f32x16)
     of_k, of_q = _inverse_length(k, d), _inverse_length(q, d) / float32(math.sqrt(d))
     known = _project(state, k, d) * decay * splat(of_k, f32x16)
@@ -127,28 +109,18 @@ def run(backend, x, alpha, beta, layer, spec):
             f"{n} heads over {keys} of {d} and {dv} columns are not supported on the CPU"
         )
 
-    def make(value, form, residual):
-        source, a, b, out = x.f32(), alpha.f32(), beta.f32(), backend.new(value)
-        backend.recorder.row(
-            "delta",
-            _delta,
-            Work(items=n * (dv // 16), slot=PARTS, chunk=2),
-            reads=[source, a, b],
-            writes=[out, backend.cache.state_names[layer][1]],
-            x=source,
-            alpha=a,
-            beta=b,
-            out=out,
-            n_head=n,
-            n_key_heads=keys,
-            neighbours=n // keys if spec.grouped else 1,
-            head_dim=d,
-            head_dim_v=dv,
-            a=backend.weight(spec.a).vector,
-            dt=backend.weight(spec.dt).vector,
-            parts=backend.inputs.parts,
-            state_offset=backend.cache.state_offsets[layer][1],
-        )
-        return out
-
-    return backend.value(n * dv, x.slot, make)
+    return record(
+        backend,
+        "delta",
+        _delta,
+        {"x": x, "alpha": alpha, "beta": beta},
+        layer,
+        n * dv,
+        n_head=n,
+        n_key_heads=keys,
+        neighbours=n // keys if spec.grouped else 1,
+        head_dim=d,
+        head_dim_v=dv,
+        a=backend.weight(spec.a).vector,
+        dt=backend.weight(spec.dt).vector,
+    )

@@ -8,22 +8,9 @@ import math
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
-from ggq.runtime.backends.numba.plan import PARTS, Work
 from ggq.runtime.cache.layout import PART_BYTES
+from ggq.runtime.ops.recurrent import move_row, record, softplus, spread
 from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, splat, store, zeros
-
-
-@njit
-def _spread(address):
-    return splat(load(address, float32), f32x16)
-
-
-@njit
-def _row(at, b, c, decay, new, total):
-    """Decay one row of the state, add b times the new input; return total + row * c."""
-    row = fma(_spread(b), new, load(at, f32x16) * decay)
-    store(at, row)
-    return fma(row, _spread(c), total)
 
 
 @njit
@@ -32,16 +19,11 @@ def _advance(state, b, c, size, decay, new):
     w, x, y, z = zeros(f32x16), zeros(f32x16), zeros(f32x16), zeros(f32x16)
     for i in range(0, 4 * size, 16):
         at = state + 16 * i
-        w = _row(at, b + i, c + i, decay, new, w)
-        x = _row(at + 64, b + i + 4, c + i + 4, decay, new, x)
-        y = _row(at + 128, b + i + 8, c + i + 8, decay, new, y)
-        z = _row(at + 192, b + i + 12, c + i + 12, decay, new, z)
+        w = move_row(at, b + i, c + i, decay, new, w)
+        x = move_row(at + 64, b + i + 4, c + i + 4, decay, new, x)
+        y = move_row(at + 128, b + i + 8, c + i + 8, decay, new, y)
+        z = move_row(at + 192, b + i + 12, c + i + 12, decay, new, z)
     return (w + x) + (y + z)
-
-
-@njit
-def _softplus(x):
-    return max(x, float32(0)) + float32(math.log1p(math.exp(-abs(x))))
 
 
 @njit
@@ -52,11 +34,11 @@ def _token(args, row, head, block, state):
     x = load(inputs + 4 * d * head + 64 * block, f32x16)
     b = inputs + 4 * (n * d + size * (head // (n // groups)))
     dt = load(args.dt + row * args.dt_stride + 4 * head, float32)
-    step = _softplus(dt + load(args.bias + 4 * head, float32))
+    step = softplus(dt + load(args.bias + 4 * head, float32))
     decay = splat(float32(math.exp(step * load(args.a + 4 * head, float32))), f32x16)
     y = _advance(state, b, b + 4 * groups * size, size, decay, x * splat(step, f32x16))
     out = args.out + row * args.out_stride + 4 * d * head + 64 * block
-    store(out, fma(_spread(args.d + 4 * head), x, y))
+    store(out, fma(spread(args.d + 4 * head), x, y))
 
 
 @kernel(
@@ -93,27 +75,18 @@ def run(backend, x, dt, layer, spec):
             f"{n} heads of {d} columns over {groups} states of {size} are not supported on the CPU"
         )
 
-    def make(value, form, residual):
-        source, steps, out = x.f32(), dt.f32(), backend.new(value)
-        backend.recorder.row(
-            "scan",
-            _scan,
-            Work(items=n * (d // 16), slot=PARTS, chunk=2),
-            reads=[source, steps],
-            writes=[out, backend.cache.state_names[layer][1]],
-            x=source,
-            dt=steps,
-            out=out,
-            n_head=n,
-            head_dim=d,
-            n_group=groups,
-            d_state=size,
-            a=backend.weight(spec.a).vector,
-            d=backend.weight(spec.d).vector,
-            bias=backend.weight(spec.bias).vector,
-            parts=backend.inputs.parts,
-            state_offset=backend.cache.state_offsets[layer][1],
-        )
-        return out
-
-    return backend.value(n * d, x.slot, make)
+    return record(
+        backend,
+        "scan",
+        _scan,
+        {"x": x, "dt": dt},
+        layer,
+        n * d,
+        n_head=n,
+        head_dim=d,
+        n_group=groups,
+        d_state=size,
+        a=backend.weight(spec.a).vector,
+        d=backend.weight(spec.d).vector,
+        bias=backend.weight(spec.bias).vector,
+    )
