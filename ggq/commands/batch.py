@@ -57,7 +57,7 @@ def command(
     from ggq.runtime.server.batch import run_batch
     from ggq.runtime.server.service import Service
     from ggq.runtime.server.settings import Settings
-    from ggq.runtime.server.start import make_scheduler
+    from ggq.runtime.server.slots import make_scheduler
 
     total = _count(source)
     path = model_path(model, options["yes"])
