@@ -3,8 +3,9 @@
     python benchmarks/cache_types.py MODEL.gguf [TEXT] [--types q8_0/q4_0,q4_0] [-t 2] [-r 15]
 
 A type is that of keys and values or, with a slash, of both. Time: a token after 16384 others
-(--depth), in turns with f16; the cache is not computed but filled, which takes as long to read. A
-ratio is the median of the rounds'. Divergence, where TEXT is given: of the next token's
+(--depth), in turns with f16; the cache is not computed but filled, which takes as long to read.
+With one thread it is processor time, so that other load counts less. A ratio is the median of the
+rounds'. Divergence, where TEXT is given: of the next token's
 distribution from f16's, over the second half of the text's first 4096 tokens (--positions).
 """
 
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -56,12 +58,12 @@ def filled(model: ggq.Model, depth: int) -> object:
     return sequence
 
 
-def seconds(model: ggq.Model, sequence: object, depth: int) -> float:
+def seconds(clock: Callable[[], float], model: ggq.Model, sequence: object, depth: int) -> float:
     """Return the time of some tokens, taken back afterwards."""
-    start = time.perf_counter()
+    start = clock()
     for token in range(TURNS):
         model.engine.evaluate(sequence, [100 + token])
-    taken = time.perf_counter() - start
+    taken = clock() - start
     sequence.truncate(depth)
     return taken / TURNS
 
@@ -84,13 +86,15 @@ def main() -> None:
             ggq.load(given.model, n_ctx=n_ctx, threads=given.threads, cache_type=pair)
         )
 
+    clock = time.process_time if given.threads == 1 else time.perf_counter
     for kind in given.types.split(","):
         with ExitStack() as stack:
             models = [opened(k, given.depth + 64) for k in (kind, "f16")]
             if given.rounds:
                 sequences = [filled(model, given.depth) for model in models]
+                pairs = list(zip(models, sequences, strict=True))
                 rounds = [
-                    [seconds(m, s, given.depth) for m, s in zip(models, sequences, strict=True)]
+                    [seconds(clock, model, sequence, given.depth) for model, sequence in pairs]
                     for _ in range(given.rounds + 1)  # the first compiles
                 ][1:]
                 ms, base = (1e3 * statistics.median(column) for column in zip(*rounds, strict=True))

@@ -126,7 +126,7 @@ def try_all(path, ids_of, caches, threads, ways, rng):
 
 
 def caches_of(path):
-    """Return the types of cache that a model can have: quantized ones take heads of whole 32 columns."""
+    """Return the types of cache that a model can have: some take heads of whole 32 columns."""
     fit = []
     for cache in CACHES:
         with suppress(UsageError), ggq.load(path, n_ctx=64, cache_type=cache) as model:

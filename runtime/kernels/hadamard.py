@@ -5,7 +5,7 @@ before, and mixed values come back by it (arXiv 2404.00456). It knows no cache.
 """
 
 from ggq.jit import njit
-from ggq.simd import f32x16, float32, load, shuffle, splat, store
+from ggq.simd import f32x16, float32, load, shuffle, splat, sqrt, store
 
 _even, _odd = shuffle(range(0, 32, 2)), shuffle(range(1, 32, 2))
 
@@ -24,7 +24,7 @@ def hadamard(at, width):
     In blocks of the greatest power of 2 that divides ``width``: of 128 columns one, of 96 three.
     """
     size = width & -width
-    scale = splat(float32(float32(size) ** -0.5), f32x16)
+    scale = splat(float32(1), f32x16) / sqrt(splat(float32(size), f32x16))
     for column in range(0, width, 32):
         here = at + 4 * column
         a, b = load(here, f32x16) * scale, load(here + 64, f32x16) * scale
