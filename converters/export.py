@@ -134,7 +134,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
     own = arch.export_config(hp)
-    config = {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
+    unsaid = {k for k, v in own.items() if v is None and k in config}
+    config = {k: v for k, v in {**config, **own}.items() if k not in unsaid}
     return config | _classifier(config["architectures"][0], hp) if hp.readout.labels else config
 
 

@@ -109,7 +109,8 @@ class Architecture:
     def export_config(self, hp: HParams) -> dict[str, Any]:
         """Return what config.json needs beyond the key table and the usual settings.
 
-        None takes one of these out.
+        None takes one of these out, and is written where none of these has the name: some
+        classes have another default.
         """
         return {}
 

@@ -84,13 +84,13 @@ def test_an_adapter(folder, tmp_path, has_config):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     if not has_config:
         (folder / "config.json").unlink()
-    refused(folder, tmp_path / "o.gguf", "LORA adapter", "some/base", "merge_and_unload")
+    refused(folder, tmp_path / "o.gguf", "LORA adapter", "some/base", "--merge-lora")
 
 
 def test_an_adapter_beside_weights_without_a_config(folder, tmp_path):
     edit(folder, "adapter_config.json", peft_type="LORA")
     (folder / "config.json").unlink()
-    refused(folder, tmp_path / "o.gguf", "LORA adapter", "merge_and_unload")
+    refused(folder, tmp_path / "o.gguf", "LORA adapter", "--base")
 
 
 def test_a_merged_model_that_kept_its_adapters_settings_is_a_model(folder, tmp_path):

@@ -88,6 +88,18 @@ OPTIONS = (
         default=True,
         help="Keep the heads that predict further tokens, where there are any; kept by default.",
     ),
+    click.option(
+        "--merge-lora",
+        multiple=True,
+        type=PATH,
+        metavar="DIR",
+        help="Add a LoRA adapter (a PEFT folder) to the weights; repeatable.",
+    ),
+    click.option(
+        "--base",
+        metavar="MODEL",
+        help="SOURCE is an adapter of this model: folder, repository or GGUF file.",
+    ),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."

@@ -18,6 +18,6 @@ from ggq.errors import UsageError, printable
 def command(source: str, out: str | None, kind: str | None, **given: Any) -> None:
     """Quantize SOURCE to OUT; the type as a third argument or as --type, Q4_K_M by default."""
     if kind and given["type"] and kind.upper() != given["type"].upper():
-        raise UsageError(f"two types: {printable(kind)} and --type {printable(given['file_type'])}")
+        raise UsageError(f"two types: {printable(kind)} and --type {printable(given['type'])}")
     given["type"] = given["type"] or kind
     _conversion.run(source, out, **given)

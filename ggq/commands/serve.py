@@ -88,19 +88,21 @@ def command(model: str | None, **options: Any) -> None:
 
 
 def _run(model: Any, path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> None:
+    from ggq.runtime.server.hosting.single import OneModel
+    from ggq.runtime.server.service import Service
     from ggq.runtime.server.settings import Settings
     from ggq.runtime.server.start import LOOPBACK, make_scheduler, serve
 
     for warning in model.warnings:
         _note(f"warning: {printable(warning, 400)}")
-    host, n_slots = options["host"], options["parallel"]
-    if host not in LOOPBACK and not keys:
-        _note(f"warning: everyone who reaches {printable(host)} can use this server: --api-key")
+    name, n_slots = options["host"], options["parallel"]
+    if name not in LOOPBACK and not keys:
+        _note(f"warning: everyone who reaches {printable(name)} can use this server: --api-key")
     scheduler = make_scheduler(model, n_slots=n_slots, max_waiting=options["max_queue"])
     size = scheduler.engine.cache.nbytes / 2**20
     _note(f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most")
     scheduler.engine.warm_up()
-    names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
+    names = (*LOOPBACK, *options["allow_host"]) if name in LOOPBACK else options["allow_host"]
     settings = Settings(
         model_id=options["alias"] or path.stem,
         api_keys=keys,
@@ -109,8 +111,9 @@ def _run(model: Any, path: Path, keys: tuple[str, ...], options: dict[str, Any])
         max_body=options["max_body"] << 20,
         max_tokens=options["max_tokens"],
     )
-    address = host, options["port"]
-    serve(model, scheduler, settings, address, lambda url: _note(f"listening on {url}"))
+    address = name, options["port"]
+    host = OneModel(Service(model, scheduler, settings))
+    serve(host, address, lambda url: _note(f"listening on {url}"))
 
 
 def _keys(options: dict[str, Any]) -> tuple[str, ...]:

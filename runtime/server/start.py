@@ -12,7 +12,7 @@ from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.server.app import create_app
-from ggq.runtime.server.settings import Settings
+from ggq.runtime.server.hosting.base import Host
 
 __all__ = ["LOOPBACK", "make_scheduler", "serve"]
 
@@ -43,9 +43,7 @@ def make_scheduler(model: Any, *, n_slots: int = 4, max_waiting: int = 64) -> Sc
 
 
 def serve(
-    model: Any,
-    scheduler: Scheduler,
-    settings: Settings,
+    models: Host,
     address: tuple[str, int],
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
@@ -59,7 +57,7 @@ def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     host, port = address
     config = uvicorn.Config(
-        create_app(model, scheduler, settings),
+        create_app(models),
         host=host,
         port=port,
         log_config=None,
