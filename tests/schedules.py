@@ -111,7 +111,8 @@ class Scripted(Engine):
     """An engine that says the script."""
 
     def __init__(self, script, n_vocab, n_ctx=256):
-        hp = SimpleNamespace(causal=True, n_vocab=n_vocab)
+        readout = SimpleNamespace(output_head=True)
+        hp = SimpleNamespace(causal=True, n_vocab=n_vocab, readout=readout)
         super().__init__(hp, Script(script, n_vocab, n_ctx))
 
 

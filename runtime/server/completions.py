@@ -48,7 +48,8 @@ def token_lists(
 
 async def completions(request: Request) -> Response:
     """Answer POST /v1/completions."""
-    service, body = service_of(request), await read(request, CompletionBody)
+    body = await read(request, CompletionBody)
+    service = await service_of(request, body.model)
     if not body.stream:
         whole = answer_completion(service, body, client_of(request))
         return answer_json(await while_connected(request, whole))
@@ -93,7 +94,7 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
     for request in requests:
         request.check(service.tokenizer.n_vocab, service.scheduler.n_ctx)
     heads = [await _head(service, body, ids) for ids in prompts]
-    answers = Answers(service.scheduler, requests)
+    answers = Answers(service, requests)
     return answers, [head for head in heads for _ in range(body.n or 1)]
 
 

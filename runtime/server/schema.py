@@ -23,6 +23,8 @@ __all__ = [
     "Message",
     "RerankBody",
     "SamplingBody",
+    "SamplingNumbers",
+    "Stop",
     "decode",
 ]
 
@@ -38,7 +40,7 @@ Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 # One field per sampling parameter: a new one in SamplingParams is accepted here without an edit.
 if TYPE_CHECKING:
 
-    class _Numbers(msgspec.Struct, kw_only=True):
+    class SamplingNumbers(msgspec.Struct, kw_only=True):
         """What type checkers are told of them."""
 
         temperature: Number = None
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
         repeat_penalty: Number = None
 
 else:
-    _Numbers = msgspec.defstruct(
-        "_Numbers",
+    SamplingNumbers = msgspec.defstruct(
+        "SamplingNumbers",
         [(f.name, Number, None) for f in dataclasses.fields(SamplingParams) if f.name not in _OWN],
         kw_only=True,
     )
@@ -60,7 +62,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class SamplingBody(_Numbers, kw_only=True):
+class SamplingBody(SamplingNumbers, kw_only=True):
     """Fields of every request that generates."""
 
     model: str | None = None
@@ -158,15 +160,23 @@ class TokenizeBody(msgspec.Struct, kw_only=True):
     """POST /tokenize."""
 
     content: str
+    model: str | None = None
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
+
+
+class ModelBody(msgspec.Struct, kw_only=True):
+    """POST /models/load and /models/unload."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=512)]
 
 
 class DetokenizeBody(msgspec.Struct, kw_only=True):
     """POST /detokenize."""
 
     tokens: Ids
+    model: str | None = None
 
 
 def decode(body: bytes, kind: Any) -> Any:
