@@ -78,7 +78,7 @@ class Request:
     def _check_adapter(self) -> None:
         """Refuse for an adapter, which is stored as it is, all that measures; UsageError."""
         no_passes = ("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report")
-        for name in (*no_passes, "target_size", "target_bpw"):
+        for name in (*no_passes, "target_size", "target_bpw", "card"):
             if getattr(self, name):
                 flag = {"prepasses": "prepass"}.get(name, name).replace("_", "-")
                 raise UsageError(f"{option('--' + flag, name)}: not for an adapter, which is kept")

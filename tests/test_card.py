@@ -120,6 +120,8 @@ def test_where_none_can_be_made_it_is_refused_before_the_work(source, tmp_path):
     with pytest.raises(UsageError, match="card: goes into one file: ggq split afterwards"):
         convert(source, tmp_path / "a.gguf", "Q8_0", card=True, split_max_size="1M")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="card: not for an adapter"):
+        make_request(source, base=str(source), card=True)
 
 
 def test_differences_beyond_rounding_are_named():
