@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Logprobs, Piece
+from ggq.runtime.server.conflicts import refuse_conflicts, unused
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.prompts import Prompt
@@ -46,6 +47,7 @@ class ChatRun:
     @classmethod
     async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
         """Write the prompt, compile the grammar and queue the request."""
+        refuse_conflicts(body)
         given = len(body.messages)
         body, prompt = await asyncio.to_thread(service.prompt, body)
         left_out = given - len(body.messages)
@@ -89,7 +91,7 @@ class ChatRun:
 async def chat_completions(request: Request) -> Response:
     """Answer POST /v1/chat/completions."""
     service, body = service_of(request), await read(request, ChatBody)
-    note(request, *skipped_tools(body))
+    note(request, *skipped_tools(body), *unused(body))
     if not body.stream:
         told = partial(note, request)
         whole = answer_chat(service, body, client_of(request), told)
