@@ -79,7 +79,7 @@ def _export(
         raise ModelError(f"{arch.name}: writing it as a Hugging Face folder is not supported")
     hp = arch.hparams(file)
     arch.check(file, hp)
-    if hp.dense:
+    if hp.readout.dense:
         raise ModelError("dense layers after pooling: writing their folders is not supported")
     kind = _dtype(file, dtype)
     parts = [(name, row, layer) for name, row, layer in arch.rows(hp) if name in file.tensors]
@@ -134,18 +134,19 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
             config[f"{short}_token_id"] = token
     config["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[kind]
     own = arch.export_config(hp)
-    config = {k: v for k, v in {**config, **own}.items() if v is not None or k not in own}
-    return config | _classifier(config["architectures"][0], hp) if hp.labels else config
+    unsaid = {k for k, v in own.items() if v is None and k in config}
+    config = {k: v for k, v in {**config, **own}.items() if k not in unsaid}
+    return config | _classifier(config["architectures"][0], hp) if hp.readout.labels else config
 
 
 def _classifier(name: str, hp: HParams) -> dict[str, Any]:
     """Return what config.json says of a classifier; ``name``: the class of the model without it."""
     stem = re.sub("(For[A-Z].*|Model)$", "", name)
     made: dict[str, Any] = {"architectures": [f"{stem}ForSequenceClassification"]}
-    made["id2label"] = {str(i): label for i, label in enumerate(hp.labels)}
-    made["label2id"] = {label: i for i, label in enumerate(hp.labels)}
-    if hp.classifier_pooling:
-        made["classifier_pooling"] = POOLINGS[hp.classifier_pooling]
+    made["id2label"] = {str(i): label for i, label in enumerate(hp.readout.labels)}
+    made["label2id"] = {label: i for i, label in enumerate(hp.readout.labels)}
+    if hp.readout.classifier_pooling:
+        made["classifier_pooling"] = POOLINGS[hp.readout.classifier_pooling]
     return made
 
 
@@ -268,14 +269,14 @@ def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
 def _save_modules(file: GGUFFile, hp: HParams, folder: Path) -> None:
     """Write what sentence-transformers reads beside a model: modules, pooling, prompts."""
     names = {1: "mean_tokens", 2: "cls_token", 3: "lasttoken"}
-    if f"{hp.arch}.pooling_type" in file.metadata and hp.pooling in names:
+    if f"{hp.arch}.pooling_type" in file.metadata and hp.readout.pooling in names:
         kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
         modules = [
             {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{kind}"}
             for i, (p, kind) in enumerate(kinds)
         ]
         (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", "utf-8")
-        pooling = {f"pooling_mode_{name}": n == hp.pooling for n, name in names.items()}
+        pooling = {f"pooling_mode_{name}": n == hp.readout.pooling for n, name in names.items()}
         (folder / "1_Pooling").mkdir()
         size = {"word_embedding_dimension": hp.n_embd}
         _save_json(folder / "1_Pooling" / "config.json", size | pooling)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ggq.errors import ModelError, printable
 from ggq.models import ledger, pooled
-from ggq.models.hparams import Dense, HParams, check
+from ggq.models.hparams import HParams, check
 from ggq.models.layers import next_n
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.rope import FACTORS, yarn_as_factors
@@ -109,7 +109,8 @@ class Architecture:
     def export_config(self, hp: HParams) -> dict[str, Any]:
         """Return what config.json needs beyond the key table and the usual settings.
 
-        None takes one of these out.
+        None takes one of these out, and is written where none of these has the name: some
+        classes have another default.
         """
         return {}
 
@@ -162,7 +163,7 @@ class Architecture:
                 values[key.attr] = key.default
         n_head = self._count_heads(values, source)
         self.complete(values)
-        _complete_pooled(values)
+        values["readout"] = pooled.Readout.of(values)
         n_layer = values["n_layer"]
         if not 0 < n_layer <= MAX_LAYERS:
             what = f"is {n_layer}" if n_layer < 1 else f"{n_layer} is above {MAX_LAYERS}"
@@ -230,7 +231,7 @@ class Architecture:
         own = {row.gguf for row in self.tensors}
         stored = [row for row in FACTORS if row.gguf not in own] if hp.rope is not None else []
         for row in (*self.tensors, *stored):
-            if hp.answers and row.gguf == "output.weight":
+            if hp.readout.answers and row.gguf == "output.weight":
                 continue  # two of its rows are all that a reranker needs
             if not row.per_layer and (row.part is None or hp.find(row.part) is not None):
                 yield row.gguf, row, None
@@ -272,16 +273,6 @@ class Architecture:
                 raise ModelError(
                     f"tensor {name} has shape {tuple(found.shape)}, the model needs {want}"
                 )
-
-
-def _complete_pooled(values: Values) -> None:
-    """Put the sizes of the dense layers together."""
-    made = []
-    for number in (2, 3):
-        n_in, n_out = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
-        if n_in and n_out:
-            made.append(Dense(n_in, n_out, values.get(f"dense_{number}_act") or "identity"))
-    values["dense"] = tuple(made)
 
 
 def _exists(row: Tensor, layer: Layer) -> bool:

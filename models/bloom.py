@@ -18,7 +18,7 @@ from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
 from ggq.models.layers.linear import layer_norm
 from ggq.models.table import BLOCK, LAYER, Key, changed, each_head, renamed, sourced
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "NAMES"]
 
 ALIBI = 8.0  # no key says it
 SETTINGS = {"num_hidden_layers": "n_layer", "max_position_embeddings": "seq_length"}

@@ -15,7 +15,7 @@ from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, FF_NORM, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.rope import share
@@ -117,11 +117,10 @@ class ChatGlm(Architecture):
         return super().ignores(hf_name, hp) or hf_name.endswith("rotary_pos_emb.inv_freq")
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        if mixer.fused:
+        mixer = hp.find(Attention)
+        if mixer is not None and mixer.fused:
             raise ModelError("chatglm: a file with attn_qkv is not written as a folder")
-        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+        return rotary_share(hp)
 
     def _values_hf(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return super()._values_hf(config) | {"fused": False}

@@ -26,6 +26,7 @@ __all__ = [
     "MIXER_NORM",
     "POST_NORMS",
     "ROPE_DIM_KEY",
+    "SEQUENCE_KEY",
     "VOCAB_KEY",
     "head_width",
     "logits",
@@ -57,6 +58,12 @@ EPS_KEY = Key(
 )
 LAYER_NORM_KEY = Key(
     "{arch}.attention.layer_norm_epsilon", ("layer_norm_epsilon",), "norm_eps", "f32", required=True
+)
+SEQUENCE_KEY = Key(  # of classes that say the length of sequences, some beside positions
+    "{arch}.context_length",
+    ("max_sequence_length", "max_position_embeddings", "model_max_length"),
+    "n_ctx_train",
+    required=True,
 )
 # Files hold keys in this order.
 DECODER_KEYS = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ggq.models.base import Architecture
+from ggq.models.bloom import NAMES
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, unembed
 from ggq.models.encoder import encoder_norm
 from ggq.models.gpt2 import ff_key
@@ -19,16 +20,6 @@ from ggq.models.layers.linear import layer_norm
 from ggq.models.table import BLOCK, LAYER, Key, Tensor, absorbed_by, changed, each_head, renamed
 
 __all__ = ["ARCHITECTURE"]
-
-NAMES = {
-    "model.embed_tokens": "transformer.word_embeddings",
-    "model.norm": "transformer.ln_f",
-    "model.layers": "transformer.h",
-    "self_attn.qkv_proj": "self_attention.query_key_value",
-    "self_attn.o_proj": "self_attention.dense",
-    "up_proj": "dense_h_to_4h",
-    "down_proj": "dense_4h_to_h",
-}
 
 
 def forward(ops: Any, hp: HParams) -> Any:
@@ -58,17 +49,18 @@ def _named(gguf: str, hf: str, other: str) -> tuple[Tensor, ...]:
     return tuple(replace(row, fused=(f"{other}.{name}", "copy")) for row, name in pairs)
 
 
-SECOND = [replace(r, optional=True) for r in encoder_norm(f"{BLOCK}attn_norm_2", f"{LAYER}ln_attn")]
+def _second(gguf: str, hf: str) -> tuple[Tensor, ...]:
+    """Return the rows of a LayerNorm that only some layers have."""
+    return tuple(replace(row, optional=True) for row in encoder_norm(gguf, hf))
+
+
 TENSORS = renamed(
     (
         EMBEDDING,
         *encoder_norm("output_norm", "model.norm"),
         HEAD[1],
         *_named(f"{BLOCK}attn_norm", f"{LAYER}ln_mlp", "transformer.h.{i}.input_layernorm"),
-        *(
-            replace(r, optional=True)
-            for r in encoder_norm(f"{BLOCK}attn_norm_2", f"{LAYER}ln_attn")
-        ),
+        *_second(f"{BLOCK}attn_norm_2", f"{LAYER}ln_attn"),
         *absorbed_by(
             each_head((*attention.FUSED_TENSORS, *UNGATED_TENSORS)),
             {"attn_norm": None, "ffn_norm": None},

@@ -6,7 +6,7 @@ from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width, logits
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.linear import rms_norm
@@ -66,9 +66,7 @@ class Glm4(Architecture):
         return forward(ops, hp)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+        return rotary_share(hp)
 
 
 ARCHITECTURE = Glm4()

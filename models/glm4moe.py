@@ -7,7 +7,7 @@ from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, experts, feed_forward, next_n
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import Experts, router_bias, shared_rows
 from ggq.models.layers.feed_forward import FeedForward
@@ -80,9 +80,7 @@ class Glm4Moe(Architecture):
         return llama.forward(ops, hp, ff_norm=FF_NORM)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+        return rotary_share(hp)
 
 
 ARCHITECTURE = Glm4Moe()

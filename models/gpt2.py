@@ -93,7 +93,7 @@ class Gpt(Architecture):
         return starcoder2.decode(ops, x, hp)
 
     def complete(self, values: Values) -> None:
-        values["learned_positions"] = True
+        values["first_position"] = 0
 
 
 class Gpt2(Gpt):

@@ -5,23 +5,15 @@ It knows no file, no config, no key names and no kind of part: `ggq.models.base`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ggq.errors import ModelError, UsageError
 from ggq.models.layers.base import Layer, Memory, PartT
 from ggq.models.layers.rope import Rope
-from ggq.models.pooled import POOLINGS
+from ggq.models.pooled import POOLINGS, Readout
 
-__all__ = ["Dense", "HParams", "check_generates"]
-
-
-class Dense(NamedTuple):
-    """A layer that follows pooling: columns in, columns out, and the function at its end."""
-
-    n_in: int
-    n_out: int
-    activation: str = "identity"
+__all__ = ["HParams", "check_generates"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +21,8 @@ class HParams:
     """One model. ``n_head`` and ``n_head_kv`` are what its keys say first, for mixtures' rules.
 
     ``heads``: further layers that predict further tokens; only files know them.
-    ``learned_positions``: it has an embedding of each position up to ``n_ctx_train``, and no more,
-    which begin at row ``first_position`` of the checkpoint's table.
-    ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
-    ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
+    ``first_position``: the row of the checkpoint's table at which its learned embeddings of the
+    positions up to ``n_ctx_train`` begin; None where they are not learned.
     """
 
     arch: str
@@ -44,19 +34,13 @@ class HParams:
     n_head: int
     n_head_kv: int
     causal: bool = True
-    pooling: int = 1
-    classifier_pooling: int | None = None
+    readout: Readout = field(default_factory=Readout)
     n_token_types: int = 0
-    first_position: int = 0
-    learned_positions: bool = False
+    first_position: int | None = None
     embedding_scale: float | None = None
     residual_scale: float | None = None
     logit_scale: float | None = None
     final_softcap: float | None = None
-    labels: tuple[str, ...] = ()
-    answers: tuple[int, ...] = ()
-    dense: tuple[Dense, ...] = ()
-    output_head: bool = True
     heads: tuple[Layer, ...] = ()
 
     @property
@@ -121,9 +105,9 @@ class HParams:
             "embd": self.n_embd,
             "positions": self.n_ctx_train,
             "token_types": self.n_token_types,
-            "labels": len(self.labels),
+            "labels": len(self.readout.labels),
         }
-        for number, layer_of in enumerate(self.dense, 2):
+        for number, layer_of in enumerate(self.readout.dense, 2):
             sizes |= {f"dense_{number}_in": layer_of.n_in, f"dense_{number}_out": layer_of.n_out}
         if name in sizes:
             return sizes[name]
@@ -138,7 +122,7 @@ def check_generates(hp: Any) -> None:
             f"{hp.arch} is an encoder: it embeds texts (model.embed, /v1/embeddings), "
             "it does not write any"
         )
-    if not hp.output_head:
+    if not hp.readout.output_head:
         raise UsageError(
             f"this {hp.arch} file has no output head: it embeds or ranks texts "
             "(model.embed, model.rerank), it does not write any"
@@ -155,8 +139,9 @@ def check(hp: HParams) -> None:
     for what, value in sizes.items():
         if not value or value < 0:
             raise ModelError(f"{hp.arch}: {what} is {value}")
-    if not 0 <= hp.pooling < len(POOLINGS):
-        raise ModelError(f"{hp.arch}: pooling type {hp.pooling}: {', '.join(POOLINGS)} are 0 to 4")
+    pooling = hp.readout.pooling
+    if not 0 <= pooling < len(POOLINGS):
+        raise ModelError(f"{hp.arch}: pooling type {pooling}: {', '.join(POOLINGS)} are 0 to 4")
     for layer in hp.blocks:
         for part in layer.parts:
             problem = part.problem()

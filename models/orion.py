@@ -6,7 +6,7 @@ from typing import Any
 
 from ggq.models import starcoder2
 from ggq.models.base import Architecture
-from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD
+from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, SEQUENCE_KEY
 from ggq.models.encoder import encoder_norm
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward
@@ -25,12 +25,7 @@ class Orion(Architecture):
     exports = False  # transformers has no class for it
     keys = changed(
         DECODER_KEYS,
-        Key(
-            "{arch}.context_length",
-            ("max_sequence_length", "max_position_embeddings", "model_max_length"),
-            "n_ctx_train",
-            required=True,
-        ),
+        SEQUENCE_KEY,
         Key("{arch}.attention.layer_norm_epsilon", ("rms_norm_eps",), "norm_eps", "f32", True),
         without=("{arch}.attention.layer_norm_rms_epsilon",),
     )

@@ -8,7 +8,7 @@ from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, head_width, unembe
 from ggq.models.encoder import encoder_norm
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import UNGATED_TENSORS, FeedForward
 from ggq.models.layers.linear import layer_norm
@@ -65,9 +65,7 @@ class Phi2(Architecture):
         return forward(ops, hp)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+        return rotary_share(hp)
 
 
 ARCHITECTURE = Phi2()

@@ -9,7 +9,7 @@ from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, FF_NORM, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.rope import LONG_AND_SHORT, share
@@ -77,12 +77,8 @@ class Phi3(Architecture):
         return llama.forward(ops, hp)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        return {
-            "original_max_position_embeddings": rope.original_context,
-            "partial_rotary_factor": rope.dims / mixer.head_dim,
-        }
+        assert hp.rope is not None
+        return {"original_max_position_embeddings": hp.rope.original_context, **rotary_share(hp)}
 
 
 ARCHITECTURE = Phi3()

@@ -7,8 +7,8 @@ knows no graph and no values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from ggq.errors import ModelError, printable
 from ggq.models.table import Key, Tensor
@@ -22,6 +22,7 @@ __all__ = [
     "RANK",
     "SCORE",
     "YES_NO",
+    "Readout",
     "classifier_rows",
     "classifies",
     "dense_rows",
@@ -39,6 +40,42 @@ CLASSIFIER = "ForSequenceClassification"
 WITH_HEAD = ("LMHeadModel", "ChatGLMModel")  # classes of whole models, whatever the name
 YES_NO = ("yes", "no")
 MAX_LABELS = 4096
+
+
+class Dense(NamedTuple):
+    """A layer that follows pooling: columns in, columns out, and the function at its end."""
+
+    n_in: int
+    n_out: int
+    activation: str = "identity"
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a model's states are made into: next tokens, a text's vector, a text's scores.
+
+    ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
+    ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
+    """
+
+    output_head: bool = True
+    pooling: int = 1
+    classifier_pooling: int | None = None
+    labels: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
+    dense: tuple[Dense, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Readout:
+        """Return what the keys' ``values`` say."""
+        dense = []
+        for number in (2, 3):
+            n_in, n_out = values.get(f"dense_{number}_in"), values.get(f"dense_{number}_out")
+            if n_in and n_out:
+                dense.append(Dense(n_in, n_out, values.get(f"dense_{number}_act") or "identity"))
+        names = {field.name for field in fields(cls)} - {"dense"}
+        said = {k: v for k, v in values.items() if k in names and v is not None}
+        return cls(dense=tuple(dense), **said)
 
 
 def _class(config: Mapping[str, Any]) -> str:
@@ -174,9 +211,9 @@ ANSWER_ROWS = (
 
 def pooled_rows(classifier: tuple[Tensor, ...], hp: Any) -> Iterator[Tensor]:
     """Yield the rows that a file has besides its layers: a classifier's, dense layers'."""
-    if hp.labels:
-        yield from ANSWER_ROWS if hp.answers else classifier
-    for number in range(2, 2 + len(hp.dense)):
+    if hp.readout.labels:
+        yield from ANSWER_ROWS if hp.readout.answers else classifier
+    for number in range(2, 2 + len(hp.readout.dense)):
         yield from dense_rows(number)
 
 

@@ -9,7 +9,7 @@ from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, head_width
 from ggq.models.encoder import encoder_norm
 from ggq.models.hparams import HParams
 from ggq.models.layers import attention, feed_forward
-from ggq.models.layers.attention import Attention, rotation
+from ggq.models.layers.attention import Attention, rotary_share, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.layers.rope import share
@@ -68,9 +68,7 @@ class StableLM(Architecture):
         return super().config({**config, **given})
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
-        rope, mixer = hp.rope, hp.find(Attention)
-        assert rope is not None and mixer is not None
-        return {"partial_rotary_factor": rope.dims / mixer.head_dim}
+        return rotary_share(hp)
 
 
 ARCHITECTURE = StableLM()

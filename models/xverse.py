@@ -4,12 +4,12 @@ from typing import Any
 
 from ggq.models import llama
 from ggq.models.base import Architecture
-from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS
+from ggq.models.decoder import DECODER_TENSORS, LLAMA_KEYS, SEQUENCE_KEY
 from ggq.models.hparams import HParams
 from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
-from ggq.models.table import Key, changed, permuted
+from ggq.models.table import changed, permuted
 
 __all__ = ["ARCHITECTURE"]
 
@@ -21,12 +21,7 @@ class Xverse(Architecture):
     exports = False  # transformers has no class for it
     keys = changed(
         LLAMA_KEYS,
-        Key(
-            "{arch}.context_length",
-            ("max_sequence_length", "max_position_embeddings", "model_max_length"),
-            "n_ctx_train",
-            required=True,
-        ),
+        SEQUENCE_KEY,
     )
     config_defaults = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0}  # noqa: RUF012 - read only
     reads = ("max_tokenizer_truncation",)

@@ -255,7 +255,7 @@ def _context(asked: int | None, hp: HParams) -> int:
         return min(hp.n_ctx_train, _DEFAULT_CONTEXT) if asked is None else hp.n_ctx_train
     if asked < 1:
         raise UsageError(f"a context of {asked} tokens is not possible")
-    bounded = hp.learned_positions or not hp.causal  # these know no more positions
+    bounded = hp.first_position is not None or not hp.causal  # these know no more positions
     return min(asked, hp.n_ctx_train) if bounded else asked
 
 

@@ -111,6 +111,6 @@ class Texts:
 
     @checked
     def classify(self, texts: str | Iterable[str], *, truncate: bool = False) -> np.ndarray:
-        """Return scores of each text for ``hparams.labels``, float32 (n_texts, n_labels)."""
+        """Return each text's scores, by ``hparams.readout.labels``: float32 (n_texts, n_labels)."""
         found: np.ndarray = self.embed(texts, pooling="rank", prompt="", truncate=truncate)
         return found

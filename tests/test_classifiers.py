@@ -128,7 +128,7 @@ def test_scores_are_transformers(label, made):
     folder, path, scores = made(label, 3)
     arch = models.for_hf(json.loads((folder / "config.json").read_text()))
     with ggq.load(path, threads=1, cache_type="f32") as model:
-        assert model.hparams.labels == LABELS
+        assert model.hparams.readout.labels == LABELS
         assert model.gguf.metadata[f"{arch.name}.pooling_type"] == 4
         got = model.classify(TEXTS)
         for text, one in zip(TEXTS, got, strict=True):
@@ -306,7 +306,7 @@ def test_yes_and_no_are_compared(tied, tmp_path):
     reranker, answers = make_reranker(tmp_path, tied)
     (path,) = ggq.convert(tmp_path, tmp_path / "x.gguf", type="F32")
     with ggq.load(path, threads=1, cache_type="f32", n_ctx=2048) as model:
-        assert model.hparams.labels == ("yes", "no")
+        assert model.hparams.readout.labels == ("yes", "no")
         assert "output.weight" not in model.gguf.tensors
         hidden = ReferenceOps(Weights(model.gguf))
         assert hidden.has("cls.output.weight")

@@ -70,7 +70,7 @@ def test_decoders_without_a_head_embed(name, tmp_path):
             np.testing.assert_allclose(mean, unit(want.mean(axis=0)), atol=1e-3)
             rows = model.embed(text, pooling="none", normalize=False)[0]
             assert np.abs(rows - want).max() <= 1e-3 * np.abs(want).max()
-        if not model.hparams.output_head:
+        if not model.hparams.readout.output_head:
             with pytest.raises(UsageError, match="has no output head: it embeds or ranks texts"):
                 list(model.generate("fox"))
         else:

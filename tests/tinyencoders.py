@@ -79,13 +79,13 @@ ENCODERS = {
 }  # fmt: skip
 
 
-def make_tokenizer(folder, kind="wordpiece"):
-    """Write a tokenizer of a kind; return the number of tokens."""
+def make_tokenizer(folder, kind="wordpiece", lines=None):
+    """Write a tokenizer of a kind, that of ``lines`` if given; return the number of tokens."""
     if kind == "unigram":
-        return make_unigram(folder, LINES, 120)
+        return make_unigram(folder, lines, 900) if lines else make_unigram(folder, LINES, 120)
     if kind == "bpe":
         return make_roberta_bpe(folder)
-    return make_wordpiece(folder)
+    return make_wordpiece(folder, lines or ())
 
 
 def make_roberta_bpe(folder):
@@ -106,14 +106,17 @@ def make_roberta_bpe(folder):
     return n_vocab
 
 
-def make_wordpiece(folder):
-    """Write a WordPiece tokenizer as BERT's; return the number of tokens."""
+def make_wordpiece(folder, lines=()):
+    """Write a WordPiece tokenizer as BERT's, with the characters of ``lines``; return its size."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    seen = dict.fromkeys("".join(map(normalizer.normalize_str, lines)).replace(" ", ""))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PIECES, *WORDS, "##s", "##ed"]
+    words += [*seen, *(f"##{c}" for c in seen)]
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tok = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    tok.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tok.normalizer = normalizer
     tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tok.decoder = decoders.WordPiece()
     tok.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -125,13 +128,16 @@ def make_wordpiece(folder):
     return len(vocab)
 
 
-def make_model(tiny, folder, **more):
-    """Write a tiny encoder of transformers without a pooling; return the model."""
+def make_model(tiny, folder, lines=None, **more):
+    """Write a tiny encoder of transformers without a pooling; return the model.
+
+    ``lines``: what its tokenizer is trained on.
+    """
     import torch
     import transformers
 
     torch.manual_seed(3)
-    n_vocab = make_tokenizer(folder, tiny.tokenizer)
+    n_vocab = make_tokenizer(folder, tiny.tokenizer, lines)
     settings = {**CONFIG, **tiny.config, "vocab_size": n_vocab, **more}
     config = getattr(transformers, tiny.cls_config or f"{tiny.cls}Config")(**settings)
     config._attn_implementation = "eager"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ggq.models.pooled import Readout
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate
 from ggq.runtime.tokenizers.base import TokenStream
@@ -111,7 +112,7 @@ class ToyModel:
         self.last_session = None
         self._scripts = scripts
         self.gguf, self.warnings = SimpleNamespace(metadata={}), []
-        self.hparams = SimpleNamespace(causal=True, output_head=True, n_ctx_train=n_ctx)
+        self.hparams = SimpleNamespace(causal=True, readout=Readout(), n_ctx_train=n_ctx)
         self.engine, self.device = SimpleNamespace(warm_up=lambda: None), "cpu"
 
     def session(self):

@@ -58,7 +58,8 @@ TRANSFORMS: dict[str, Transform] = {
         values=lambda x: x + np.float32(1), undo_values=lambda x: x - np.float32(1)
     ),
     "answers": Transform(
-        rows=lambda hp, i, n: lambda row: np.array(hp.answers)[row], whole=lambda hp, i: hp.n_vocab
+        rows=lambda hp, i, n: lambda row: np.array(hp.readout.answers)[row],
+        whole=lambda hp, i: hp.n_vocab,
     ),
     "from_position": Transform(
         rows=lambda hp, i, n: lambda row: row + hp.first_position,

@@ -24,7 +24,7 @@ def command(model: str, words: tuple[str, ...], **options: Any) -> None:
     texts = texts_of(words, options)
     with opened(model, options) as found:
         scores = found.classify(texts, truncate=options["truncate"])
-        labels = found.hparams.labels
+        labels = found.hparams.readout.labels
     for text, row in zip(texts, scores.tolist(), strict=True):
         if options["as_json"]:
             line = {"text": text, "scores": dict(zip(labels, row, strict=True))}

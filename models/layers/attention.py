@@ -24,6 +24,7 @@ __all__ = [
     "WIDTH_KEYS",
     "Attention",
     "listed_windows",
+    "rotary_share",
     "rotation",
     "widths",
     "window_keys",
@@ -179,6 +180,13 @@ def widths(values: Values) -> tuple[int, int]:
 def rotation(values: Values, kind: str) -> Rope:
     """Return the rotation of a model's heads, of all their columns unless a key says less."""
     return Rope.of(values, kind, values.get("rope_dim") or widths(values)[0])
+
+
+def rotary_share(hp: Any) -> dict[str, float]:
+    """Return what config.json says of how much of each head rotates."""
+    rope, mixer = hp.rope, hp.find(Attention)
+    assert rope is not None and mixer is not None
+    return {"partial_rotary_factor": rope.dims / mixer.head_dim}
 
 
 def windowed(values: Values, i: int, period: int) -> bool:

@@ -71,10 +71,10 @@ class Embedder:
         UsageError for a name that there is not and a way that the model cannot go.
         """
         if asked is None:
-            return "mean" if not self.hp.pooling else POOLINGS[self.hp.pooling]
+            return "mean" if not self.hp.readout.pooling else POOLINGS[self.hp.readout.pooling]
         if asked not in POOLINGS:
             raise UsageError(f"pooling {printable(asked)}: one of {', '.join(POOLINGS)}")
-        if asked == "rank" and not self.hp.labels:
+        if asked == "rank" and not self.hp.readout.labels:
             raise UsageError(f"pooling rank: this {self.hp.arch} file has no classifier")
         if asked == "cls" and self.hp.causal:
             raise UsageError("pooling cls: a decoder's first token sees no other one: last or mean")
@@ -83,7 +83,7 @@ class Embedder:
     @property
     def width(self) -> int:
         """The columns of a text's vector."""
-        return self.hp.dense[-1].n_out if self.hp.dense else self.hp.n_embd
+        return self.hp.readout.dense[-1].n_out if self.hp.readout.dense else self.hp.n_embd
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise UsageError where the model has not that many."""
@@ -92,11 +92,15 @@ class Embedder:
 
     def ranking(self, texts: list[str]) -> list[str]:
         """Return ``texts``; UsageError where the model gives no single score."""
-        if not self.hp.labels:
-            what = "it embeds texts" if self.hp.pooling or not self.hp.causal else "it writes texts"
+        if not self.hp.readout.labels:
+            what = (
+                "it embeds texts"
+                if self.hp.readout.pooling or not self.hp.causal
+                else "it writes texts"
+            )
             raise UsageError(f"this {self.hp.arch} file is no reranker: {what}")
-        if len(self.hp.labels) > 1 and self.hp.labels != YES_NO:
-            names = printable(", ".join(self.hp.labels), 60)
+        if len(self.hp.readout.labels) > 1 and self.hp.readout.labels != YES_NO:
+            names = printable(", ".join(self.hp.readout.labels), 60)
             raise UsageError(f"a classifier of several labels ({names}) gives no single score")
         return texts
 
@@ -106,7 +110,7 @@ class Embedder:
         Of one that compares yes and no, the share of yes.
         """
         scores = self.vectors(pairs, "rank")
-        if self.hp.labels != YES_NO:
+        if self.hp.readout.labels != YES_NO:
             return [float(s[0]) for s in scores]
         return [1.0 / (1.0 + math.exp(float(s[1]) - float(s[0]))) for s in scores]
 
@@ -122,7 +126,7 @@ class Embedder:
     def _places(self, way: str) -> str:
         """Return which tokens' rows are asked for: all, the first or the last."""
         if way == "rank":
-            said = self.hp.classifier_pooling
+            said = self.hp.readout.classifier_pooling
             way = POOLINGS[said] if said else "last" if self.hp.causal else "cls"
         return {"cls": "first", "last": "last"}.get(way, "all")
 
@@ -133,7 +137,7 @@ class Embedder:
         if way == "rank":
             return self._scores(exact.mean(axis=0)).astype(np.float32)
         pooled = exact if way == "none" else exact.mean(axis=0)  # one row, or the mean of all
-        for number, layer in enumerate(self.hp.dense, 2):
+        for number, layer in enumerate(self.hp.readout.dense, 2):
             pooled = _ACTIVATIONS[layer.activation](self._linear(pooled, f"dense_{number}"))
         return pooled.astype(np.float32)
 
