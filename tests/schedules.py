@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ggq.models.layers.base import Memory
+from ggq.models.pooled import Readout
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import KVCache
@@ -111,7 +112,7 @@ class Scripted(Engine):
     """An engine that says the script."""
 
     def __init__(self, script, n_vocab, n_ctx=256):
-        hp = SimpleNamespace(causal=True, n_vocab=n_vocab)
+        hp = SimpleNamespace(causal=True, n_vocab=n_vocab, readout=Readout())
         super().__init__(hp, Script(script, n_vocab, n_ctx))
 
 

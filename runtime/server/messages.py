@@ -17,7 +17,7 @@ from ggq.runtime.server.errors import APIError, fields_named
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.prompts import part_text, text_of
-from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.schema import ChatBody, Message, Stops
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
 from ggq.runtime.server.tools import skipped_tools
@@ -38,7 +38,6 @@ _BLOCKS = {  # what is read of each kind of block; the signature of thoughts is 
 }
 _TOOL = {"type", "name", "description", "input_schema", "strict"}
 _NAMES = {  # fields of a chat request, as this interface has them
-    r"stop\b": "stop_sequences",
     r"response_format(\.json_schema)?\b": "output_config.format",
     r"(tools\[\d+\])\.function\.parameters\b": r"\1.input_schema",
     r"(tools\[\d+\])\.function\b": r"\1",
@@ -70,7 +69,7 @@ class MessagesBody(CountBody, kw_only=True):
     temperature: float | int | None = None
     top_p: float | int | None = None
     top_k: int | None = None
-    stop_sequences: Annotated[list[str], Meta(max_length=256)] | None = None
+    stop_sequences: Stops | None = None
     stream: bool | None = None
     metadata: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None

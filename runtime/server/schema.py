@@ -32,7 +32,9 @@ _NOTHING = (b"null", b"[]", b"{}", b'""')  # a client's words for "not said"
 _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None
-Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=256)] | None
+StopText = Annotated[str, Meta(min_length=1, max_length=512)]  # an empty one ends every answer
+Stops = Annotated[list[StopText], Meta(max_length=256)]
+Stop = StopText | Stops | None
 Truncation = Literal["auto", "disabled"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
