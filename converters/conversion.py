@@ -6,8 +6,9 @@ nothing is on disk before.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -45,6 +46,8 @@ class Options:
     check_tokenizer: bool = True  # against the folder's own; a dry run has no time for it
     mtp: bool = True  # keep the heads that predict further tokens
     outline: bool = False  # of a repository the headers do: nothing will be written
+    merge_lora: Sequence[str | os.PathLike[str]] = ()  # adapter folders to add to the weights
+    base: str | os.PathLike[str] | None = None  # the model that an adapter belongs to
 
     def __post_init__(self) -> None:
         check_fields(self)

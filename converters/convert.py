@@ -50,6 +50,8 @@ class Settings(TypedDict, total=False):
     mtp: bool  # False: leave out the heads that predict further tokens
     split_max_size: int | str | None
     threads: int | None
+    merge_lora: Sequence[str | os.PathLike[str]]  # folders of adapters to add to the weights
+    base: str | os.PathLike[str] | None  # of an adapter: its model's folder, repository or file
     provenance: bool
     force: bool
     options: Options  # the same as one value; keywords beside it count more
@@ -61,6 +63,7 @@ _REQUEST = (
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
+_OPTIONS += ("merge_lora", "base")
 
 
 @checked
@@ -71,7 +74,7 @@ def convert(
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
-    """Convert an HF folder, an HF repository id or a GGUF file to a GGUF file.
+    """Convert an HF folder, an HF repository id, a GGUF file or an adapter to a GGUF file.
 
     ``out``: a file, a folder or None for a name by convention. ``type``: Q4_K_M where neither it
     nor a recipe says so. ``progress``: True for a bar on

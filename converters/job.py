@@ -69,6 +69,21 @@ class Request:
             raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
         if self.plan is not None and self.has_target:
             output_file(self.plan)
+        if self.options.base is not None:
+            self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        """Refuse for an adapter, which is stored as it is, all that measures; UsageError."""
+        no_passes = ("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report")
+        for name in (*no_passes, "target_size", "target_bpw"):
+            if getattr(self, name):
+                flag = {"prepasses": "prepass"}.get(name, name).replace("_", "-")
+                raise UsageError(f"{option('--' + flag, name)}: not for an adapter, which is kept")
+
+    @property
+    def default_type(self) -> str:
+        """The type where nothing says one: an adapter keeps its numbers."""
+        return DEFAULT_TYPE if self.options.base is None else "F32"
 
     @property
     def has_target(self) -> bool:
@@ -141,6 +156,7 @@ def planned(
         report_path(request.report)
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
+    _check_needs(request, passes)
     if passes:  # the file tells its recipe: then it tells of what, too
         request = replace(request, options=replace(request.options, provenance=True))
     if dry_run:
@@ -148,9 +164,10 @@ def planned(
         request = replace(request, options=planning)
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
-    request = replace(request, type=request.type or recipe.type or DEFAULT_TYPE)
+    request = replace(request, type=request.type or recipe.type or request.default_type)
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
+        passes = _that_matter(passes, conversion)
         if request.calibration and not (passes or request.has_target):
             unused = (
                 f"{option('--calibration')} is not used: neither a pass nor a target asks for it"
@@ -159,6 +176,26 @@ def planned(
         if request.plan is not None:
             conversion.warnings += _plan_not_followed(conversion, types, request.plan)
         yield conversion, passes
+
+
+def _check_needs(request: Request, passes: Sequence[Pass]) -> None:
+    """Refuse before any work what this installation has no libraries for; UsageError."""
+    for one in passes:
+        if isinstance(one, Prepass):
+            one.check_needs()
+    if request.has_target and find_spec("torch") is None:
+        name = "--target-bpw" if request.target_size is None else "--target-size"
+        how = how_to_install("torch")
+        raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
+
+
+def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
+    """Return the passes that can change anything in the types that are planned; tell the others."""
+    idle = [one for one in passes if isinstance(one, Prepass) and not one.matters(conversion)]
+    if idle:
+        names, kind = ", ".join(one.name for one in idle), conversion.plan.file_type.name
+        conversion.warnings.append(f"{names}: left out, {kind} leaves it nothing to choose")
+    return [one for one in passes if not any(one is other for other in idle)]
 
 
 def _prepared(request: Request, options: Options) -> Conversion:
@@ -208,10 +245,6 @@ def _targeted(request: Request, events: Events) -> dict[str, str]:
             assert request.target_bpw is not None
             size = int(request.target_bpw * conversion.n_elements / 8)
         room = allocation.room(conversion, size)
-        if find_spec("torch") is None:
-            name = "--target-bpw" if request.target_size is None else "--target-size"
-            how = how_to_install("torch")
-            raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
         text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
         windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
         return allocation.targeted(conversion, room, windows, progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,12 @@ from typing import Any
 import ggq
 from ggq import models, quants
 from ggq.arguments import checked
+from ggq.converters.adapter import from_adapter
 from ggq.converters.checkpoint import refusals
 from ggq.converters.checkpoint.folder import Checkpoint
+from ggq.converters.checkpoint.merging import merge
 from ggq.converters.checkpoint.modules import RERANK_TEMPLATE
+from ggq.converters.checkpoint.peft import PeftAdapter
 from ggq.converters.checkpoint.repository import fetch, outline
 from ggq.converters.checkpoint.tensors import (
     HFTensor,
@@ -80,7 +84,7 @@ def prepare(
             path = stack.enter_context(outline(name)) if options.outline else fetch(name)
         if path.is_file() and (why := refusals.not_a_model(path)) is not None:
             raise UsageError(why)
-        build = _from_folder if path.is_dir() else _from_gguf
+        build = _builder(path, options)
         job = build(path, file_type(type).name, options, stack)
         job.imatrix, job.original = imatrix, dict(job.tensors)
         job.items += _imatrix_items(imatrix) + _provenance(job, path)
@@ -92,11 +96,28 @@ def prepare(
     return job
 
 
+def _builder(path: Path, options: Options) -> Callable[..., Conversion]:
+    """Return what plans the conversion of a source of its kind; UsageError: an option of others."""
+    adapter = path.is_dir() and refusals.is_adapter(path)
+    if adapter and options.base is not None:
+        return from_adapter
+    if options.base is not None:
+        what = f"{option('--base')}: {printable(path)} is no adapter folder (adapter_config.json)"
+        raise UsageError(what)
+    if path.is_dir():
+        return _from_folder
+    if options.merge_lora:
+        what = "adapters are merged into a Hugging Face model, not into a GGUF file"
+        raise UsageError(f"{option('--merge-lora')}: {what}")
+    return _from_gguf
+
+
 def _from_folder(
     folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
+    _merge(checkpoint, options, stack)
     arch = models.for_hf(checkpoint.config)
     dropped = _settle_heads(checkpoint, arch, options)
     hp = arch.hparams(checkpoint.config)
@@ -110,6 +131,9 @@ def _from_folder(
     items += general.general_items(folder, parts)
     items += _arch_items(arch, checkpoint.config)
     items += _prompt_items(checkpoint)
+    if options.merge_lora:
+        names = [Path(folder).resolve().name for folder in options.merge_lora]
+        items.append(general.Item(f"{PREFIX}.merged_lora", names, spec.STR))
     vocab = read_vocab(folder, hp.n_vocab, arch.name, options.pre, options.check_tokenizer)
     items += [general.Item(item.key, item.value, item.type) for item in vocab]
     items.append(general.Item("general.file_type", made.file_type.number, spec.U32))
@@ -125,6 +149,13 @@ def _from_folder(
     found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
     return found
+
+
+def _merge(checkpoint: Checkpoint, options: Options, stack: contextlib.ExitStack) -> None:
+    adapters = [PeftAdapter(folder) for folder in options.merge_lora]
+    for adapter in adapters:
+        stack.callback(adapter.close)
+    merge(checkpoint, adapters)
 
 
 def _settle_heads(checkpoint: Checkpoint, arch: Architecture, options: Options) -> list[str]:

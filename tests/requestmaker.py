@@ -82,6 +82,22 @@ FIELDS = {
     "chat_template_kwargs": JUNK,
     "samplers": st.one_of(st.text("edskypmxt;", max_size=8), JUNK),
 }  # fmt: skip
+FIELDS |= {
+    "options": st.one_of(
+        st.dictionaries(
+            st.sampled_from(["temperature", "top_k", "seed", "stop", "num_predict", "num_ctx"]),
+            st.one_of(NUMBERS, st.text(max_size=4), JUNK),
+            max_size=3,
+        ),
+        JUNK,
+    ),
+    "format": st.one_of(st.sampled_from(["json", "", "x"]), SCHEMAS, JUNK),
+    "think": st.one_of(st.booleans(), st.sampled_from(["low", "x"]), JUNK),
+    "keep_alive": st.one_of(st.sampled_from(["5m", "-1", "x"]), NUMBERS, JUNK),
+    "suffix": st.one_of(st.text(max_size=5), JUNK),
+    "raw": st.one_of(st.booleans(), JUNK),
+    "model": st.one_of(st.text(max_size=8), JUNK),
+}
 _NUMBERS = (
     "temperature top_p top_k min_p typical_p repeat_penalty presence_penalty frequency_penalty "
     "repeat_last_n mirostat mirostat_tau mirostat_eta dry_multiplier dry_base dry_allowed_length "

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from ggq.models.layers.base import Memory
-from ggq.models.pooled import Readout
 from ggq.runtime.batching.requests import Request
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.kvcache import KVCache
@@ -112,7 +111,8 @@ class Scripted(Engine):
     """An engine that says the script."""
 
     def __init__(self, script, n_vocab, n_ctx=256):
-        hp = SimpleNamespace(causal=True, n_vocab=n_vocab, readout=Readout())
+        readout = SimpleNamespace(output_head=True)
+        hp = SimpleNamespace(causal=True, n_vocab=n_vocab, readout=readout)
         super().__init__(hp, Script(script, n_vocab, n_ctx))
 
 

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.server.app import create_app
+from ggq.runtime.server.hosting.single import OneModel
+from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
 
 HI = [{"role": "user", "content": "hi"}]
@@ -32,12 +34,17 @@ WEATHER = {
 CHAT = "/v1/chat/completions"
 
 
+def make_app(model, scheduler, **settings):
+    """Return the application of one model."""
+    settings = Settings(**{"model_id": "tiny", **settings})
+    return create_app(OneModel(Service(model, scheduler, settings)))
+
+
 @contextlib.contextmanager
 def serving(model, scheduler=None, **settings):
     """Yield a test client of an application; close it and see that nothing is left."""
     scheduler = scheduler or Scheduler(model.engine, model.tokenizer, n_slots=4)
-    settings = Settings(**{"model_id": "tiny", **settings})
-    app = create_app(model, scheduler, settings)
+    app = make_app(model, scheduler, **settings)
     with TestClient(app, raise_server_exceptions=False) as client:
         client.scheduler = scheduler
         yield client
@@ -68,7 +75,7 @@ def listening(model, scheduler=None, **settings):
     import uvicorn
 
     scheduler = scheduler or Scheduler(model.engine, model.tokenizer, n_slots=4)
-    app = create_app(model, scheduler, Settings(**{"model_id": "tiny", **settings}))
+    app = make_app(model, scheduler, **settings)
     config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

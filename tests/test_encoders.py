@@ -265,9 +265,9 @@ def test_an_encoder_writes_no_text_and_says_so(made, capsys, monkeypatch):
 
 def test_the_server_embeds_and_refuses_to_chat(made):
     testclient = pytest.importorskip("starlette.testclient")
-    from ggq.runtime.server.app import create_app
-    from ggq.runtime.server.settings import Settings
-    from ggq.runtime.server.start import make_scheduler
+    from servers import make_app
+
+    from ggq.runtime.server.slots import make_scheduler
 
     _, path, hidden = made("bert")
     with ggq.load(path, threads=1, cache_type="f32") as model:
@@ -275,7 +275,7 @@ def test_the_server_embeds_and_refuses_to_chat(made):
         scheduler.engine.warm_up()
         scheduler.start()
         try:
-            client = testclient.TestClient(create_app(model, scheduler, Settings(model_id="b")))
+            client = testclient.TestClient(make_app(model, scheduler))
             answer = client.post("/v1/embeddings", json={"input": list(TEXTS)}).json()
             for text, item in zip(TEXTS, answer["data"], strict=True):
                 want = unit(hidden(model.tokenize(text)).mean(axis=0))

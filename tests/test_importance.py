@@ -1,5 +1,6 @@
 """Importance: sums against plain numpy, both back ends, both file forms, llama.cpp's tools."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -61,6 +62,31 @@ def test_back_ends_agree_and_the_head_is_measured_on_request(source):
     assert "output.weight" in found[0]
     for name in found[0]:
         np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_no_head_is_computed(tmp_path, monkeypatch, backend, tied):
+    """Its inputs are heard, its rows multiplied by nothing; the table is read to embed alone."""
+    if backend == "torch":
+        pytest.importorskip("torch")
+    module = importlib.import_module(f"ggq.runtime.ops.linear.{backend}")
+    widths, run = {}, module.run
+
+    def heard(ops, x, name, *rest, **more):
+        made = run(ops, x, name, *rest, **more)
+        widths[name] = made.shape[1]
+        return made
+
+    monkeypatch.setattr(module, "run", heard)
+    (tmp_path / "text.txt").write_text(TEXT)
+    source = make_hf(tmp_path / "hf", max_position_embeddings=128, tie_word_embeddings=tied)
+    with job_of(source) as job:
+        windows = calibrate(job, tmp_path / "text.txt", limit=1)
+        sums = collect(job, windows, True, backend)
+    head = "token_embd.weight" if tied else "output.weight"
+    assert widths.pop(head) == 1 < min(widths.values())
+    assert sums.counts[head] == windows.n_tokens
 
 
 @pytest.mark.parametrize("suffix", ["gguf", "dat"])

@@ -11,7 +11,7 @@ from ggq.cli import main
 from ggq.converters.convert import convert
 from ggq.converters.imatrix import read_imatrix
 from ggq.converters.prepare import prepare
-from ggq.converters.prepasses.base import Packed, Replaced, parse
+from ggq.converters.prepasses.base import Packed, Prepass, Replaced, parse
 from ggq.converters.prepasses.resume import Store
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import open_gguf
@@ -198,6 +198,49 @@ def test_plans_and_calibrations_that_do_nothing_are_told(source, tmp_path, capsy
     assert "p.json: blk.0.attn_norm.weight stays F32, Q4_0 is not for it" in told
     assert "output.weight stays" not in told
     assert "--calibration is not used" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "left_out"),
+    [
+        ("F16", ["--quality", "best"], "gptq: left out, F16 leaves it nothing to choose"),
+        (
+            "BF16",
+            ["--prepass", "smooth", "--prepass", "imatrix"],
+            "smooth, imatrix: left out, BF16",
+        ),
+        ("Q8_0", ["--prepass", "imatrix"], "imatrix: left out, Q8_0"),
+    ],
+)
+def test_nothing_is_calibrated_that_a_type_does_not_need(
+    source, tmp_path, capsys, monkeypatch, kind, given, left_out
+):
+    """No pass runs, the file holds the plain bytes, and a line says so."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(Prepass, "windows", None)
+    plain, made = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    assert main(["convert", str(source), str(plain), "-t", kind]) == 0
+    assert main(["convert", str(source), str(made), "-t", kind, *given]) == 0
+    assert left_out in capsys.readouterr().err
+    with open_gguf(plain) as a, open_gguf(made) as b:
+        assert all(np.array_equal(a.data(n), b.data(n)) for n in a.tensors)
+        assert not any(key.startswith(("ggq.prepass", "ggq.recipe")) for key in b.metadata)
+
+
+def test_an_embedding_that_stays_is_not_surveyed(source, text, tmp_path, monkeypatch):
+    """A tied head in F16 has no codes: the teacher does not run for it beforehand."""
+    pytest.importorskip("torch")
+    from ggq.converters.prepasses.solving import streams
+
+    runs, run = [], streams.StreamOps.run
+    monkeypatch.setattr(streams.StreamOps, "run", lambda *a: runs.append(1) or run(*a))
+    tied = make_hf(
+        tmp_path / "tied", hidden_size=64, intermediate_size=64, tie_word_embeddings=True
+    )
+    for kind, n in (("F16", 1), ("Q8_0", 3)):
+        given = {"prepasses": [parse("gptq:tokens=1024", calibration=text)]}
+        convert(tied, tmp_path / f"{kind}.gguf", "Q8_0", token_embedding_type=kind, **given)
+        assert len(runs) == n
 
 
 def test_targets_that_are_no_numbers_and_plans_without_a_folder(source, tmp_path, capsys):

@@ -232,6 +232,14 @@ def test_lattice_types_follow_importance(kind, rng):
     assert (errors[0] ** 2).mean() < 0.6 * (x**2).mean()
 
 
+@each(WRITTEN)
+def test_types_that_heed_importance_say_so(kind, rng):
+    x = rng.normal(size=(4, 512)).astype(np.float32)
+    importance = (rng.random(512) + 0.01).astype(np.float32) ** 4
+    both = [kind.quantize(x, given) for given in (np.ones(512, np.float32), importance)]
+    assert kind.heeds_importance == (not np.array_equal(*both))
+
+
 @each([t for t in ALL if t.needs_importance])
 def test_types_that_need_importance_say_so(kind, rng):
     with pytest.raises(UsageError, match=f"{kind.name} cannot be written without importance"):

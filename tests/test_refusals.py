@@ -84,13 +84,13 @@ def test_an_adapter(folder, tmp_path, has_config):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     if not has_config:
         (folder / "config.json").unlink()
-    refused(folder, tmp_path / "o.gguf", "LORA adapter", "some/base", "merge_and_unload")
+    refused(folder, tmp_path / "o.gguf", "LORA adapter", "some/base", "--merge-lora")
 
 
 def test_an_adapter_beside_weights_without_a_config(folder, tmp_path):
     edit(folder, "adapter_config.json", peft_type="LORA")
     (folder / "config.json").unlink()
-    refused(folder, tmp_path / "o.gguf", "LORA adapter", "merge_and_unload")
+    refused(folder, tmp_path / "o.gguf", "LORA adapter", "--base")
 
 
 def test_a_merged_model_that_kept_its_adapters_settings_is_a_model(folder, tmp_path):
@@ -192,7 +192,7 @@ def test_numbers_of_a_gguf_that_are_no_weights(tmp_path, kind, name):
         ("T5ForConditionalGeneration", ""),
         ("FooBar", ""),
         ("LlamaForCausalLMM", "LlamaForCausalLM"),
-        ("LlamaForSequenceClassification", "LlamaForCausalLM"),
+        ("LlamaForTokenClassification", "LlamaForCausalLM"),
     ],
 )
 def test_a_similar_name_is_told_only_where_there_is_one(folder, tmp_path, name, similar):

@@ -13,8 +13,9 @@ from schedules import GREEDY, Spy, ask, drain, free_all
 import ggq
 from ggq.errors import UsageError
 from ggq.runtime.batching.prefixes import FairQueue
+from ggq.runtime.batching.refusals import QueueFullError
 from ggq.runtime.batching.requests import Request
-from ggq.runtime.batching.scheduler import QueueFullError, Scheduler
+from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.sampling import SamplingParams

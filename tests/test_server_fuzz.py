@@ -37,6 +37,11 @@ PATHS = (
     "/tokenize",
     "/detokenize",
     "/apply-template",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/show",
 )
 
 
@@ -55,6 +60,9 @@ def good(path):
         return {"prompt": "the"}
     if path in ("/v1/embeddings", "/v1/responses"):
         return {"input": "the"}
+    if path.startswith("/api/"):
+        options = {"num_predict": 2}
+        return {"model": "m", "messages": HI, "prompt": "the", "input": "the", "options": options}
     return {"messages": HI, "content": "the", "tokens": [5], "max_tokens": 2}
 
 
@@ -63,8 +71,9 @@ def send(client, path, body):
     assert found.status_code < 500, (path, body, found.text)
     if found.status_code >= 400:
         error = found.json()["error"]
-        assert error["message"]
-        assert "\n" not in error["message"]
+        message = error if path.startswith("/api/") else error["message"]
+        assert message
+        assert "\n" not in message
     elif body.get("stream") is True:
         assert '"server_error"' not in found.text, (path, body, found.text)
 

@@ -81,6 +81,7 @@ def collect(
 
     ops = _back_end(backend, SourceWeights(job.tensors))
     ops.on_linear_input(listen)
+    ops.unread = frozenset(HEADS)
     for done, ids in enumerate(calibration.windows):
         ops.reset()
         ops.step(lambda o: architecture.forward(o, hp), ids)

@@ -102,13 +102,10 @@ class Checkpoint:
 
     def _refuse_others(self) -> None:
         """Refuse folders that are something else: adapters, GGUF files, pipelines."""
-        adapter = self.folder / "adapter_config.json"
-        weights = [p.name for p in self.folder.glob("*.safetensors")]
-        has_config = (self.folder / "config.json").is_file()
-        only_adapter = not has_config or all(name.startswith("adapter") for name in weights)
-        if adapter.is_file() and only_adapter:
-            raise ModelError(refusals.adapter(self.folder, read_json(adapter)))
-        if not has_config:
+        if refusals.is_adapter(self.folder):
+            config = read_json(self.folder / refusals.ADAPTER)
+            raise ModelError(refusals.adapter(self.folder, config))
+        if not (self.folder / "config.json").is_file():
             raise FormatError(refusals.no_config(self.folder))
 
     def refuse_absent(self, is_needless: Callable[[str], bool]) -> None:

@@ -11,8 +11,18 @@ from typing import Any
 
 from ggq.errors import printable
 
-__all__ = ["adapter", "foreign_tensor", "no_config", "no_weights", "not_a_model", "wrapper"]
+__all__ = [
+    "ADAPTER",
+    "adapter",
+    "foreign_tensor",
+    "is_adapter",
+    "no_config",
+    "no_weights",
+    "not_a_model",
+    "wrapper",
+]
 
+ADAPTER = "adapter_config.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.bin.index.json")
 WRAPPERS = {  # what other programs put before names; the first that is there is meant
     "_orig_mod.": "torch.compile",
@@ -23,6 +33,14 @@ WRAPPERS = {  # what other programs put before names; the first that is there is
 }
 
 
+def is_adapter(folder: Path) -> bool:
+    """Tell whether a folder holds an adapter and no model."""
+    weights = folder.glob("*.safetensors")
+    has_config = (folder / "config.json").is_file()
+    only_adapter = not has_config or all(p.name.startswith("adapter") for p in weights)
+    return (folder / ADAPTER).is_file() and only_adapter
+
+
 def adapter(folder: Path, config: Mapping[str, Any]) -> str:
     """Return how to go on from a LoRA folder; ``config``: its adapter_config.json."""
     kind = config.get("peft_type")
@@ -30,8 +48,8 @@ def adapter(folder: Path, config: Mapping[str, Any]) -> str:
     base = config.get("base_model_name_or_path")
     into = f" {printable(base)}" if isinstance(base, str) and base else ""
     what = f"{printable(folder)}: holds a {printable(kind)}, not a model"
-    how = "first (peft: merge_and_unload, then save_pretrained)"
-    return f"{what}: merge it into its base{into} {how}"
+    merged = f"merge it into its base{into} (ggq convert BASE --merge-lora {printable(folder)})"
+    return f"{what}: {merged} or make a GGUF adapter of it (--base BASE)"
 
 
 def no_config(folder: Path) -> str:
@@ -91,7 +109,7 @@ def wrapper(wanted: str, names: Collection[str]) -> str | None:
 def foreign_tensor(name: str) -> str | None:
     """Return what a tensor that no architecture has belongs to, if its name says so."""
     if ".lora_A." in name or ".lora_B." in name or ".lora_" in name:
-        return "it is an adapter's: merge the adapter into its base first"
+        return "it is an adapter's: merge the adapter into its base (ggq convert BASE --merge-lora)"
     if name.endswith((".scales", ".biases")):
         return "MLX quantization is not read: convert the original model"
     return None

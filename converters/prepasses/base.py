@@ -32,7 +32,17 @@ from ggq.errors import UsageError, printable
 from ggq.extras import how_to_install
 from ggq.gguf import spec
 
-__all__ = ["Packed", "Pass", "Prepass", "Replaced", "classes", "load", "names", "parse"]
+__all__ = [
+    "Packed",
+    "Pass",
+    "Prepass",
+    "Replaced",
+    "classes",
+    "has_blocks",
+    "load",
+    "names",
+    "parse",
+]
 
 Pass = Callable[[Conversion], Any]
 _DECLARED = re.compile(r"^PREPASS = (\w+)$", re.MULTILINE)
@@ -89,6 +99,10 @@ class Prepass:
         """Return the work and the memory for a model and text of such sizes; None: unknown."""
         return None
 
+    def matters(self, job: Conversion) -> bool:
+        """Return whether the types of ``job`` leave anything to choose; else it is left out."""
+        return True
+
     def check_needs(self) -> None:
         """Refuse to start without what ``NEEDS`` names; UsageError."""
         for library in self.NEEDS:
@@ -107,6 +121,11 @@ class Prepass:
         """Return the calibration of this pass."""
         limit = -(-self.tokens // self.n_ctx) if self.tokens else None
         return calibrate(job, self.calibration, self.n_ctx, limit, spread=True, starts=True)
+
+
+def has_blocks(job: Conversion) -> bool:
+    """Return whether any tensor is planned in a type of blocks: F16 rounds each weight alone."""
+    return any(quants.get(kind).block_size > 1 for _, kind in job.plan.types)
 
 
 @dataclass(frozen=True)

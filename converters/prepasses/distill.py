@@ -12,7 +12,7 @@ from math import inf
 from typing import ClassVar
 
 from ggq.converters.conversion import Conversion
-from ggq.converters.prepasses.base import Prepass
+from ggq.converters.prepasses.base import Prepass, has_blocks
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import UsageError
 
@@ -47,6 +47,10 @@ class Distill(Prepass):
     codes: bool = False
     memory: float = 8.0
     seed: int = 0
+
+    def matters(self, job: Conversion) -> bool:
+        """Return whether there are blocks to choose."""
+        return has_blocks(job)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Teacher and student by blocks, steps forward and back, looks at the windows held back."""

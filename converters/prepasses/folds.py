@@ -16,7 +16,7 @@ import numpy as np
 from ggq.converters.calibration.weights import SourceWeights, hparams_of
 from ggq.converters.conversion import Conversion
 from ggq.converters.imatrix import Imatrix
-from ggq.converters.prepasses.base import Prepass, Replaced
+from ggq.converters.prepasses.base import Prepass, Replaced, has_blocks
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import ModelError, printable
 from ggq.models.layers.attention import Attention
@@ -185,6 +185,10 @@ class FoldPass(Prepass):
 
     tokens: int = 8192
     chosen: dict[str, float] = field(default_factory=dict, init=False)
+
+    def matters(self, job: Conversion) -> bool:
+        """Return whether there are blocks to choose."""
+        return has_blocks(job)
 
     def cost(self, sizes: Sizes) -> Cost:
         """One forward of the teacher, second moments, and the encodings of the scales tried."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ggq.converters.conversion import Conversion
-from ggq.converters.prepasses.base import Packed, Prepass
+from ggq.converters.prepasses.base import Packed, Prepass, has_blocks
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import UsageError, printable
@@ -49,6 +49,10 @@ class GPTQ(Prepass):
     head: bool = True
     threads: int = 0
 
+    def matters(self, job: Conversion) -> bool:
+        """Return whether there are blocks to choose."""
+        return has_blocks(job)
+
     def cost(self, sizes: Sizes) -> Cost:
         """Forwards of teacher and student, second moments, their factors, the column loop."""
         work = (3 if sizes.tied else 2) * sizes.forward(sizes.blocks) + sizes.gram
@@ -74,8 +78,9 @@ class GPTQ(Prepass):
         architecture, hp = hparams_of(job)
         weights = SourceWeights(job.tensors)
         run = _Run(self, job, weights, calibration)
+        heads = {name for name, _, _ in architecture.rows(hp)} & {"output.weight"}
         with torch.inference_mode():
-            if run.is_tied:
+            if run.is_tied and heads:  # an encoder's embedding is no head
                 survey = StreamOps(
                     weights, calibration.windows, run.survey, lambda name: None, teacher_only=True
                 )
@@ -104,7 +109,8 @@ class _Run:
             for n, t in job.plan.types
             if len(job.tensors[n].shape) in (2, 3) and quants.get(t).block_size > 1
         }
-        self.is_tied = "output.weight" not in job.tensors and options.head
+        solves = options.head and "token_embd.weight" in self.types
+        self.is_tied = solves and "output.weight" not in job.tensors
         self.head_moments: Any = None
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}

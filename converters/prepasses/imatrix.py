@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ggq import quants
 from ggq.converters.calibration.importance import collect
 from ggq.converters.conversion import Conversion
 from ggq.converters.metadata.general import Item
@@ -21,11 +22,14 @@ class Importance(Prepass):
 
     head: bool = True
 
+    def matters(self, job: Conversion) -> bool:
+        """Return whether any planned type goes by importance: Q8_0 and F16 do not."""
+        return any(quants.get(kind).heeds_importance for _, kind in job.plan.types)
+
     def cost(self, sizes: Sizes) -> Cost:
-        """One forward of all tokens; memory for the largest layer and the logits of a window."""
-        n_vocab = sizes.matrices[0][0]
-        nbytes = 4.0 * (sizes.weights + 512 * sizes.widest) + 4 * sizes.n_ctx * n_vocab
-        return Cost(sizes.forward(sizes.weights), nbytes)
+        """One forward of all tokens through the blocks, whose weights stay in memory."""
+        nbytes = 4.0 * (sizes.weights + sizes.n_ctx * sizes.widest)
+        return Cost(sizes.forward(sizes.blocks), nbytes)
 
     def __call__(self, job: Conversion) -> None:
         """Set ``job.imatrix`` and the keys that tell where it came from."""

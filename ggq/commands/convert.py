@@ -8,6 +8,8 @@ import click
 
 from ggq.commands import _conversion
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")
@@ -17,7 +19,8 @@ def command(source: str, out: str | None, **given: Any) -> None:
     """Convert SOURCE to the GGUF file OUT.
 
     SOURCE is a Hugging Face folder (its weights may be quantized: GPTQ, AWQ, FP8, bitsandbytes,
-    compressed-tensors and others), a repository id or a GGUF file. OUT may be a file or a folder;
+    compressed-tensors and others), a repository id, a GGUF file or, with --base, a LoRA adapter
+    (a PEFT folder). OUT may be a file or a folder;
     without it the file is named BaseName-SizeLabel-FineTune-Encoding.gguf in this folder.
     """
     _conversion.run(source, out, **given)

@@ -61,6 +61,7 @@ class QuantType(ABC):
     better: str | None = None  # the next one to try for a tensor that it harms
     candidate_for: tuple[int, ...] = ()  # of a target size: for rows that are multiples of these
     wants_importance = False  # whether its blocks are of little use without
+    heeds_importance = True  # whether its search goes by importance at all
 
     def row_bytes(self, n: int) -> int:
         """Return the bytes of a row of ``n`` weights."""

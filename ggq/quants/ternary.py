@@ -14,6 +14,7 @@ from ggq.quants.packing import join_blocks, view_blocks
 class TernaryType(QuantType):
     """w = d * (code - 1)."""
 
+    heeds_importance = False
     layout: np.dtype
     undefined = 1  # the code that ggml on x86 gives where 1 / d overflows
 

@@ -37,6 +37,7 @@ class Ops:
     def __init__(self, weights: Mapping[str, Weight]):
         self.weights = weights
         self.linear_listeners: list[LinearListener] = []
+        self.unread: frozenset[str] = frozenset()  # linears of whose result nobody makes use
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # Only names that are not attributes come here; a found operation becomes one.
@@ -55,7 +56,9 @@ class Ops:
         """Call ``listener(weight name, input)`` at every linear; return a function that ends it.
 
         Only back ends that compute at once have inputs to tell, (n_rows, width) in their own
-        arrays; torch's are part of the graph where gradients are recorded.
+        arrays; torch's are part of the graph where gradients are recorded. Those named in
+        ``unread`` are told, too, and give one column in the place of their result: a head over a
+        large vocabulary is most of a small model's work.
         """
         self.linear_listeners.append(listener)
         return lambda: self.linear_listeners.remove(listener)

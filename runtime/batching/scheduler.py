@@ -19,6 +19,7 @@ import numpy as np
 from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
+from ggq.runtime.batching.refusals import ClosedError, QueueFullError
 from ggq.runtime.batching.requests import Event, Request, Task, Ticket
 from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.stats import SchedulerStats
@@ -30,20 +31,11 @@ from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import common_prefix
 
-__all__ = ["QueueFullError", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _MIN_SHARED = 4  # tokens worth sharing: below, copying a page costs more than evaluating them
 _NONE = Savings()
 _SMOOTH = 0.2  # weight of the newest request's time in the mean
-
-
-class QueueFullError(UsageError):
-    """Too many requests wait; ``retry_after`` seconds is when it is worth trying again."""
-
-    def __init__(self, n_waiting: int, retry_after: int) -> None:
-        """Take how many wait and the seconds to wait."""
-        super().__init__(f"{n_waiting} requests are waiting: try again in {retry_after} s")
-        self.retry_after = retry_after
 
 
 class Scheduler:
@@ -101,7 +93,7 @@ class Scheduler:
         prompt = np.asarray(request.ids, np.int64)
         with self._news:
             if self._closed:
-                raise UsageError("the server is shutting down")
+                raise ClosedError
             # as many as there are free slots never count as waiting
             places = self.max_waiting + self.n_slots - len(self._running)
             if len(self._waiting) + request.n > max(places, request.n * (not self._waiting)):
@@ -117,7 +109,7 @@ class Scheduler:
         future: Future[Any] = Future()
         with self._news:
             if self._closed:
-                raise UsageError("the server is shutting down")
+                raise ClosedError
             self._jobs.append((job, n_positions, future))
             self._news.notify()
         return future
@@ -135,13 +127,14 @@ class Scheduler:
         """Positions of the cache that answers and kept prefixes hold."""
         return self.engine.cache.n_pages * PAGE - self.engine.cache.free_positions
 
-    def close(self) -> None:
-        """Cancel everything and end the thread."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Cancel everything and end the thread; return whether it ended within ``seconds``."""
         with self._news:
             self._closed = True
             self._news.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     # -- the scheduler's thread
 
@@ -157,7 +150,8 @@ class Scheduler:
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
         for _, _, future in self._jobs:
-            future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ClosedError())
         self._store.clear()
 
     def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:

@@ -18,19 +18,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.server import info
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.http import NOTES_HEADER, answer_json, notes_of
+from ggq.runtime.server.hosting.base import Host
+from ggq.runtime.server.http import NOTES_HEADER, answer_json, give_back, notes_of
 from ggq.runtime.server.messages import count_tokens, messages
 from ggq.runtime.server.metrics import Metrics
+from ggq.runtime.server.ollama import routes as ollama
 from ggq.runtime.server.page import routes as page
 from ggq.runtime.server.rerank import rerank
 from ggq.runtime.server.responses import responses
-from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
 from ggq.runtime.server.streaming import ClientGone, reported
 
@@ -39,15 +39,19 @@ __all__ = ["create_app"]
 log = logging.getLogger("ggq.server")
 _OPEN = ("/health", "/favicon.ico", *page.OPEN)  # without a key
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9\-]+(, ?[A-Za-z0-9\-]+){0,63}")
+_OLLAMA = frozenset(path for _, path in ollama.ROUTES)
 _CLOSED_STATUS = 499  # for the log only: the client went away
 
 _ROUTES = {
     **page.ROUTES,
+    **ollama.ROUTES,
     ("GET", "/health"): info.health,
     ("GET", "/v1/health"): info.health,
     ("GET", "/v1/models"): info.models,
     ("GET", "/models"): info.models,
     ("GET", "/v1/models/{name:path}"): info.model,
+    ("POST", "/models/load"): info.load,
+    ("POST", "/models/unload"): info.unload,
     ("GET", "/props"): info.props,
     ("POST", "/tokenize"): info.tokenize,
     ("POST", "/detokenize"): info.detokenize,
@@ -68,16 +72,16 @@ _ROUTES = {
 }
 
 
-def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
-    """Return the application; it starts the scheduler's thread and ends it."""
+def create_app(host: Host) -> Any:
+    """Return the application; it starts the models' threads and ends them."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        scheduler.start()
+        host.start()
         yield
-        scheduler.close()
+        host.close()
 
-    metrics = Metrics(scheduler)
+    metrics = Metrics(host)
 
     async def show_metrics(request: Request) -> Response:
         text, kind = metrics.text()
@@ -89,9 +93,9 @@ def create_app(model: Any, scheduler: Scheduler, settings: Settings) -> Any:
         exception_handlers={HTTPException: _not_found},
         lifespan=lifespan,
     )
-    app.state.service = Service(model, scheduler, settings)
+    app.state.host = host
     app.router.redirect_slashes = False
-    app.add_middleware(_Gate, settings=settings, metrics=metrics)
+    app.add_middleware(_Gate, host=host, metrics=metrics)
     return app
 
 
@@ -117,16 +121,22 @@ def _guarded(endpoint: Any) -> Any:
 
 
 def _written(request: Request, error: APIError) -> Response:
-    anthropic = request.url.path.startswith("/v1/messages")
-    body = error.anthropic_body() if anthropic else error.body()
+    path = request.url.path
+    if path.startswith("/v1/messages"):
+        body = error.anthropic_body()
+    elif path in _OLLAMA:
+        body = error.ollama_body()
+    else:
+        body = error.body()
     return answer_json(body, error.status, error.headers)
 
 
 class _Gate:
     """Lets requests in: hosts (against DNS rebinding), origins, keys; adds CORS headers; counts."""
 
-    def __init__(self, app: Any, settings: Settings, metrics: Metrics):
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, app: Any, host: Host, metrics: Metrics):
+        self._app, self._host, self._metrics = app, host, metrics
+        self._settings: Settings = host.settings
         self._known = {path for _, path in _ROUTES}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -158,6 +168,7 @@ class _Gate:
             else:
                 await answer(scope, receive, reply)
         finally:
+            give_back(scope, self._host)
             path = scope["path"] if scope["path"] in self._known else "other"
             seconds = time.perf_counter() - started
             self._metrics.count(path, status[0], seconds)

@@ -49,8 +49,13 @@ def token_lists(
 
 async def completions(request: Request) -> Response:
     """Answer POST /v1/completions."""
+<<<<<<< HEAD
     service, body = service_of(request), await read(request, CompletionBody)
     note(request, *unused(body))
+=======
+    body = await read(request, CompletionBody)
+    service = await service_of(request, body.model)
+>>>>>>> main
     if not body.stream:
         whole = answer_completion(service, body, client_of(request))
         return answer_json(await while_connected(request, whole))
@@ -96,7 +101,7 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
     for request in requests:
         request.check(service.tokenizer.n_vocab, service.scheduler.n_ctx)
     heads = [await _head(service, body, ids) for ids in prompts]
-    answers = Answers(service.scheduler, requests)
+    answers = Answers(service, requests)
     return answers, [head for head in heads for _ in range(body.n or 1)]
 
 

@@ -25,7 +25,8 @@ __all__ = ["answer_embedding", "embeddings", "in_turns"]
 
 async def embeddings(request: Request) -> Response:
     """Answer POST /v1/embeddings."""
-    service, body = service_of(request), await read(request, EmbeddingBody)
+    body = await read(request, EmbeddingBody)
+    service = await service_of(request, body.model)
     return answer_json(await while_connected(request, answer_embedding(service, body)))
 
 

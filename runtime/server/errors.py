@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ggq.errors import FormatError, GGQError, ModelError, printable
-from ggq.runtime.batching.scheduler import QueueFullError
+from ggq.runtime.batching.refusals import ClosedError, QueueFullError
 from ggq.runtime.generation.generation import ContextError
 
 __all__ = ["APIError", "api_error", "fields_named"]
@@ -73,6 +73,10 @@ class APIError(Exception):
         error = {"message": self.message, "type": self.type, "param": self.param}
         return {"error": {**error, "code": self.code or self.status, **self.extra}}
 
+    def ollama_body(self) -> dict[str, Any]:
+        """Return Ollama's envelope."""
+        return {"error": self.message}
+
     def anthropic_body(self) -> dict[str, Any]:
         """Return Anthropic's envelope."""
         known = {"server_error": "api_error", "unavailable_error": "overloaded_error"}
@@ -108,6 +112,8 @@ def api_error(error: Exception) -> APIError:
         )
     if isinstance(error, QueueFullError):
         return APIError(429, str(error), retry_after=error.retry_after)
+    if isinstance(error, ClosedError):
+        return APIError(503, str(error))
     if isinstance(error, ModelError):
         return APIError(500, str(error))
     if isinstance(error, (GGQError, FormatError)):

@@ -11,11 +11,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.hosting.base import Host
 from ggq.runtime.server.schema import decode, unknown_fields
 from ggq.runtime.server.service import Service
-from ggq.runtime.server.streaming import ClientGone
+from ggq.runtime.server.streaming import ClientGone, while_connected
 
-__all__ = ["NOTES_HEADER", "answer_json", "client_of", "note", "notes_of", "read", "service_of"]
+__all__ = [
+    "NOTES_HEADER",
+    "answer_json",
+    "client_of",
+    "give_back",
+    "host_of",
+    "note",
+    "notes_of",
+    "read",
+    "service_of",
+]
 
 NOTES_HEADER = "x-ggq-notes"  # what of a request has had no effect
 _NOTES_LIMIT = 1000  # characters: clients choose some of them
@@ -23,10 +34,29 @@ _NOTES_LIMIT = 1000  # characters: clients choose some of them
 T = TypeVar("T")
 
 
-def service_of(request: Request) -> Service:
-    """Return the model's service."""
-    found: Service = request.app.state.service
+def host_of(request: Request) -> Host:
+    """Return the server's models."""
+    found: Host = request.app.state.host
     return found
+
+
+async def service_of(
+    request: Request, name: str | None = None, keep: float | None = None
+) -> Service:
+    """Return the model of a name, loaded where it was not, for as long as the request takes.
+
+    ``keep``: seconds that it stays after that, None as usual.
+    """
+    host = host_of(request)
+    service = await while_connected(request, host.use(name, keep))
+    request.scope.setdefault("ggq.used", []).append(service)
+    return service
+
+
+def give_back(scope: MutableMapping[str, Any], host: Host) -> None:
+    """End a request's use of models."""
+    for service in scope.pop("ggq.used", ()):
+        host.give_back(service)
 
 
 def client_of(request: Request) -> str:
@@ -40,7 +70,7 @@ async def read(request: Request, kind: type[T]) -> T:
 
     APIError 413 if it is too large, 408 if it does not come, 400 if it does not fit.
     """
-    settings = service_of(request).settings
+    settings = host_of(request).settings
     try:
         body = await asyncio.wait_for(_body(request, settings.max_body), settings.body_seconds)
     except asyncio.TimeoutError:

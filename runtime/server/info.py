@@ -8,43 +8,71 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.http import answer_json, read, service_of
-from ggq.runtime.server.schema import ChatBody, DetokenizeBody, TokenizeBody
+from ggq.runtime.server.hosting.base import LOADED, Listed
+from ggq.runtime.server.http import answer_json, host_of, read, service_of
+from ggq.runtime.server.schema import ChatBody, DetokenizeBody, ModelBody, TokenizeBody
+from ggq.runtime.server.service import Service
 
-__all__ = ["apply_template", "detokenize", "health", "model", "models", "props", "tokenize"]
+__all__ = [
+    "apply_template",
+    "detokenize",
+    "health",
+    "load",
+    "model",
+    "models",
+    "props",
+    "tokenize",
+    "unload",
+]
 
 
-def _entry(request: Request) -> dict[str, Any]:
-    service = service_of(request)
+def _loaded(service: Service) -> dict[str, Any]:
     hp, scheduler = service.model.hparams, service.scheduler
-    meta = {
+    return {
         "n_vocab": service.tokenizer.n_vocab,
         "n_ctx": scheduler.n_ctx,
         "n_ctx_train": hp.n_ctx_train,
         "n_embd": hp.n_embd,
         "n_slots": scheduler.n_slots,
     }
+
+
+def _entry(listed: Listed) -> dict[str, Any]:
+    """Return a model as OpenAI describes it, its state as llama-server does."""
+    service = listed.service
     return {
-        "id": service.settings.model_id,
+        "id": listed.name,
         "object": "model",
-        "created": service.created,
+        "created": service.created if service else int(listed.path.stat().st_mtime),
         "owned_by": "ggq",
-        "meta": meta,
+        "status": {"value": listed.state},
+        "meta": _loaded(service) if service else None,
     }
 
 
 async def models(request: Request) -> Response:
     """Answer GET /v1/models."""
-    return answer_json({"object": "list", "data": [_entry(request)]})
+    listing = await host_of(request).listing()
+    return answer_json({"object": "list", "data": [_entry(listed) for listed in listing]})
 
 
 async def model(request: Request) -> Response:
     """Answer GET /v1/models/{id}."""
-    name = request.path_params["name"]
-    if name != service_of(request).settings.model_id:
-        raise APIError(404, f"the model {name[:100]} does not exist", "model", "model_not_found")
-    return answer_json(_entry(request))
+    return answer_json(_entry(await host_of(request).find(request.path_params["name"])))
+
+
+async def load(request: Request) -> Response:
+    """Answer POST /models/load, as llama-server: once the model is there."""
+    body = await read(request, ModelBody)
+    await service_of(request, body.model)
+    return answer_json({"success": True})
+
+
+async def unload(request: Request) -> Response:
+    """Answer POST /models/unload, as llama-server: at once; answers are written to their end."""
+    body = await read(request, ModelBody)
+    await host_of(request).unload(body.model)
+    return answer_json({"success": True})
 
 
 async def health(request: Request) -> Response:
@@ -54,7 +82,16 @@ async def health(request: Request) -> Response:
 
 async def props(request: Request) -> Response:
     """Answer GET /props, as llama-server: what the page shows."""
-    service = service_of(request)
+    host, name = host_of(request), request.query_params.get("model")
+    if host.many and name is None:
+        listing = await host.listing()
+        loaded = [listed for listed in listing if listed.state == LOADED]
+        if not loaded:
+            first = listing[0].name if listing else ""
+            nothing = {"n_ctx": 0, "total_slots": 0, "chat_template": ""}
+            return answer_json({"model": first, **nothing, "default_generation_settings": {}})
+        name = loaded[0].name
+    service = await service_of(request, name)
     params = service.model.sampling({})
     return answer_json({
         "model": service.settings.model_id,
@@ -70,7 +107,8 @@ async def props(request: Request) -> Response:
 
 async def tokenize(request: Request) -> Response:
     """Answer POST /tokenize."""
-    service, body = service_of(request), await read(request, TokenizeBody)
+    body = await read(request, TokenizeBody)
+    service = await service_of(request, body.model)
     ids = await asyncio.to_thread(
         service.model.tokenize, body.content, body.add_special, body.parse_special
     )
@@ -91,12 +129,14 @@ def _piece(raw: bytes) -> str | list[int]:
 
 async def detokenize(request: Request) -> Response:
     """Answer POST /detokenize."""
-    service, body = service_of(request), await read(request, DetokenizeBody)
+    body = await read(request, DetokenizeBody)
+    service = await service_of(request, body.model)
     return answer_json({"content": service.model.detokenize(body.tokens)})
 
 
 async def apply_template(request: Request) -> Response:
     """Answer POST /apply-template."""
-    service, body = service_of(request), await read(request, ChatBody)
+    body = await read(request, ChatBody)
+    service = await service_of(request, body.model)
     prompt = await asyncio.to_thread(service.prompter.render, body)
     return answer_json({"prompt": prompt.text, "n_tokens": len(prompt.ids)})

@@ -78,7 +78,8 @@ class MessagesBody(CountBody, kw_only=True):
 
 async def messages(request: Request) -> Response:
     """Answer POST /v1/messages."""
-    service, body = service_of(request), await read(request, MessagesBody)
+    body = await read(request, MessagesBody)
+    service = await service_of(request, body.model)
     chat = as_chat(body)
     chat.max_tokens, chat.stop = body.max_tokens, body.stop_sequences
     chat.temperature, chat.top_p, chat.top_k = body.temperature, body.top_p, body.top_k
@@ -104,9 +105,15 @@ async def messages(request: Request) -> Response:
 
 async def count_tokens(request: Request) -> Response:
     """Answer POST /v1/messages/count_tokens."""
+<<<<<<< HEAD
     service, body = service_of(request), await read(request, CountBody)
     with fields_named(_NAMES):
         prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
+=======
+    body = await read(request, CountBody)
+    service = await service_of(request, body.model)
+    prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
+>>>>>>> main
     return answer_json({"input_tokens": len(prompt.ids)})
 
 

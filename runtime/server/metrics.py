@@ -1,4 +1,4 @@
-"""GET /metrics: the scheduler's counters and the requests' durations for Prometheus."""
+"""GET /metrics: the schedulers' counters and the requests' durations for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from ggq.runtime.server.hosting.base import Host
 
 __all__ = ["Metrics"]
 
@@ -30,8 +32,8 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 class Metrics:
     """One server's metrics."""
 
-    def __init__(self, scheduler: Any):
-        self._scheduler, self._registry = scheduler, CollectorRegistry()
+    def __init__(self, host: Host):
+        self._host, self._registry = host, CollectorRegistry()
         self._registry.register(self)
         labels = ("path", "status")
         self._requests = Counter(
@@ -43,14 +45,18 @@ class Metrics:
         )  # fmt: skip
 
     def collect(self) -> Iterator[Any]:
-        """Yield the scheduler's state; prometheus_client calls it."""
-        scheduler = self._scheduler
+        """Yield the sums over all models; prometheus_client calls it."""
+        stats, schedulers = self._host.stats(), self._host.schedulers()
         for name, text in _COUNTERS.items():
-            yield CounterMetricFamily(f"ggq_{name}", text, getattr(scheduler.stats, name))
+            yield CounterMetricFamily(f"ggq_{name}", text, getattr(stats, name))
         gauges = {
-            "requests_running": ("Answers being written.", scheduler.n_running),
-            "requests_waiting": ("Answers in the queue.", scheduler.n_waiting),
-            "cache_positions_used": ("Positions in use.", scheduler.used_positions),
+            "requests_running": ("Answers being written.", sum(s.n_running for s in schedulers)),
+            "requests_waiting": ("Answers in the queue.", sum(s.n_waiting for s in schedulers)),
+            "cache_positions_used": (
+                "Positions in use.",
+                sum(s.used_positions for s in schedulers),
+            ),
+            "models_loaded": ("Models in memory.", len(schedulers)),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"ggq_{name}", text, value)

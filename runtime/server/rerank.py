@@ -26,7 +26,8 @@ __all__ = ["answer_rerank", "rerank"]
 
 async def rerank(request: Request) -> Response:
     """Answer POST /v1/rerank."""
-    service, body = service_of(request), await read(request, RerankBody)
+    body = await read(request, RerankBody)
+    service = await service_of(request, body.model)
     return answer_json(await while_connected(request, answer_rerank(service, body)))
 
 

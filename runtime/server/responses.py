@@ -51,7 +51,8 @@ class ResponsesBody(msgspec.Struct, kw_only=True):
 
 async def responses(request: Request) -> Response:
     """Answer POST /v1/responses."""
-    service, body = service_of(request), await read(request, ResponsesBody)
+    body = await read(request, ResponsesBody)
+    service = await service_of(request, body.model)
     chat = as_chat(body)
     note(request, *skipped_tools(chat), *_unused(body))
     with fields_named(_NAMES):

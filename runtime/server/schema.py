@@ -24,6 +24,8 @@ __all__ = [
     "Message",
     "RerankBody",
     "SamplingBody",
+    "SamplingNumbers",
+    "Stop",
     "decode",
 ]
 
@@ -42,7 +44,7 @@ Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 # One field per sampling parameter: a new one in SamplingParams is accepted here without an edit.
 if TYPE_CHECKING:
 
-    class _Numbers(msgspec.Struct, kw_only=True):
+    class SamplingNumbers(msgspec.Struct, kw_only=True):
         """What type checkers are told of them."""
 
         temperature: Number = None
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
         repeat_penalty: Number = None
 
 else:
-    _Numbers = msgspec.defstruct(
-        "_Numbers",
+    SamplingNumbers = msgspec.defstruct(
+        "SamplingNumbers",
         [(f.name, Number, None) for f in dataclasses.fields(SamplingParams) if f.name not in _OWN],
         kw_only=True,
     )
@@ -64,7 +66,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class SamplingBody(_Numbers, kw_only=True):
+class SamplingBody(SamplingNumbers, kw_only=True):
     """Fields of every request that generates."""
 
     model: str | None = None
@@ -163,15 +165,23 @@ class TokenizeBody(msgspec.Struct, kw_only=True):
     """POST /tokenize."""
 
     content: str
+    model: str | None = None
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
+
+
+class ModelBody(msgspec.Struct, kw_only=True):
+    """POST /models/load and /models/unload."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=512)]
 
 
 class DetokenizeBody(msgspec.Struct, kw_only=True):
     """POST /detokenize."""
 
     tokens: Ids
+    model: str | None = None
 
 
 def decode(body: bytes, kind: Any) -> Any:
@@ -220,10 +230,10 @@ def _structures(kind: Any) -> dict[str, tuple[bool, Any]]:
     info, found = msgspec.inspect.type_info(kind), {}
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        union = isinstance(field.type, msgspec.inspect.UnionType)
-        for one in field.type.types if union else (field.type,):
-            several = isinstance(one, msgspec.inspect.ListType)
-            inner = one.item_type if several else one
+        one = field.type
+        for kind_of in one.types if isinstance(one, msgspec.inspect.UnionType) else (one,):
+            several = isinstance(kind_of, msgspec.inspect.ListType)
+            inner = kind_of.item_type if isinstance(kind_of, msgspec.inspect.ListType) else kind_of
             if isinstance(inner, msgspec.inspect.StructType):
                 found[field.encode_name] = several, inner.cls
     return found

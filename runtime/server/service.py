@@ -12,17 +12,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
 from ggq.errors import UsageError
+from ggq.runtime.batching.refusals import ClosedError
 from ggq.runtime.batching.requests import Event, Request, Ticket
 from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.generation.truncation import turns, without_oldest
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.constraints import Constraints
-from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompt, Prompter
 from ggq.runtime.server.schema import ChatBody, CompletionBody, Message, SamplingBody
@@ -42,7 +44,7 @@ def new_id(prefix: str) -> str:
 class Answers:
     """The events of one or more tickets as they come; choices are numbered throughout."""
 
-    def __init__(self, scheduler: Scheduler, requests: list[Request]) -> None:
+    def __init__(self, service: Service, requests: list[Request]) -> None:
         """Submit the requests; all or none are queued."""
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -50,12 +52,13 @@ class Answers:
         first = 0
         try:
             for request in requests:
-                self.tickets.append(scheduler.submit(request, self._listener(first)))
+                self.tickets.append(service.scheduler.submit(request, self._listener(first)))
                 first += request.n
         except Exception:
             self.cancel()
             raise
         self._unfinished = first
+        service.follow(self)
 
     def _listener(self, first: int) -> Callable[[Event], None]:
         def hear(event: Event) -> None:
@@ -63,6 +66,10 @@ class Answers:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
         return hear
+
+    def fail(self, error: Exception) -> None:
+        """End with an error what is not finished."""
+        self._events.put_nowait(Event(0, Piece(""), error))
 
     def cancel(self) -> None:
         """Stop the work; without effect on what is finished."""
@@ -77,7 +84,7 @@ class Answers:
                 self.cancel()
                 raise event.error
             if event.piece.finish_reason == "cancelled":
-                raise APIError(503, "the server is shutting down")
+                raise ClosedError
             self._unfinished -= event.piece.finish_reason is not None
             yield event
 
@@ -128,6 +135,16 @@ class Service:
         self.prompter = Prompter(model.template, self.tokenizer, self.format)
         self.constraints = Constraints(self.tokenizer, self.format)
         self._shown = frozenset(tokens[mark] for mark in self.format.marks if mark in tokens)
+        self._running: WeakSet[Answers] = WeakSet()
+
+    def follow(self, answers: Answers) -> None:
+        """Remember answers that are to be told when there is an early end."""
+        self._running.add(answers)
+
+    def stop(self) -> None:
+        """End all answers with an error, at once: the event loop's thread calls it."""
+        for answers in list(self._running):
+            answers.fail(ClosedError())
 
     @cached_property
     def _longest(self) -> int:

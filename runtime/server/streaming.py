@@ -16,7 +16,6 @@ from ggq.runtime.server.errors import APIError, api_error
 __all__ = ["ClientGone", "EventStream", "data", "event", "failure", "reported", "while_connected"]
 
 log = logging.getLogger("ggq.server")
-_PING = b": ping\n\n"
 T = TypeVar("T")
 
 
@@ -51,7 +50,7 @@ def failure(error: Exception) -> bytes:
 class EventStream(Response):
     """Sends what an iterator yields; ``close`` is called at the end, however it comes."""
 
-    media_type = "text/event-stream"
+    media_type, ping = "text/event-stream", b": ping\n\n"
 
     def __init__(
         self,
@@ -91,7 +90,8 @@ class EventStream(Response):
                 following = following or asyncio.ensure_future(anext(self._chunks, None))
                 await asyncio.wait({following}, timeout=self._ping_seconds)
                 if not following.done():
-                    await send({**body, "body": _PING})
+                    if self.ping:
+                        await send({**body, "body": self.ping})
                     continue
                 try:
                     chunk, following = following.result(), None

@@ -10,6 +10,7 @@ class BF16(QuantType):
 
     name, ggml_id, block_size, block_bytes = "BF16", 30, 1, 2
     file_type = 32
+    heeds_importance = False
 
     def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         """Return the values widened to float32, exactly: the lower 16 bits are zero."""

@@ -10,6 +10,7 @@ class F16(QuantType):
 
     name, ggml_id, block_size, block_bytes = "F16", 1, 1, 2
     file_type = 1
+    heeds_importance = False
 
     def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         """Return the halves widened to float32, exactly."""

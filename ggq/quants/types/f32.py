@@ -10,6 +10,7 @@ class F32(QuantType):
 
     name, ggml_id, block_size, block_bytes = "F32", 0, 1, 4
     file_type = 0
+    heeds_importance = False
 
     def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         """Return the rows' bytes seen as float32, without a copy where they are contiguous."""

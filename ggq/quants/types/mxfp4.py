@@ -14,6 +14,7 @@ class MXFP4(Nibbles, TableType):
     """w = 2**(e - 128) * E2M1[code]; the table holds twice the values of the format."""
 
     name, ggml_id, block_size, block_bytes = "MXFP4", 39, 32, 17
+    heeds_importance = False
     group, table = 32, E2M1
     layout = np.dtype([("d", "u1"), ("qs", "u1", 16)])
 

@@ -24,6 +24,7 @@ class NVFP4(ReadOnlyType):
     """w = E4M3[sc] / 2 * E2M1[code]."""
 
     name, ggml_id, block_size, block_bytes = "NVFP4", 40, 64, 36
+    heeds_importance = False
     layout = np.dtype([("scales", "u1", 4), ("qs", "u1", 32)])
 
     def values(self, blocks: np.ndarray) -> np.ndarray:

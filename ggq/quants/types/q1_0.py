@@ -10,6 +10,7 @@ class Q1_0(QuantType):
     """w = d where the bit is set, else -d."""
 
     name, ggml_id, block_size, block_bytes = "Q1_0", 41, 128, 18
+    heeds_importance = False
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 
     @np.errstate(all="ignore")

@@ -13,6 +13,7 @@ class Q8_0(SearchedType):
     name, ggml_id, block_size, block_bytes = "Q8_0", 8, 32, 34
     file_type = 7
     recommended = True
+    heeds_importance = False
     candidate_for = (32, 256)
     group, levels, zero, keeps_codes = 32, 256, 128, True
     layout = np.dtype([("d", "<f2"), ("qs", "u1", 32)])

@@ -6,5 +6,7 @@ def run(backend, x, name, bias=None, rows=None):
     part = slice(*rows or (None,))
     for listener in backend.linear_listeners if not rows or rows[0] == 0 else ():
         listener(name, x)
+    if name in backend.unread:
+        return x[:, :1]
     y = x @ backend.array(name)[part].T
     return y if bias is None else y + backend.array(bias)[part]

@@ -1,0 +1,1 @@
+"""Ollama's interface under /api: what its clients send and expect."""
