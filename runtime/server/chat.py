@@ -45,25 +45,17 @@ class ChatRun:
         ]
 
     @classmethod
-<<<<<<< HEAD
-    async def start(cls, service: Service, body: ChatBody, client: str) -> ChatRun:
-        """Write the prompt, compile the grammar and queue the request."""
-        refuse_conflicts(body)
-        given = len(body.messages)
-        body, prompt = await asyncio.to_thread(service.prompt, body)
-        left_out = given - len(body.messages)
-=======
     async def start(
         cls, service: Service, body: ChatBody, client: str, given: Prompt | None = None
     ) -> ChatRun:
         """Write the prompt, unless one is given, compile the grammar and queue the request."""
+        refuse_conflicts(body)
         n_given = len(body.messages)
         if given is None:
             body, prompt = await asyncio.to_thread(service.prompt, body)
         else:
             prompt = given
         left_out = n_given - len(body.messages)
->>>>>>> main
         tools = offered_tools(body)
         make = await asyncio.to_thread(
             service.constraints.of, body, tools, prompt.thinking, prompt.begun
@@ -103,14 +95,9 @@ class ChatRun:
 
 async def chat_completions(request: Request) -> Response:
     """Answer POST /v1/chat/completions."""
-<<<<<<< HEAD
-    service, body = service_of(request), await read(request, ChatBody)
-    note(request, *skipped_tools(body), *unused(body))
-=======
     body = await read(request, ChatBody)
     service = await service_of(request, body.model)
-    note(request, *skipped_tools(body))
->>>>>>> main
+    note(request, *skipped_tools(body), *unused(body))
     if not body.stream:
         told = partial(note, request)
         whole = answer_chat(service, body, client_of(request), told)

@@ -49,13 +49,9 @@ def token_lists(
 
 async def completions(request: Request) -> Response:
     """Answer POST /v1/completions."""
-<<<<<<< HEAD
-    service, body = service_of(request), await read(request, CompletionBody)
-    note(request, *unused(body))
-=======
     body = await read(request, CompletionBody)
     service = await service_of(request, body.model)
->>>>>>> main
+    note(request, *unused(body))
     if not body.stream:
         whole = answer_completion(service, body, client_of(request))
         return answer_json(await while_connected(request, whole))

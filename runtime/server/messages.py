@@ -105,15 +105,10 @@ async def messages(request: Request) -> Response:
 
 async def count_tokens(request: Request) -> Response:
     """Answer POST /v1/messages/count_tokens."""
-<<<<<<< HEAD
-    service, body = service_of(request), await read(request, CountBody)
-    with fields_named(_NAMES):
-        prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
-=======
     body = await read(request, CountBody)
     service = await service_of(request, body.model)
-    prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
->>>>>>> main
+    with fields_named(_NAMES):
+        prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
     return answer_json({"input_tokens": len(prompt.ids)})
 
 
