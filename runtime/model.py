@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from ggq import models
+from ggq import machine_code, models
 from ggq.arguments import check_settings, checked
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
@@ -106,7 +106,10 @@ class Model(Answers, Texts):
     @once
     def engine(self) -> Engine:
         """The engine of the model's device; compiled and allocated on first use."""
+        from ggq.progress import show_compiling
+
         self._needs_weights()
+        machine_code.set_default_listener(show_compiling)
         backend = self._device.backend(
             self._architecture,
             self.hparams,
@@ -244,11 +247,12 @@ def load(
     open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
-    ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
-    or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
-    auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
-    one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
-    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
+    ``cache_type``: f16, f32, q8_0 or q4_0, or a pair: of keys and of values. ``device``: cpu, mps,
+    cuda, or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16,
+    or auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so
+    that one step checks several tokens: ngram (from the text itself; the default on a CPU),
+    off, or the file or name of a smaller model with the same tokens; ``draft_max``: most guesses
+    of a step.
     ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
     evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
