@@ -16,6 +16,7 @@ import click
 from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
@@ -42,6 +43,7 @@ _OPTIONS = (
     DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
+    LORA,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -81,7 +83,7 @@ def command(model: str | None, **options: Any) -> None:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits["cache_disk"] = options["cache_disk"]
+    limits |= {name: options[name] for name in ("cache_disk", "lora")}
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
         _run(opened, path, keys, options)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from ggq.errors import UsageError, printable
 from ggq.extras import how_to_install
@@ -37,11 +39,12 @@ class Device:
         n_ctx: int,
         cache_type: Kind,
         threads: int | None,
+        adapters: Sequence[Any] = (),
     ) -> Backend:
         """Return the device's back end for the model of an open GGUF file.
 
-        ``threads`` are the CPU's, None for as many as suit it. What computes is imported here:
-        numba and torch take seconds, and torch may not be installed.
+        ``threads`` are the CPU's, None for as many as suit it, and so are ``adapters``. What
+        computes is imported here: numba and torch take seconds, and torch may not be installed.
         """
         weights = Weights(gguf)
         if self.name == "cpu":
@@ -56,6 +59,7 @@ class Device:
                 n_threads=threads or default_threads(),
                 cache_type=cache_type,
                 check_unchanged=weights.check_unchanged,
+                adapters=adapters,
             )
         from ggq.runtime.engine.torch.backend import DeviceBackend
         from ggq.runtime.engine.torch.devices import find_device

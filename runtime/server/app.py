@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ggq.runtime.server import info
+from ggq.runtime.server import adapters, info
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
@@ -51,6 +51,8 @@ _ROUTES = {
     ("GET", "/models"): info.models,
     ("GET", "/v1/models/{name:path}"): info.model,
     ("GET", "/props"): info.props,
+    ("GET", "/lora-adapters"): adapters.show_adapters,
+    ("POST", "/lora-adapters"): adapters.change_adapters,
     ("POST", "/tokenize"): info.tokenize,
     ("POST", "/detokenize"): info.detokenize,
     ("POST", "/apply-template"): info.apply_template,

@@ -17,6 +17,7 @@ from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.errors import APIError
 
 __all__ = [
+    "AdapterScale",
     "ChatBody",
     "CompletionBody",
     "EmbeddingBody",
@@ -62,6 +63,13 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class AdapterScale(msgspec.Struct, forbid_unknown_fields=True):
+    """One adapter's scale, as llama-server's ``lora`` and /lora-adapters take it."""
+
+    id: Annotated[int, Meta(ge=0, le=1000)]
+    scale: Annotated[float, Meta(ge=-1e6, le=1e6)]
+
+
 class SamplingBody(SamplingNumbers, kw_only=True):
     """Fields of every request that generates."""
 
@@ -79,6 +87,7 @@ class SamplingBody(SamplingNumbers, kw_only=True):
     n_predict: Tokens | None = None  # another name of max_tokens
     ignore_eos: bool | None = None
     cache_prompt: bool | None = None
+    lora: Annotated[list[AdapterScale], Meta(max_length=64)] | None = None  # others have 0
     grammar: Annotated[str, Meta(max_length=1 << 16)] | None = None
     json_schema: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -193,5 +202,7 @@ def decode(body: bytes, kind: Any) -> Any:
 
 def unknown_fields(body: bytes, kind: Any) -> list[str]:
     """Return the names of the members of a body, known to be valid, that ``kind`` lacks."""
+    if not hasattr(kind, "__struct_fields__"):
+        return []  # a list's items say themselves what they take
     members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     return sorted(members.keys() - set(kind.__struct_fields__))
