@@ -106,7 +106,7 @@ def test_prefixes_of_other_mixes_are_not_taken(made):
 
 
 def test_states_on_disk_are_of_the_adapters_and_their_scales(made, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("ggq.runtime.model.user_cache_dir", lambda: tmp_path)
     ids = np.arange(3, 403) % 190 + 3
     want = {}
     for lora in ((), ("one",), ("two",), ("one=0.5",)):

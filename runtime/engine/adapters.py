@@ -22,7 +22,7 @@ from ggq.runtime.backends.numba.plan import MOST_ADAPTERS
 from ggq.runtime.engine.backend import Architecture
 from ggq.runtime.engine.weights import Tensor, Weights
 
-__all__ = ["Adapter", "Pair", "open_adapters"]
+__all__ = ["Adapter", "Pair", "multiplied", "open_adapters"]
 
 GROUP = 16  # outputs that lie side by side: a vector's lanes
 FLOATS = ("F32", "F16", "BF16")
@@ -72,9 +72,9 @@ class Adapter:
             if not dot or half not in ("lora_a", "lora_b"):
                 raise ModelError(f"{where}: tensor {printable(name)} is no part of a LoRA")
             stems[stem] = None
-        multiplied = _multiplied(architecture, hp)
+        known = multiplied(architecture, hp)
         self.pairs: Mapping[str, Pair] = {
-            stem: _pair(where, stem, weights, model, multiplied, alpha) for stem in stems
+            stem: _pair(where, stem, weights, model, known, alpha) for stem in stems
         }
         if not self.pairs:
             raise ModelError(f"{where}: the adapter is empty")
@@ -85,7 +85,7 @@ def _pair(
     stem: str,
     weights: Weights,
     model: GGUFFile,
-    multiplied: frozenset[str],
+    known: frozenset[str],
     alpha: float,
 ) -> Pair:
     """Return a weight's factors; ModelError where they do not fit it."""
@@ -95,7 +95,7 @@ def _pair(
         raise ModelError(f"{where}: no tensor {printable(missing[0])}")
     if stem not in model.tensors:
         raise ModelError(f"{what}: the model has no such tensor: it is another model's adapter")
-    if stem not in multiplied:
+    if stem not in known:
         raise ModelError(f"{what}: an adapter of it is not applied as it runs: {MERGED}")
     a, b = weights[names[0]], weights[names[1]]
     for tensor in (a, b):
@@ -110,7 +110,7 @@ def _pair(
     return Pair(a, b, alpha)
 
 
-def _multiplied(architecture: Any, hp: HParams) -> frozenset[str]:
+def multiplied(architecture: Any, hp: HParams) -> frozenset[str]:
     """Return the weights that a forward pass multiplies rows by: no tables, experts, kernels."""
     return frozenset(
         name

@@ -46,7 +46,7 @@ class Device:
         ``threads`` are the CPU's, None for as many as suit it, and so are ``adapters``. What
         computes is imported here: numba and torch take seconds, and torch may not be installed.
         """
-        weights = Weights(gguf)
+        weights = Weights(gguf, adapters)
         if self.name == "cpu":
             from ggq.runtime.engine.cpu.backend import CPUBackend
             from ggq.runtime.engine.cpu.threads import default_threads
@@ -59,7 +59,6 @@ class Device:
                 n_threads=threads or default_threads(),
                 cache_type=cache_type,
                 check_unchanged=weights.check_unchanged,
-                adapters=adapters,
             )
         from ggq.runtime.engine.torch.backend import DeviceBackend
         from ggq.runtime.engine.torch.devices import find_device

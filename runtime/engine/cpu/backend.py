@@ -37,7 +37,6 @@ class CPUBackend:
         n_threads: int,
         cache_type: Kind,
         check_unchanged: Callable[[], None] = lambda: None,
-        adapters: Sequence[Any] = (),
     ):
         self.max_tokens = step_tokens(hp, n_ctx)
         self.cache = KVCache(hp.memories, cache_positions(hp, n_ctx), cache_type)
@@ -45,8 +44,10 @@ class CPUBackend:
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged
         self._state = State()
-        self._adapters = adapters
-        self._inputs = Inputs(self.max_tokens, self._state, DECODE_TOKENS, hp.causal, len(adapters))
+        self._adapters: Sequence[Any] = getattr(weights, "adapters", ())  # a dictionary has none
+        self._inputs = Inputs(
+            self.max_tokens, self._state, DECODE_TOKENS, hp.causal, len(self._adapters)
+        )
         self._plans: dict[tuple[Output, int], Plan] = {}
         self._executor = Executor(n_threads)
 

@@ -93,7 +93,7 @@ class Inputs:
 
     def scales(self, adapter: int, slot: int) -> int:
         """Return the address of an adapter's float32 scales: of tokens, or of gathered rows."""
-        return self._scales[int(slot != TOKENS), adapter].ctypes.data
+        return int(self._scales[int(slot != TOKENS), adapter].ctypes.data)
 
     def ended(self, n_kv: int) -> int:
         """Return the address of int64 counts of ended parts, (few tokens, n_kv), 0 at first."""
@@ -135,8 +135,8 @@ class Inputs:
                 n_segments += 1
             n_tokens += n
         self._scales[1, :, :n_outputs] = self._scales[0][:, self._outputs[:n_outputs]]
-        for number, used in enumerate(self._scales[0, :, :n_tokens].any(axis=1)):
-            self.state.words[self.state.switch(number)] = used
+        for number, scales in enumerate(self._scales[0]):
+            self.state.words[self.state.switch(number)] = scales[:n_tokens].any()
         for rope, (table, factors) in self._ropes.items():
             table[:n_tokens, 0], table[:n_tokens, 1] = angles(rope, positions[:n_tokens], factors)
         words = self.state.words
