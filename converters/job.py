@@ -156,6 +156,7 @@ def planned(
         report_path(request.report)
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
+    _check_needs(request, passes)
     if passes:  # the file tells its recipe: then it tells of what, too
         request = replace(request, options=replace(request.options, provenance=True))
     if dry_run:
@@ -175,6 +176,17 @@ def planned(
         if request.plan is not None:
             conversion.warnings += _plan_not_followed(conversion, types, request.plan)
         yield conversion, passes
+
+
+def _check_needs(request: Request, passes: Sequence[Pass]) -> None:
+    """Refuse before any work what this installation has no libraries for; UsageError."""
+    for one in passes:
+        if isinstance(one, Prepass):
+            one.check_needs()
+    if request.has_target and find_spec("torch") is None:
+        name = "--target-bpw" if request.target_size is None else "--target-size"
+        how = how_to_install("torch")
+        raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
 
 
 def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
@@ -233,10 +245,6 @@ def _targeted(request: Request, events: Events) -> dict[str, str]:
             assert request.target_bpw is not None
             size = int(request.target_bpw * conversion.n_elements / 8)
         room = allocation.room(conversion, size)
-        if find_spec("torch") is None:
-            name = "--target-bpw" if request.target_size is None else "--target-size"
-            how = how_to_install("torch")
-            raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
         text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
         windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
         return allocation.targeted(conversion, room, windows, progress)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ggq import hf_hub
 from ggq.errors import GGQError, UsageError, known_names, printable, reason
 from ggq.hf_hub import NotFetchedError
+from ggq.made import made_from
 from ggq.paths import user_cache_dir
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def is_name(text: str) -> bool:
 def resolve_model(reference: str | os.PathLike[str]) -> Path:
     """Return the file that ``reference`` names: a path, a short name or an HF repository.
 
+    For a folder that `ggq convert` made a file of, that file.
+
     Looks at what is on this machine only. Raises NotFetchedError for a name that can be pulled,
     UsageError for anything else that is not here.
     """
@@ -116,7 +119,7 @@ def resolve_model(reference: str | os.PathLike[str]) -> Path:
         return path
     shown = printable(reference)
     if path.is_dir():
-        raise UsageError(f"{shown} is a folder: name a GGUF file, or convert it (ggq convert)")
+        return made_from(path)
     text = os.fspath(reference)
     known = KNOWN.get(text.lower())
     if known:

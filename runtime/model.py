@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from ggq.gguf import GGUFFile, open_gguf, validate_model
 from ggq.gguf.units import bytes_of
 from ggq.models.hparams import HParams, check_generates
 from ggq.models.unknown import unknown_warnings
+from ggq.once import once
 from ggq.paths import user_cache_dir
+from ggq.runtime.answers import Answers
 from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.engine.adapters import Adapter, open_adapters
 from ggq.runtime.engine.devices import CPU, Device, resolve
@@ -27,16 +29,13 @@ from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
 from ggq.runtime.generation.drafting.model import DraftModel
 from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
-from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.session import Session
-from ggq.runtime.texts import Texts, strings
+from ggq.runtime.texts import Texts
 
 if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
     from typing_extensions import Unpack
 
     from ggq.runtime.cache.disk import DiskCache
-    from ggq.runtime.generation.answer import AnswerConfig
-    from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 else:
     Unpack = list  # Python 3.10 has none, and nothing looks at it when the program runs
@@ -47,8 +46,8 @@ _DEFAULT_CONTEXT = 4096
 _DRAFT_LIMIT = 64  # guesses of a step: what windowed layers can go back
 
 
-class Model(Texts):
-    """A model in memory: mapped weights, tokenizer, cache. Not for several threads at a time."""
+class Model(Answers, Texts):
+    """A model in memory: mapped weights, tokenizer, cache. Any thread may use it."""
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class Model(Texts):
         vocab_only: bool = False,
         lora: Sequence[str | os.PathLike[str]] = (),
     ):
-        self.gguf = gguf
+        self.gguf, self.making = gguf, threading.RLock()
         self.speculation: Speculation | None = None  # what guesses how answers go on
         self.draft_model: Model | None = None
         self.disk_bytes = 0  # what states of prompts may take on disk
@@ -77,6 +76,14 @@ class Model(Texts):
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
             self.adapters = open_adapters(lora, self._architecture, gguf, self.hparams)
+
+    def __repr__(self) -> str:
+        name, kind = printable(self.gguf.path), self.gguf.metadata["general.architecture"]
+        if self.vocab_only:
+            return f"<ggq.Model {name}: {printable(kind)}, vocabulary only>"
+        hp = self.hparams
+        size = f"{hp.n_layer} layers, context {self.n_ctx} of {hp.n_ctx_train}"
+        return f"<ggq.Model {name}: {printable(kind)}, {size}, {self.device}>"
 
     def __enter__(self) -> Model:
         return self
@@ -102,7 +109,7 @@ class Model(Texts):
         """Return the name of the device: cpu, mps, cuda or cuda:N."""
         return self._device.name
 
-    @cached_property
+    @once
     def engine(self) -> Engine:
         """The engine of the model's device; compiled and allocated on first use."""
         self._needs_weights()
@@ -117,7 +124,7 @@ class Model(Texts):
         )
         return Engine(self.hparams, backend, tuple(one.scale for one in self.adapters))
 
-    @cached_property
+    @once
     def disk(self) -> DiskCache | None:
         """What prompts left on disk, None where nothing is kept there."""
         if not self.disk_bytes:
@@ -154,7 +161,7 @@ class Model(Texts):
         if self.vocab_only:
             raise UsageError("the model was opened with vocab_only")
 
-    @cached_property
+    @once
     def tokenizer(self) -> Tokenizer:
         """The tokenizer built from the file's metadata."""
         from ggq.runtime.tokenizers import tokenizer_from_gguf
@@ -182,79 +189,12 @@ class Model(Texts):
     @checked
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Return the logits after each token of a fresh sequence, float32 (len(ids), n_vocab)."""
-        sequence = self.engine.sequence()
-        try:
-            return self.engine.evaluate(sequence, ids, every=True)
-        finally:
-            sequence.free()
-
-    @checked
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int | None = 128,
-        stop: str | Sequence[str] | None = (),
-        **sampling: Any,
-    ) -> Iterator[str]:
-        """Yield the continuation of a prompt in pieces of text; what is wrong is told at once."""
-        from ggq.runtime.generation.answer import AnswerConfig
-        from ggq.runtime.generation.generation import check_prompt
-
-        self._needs_weights()
-        check_generates(self.hparams)
-        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
-        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
-        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
-        return self._texts(ids, params, config)
-
-    def _texts(self, ids: list[int], params: SamplingParams, config: AnswerConfig) -> Iterator[str]:
-        """Yield the answer to a prompt from a session of its own, which ends with it."""
-        from ggq.runtime.generation.generation import generate
-
-        session = self.session()
-        try:
-            for piece in generate(
-                session, self.tokenizer, ids, params, config.max_tokens, config.stop
-            ):
-                if piece.text:
-                    yield piece.text
-        finally:
-            session.close()
-
-    @checked
-    def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        max_tokens: int | None = 512,
-        stop: str | Sequence[str] | None = (),
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        **sampling: Any,
-    ) -> Iterator[str]:
-        """Yield the assistant's answer to a conversation in pieces of text."""
-        ids = self.chat_ids(messages, tools=tools)
-        return self.generate(ids, max_tokens=max_tokens, stop=stop, **sampling)
-
-    @checked
-    def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
-        """Return the token ids of a conversation under the model's own template."""
-        from ggq.runtime.generation.conversation import check_messages, encode_segments
-
-        check_messages(messages)
-        return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
-
-    @cached_property
-    def template(self) -> ChatTemplate:
-        """The chat template."""
-        from ggq.runtime.template.template import ChatTemplate
-
-        return ChatTemplate.from_gguf(self.gguf)
-
-    @checked
-    def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
-        """Return sampling parameters: ``flags``, else the file's, else the defaults."""
-        return SamplingParams.resolve(dict(flags), self.gguf.metadata)
+        with self.engine.places.of(len(ids)):
+            sequence = self.engine.sequence()
+            try:
+                return self.engine.evaluate(sequence, ids, every=True)
+            finally:
+                sequence.free()
 
 
 def _context(asked: int | None, hp: HParams) -> int:
@@ -269,6 +209,10 @@ def _context(asked: int | None, hp: HParams) -> int:
 
 def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return a file for a model's name, fetched where it is not here; a path as it is."""
+    if os.path.isdir(path):
+        from ggq.made import made_from
+
+        return made_from(Path(path))
     if not isinstance(path, str) or os.path.exists(path):
         return path
     from ggq import hub
@@ -309,14 +253,14 @@ def load(
     open file may be given, such as ``open_gguf(path, use_mmap=False)``, which is in memory.
 
     ``n_ctx``: positions of the cache (default: the trained length up to 4096; 0: all of it).
-    ``cache_type``: f16, f32 or q8_0, or a pair: of keys and of values. ``device``: cpu, mps, cuda,
-    or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16, or
-    auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so that
-    one step checks several tokens: ngram (from the text itself; the default on a CPU), off, or the
-    file or name of a smaller model with the same tokens; ``draft_max``: most guesses of a step.
-    ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU). ``cache_disk``: room for
-    the states after prompts in the user's cache folder, so that none is evaluated twice, restarts
-    or not (default: none; "4G").
+    ``cache_type``: f16, f32, q8_0 or q4_0, or a pair: of keys and of values. ``device``: cpu, mps,
+    cuda, or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16,
+    or auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so
+    that one step checks several tokens: ngram (from the text itself; the default on a CPU),
+    off, or the file or name of a smaller model with the same tokens; ``draft_max``: most guesses
+    of a step. ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
+    ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
+    evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
     """
     place, chosen = resolve(device, device_weights), check_settings(settings, Settings)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,9 +17,29 @@ from ggq.runtime.generation.drafting.speculation import Speculation
 
 __all__ = ["Session"]
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _by_one_thread(method: _Method) -> _Method:
+    """Decorate a method that changes a session: UsageError while another thread is in one."""
+
+    @wraps(method)
+    def alone(self: Session, *args: Any, **kwargs: Any) -> Any:
+        if not self._in_use.acquire(blocking=False):
+            raise UsageError(
+                "this session is in use by another thread: give each thread its own, "
+                "with model.session()"
+            )
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._in_use.release()
+
+    return alone  # type: ignore[return-value]
+
 
 class Session:
-    """One sequence of a model and its place in the cache."""
+    """One sequence of a model and its place in the cache; for one thread at a time."""
 
     def __init__(self, model: Any) -> None:
         """Begin with no tokens; ``model`` is a ggq.runtime.model.Model."""
@@ -24,8 +47,10 @@ class Session:
         self._sequence = model.engine.sequence()
         self.ids: list[int] = []
         self._closed = False
+        self._in_use = threading.RLock()
 
     @checked
+    @_by_one_thread
     def evaluate(self, ids: Sequence[int]) -> np.ndarray:
         """Append token ids; return the logits after the last one, float32 (n_vocab,).
 
@@ -49,12 +74,14 @@ class Session:
             if not len(ids):
                 return logits
 
+    @_by_one_thread
     def recall(self, ids: Sequence[int]) -> None:
         """Hold the first of ``ids`` that are on disk, where these are more than it holds."""
         disk, held = self._model.disk, len(self.ids)
         if disk is not None and disk.restore(self._sequence, np.asarray(ids, np.int64)) != held:
             self.ids = [int(i) for i in ids[: self._sequence.length]]
 
+    @_by_one_thread
     def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:
         """Append an answer's tokens, of which the last ``guesses`` may be taken back.
 
@@ -73,6 +100,12 @@ class Session:
             del self.ids[self._sequence.length :]
 
     @property
+    def turn(self) -> AbstractContextManager[Any]:
+        """What nobody else's step comes between, nor a look at what is known of guesses."""
+        turn: AbstractContextManager[Any] = self._model.engine.turn
+        return turn
+
+    @property
     def speculation(self) -> Speculation | None:
         """What guesses the next tokens of answers, None with ``draft="off"``."""
         found: Speculation | None = self._model.speculation
@@ -84,6 +117,7 @@ class Session:
         return int(self._sequence.room)
 
     @checked
+    @_by_one_thread
     def truncate(self, n: int) -> None:
         """Keep the first ``n`` tokens, or fewer where recurrent layers cannot go back to there."""
         if n < 0:
@@ -95,6 +129,7 @@ class Session:
         """Return the positions that the cache has room for."""
         return int(self._model.n_ctx)
 
+    @_by_one_thread
     def close(self) -> None:
         """Give the cache's pages back; the session is of no more use."""
         self._closed = True

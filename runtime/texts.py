@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ggq.arguments import checked
 from ggq.models.hparams import HParams
+from ggq.once import once
 from ggq.runtime.engine.embedding import Embedder, Ranked, Tokens, finished
 
 if TYPE_CHECKING:  # imported where they are used
@@ -40,14 +40,14 @@ class Texts:
         @property
         def tokenizer(self) -> Tokenizer: ...
 
-    @cached_property
+    @once
     def embedder(self) -> Embedder:
         """What gives texts' vectors and scores."""
         from ggq.runtime.engine.weights import Weights
 
         return Embedder(self.engine, Weights(self.gguf), self._architecture.classifier_act)
 
-    @cached_property
+    @once
     def documents(self) -> Documents:
         """The ids of texts to embed and to rank, with the file's prompts."""
         from ggq.runtime.generation.documents import Documents

@@ -22,7 +22,7 @@ from ggq.runtime.engine.backend import Part
 STEPS = (1, 2, 3, 5, 8, 17, 0)  # tokens of a step; 0: as many as one takes
 NEIGHBOURS = range(8)  # other sequences in the same steps
 THREADS = (1, 2, 4)
-CACHES = ("f16", "q8_0", "f32", ("q8_0", "f16"))
+CACHES = ("f16", "q8_0", "f32", ("q8_0", "f16"), "q4_0", ("q8_0", "q4_0"))
 LONG = 300  # tokens: behind the first border of attention's chunks
 N_CTX = 4096  # of all sequences together
 
@@ -126,7 +126,7 @@ def try_all(path, ids_of, caches, threads, ways, rng):
 
 
 def caches_of(path):
-    """Return the types of cache that a model can have: q8_0 takes heads of whole 32 columns."""
+    """Return the types of cache that a model can have: some take heads of whole 32 columns."""
     fit = []
     for cache in CACHES:
         with suppress(UsageError), ggq.load(path, n_ctx=64, cache_type=cache) as model:

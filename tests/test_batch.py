@@ -16,7 +16,7 @@ from ggq.errors import UsageError
 from ggq.runtime.server.batch import run_batch
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
-from ggq.runtime.server.start import make_scheduler
+from ggq.runtime.server.slots import make_scheduler
 
 
 @pytest.fixture(scope="module")

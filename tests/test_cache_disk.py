@@ -74,12 +74,14 @@ def test_a_prompt_is_not_evaluated_again_after_a_restart(path, states):
         assert write(model, other) == (beside, len(other))
 
 
-def test_logits_of_a_restored_sequence_are_the_same_bits(path, states):
+@pytest.mark.parametrize("kind", ["f16", "q4_0"])
+def test_logits_of_a_restored_sequence_are_the_same_bits(kind, tmp_path, states):
+    path = make_tiny_llama(tmp_path / "tiny.gguf", n_ctx=N_CTX, head_dim=32)
     ids = prompt(3 * BLOCK + 1)
-    with opened(path) as model:
+    with opened(path, cache_type=kind) as model:
         session = model.session()
         want = session.evaluate(ids).tobytes()
-    with opened(path) as model:
+    with opened(path, cache_type=kind) as model:
         session = model.session()
         session.recall(ids[:-1])
         assert session.ids == ids[: 3 * BLOCK]

@@ -115,7 +115,7 @@ def test_help_of_every_command_is_light():
     assert "heavy []" in run.stdout
     group = cli.cli
     for name in group.list_commands(None):
-        assert cli.short_help(f"ggq.commands.{name.replace('-', '_')}"), name
+        assert cli.about(f"ggq.commands.{name.replace('-', '_')}").help, name
 
 
 def test_closed_pipe_is_quiet(commands):

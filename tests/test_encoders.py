@@ -267,7 +267,7 @@ def test_the_server_embeds_and_refuses_to_chat(made):
     testclient = pytest.importorskip("starlette.testclient")
     from servers import make_app
 
-    from ggq.runtime.server.start import make_scheduler
+    from ggq.runtime.server.slots import make_scheduler
 
     _, path, hidden = made("bert")
     with ggq.load(path, threads=1, cache_type="f32") as model:

@@ -107,10 +107,11 @@ def test_list_and_rm(tiny, capsys):
 def test_resolve_paths(tiny, tmp_path):
     file = tmp_path / "m.gguf"
     file.touch()
+    (tmp_path / "empty").mkdir()
     assert hub.resolve_model(file) == file
     assert hub.resolve_model(str(file)) == file
     for wrong, message in [
-        (tmp_path, "is a folder"),
+        (tmp_path / "empty", "is a folder"),
         ("none", r"no such file, and no known name: `ggq list --available` shows them"),
         ("qwen3-4bb", r"no such file, and no known name: did you mean qwen3-4b\?"),
         ("some/where.gguf", "no such file"),

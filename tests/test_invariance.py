@@ -16,9 +16,9 @@ from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.kernels.attend import _chunk, chunks_of
 from ggq.runtime.sampling import SamplingParams
 
-MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for q8_0
+MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for quantized ones
     "gemma2": ("Q4_K_M", "f16"),  # windows, soft caps
-    "gpt-oss": ("Q4_0", "q8_0"),  # experts, sinks
+    "gpt-oss": ("Q4_0", ("q8_0", "q4_0")),  # experts, sinks
     "qwen35moe": ("F16", "f32"),  # a delta net, experts
     "lfm2": ("Q4_0", "f16"),  # convolutions
     "mamba": ("Q4_0", "f16"),  # states of channels, no keys and values

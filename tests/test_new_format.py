@@ -12,9 +12,11 @@ from newfiles import copy_package, run_in
 FORMAT = '''
 """Shout: CALL! before a JSON object and a line's end after it."""
 
-from ggq.runtime.server.formats.hermes import object_rules
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
+
+WRITTEN = Written(call=('CALL!{"name": "$NAME", "arguments": ', "}\\n"), marks=("CALL!",))
 
 
 class Shout(MarkedFormat):
@@ -26,9 +28,7 @@ class Shout(MarkedFormat):
         return "CALL!" in template
 
     def rules(self, functions, lark, many):
-        lines = object_rules(functions, lark)
-        one = f'one: {lark.mark("CALL!")} call "\\\\n"'
-        return [*lines, one, f"calls: one{'*' if many else ''}"]
+        return json_rules(functions, lark, many, WRITTEN)
 
 
 FORMAT = Shout()

@@ -18,7 +18,7 @@ from ggq.converters.report.write import report_path
 from ggq.errors import UsageError
 from ggq.gguf import open_gguf
 from ggq.outputs import output_file
-from ggq.runtime.generation.conversation import Conversation
+from ggq.runtime.generation import saved
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="FIFOs and links of POSIX")
 
@@ -86,7 +86,7 @@ WRITERS = {
     "imatrix.dat": lambda out, *_: write_imatrix(out, SUMS, COUNTS, "x", (1, 4), force=True),
     "plan": lambda out, *_: write_plan(out, {"a": "F16"}),
     "report": lambda out, *_: report_path(out),
-    "chat": lambda out, *_: Conversation.save(Conversation.__new__(Conversation), out),
+    "chat": lambda out, *_: saved.write(out, [], ""),
     "split": lambda out, source, gguf: command("split", gguf, out, "--split-max-size", "1G"),
     "set-metadata": lambda out, source, gguf: command(
         "set-metadata", gguf, out, "--set", "general.name=x", "--force"
@@ -131,9 +131,7 @@ def test_a_link_is_written_through(source, tmp_path):
         (tmp_path / name).symlink_to(disk / name)
     write_plan(tmp_path / "plan.json", {"a": "F16"})
     assert json.loads((disk / "plan.json").read_text()) == {"tensors": {"a": "F16"}}
-    talk = Conversation.__new__(Conversation)
-    talk.messages = []
-    talk.save(tmp_path / "chat.json")
+    saved.write(tmp_path / "chat.json", [], "")
     assert (tmp_path / "chat.json").is_symlink() and (disk / "chat.json").is_file()
 
 

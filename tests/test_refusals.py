@@ -192,7 +192,7 @@ def test_numbers_of_a_gguf_that_are_no_weights(tmp_path, kind, name):
         ("T5ForConditionalGeneration", ""),
         ("FooBar", ""),
         ("LlamaForCausalLMM", "LlamaForCausalLM"),
-        ("LlamaForSequenceClassification", "LlamaForCausalLM"),
+        ("LlamaForTokenClassification", "LlamaForCausalLM"),
     ],
 )
 def test_a_similar_name_is_told_only_where_there_is_one(folder, tmp_path, name, similar):

@@ -125,6 +125,39 @@ CASES = {
         '<|tool_call_start|>[get_weather(city="<|tool_call_end|>")]<|tool_call_end|>',
         ("", "", [("get_weather", {"city": "<|tool_call_end|>"})]),
     ),
+    "minimax": (
+        BY_NAME["minimax"],
+        'So.<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Bern'
+        "</parameter>\n</invoke>\n</minimax:tool_call>",
+        ("", "So.", [WEATHER]),
+    ),
+    "kimi k3": (
+        BY_NAME["kimi_k3"],
+        "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>So.<|close|>response"
+        '<|sep|><|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|>'
+        '<|open|>argument key="city" type="string"<|sep|>Bern<|close|>argument<|sep|>'
+        "<|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>",
+        ("Hm.", "So.", [WEATHER]),
+    ),
+    "phi": (BY_NAME["phi"], f"<|tool_call|>[{CALL}]<|/tool_call|>", ("", "", [WEATHER])),
+    "granite's response": (
+        GRANITE,
+        "<think>Hm.</think><response>A </response> mark.</response>\n",
+        ("Hm.", "A </response> mark.", []),
+    ),
+    "solar": (
+        BY_NAME["solar"],
+        "<|think|>Hm.<|end|><|begin|>assistant<|content|>So.<|end|><|begin|>assistant<|tool_calls|>"
+        '<|tool_call:begin|>a<|tool_call:name|>get_weather<|tool_call:args|>{"city": "Bern"}'
+        "<|tool_call:end|><|calls|>",
+        ("Hm.", "So.", [WEATHER]),
+    ),
+    "gemma 4, words and quotes": (
+        BY_NAME["gemma4"],
+        '<|tool_call>call:get_weather{city: "Bern"}<tool_call|><|tool_call>call:add{a:1,b:[2,'
+        '{<|"|>c<|"|>:<|"|>}<|"|>}]}<tool_call|>',
+        ("", "", [WEATHER, ADD]),
+    ),
     "lfm2, no call": (
         LFM2, "<|tool_call_start|>[1]<|tool_call_end|>!",
         ("", "<|tool_call_start|>[1]<|tool_call_end|>!", []),

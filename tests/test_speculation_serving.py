@@ -17,7 +17,7 @@ from ggq.runtime.batching.savings import Savings
 from ggq.runtime.batching.scheduler import Scheduler
 from ggq.runtime.generation.drafting.ngram import NGram
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.server.start import make_scheduler
+from ggq.runtime.server.slots import make_scheduler
 
 PEOPLE = {
     "type": "object",

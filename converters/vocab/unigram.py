@@ -45,6 +45,8 @@ def unigram_tokens(files: TokenizerFiles, n_vocab: int | None) -> TokenList:
     if highest >= size:
         files.warnings.append(f"tokenizer: ids {size} to {highest} have no row in the embedding")
     unknown, bytes_too = files.model.get("unk_id"), bool(files.model.get("byte_fallback"))
+    if unknown is None and not bytes_too:
+        raise FormatError(f"{where}: unk_id is missing: texts with other characters have no ids")
     texts = [f"[PAD{i}]" for i in range(size)]
     types, scores = [UNUSED] * size, [PADDING_SCORE] * size
     for i, (text, score) in enumerate(pieces[:size]):

@@ -9,7 +9,7 @@ import click
 
 from ggq.commands._types import Command
 
-_TYPES = ("f16", "f32", "q8_0")
+_TYPES = ("f16", "f32", "q8_0", "q4_0")
 
 
 def cache_options(default: str = "f16") -> tuple[Callable[..., Any], ...]:

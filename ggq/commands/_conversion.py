@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -13,19 +15,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggq.commands._types import Command
-from ggq.errors import printable
+from ggq.errors import GGQError, UsageError, printable
+from ggq.gguf.units import format_size
+from ggq.made import remember
 from ggq.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from ggq.converters.conversion import Conversion
-    from ggq.converters.job import Request
+    from ggq.converters.job import Request, Result
     from ggq.converters.prepasses.base import Pass
 
 __all__ = ["conversion_options", "run"]
 
 PATH = click.Path(path_type=Path)
 OPTIONS = (
-    click.option("-t", "--type", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
+    click.option(
+        "-o", "--outfile", metavar="FILE", help="The same as OUT, as llama.cpp's converter has it."
+    ),
+    click.option("-t", "--type", "--outtype", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
     click.option("--imatrix", type=PATH, help="Importance matrix to use."),
     click.option(
         "--quality",
@@ -110,6 +117,7 @@ OPTIONS = (
     ),
     click.option("--json", "as_json", is_flag=True, help="The plan or the result as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+    click.option("-v", "--verbose", is_flag=True, help="Tell of every tensor that falls back."),
 )
 
 
@@ -127,6 +135,11 @@ def run(
     from ggq.converters import job
     from ggq.converters.convert import make_request
 
+    outfile, verbose = settings.pop("outfile"), settings.pop("verbose")
+    if outfile is not None and out not in (None, outfile):
+        told = f"{printable(out)} and --outfile {printable(outfile)}"
+        raise UsageError(f"the output is given twice: {told}")
+    out, started = outfile if out is None else out, time.monotonic()
     request = make_request(source, out, **settings)
     if dry_run:
         with job.planned(request, dry_run=True) as (conversion, passes):
@@ -138,17 +151,51 @@ def run(
                 kind = conversion.plan.file_type.name
                 _warn([f"{kind} needs importance: --imatrix, or --quality good"])
         return
-    shown = _shown(request, quiet)
+    shown = _shown(request, quiet, verbose)
     result = job.run(request, shown)
     _warn(result.warnings[shown.n_warnings :])
+    if settings.get("base") is None:  # an adapter is no model to open
+        remember(source, result[0])
     if as_json:
         click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
         return
     for path in result:
         click.echo(printable(path, 4096))
+    if not quiet:
+        _tell_written(result, time.monotonic() - started)
 
 
-def _shown(request: Request, quiet: bool) -> Any:
+def _tell_written(result: Result, seconds: float) -> None:
+    """Say on stderr what was written, how large, how long it took, and what to do with it."""
+    path, more = result[0], len(result) - 1
+    what = f"{printable(path, 400)} and {more} more" if more else printable(path, 400)
+    bits = f"{result.bits_per_weight:.1f} bits a weight"
+    click.echo(
+        f"wrote {what} ({format_size(result.nbytes)}, {bits}) in {seconds:.0f} s; "
+        f"next: ggq {_use(path)} {shlex.quote(printable(path, 400))}",
+        err=True,
+    )
+
+
+def _use(path: Path) -> str:
+    """Return the command that such a model is for."""
+    from ggq import models
+    from ggq.gguf import open_gguf
+    from ggq.models.hparams import check_generates
+
+    try:
+        with open_gguf(path) as file:
+            hp = models.get(str(file.metadata["general.architecture"])).hparams(file)
+    except (GGQError, KeyError):  # an architecture that ggq quantizes and cannot run
+        return "info"
+    try:
+        check_generates(hp)
+    except UsageError:
+        return "embed"
+    return "chat"
+
+
+def _shown(request: Request, quiet: bool, verbose: bool) -> Any:
     """Return the events of a conversion as they are shown on stderr."""
     from ggq.converters.job import Events
 
@@ -156,7 +203,7 @@ def _shown(request: Request, quiet: bool) -> Any:
         n_warnings = 0  # told so far: passes may add to them
 
         def planned(self, conversion: Conversion, passes: Sequence[Pass]) -> None:
-            _tell_plan(conversion)
+            _tell_plan(conversion, verbose)
             if passes and not quiet:
                 _tell_estimate(conversion, passes, request.options.threads)
             self.n_warnings = len(conversion.warnings)
@@ -167,15 +214,17 @@ def _shown(request: Request, quiet: bool) -> Any:
     return Shown()
 
 
-def _tell_plan(conversion: Conversion) -> None:
+def _tell_plan(conversion: Conversion, verbose: bool) -> None:
     """Say on stderr what a person should know before it starts."""
     plan = conversion.plan
     if plan.fallbacks:
-        name, wanted, used = plan.fallbacks[0]
         n, total = len(plan.fallbacks), len(plan.types)
-        click.echo(
-            f"{n} of {total} tensors fall back, such as {name}: {wanted} -> {used}", err=True
-        )
+        pairs = Counter(f"{wanted} to {used}" for _, wanted, used in plan.fallbacks)
+        told = ", ".join(pair for pair, _ in pairs.most_common(3))
+        more = "" if verbose else " (-v: which)"
+        click.echo(f"{n} of {total} tensors fall back, {told}{more}", err=True)
+        for name, wanted, used in plan.fallbacks if verbose else ():
+            click.echo(f"  {printable(name)}: {wanted} to {used}", err=True)
     _warn(conversion.warnings)
     if conversion.skipped:
         click.echo(f"left out: {len(conversion.skipped)} tensors of other parts", err=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from ggq.errors import printable
+
 YES = click.option("-y", "--yes", is_flag=True, help="Fetch a model that is not here unasked.")
 
 
@@ -20,7 +22,10 @@ def model_path(reference: str | None, yes: bool = False) -> Path:
 
     name = reference or hub.DEFAULT_MODEL
     try:
-        return hub.resolve_model(name)
+        path = hub.resolve_model(name)
+        if Path(name).is_dir():
+            click.echo(f"{printable(name)}: {printable(path, 400)}", err=True)
+        return path
     except hub.NotFetchedError:
         from ggq.gguf.units import format_size
         from ggq.progress import progress_when_told

@@ -12,6 +12,8 @@ from ggq.gguf import open_gguf
 from ggq.hub import resolve_model
 from ggq.outputs import output_file, write_text
 
+SECTION = "Convert"
+
 PATH = click.Path(path_type=Path)
 
 

@@ -21,6 +21,8 @@ from ggq.errors import GGQError, UsageError
 from ggq.extras import how_to_install
 from ggq.progress import Progress, progress_bar
 
+SECTION = "Run"
+
 _NEEDED = ("starlette", "msgspec")
 
 
@@ -57,7 +59,7 @@ def command(
     from ggq.runtime.server.batch import run_batch
     from ggq.runtime.server.service import Service
     from ggq.runtime.server.settings import Settings
-    from ggq.runtime.server.start import make_scheduler
+    from ggq.runtime.server.slots import make_scheduler
 
     total = _count(source)
     path = model_path(model, options["yes"])

@@ -15,6 +15,8 @@ from ggq.commands._devices import device_options, weights
 from ggq.hub import resolve_model
 from ggq.progress import progress_bar
 
+SECTION = "Measure"
+
 
 @click.command()
 @click.argument("model")

@@ -13,6 +13,8 @@ import click
 from ggq import models
 from ggq.models.base import Architecture, HParams
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")

@@ -1,4 +1,4 @@
-"""``ggq classify MODEL TEXT...``: a classifier's scores of texts."""
+"""Print a classifier's scores of texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import click
 from ggq.commands._texts import opened, text_options, texts_of
 from ggq.errors import printable
 
+SECTION = "Run"
 
-@click.command(short_help="Print a classifier's scores of texts.")
+
+@click.command()
 @click.argument("model")
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @text_options

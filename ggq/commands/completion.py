@@ -8,6 +8,7 @@ from click.shell_completion import get_completion_class
 
 from ggq.errors import GGQError
 
+SECTION = "Other"
 _VARIABLE = "_GGQ_COMPLETE"
 
 

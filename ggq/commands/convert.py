@@ -8,6 +8,8 @@ import click
 
 from ggq.commands import _conversion
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")

@@ -11,6 +11,8 @@ from ggq.errors import printable
 from ggq.gguf import open_gguf
 from ggq.hub import resolve_model
 
+SECTION = "Measure"
+
 if TYPE_CHECKING:
     from ggq.converters.diff import Difference
 

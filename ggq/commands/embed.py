@@ -1,4 +1,4 @@
-"""``ggq embed MODEL TEXT...``: texts to vectors."""
+"""Turn texts into vectors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import click
 
 from ggq.commands._texts import opened, text_options, texts_of
 
+SECTION = "Run"
+
 _POOLINGS = ("none", "mean", "cls", "last", "rank")
 
 
-@click.command(short_help="Turn texts into vectors.")
+@click.command()
 @click.argument("model")
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @click.option("--pooling", type=click.Choice(_POOLINGS), help="How; default: as the file says.")

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")

@@ -16,6 +16,8 @@ from ggq.commands._cache import cache_type, cached
 from ggq.errors import UsageError
 from ggq.progress import progress_bar
 
+SECTION = "Measure"
+
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")

@@ -8,6 +8,8 @@ import click
 
 from ggq.progress import progress_bar
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("model")

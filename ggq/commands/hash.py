@@ -13,6 +13,8 @@ from ggq.gguf import GGUFFile, open_gguf
 from ggq.gguf.copy import slabs
 from ggq.hub import resolve_model
 
+SECTION = "Files"
+
 
 @click.command()
 @click.argument("file")

@@ -10,6 +10,8 @@ import click
 from ggq.errors import printable
 from ggq.progress import progress_bar
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")

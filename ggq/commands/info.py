@@ -15,6 +15,9 @@ from ggq.gguf.summary import plain_value, summarize
 from ggq.gguf.units import format_size
 from ggq.hub import resolve_model
 
+SECTION = "Files"
+ALIASES = ("show",)
+
 TEMPLATE = "tokenizer.chat_template"
 
 

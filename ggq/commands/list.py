@@ -4,6 +4,9 @@ import json
 
 import click
 
+SECTION = "Run"
+ALIASES = ("ls",)
+
 
 @click.command()
 @click.option("--available", is_flag=True, help="The short names that ggq knows, with licences.")

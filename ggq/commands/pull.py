@@ -5,6 +5,8 @@ Progress goes to stderr; the last line of stdout is the path.
 
 import click
 
+SECTION = "Run"
+
 
 @click.command()
 @click.argument("name", required=False)

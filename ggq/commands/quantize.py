@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,15 +10,43 @@ import click
 from ggq.commands import _conversion
 from ggq.errors import UsageError, printable
 
+SECTION = "Convert"
+
 
 @click.command()
-@click.argument("source")
-@click.argument("out", required=False)
-@click.argument("kind", required=False, metavar="[TYPE]")
+@click.argument("source", metavar="IN")
+@click.argument("rest", metavar="[OUT] [TYPE] [THREADS]", nargs=-1)
 @_conversion.conversion_options
-def command(source: str, out: str | None, kind: str | None, **given: Any) -> None:
-    """Quantize SOURCE to OUT; the type as a third argument or as --type, Q4_K_M by default."""
-    if kind and given["type"] and kind.upper() != given["type"].upper():
-        raise UsageError(f"two types: {printable(kind)} and --type {printable(given['type'])}")
-    given["type"] = given["type"] or kind
+def command(source: str, rest: tuple[str, ...], **given: Any) -> None:
+    """Quantize the GGUF file IN to OUT, in TYPE: Q4_K_M where nothing says so.
+
+    As llama-quantize has it: ggq quantize in.gguf out.gguf Q8_0, or without OUT, which is named
+    after what is in IN then: ggq quantize in.gguf Q8_0.
+    """
+    out, kind, threads = _read(rest)
+    for name, value in (("type", kind), ("threads", threads)):
+        other = given[name]
+        if value is not None and other not in (None, value) and str(other).upper() != kind:
+            told = f"{printable(value)} and --{name} {printable(other)}"
+            raise UsageError(f"{name} is given twice: {told}")
+        given[name] = other if value is None else value
     _conversion.run(source, out, **given)
+
+
+def _read(rest: tuple[str, ...]) -> tuple[str | None, str | None, int | None]:
+    """Return output, type and threads of the arguments behind the input."""
+    words = list(rest)
+    threads = int(words.pop()) if len(words) > 1 and words[-1].isdecimal() else None
+    out = None if not words or _is_type(words[0]) else words.pop(0)
+    kind = words.pop(0).upper() if words else None
+    if words:
+        raise click.UsageError(f"unexpected argument {printable(words[0])!r}: IN [OUT] TYPE")
+    return out, kind, threads
+
+
+def _is_type(word: str) -> bool:
+    """Tell whether a word is a type and no file or folder of that name."""
+    from ggq.quants.file_types import ALIASES, FILE_TYPES
+
+    known = word.upper() in FILE_TYPES or word.upper() in ALIASES
+    return known and not Path(word).exists()

@@ -6,6 +6,8 @@ import click
 
 from ggq.errors import UsageError
 
+SECTION = "Convert"
+
 
 @click.command()
 @click.argument("source")

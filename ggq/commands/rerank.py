@@ -1,4 +1,4 @@
-"""``ggq rerank MODEL QUERY DOCUMENT...``: documents by how well they answer a query."""
+"""Order documents by how well they answer a query."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import click
 from ggq.commands._texts import opened, text_options, texts_of
 from ggq.errors import printable
 
+SECTION = "Run"
 
-@click.command(short_help="Order documents by how well they answer a query.")
+
+@click.command()
 @click.argument("model")
 @click.argument("query")
 @click.argument("words", metavar="[DOCUMENT]...", nargs=-1)

@@ -4,6 +4,9 @@ import sys
 
 import click
 
+SECTION = "Run"
+ALIASES = ("remove",)
+
 
 @click.command()
 @click.argument("name")

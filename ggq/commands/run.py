@@ -6,6 +6,8 @@ import click
 
 from ggq.commands._chatting import chat_options, start
 
+SECTION = "Run"
+
 
 @click.command()
 @click.argument("model")

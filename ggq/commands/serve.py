@@ -1,4 +1,4 @@
-"""Serve a model to OpenAI's clients, with a page to chat on.
+"""Serve models to OpenAI's and Ollama's clients, with a page to chat on.
 
 Options only; the server itself is ``ggq.runtime.server``.
 """
@@ -20,6 +20,8 @@ from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
+
+SECTION = "Run"
 
 _NEEDED = (
     "starlette",
@@ -50,6 +52,12 @@ _OPTIONS = (
     click.option("--max-body", default=16, show_default=True, type=click.IntRange(1, 1024),
                  help="Largest request in MiB."),
     click.option("--alias", metavar="NAME", help="Name of the model for clients."),
+    click.option("--models-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Without MODEL: the GGUF files of this folder, not what ggq list shows."),
+    click.option("--keep-alive", default="5m", show_default=True, metavar="TIME",
+                 help="Without MODEL: how long a model stays unused; 0, 1h30m; -1: for ever."),
+    click.option("--memory", metavar="SIZE",
+                 help="Without MODEL: what all together may take; default: what is free at first."),
     click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
     click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
     YES,
@@ -68,54 +76,116 @@ def serve_options(function: Any) -> Any:
 @click.argument("model", required=False)
 @serve_options
 def command(model: str | None, **options: Any) -> None:
-    """Serve MODEL at http://127.0.0.1:8080 (the page) and /v1 (OpenAI's interface).
+    """Serve MODEL at http://127.0.0.1:8080 (the page), /v1 (OpenAI's interface), /api (Ollama's).
 
-    MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]; default smollm2-135m.
+    MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]. Without it requests choose among the
+    models on this machine, which are loaded when they are asked for.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
-    from ggq.runtime.model import load
-
     keys = _keys(options)
-    path = model_path(model, options["yes"])
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
+    if model is None:
+        _serve_many(keys, options)
+    else:
+        _serve_one(model_path(model, options["yes"]), keys, options)
+
+
+def _load_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what `ggq.load` is told of each model."""
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
     limits |= {name: options[name] for name in ("cache_disk", "lora")}
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
-    with load(weights(path, options), cache_type=cache_type(options), **limits, **kinds) as opened:
-        _run(opened, path, keys, options)
+    return {"cache_type": cache_type(options), **limits, **kinds}
 
 
-def _run(model: Any, path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> None:
+def _serve_one(path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> None:
+    from ggq.runtime.model import load
     from ggq.runtime.server.hosting.single import OneModel
     from ggq.runtime.server.service import Service
-    from ggq.runtime.server.settings import Settings
-    from ggq.runtime.server.start import LOOPBACK, make_scheduler, serve
+    from ggq.runtime.server.slots import make_scheduler
 
-    for warning in model.warnings:
-        _note(f"warning: {printable(warning, 400)}")
-    name, n_slots = options["host"], options["parallel"]
-    if name not in LOOPBACK and not keys:
-        _note(f"warning: everyone who reaches {printable(name)} can use this server: --api-key")
-    scheduler = make_scheduler(model, n_slots=n_slots, max_waiting=options["max_queue"])
-    size = scheduler.engine.cache.nbytes / 2**20
-    _note(f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most")
-    scheduler.engine.warm_up()
-    names = (*LOOPBACK, *options["allow_host"]) if name in LOOPBACK else options["allow_host"]
-    settings = Settings(
-        model_id=options["alias"] or path.stem,
+    if options["models_dir"] or options["memory"]:
+        flag = "--models-dir" if options["models_dir"] else "--memory"
+        raise UsageError(f"{flag} is for many models: leave MODEL out")
+    with load(weights(path, options), **_load_options(options)) as model:
+        for warning in model.warnings:
+            _note(f"warning: {printable(warning, 400)}")
+        n_slots = options["parallel"]
+        scheduler = make_scheduler(model, n_slots=n_slots, max_waiting=options["max_queue"])
+        size = scheduler.engine.cache.nbytes / 2**20
+        _note(
+            f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most"
+        )
+        scheduler.engine.warm_up()
+        settings = _settings(options["alias"] or path.stem, keys, options)
+        try:
+            _listen(OneModel(Service(model, scheduler, settings)), options)
+        finally:
+            scheduler.close()  # before the weights go, its last step ends
+
+
+def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
+    from ggq.gguf.units import format_size, parse_size
+    from ggq.runtime.cache.memory import free_memory
+    from ggq.runtime.generation.drafting import drafters
+    from ggq.runtime.server.hosting.catalogue import Catalogue
+    from ggq.runtime.server.hosting.durations import parse_duration
+    from ggq.runtime.server.hosting.many import ManyModels
+    from ggq.runtime.server.hosting.opening import Opener
+
+    if options["alias"]:
+        raise UsageError("--alias names one model: say which, ggq serve MODEL --alias NAME")
+    if options["lora"]:
+        raise UsageError("--lora: adapters belong to one model: ggq serve MODEL --lora FILE")
+    if options["draft"] not in (None, "off", *drafters()):
+        raise UsageError("--draft: a model drafts for one model; say which, or take ngram or off")
+    try:
+        keep = parse_duration(options["keep_alive"])
+    except UsageError as error:
+        raise UsageError(f"--keep-alive: {error}") from None
+    budget = parse_size(options["memory"]) if options["memory"] else free_memory()
+    catalogue = Catalogue(options["models_dir"])
+    opener = Opener(
+        _settings("", keys, options),
+        _load_options(options),
+        options["parallel"],
+        options["max_queue"],
+        lambda path: weights(path, options),
+    )
+    n, limit = len(catalogue.models()), format_size(budget) if budget else "any amount"
+    _note(f"{n} models, loaded when they are asked for, {limit} of memory at most")
+    if not n:
+        _note("fetch one: ggq pull NAME (ggq list --available shows names)")
+    _listen(ManyModels(catalogue, opener, keep, budget), options)
+
+
+def _settings(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> Any:
+    from ggq.runtime.server.settings import Settings
+    from ggq.runtime.server.start import LOOPBACK
+
+    host = options["host"]
+    if host not in LOOPBACK and not keys:
+        _note(f"warning: everyone who reaches {printable(host)} can use this server: --api-key")
+    names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
+    return Settings(
+        model_id=name,
         api_keys=keys,
         hosts=tuple(names),
         origins=options["cors_origin"],
         max_body=options["max_body"] << 20,
         max_tokens=options["max_tokens"],
     )
-    address = name, options["port"]
-    host = OneModel(Service(model, scheduler, settings))
-    serve(host, address, lambda url: _note(f"listening on {url}"))
+
+
+def _listen(models: Any, options: dict[str, Any]) -> None:
+    from ggq.runtime.server.start import serve
+
+    address = options["host"], options["port"]
+    serve(models, address, lambda url: _note(f"listening on {url}"))
 
 
 def _keys(options: dict[str, Any]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from ggq.gguf.encode import encode_header
 from ggq.gguf.header import parse_header
 from ggq.gguf.writer import OWN_KEYS
 
+SECTION = "Files"
+
 _SETTING = re.compile(r"(?P<key>[^=:]+)(?::(?P<type>\[?\w+\]?))?=(?P<value>.*)", re.DOTALL)
 _WORDS = {"true": True, "false": False}
 

@@ -12,6 +12,8 @@ from ggq.gguf import GGUFWriter, open_gguf
 from ggq.gguf.copy import copy_tensors
 from ggq.gguf.units import format_size, parse_size
 
+SECTION = "Files"
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))

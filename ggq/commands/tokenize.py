@@ -1,4 +1,4 @@
-"""``ggq tokenize FILE TEXT``: token ids and texts of a text, by a GGUF file's own tokenizer."""
+"""Show how a model's tokenizer splits a text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 
 import click
 
+SECTION = "Files"
 
-@click.command(name="tokenize", short_help="Show how a model's tokenizer splits a text.")
+
+@click.command()
 @click.argument("file")
 @click.argument("text")
 @click.option("--ids", "ids_only", is_flag=True, help="Only the ids, on one line.")

@@ -19,6 +19,8 @@ from ggq.gguf.copy import slabs
 from ggq.hub import resolve_model
 from ggq.progress import progress_bar
 
+SECTION = "Convert"
+
 SLAB_BYTES = 4 << 20  # decoded to float32, up to 32 times as much
 
 

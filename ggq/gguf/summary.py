@@ -17,7 +17,7 @@ from ggq.gguf.metadata import StringArray
 from ggq.gguf.reader import GGUFFile
 from ggq.gguf.validate import validate_model
 
-CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 def type_shares(f: GGUFFile) -> dict[str, dict[str, Any]]:

@@ -130,13 +130,14 @@ class Scheduler:
         """Positions of the cache that answers and kept prefixes hold."""
         return self.engine.cache.n_pages * PAGE - self.engine.cache.free_positions
 
-    def close(self) -> None:
-        """Cancel everything and end the thread."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Cancel everything and end the thread; return whether it ended within ``seconds``."""
         with self._news:
             self._closed = True
             self._news.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     # -- the scheduler's thread
 

@@ -210,9 +210,10 @@ class DiskCache:
         return True
 
     def _later(self, job: Callable[[], None]) -> None:
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._work, name="ggq-disk", daemon=True)
-            self._writer.start()
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._work, name="ggq-disk", daemon=True)
+                self._writer.start()
         self._jobs.put(job)
 
     def _work(self) -> None:

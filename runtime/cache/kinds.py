@@ -8,7 +8,7 @@ from ggq.errors import UsageError, printable
 
 __all__ = ["CACHE_TYPES", "Kind", "kinds_of"]
 
-CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8}
+CACHE_TYPES = {"f16": np.float16, "f32": np.float32, "q8_0": np.uint8, "q4_0": np.uint8}
 
 Kind = str | tuple[str, str]  # a cache type, or those of keys and of values
 

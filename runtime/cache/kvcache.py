@@ -8,6 +8,7 @@ It knows no kernel.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence as Rows
 from typing import Any
 
@@ -26,25 +27,32 @@ CHECKPOINTS = 4
 
 
 class _Pool:
-    """Numbers of pages: how many sequences use each, and which nobody uses."""
+    """Numbers of pages: how many sequences use each, and which nobody uses; for any thread."""
 
     def __init__(self, n_pages: int):
         self.users = np.zeros(n_pages, np.int64)
         self.free = list(range(n_pages))[::-1]  # the last one given back is taken first
+        self._lock = threading.Lock()
 
-    def take(self) -> int:
-        page = self.free.pop()
-        self.users[page] = 1
-        return page
+    def take(self) -> int | None:
+        """Return a page that was free, None where none is."""
+        with self._lock:
+            if not self.free:
+                return None
+            page = self.free.pop()
+            self.users[page] = 1
+            return page
 
     def share(self, page: int) -> int:
-        self.users[page] += 1
+        with self._lock:
+            self.users[page] += 1
         return page
 
     def release(self, page: int) -> None:
-        self.users[page] -= 1
-        if not self.users[page]:
-            self.free.append(page)
+        with self._lock:
+            self.users[page] -= 1
+            if not self.users[page]:
+                self.free.append(page)
 
 
 class KVCache:
@@ -113,9 +121,10 @@ class KVCache:
 
         Here and below: ``recent`` is for pages of windowed layers.
         """
-        if not self._pools[recent].free:
+        page = self._pools[recent].take()
+        if page is None:
             raise UsageError(f"the context of {self.n_ctx} tokens is full")
-        return self._pools[recent].take()
+        return page
 
     def share(self, page: int, recent: bool = False) -> int:
         """Register one more user of a page."""

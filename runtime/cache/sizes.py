@@ -18,16 +18,17 @@ __all__ = [
     "recent_positions",
 ]
 
+_BLOCKS = {"q8_0": 34, "q4_0": 18}  # bytes of 32 columns
 ENDS = 2  # prompts' ends that a windowed sequence can go back to
 
 
 def columns_of(kind: str, n: int) -> int:
-    """Return the elements that ``n`` columns take: q8_0 holds 34 bytes per 32."""
-    if kind != "q8_0":
+    """Return the elements that ``n`` columns take: a half and 32 codes of quantized types."""
+    if kind not in _BLOCKS:
         return n
     if n % 32:
         raise UsageError(f"cache type {kind}: heads of {n} columns, no multiple of 32")
-    return n * 34 // 32
+    return n * _BLOCKS[kind] // 32
 
 
 def _width(kind: str, n: int) -> int:

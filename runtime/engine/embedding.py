@@ -175,9 +175,11 @@ class Embedder:
         checked = [self._checked(text) for text in texts]
         start = 0
         while start < len(checked):
-            pages = self.engine.cache.free_positions // PAGE
-            end = self._packed(checked, start, pages)
-            yield from self._step(checked[start:end], places)
+            with self.engine.places.of(len(checked[start].ids)), self.engine.turn:
+                pages = self.engine.cache.free_positions // PAGE
+                end = self._packed(checked, start, pages)
+                rows = list(self._step(checked[start:end], places))
+            yield from rows
             start = end
 
     def _checked(self, text: Tokens) -> Tokens:

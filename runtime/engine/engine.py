@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from ggq.errors import UsageError
 from ggq.models.hparams import HParams, check_generates
 from ggq.runtime.cache.kvcache import Sequence
 from ggq.runtime.engine.backend import Backend, Output, Part
+from ggq.runtime.engine.places import Places
 
 __all__ = ["Engine"]
 
@@ -17,7 +20,11 @@ _WARM_UP = 8  # tokens: enough for the plan of prompts
 
 
 class Engine:
-    """Evaluates tokens of any number of sequences of one model. It owns its back end."""
+    """Evaluates tokens of any number of sequences of one model. It owns its back end.
+
+    Any thread may ask for a step: ``turn`` lets one at a time. A sequence is one thread's.
+    ``places`` are those of the context, for threads that write answers side by side.
+    """
 
     def __init__(self, hp: HParams, backend: Backend, mix: tuple[float, ...] = ()):
         """Take what computes; ``mix``: the scales of its adapters in sequences that say none."""
@@ -26,6 +33,9 @@ class Engine:
         self.cache = backend.cache
         # an encoder's cache has room for more than one text
         self.n_ctx = self.cache.n_ctx if hp.causal else backend.max_tokens
+        self.turn = threading.RLock()
+        self._ended: float | None = time.monotonic()  # the last step, None while one runs
+        self.places = Places(self.cache.n_pages, self._idle)
 
     @property
     def max_tokens(self) -> int:
@@ -40,6 +50,11 @@ class Engine:
         """Raise UsageError for an encoder: it has no next token."""
         check_generates(self.hp)
 
+    def _idle(self) -> float:
+        """Return the seconds since the last step ended, 0 while one runs."""
+        ended = self._ended
+        return 0.0 if ended is None else time.monotonic() - ended
+
     def step(self, parts: list[Part], output: Output = Output.LOGITS) -> np.ndarray:
         """Evaluate parts, ``max_tokens`` tokens at most.
 
@@ -51,6 +66,15 @@ class Engine:
         for part in parts:
             if len(part.ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
                 raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
+        with self.turn:
+            self._ended = None
+            try:
+                return self._step(parts, output)
+            finally:
+                self._ended = time.monotonic()
+
+    def _step(self, parts: list[Part], output: Output) -> np.ndarray:
+        for part in parts:
             part.sequence.reserve(len(part.ids))
             if part.guesses:
                 part.sequence.hold()
@@ -110,4 +134,5 @@ class Engine:
 
     def close(self) -> None:
         """Give back what the back end holds: threads, a device's memory."""
-        self.backend.close()
+        with self.turn:
+            self.backend.close()

@@ -35,6 +35,9 @@ class Form(Protocol):
     def parser(self, tools: Any, thinking: bool, continued: bool = False) -> Any:
         """Return the reader of one answer."""
 
+    def opens(self, prompt: str) -> bool:
+        """Tell whether a prompt ends where thoughts have just been opened."""
+
     def begun(
         self, content: str, thoughts: str, prompt: str, thinking: bool
     ) -> tuple[list[Segment], bool]:
@@ -211,9 +214,8 @@ class Conversation:
     ) -> Generator[Piece, None, None]:
         """Yield an answer to ``messages``, or what follows the ``begun`` one."""
         segments = self._render(self.sent(messages))
-        think = self._form.think if self._form else ("", "")
         text = "".join(s.text for s in segments)
-        thinking = bool(think[0]) and text.rstrip().endswith(think[0])
+        thinking = self._form is not None and self._form.opens(text)
         if begun is not None:
             thoughts, said = begun.get("reasoning_content", ""), begun["content"]
             added = [Segment(said, False)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +33,10 @@ _Rows = TypeVar("_Rows")
 
 class Session(Protocol):
     """One sequence with its KV cache; ``n_ctx`` tokens fit."""
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]:
+        """What nobody else's step comes between; asked for only where something guesses."""
 
     @property
     def speculation(self) -> Speculation | None:
@@ -199,12 +204,14 @@ class _Stepper:
             logits = _evaluate(self._session, new)
             return None if logits is None else [logits]
         again = len(new) > 1  # evaluated once more: that step must not be taken back, too
-        room = 0 if again else min(self._answer.room, self._session.room) - 1
-        self._speculation.plan([(writer, self._ids, room)], len(new))
-        guesses = list(writer.draft.tokens)
-        started = time.perf_counter()
-        rows = _undone(self._session, lambda: self._session.attempt(new + guesses, len(guesses)))
-        self._seconds = time.perf_counter() - started
+        with self._session.turn:  # the step is timed: nobody else's may be a part of it
+            room = 0 if again else min(self._answer.room, self._session.room) - 1
+            self._speculation.plan([(writer, self._ids, room)], len(new))
+            guesses, started = list(writer.draft.tokens), time.perf_counter()
+            rows = _undone(
+                self._session, lambda: self._session.attempt(new + guesses, len(guesses))
+            )
+            self._seconds = time.perf_counter() - started
         self._appended = len(new) + len(guesses)
         return rows
 
@@ -216,7 +223,8 @@ class _Stepper:
         wrong = len(writer.draft.tokens) - writer.right
         if wrong:
             session.truncate(len(session.ids) - wrong)
-        speculation.learn([(writer, self._appended)], self._seconds)
+        with session.turn:
+            speculation.learn([(writer, self._appended)], self._seconds)
         self._appended = 0
         self._stats.drafted_tokens = writer.drafted
         self._stats.accepted_tokens = writer.accepted
@@ -225,7 +233,8 @@ class _Stepper:
         """End the answer, wherever it is broken off."""
         self.judge()
         if self._writer is not None:
-            self._writer.close()
+            with self._session.turn:
+                self._writer.close()
 
 
 def _evaluate_prompt(session: Session, prompt: list[int], stats: Stats) -> np.ndarray | None:

@@ -193,8 +193,11 @@ def place(args, segment, kv, index):
 
 
 @njit
-def put_query(args, scratch, i, query, where):
-    """Make the float32 query at ``query`` the block's number ``i``; ``where``: see place."""
+def put_query(args, scratch, i, query, where, key):
+    """Make the float32 query at ``query`` the block's number ``i``.
+
+    ``where``: see place; ``key``: see visit.
+    """
     head, slopes = args.head, args.slopes
     _, position, number = where
     store(scratch + _POSITIONS + 8 * i, position)
@@ -205,6 +208,7 @@ def put_query(args, scratch, i, query, where):
     to = scratch + _QUERIES + 4 * i * head
     for j in range(0, 4 * head, 64):
         store(to + j, load(query + j, f32x16) * scale)
+    key[3](to, head)
 
 
 @njit
@@ -241,7 +245,7 @@ def _weigh_four(args, segment, scratch, i, first):
 def visit(args, segment, kv, pages, count, scratch, key, value):
     """Let a block's ``count`` queries (positions ascending) attend pages [first, last), anew.
 
-    ``key`` and ``value``: (bytes of 32 elements, writer, reader) of cached.py.
+    ``key`` and ``value``: (bytes of 32 elements, writer, reader, turner) of cached.py.
     """
     head, width, n_kv = args.head, args.head_v, args.n_kv
     table, scores = segment.page_table, scratch + _SCORES
@@ -269,8 +273,11 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
 
 
 @njit
-def write(args, out, head, sums, state):
-    """Divide by the sum of weights (with the head's sink, arXiv 2309.17453); store the output."""
+def write(args, out, head, sums, state, value):
+    """Divide by the sum of weights (with the head's sink, arXiv 2309.17453); store the output.
+
+    ``sums`` are turned in place as cached values are (``value``: see visit).
+    """
     top, total = load(state, float32), load(state + 4, float32)
     sinks, keep = args.sinks, float32(1)
     if sinks:
@@ -279,6 +286,7 @@ def write(args, out, head, sums, state):
         keep = exp_scalar(top - high)
         total = total * keep + exp_scalar(sink - high)
     factor = splat(keep / total, f32x16)
+    value[3](sums, args.head_v)
     for i in range(0, args.head_v, 16):
         store(out + 4 * i, load(sums + 4 * i, f32x16) * factor)
 
@@ -337,7 +345,7 @@ def attend(args, first, last, key, value):
             for i in range((count + 3) // 4 * 4):
                 row, position, h = place(args, segment, kv, index + min(i, count - 1))
                 query = args.queries + row * args.queries_stride + 4 * h * head
-                put_query(args, scratch, i, query, (row, position, h))
+                put_query(args, scratch, i, query, (row, position, h), key)
                 low, high = position if i == 0 else low, position
             end = window_end(args, segment, high)
             pages = (window_start(args, low) // PAGE, (end - 1) // PAGE + 1)
@@ -347,5 +355,5 @@ def attend(args, first, last, key, value):
                 out = args.out + row * args.out_stride
                 sums = scratch + _TOTALS + 4 * i * args.head_v
                 out += 4 * h * args.head_v
-                write(args, out, h, sums, scratch + _TOTAL_STATES + 8 * i)
+                write(args, out, h, sums, scratch + _TOTAL_STATES + 8 * i, value)
             index += size

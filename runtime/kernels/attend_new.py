@@ -80,7 +80,7 @@ def _store_new(args, segment, kv, scratch, key, value):
 
 
 @njit
-def _fill(args, segment, kv, index, count, scratch, rotated):
+def _fill(args, segment, kv, index, count, scratch, rotated, key):
     """Rotate queries index .. index + count - 1 into the block, padded to whole quads."""
     head, half = args.head, args.half
     for i in range((count + 3) // 4 * 4):
@@ -88,7 +88,7 @@ def _fill(args, segment, kv, index, count, scratch, rotated):
         query = args.queries + row * args.queries_stride + 4 * h * head
         cos = args.query_table + 8 * half * row
         rotate(query, rotated, cos, half, args.neox, head)
-        put_query(args, scratch, i, rotated, (row, position, h))
+        put_query(args, scratch, i, rotated, (row, position, h), key)
 
 
 @njit
@@ -111,7 +111,7 @@ def _keep(args, segment, kv, index, number, scratch, i):
 
 
 @njit
-def _merge_all(args, segment, kv, total, n_chunks):
+def _merge_all(args, segment, kv, total, n_chunks, value):
     """Merge the chunks of a head's queries, write their outputs."""
     width = args.head_v
     for index in range(total):
@@ -119,14 +119,14 @@ def _merge_all(args, segment, kv, total, n_chunks):
         for number in range(1, n_chunks):
             other = _partial(args, segment, kv, index, number)
             merge(to, to + 64, other, other + 64, width)
-        _output(args, segment, kv, index, to + 64, to)
+        _output(args, segment, kv, index, to + 64, to, value)
 
 
 @njit
-def _output(args, segment, kv, index, sums, state):
+def _output(args, segment, kv, index, sums, state, value):
     row, _, head = place(args, segment, kv, index)
     out = args.out + row * args.out_stride + 4 * head * args.head_v
-    write(args, out, head, sums, state)
+    write(args, out, head, sums, state, value)
 
 
 @njit
@@ -170,7 +170,7 @@ def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, k
     index = int64(0)
     while index < total:  # a range whose step is known at run time may raise, says numba
         n, number, page = min(size, total - index), 0, pages[0]
-        _fill(args, segment, kv, index, n, scratch, rotated)
+        _fill(args, segment, kv, index, n, scratch, rotated, key)
         while page < pages[1]:
             end = min(chunk(page)[2], pages[1])
             if _part_of(segment, pages, page, end, splits) == split:
@@ -178,7 +178,8 @@ def _attend_part(args, segment, kv, split, splits, n_chunks, scratch, rotated, k
                 for i in range(n):
                     if n_chunks == 1:
                         sums = scratch + SUMS + 4 * i * args.head_v
-                        _output(args, segment, kv, index + i, sums, scratch + STATES + 8 * i)
+                        state = scratch + STATES + 8 * i
+                        _output(args, segment, kv, index + i, sums, state, value)
                     else:
                         _keep(args, segment, kv, index + i, number, scratch, i)
             number, page = number + 1, end
@@ -203,7 +204,7 @@ def attend_new(args, first, last, key, value):
             if atomic_add(args.ended + 8 * head, 1) < splits - 1:
                 continue
             atomic_store(args.ended + 8 * head, 0)
-            _merge_all(args, segment, kv, segment.count * args.group, n_chunks)
+            _merge_all(args, segment, kv, segment.count * args.group, n_chunks, value)
         if args.quantized:
             for i in range(segment.count):
                 _quantize_group(args, segment.first_token + i, kv)

@@ -1,7 +1,8 @@
-"""How cached keys and values of each type are written and read: f16, f32 and q8_0.
+"""How cached keys and values of each type are written and read: f16, f32, q8_0 and q4_0.
 
 A type brings four functions for a page of one key-value head: ``put_key`` and ``put_value`` write
-one position, ``scores4`` and ``mix4`` read (see attend.py). Types q8_0 hold int8 codes and a half
+one position, ``scores4`` and ``mix4`` read (see attend.py). Where it keeps rotated columns, two
+more turn queries alike and outputs back (cached_q4_0.py). Type q8_0 holds int8 codes and a half
 per 32 columns; keys as [32 columns]([position] halves, [column][position] codes), values as
 [position][32 columns](half, codes), as ggml's Q8_0. It knows no plan.
 """
@@ -9,6 +10,15 @@ per 32 columns; keys as [32 columns]([position] halves, [column][position] codes
 from ggq.jit import njit
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import mix4, scores4
+from ggq.runtime.kernels.cached_q4_0 import (
+    Q4_0,
+    mix4_q4_0,
+    put_key_q4_0,
+    put_value_q4_0,
+    scores4_q4_0,
+    turn_mixed_q4_0,
+    turn_query_q4_0,
+)
 from ggq.simd import (
     convert,
     f16x16,
@@ -220,15 +230,23 @@ def mix4_q8_0(values, ahead, weights, places, sums, width, decays):
         store(at + 3 * wide + 64, e1)
 
 
-# Cache types: (bytes of 32 elements, writer of one position, reader of a page) of keys and values.
-TYPES = ("f16", "f32", "q8_0")
+@njit
+def as_is(at, width):
+    """Leave a query or an output as it is."""
+
+
+# Cache types: (bytes of 32 elements, writer of one position, reader of a page, what turns queries
+# and outputs) of keys and values.
+TYPES = ("f16", "f32", "q8_0", "q4_0")
 KEYS = (
-    (F16, put_key_f16, scores4_f16),
-    (F32, put_key_f32, scores4_f32),
-    (Q8_0, put_key_q8_0, scores4_q8_0),
+    (F16, put_key_f16, scores4_f16, as_is),
+    (F32, put_key_f32, scores4_f32, as_is),
+    (Q8_0, put_key_q8_0, scores4_q8_0, as_is),
+    (Q4_0, put_key_q4_0, scores4_q4_0, turn_query_q4_0),
 )
 VALUES = (
-    (F16, put_value_f16, mix4_f16),
-    (F32, put_value_f32, mix4_f32),
-    (Q8_0, put_value_q8_0, mix4_q8_0),
+    (F16, put_value_f16, mix4_f16, as_is),
+    (F32, put_value_f32, mix4_f32, as_is),
+    (Q8_0, put_value_q8_0, mix4_q8_0, as_is),
+    (Q4_0, put_value_q4_0, mix4_q4_0, turn_mixed_q4_0),
 )

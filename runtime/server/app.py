@@ -50,6 +50,8 @@ _ROUTES = {
     ("GET", "/v1/models"): info.models,
     ("GET", "/models"): info.models,
     ("GET", "/v1/models/{name:path}"): info.model,
+    ("POST", "/models/load"): info.load,
+    ("POST", "/models/unload"): info.unload,
     ("GET", "/props"): info.props,
     ("GET", "/lora-adapters"): adapters.show_adapters,
     ("POST", "/lora-adapters"): adapters.change_adapters,

@@ -8,12 +8,22 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggq.runtime.server.hosting.base import Listed
+from ggq.runtime.server.hosting.base import LOADED, Listed
 from ggq.runtime.server.http import answer_json, host_of, read, service_of
-from ggq.runtime.server.schema import ChatBody, DetokenizeBody, TokenizeBody
+from ggq.runtime.server.schema import ChatBody, DetokenizeBody, ModelBody, TokenizeBody
 from ggq.runtime.server.service import Service
 
-__all__ = ["apply_template", "detokenize", "health", "model", "models", "props", "tokenize"]
+__all__ = [
+    "apply_template",
+    "detokenize",
+    "health",
+    "load",
+    "model",
+    "models",
+    "props",
+    "tokenize",
+    "unload",
+]
 
 
 def _loaded(service: Service) -> dict[str, Any]:
@@ -51,6 +61,20 @@ async def model(request: Request) -> Response:
     return answer_json(_entry(await host_of(request).find(request.path_params["name"])))
 
 
+async def load(request: Request) -> Response:
+    """Answer POST /models/load, as llama-server: once the model is there."""
+    body = await read(request, ModelBody)
+    await service_of(request, body.model)
+    return answer_json({"success": True})
+
+
+async def unload(request: Request) -> Response:
+    """Answer POST /models/unload, as llama-server: at once; answers are written to their end."""
+    body = await read(request, ModelBody)
+    await host_of(request).unload(body.model)
+    return answer_json({"success": True})
+
+
 async def health(request: Request) -> Response:
     """Answer GET /health."""
     return answer_json({"status": "ok"})
@@ -58,7 +82,16 @@ async def health(request: Request) -> Response:
 
 async def props(request: Request) -> Response:
     """Answer GET /props, as llama-server: what the page shows."""
-    service = await service_of(request, request.query_params.get("model"))
+    host, name = host_of(request), request.query_params.get("model")
+    if host.many and name is None:
+        listing = await host.listing()
+        loaded = [listed for listed in listing if listed.state == LOADED]
+        if not loaded:
+            first = listing[0].name if listing else ""
+            nothing = {"n_ctx": 0, "total_slots": 0, "chat_template": ""}
+            return answer_json({"model": first, **nothing, "default_generation_settings": {}})
+        name = loaded[0].name
+    service = await service_of(request, name)
     params = service.model.sampling({})
     return answer_json({
         "model": service.settings.model_id,

@@ -28,8 +28,7 @@ _EXPLAINED = (
     "You may call one or more functions to assist with the user query.\n\n"
     "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{tools}\n"
     "</tools>\n\nFor each function call, return a json object with function name and arguments "
-    "within <tool_call></tool_call> XML tags:\n<tool_call>\n"
-    '{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+    "in this form:\n{example}"
 )
 
 
@@ -50,6 +49,7 @@ class Prompter:
         self._template, self._tokenizer, self._form = template, tokenizer, form
         sources = [template.source, *template.variants.values()]
         self._knows_tools = any("tools" in source for source in sources)
+        self._knows_calls = any("tool_calls" in source for source in sources)
         self._knows_developer = any("developer" in source for source in sources)
 
     def render(self, body: ChatBody, check: Callable[[str], None] = lambda text: None) -> Prompt:
@@ -61,7 +61,7 @@ class Prompter:
         tools = functions_of(body) if choice_of(body).mode != "none" else []
         messages = [self._message(m, i) for i, m in enumerate(body.messages)]
         if tools and not self._knows_tools:
-            messages = _explain(messages, tools)
+            messages = _explain(messages, tools, self._form.example)
         begun = None
         if is_continued(body):
             messages, begun = split_answer(messages, body.messages[-1].tool_calls)
@@ -72,8 +72,7 @@ class Prompter:
             **variables,
         )
         text = "".join(segment.text for segment in segments)
-        opening = self._form.think[0]
-        thinking = bool(opening) and text.rstrip().endswith(opening)
+        thinking = self._form.opens(text)
         if begun is not None:
             said, thoughts = begun["content"], begun.get("reasoning_content") or ""
             added, thinking = self._form.begun(said, thoughts, text, thinking)
@@ -113,9 +112,7 @@ class Prompter:
             given = [*(message.tool_calls or ()), *older]
             calls = [_call(c, f"{where}.tool_calls") for c in given]
             out["tool_calls"] = [{**c, "id": self._id(c["id"])} if "id" in c else c for c in calls]
-        if self._knows_tools:
-            return out
-        return _plain_call(out)
+        return out if self._knows_tools or self._knows_calls else _plain_call(out)
 
     def _id(self, given: str) -> str:
         """Return a call's id as the template wants it."""
@@ -172,10 +169,12 @@ def _plain_call(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _explain(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _explain(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]], example: str
+) -> list[dict[str, Any]]:
     """Add the tools' description to the system message."""
     lines = (json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = _EXPLAINED.format(tools="\n".join(lines))
+    text = _EXPLAINED.format(tools="\n".join(lines), example=example)
     if messages[0]["role"] == "system":
         first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
         return [first, *messages[1:]]

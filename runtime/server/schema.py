@@ -175,6 +175,12 @@ class TokenizeBody(msgspec.Struct, kw_only=True):
     with_pieces: bool = False
 
 
+class ModelBody(msgspec.Struct, kw_only=True):
+    """POST /models/load and /models/unload."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=512)]
+
+
 class DetokenizeBody(msgspec.Struct, kw_only=True):
     """POST /detokenize."""
 

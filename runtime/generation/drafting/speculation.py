@@ -34,6 +34,7 @@ class Writer:
         self.right = 0  # of the draft: how many the model wrote, too ...
         self.refuted = False  # ... and whether it wrote something else then
         self.odds = Odds(known.chance, weight=6, memory=40)
+        self.thinking = 0.0  # seconds that the draft took
         self._guesser = drafter.start()
 
     def guess(self, ids: list[int], limit: int) -> Draft:
@@ -53,6 +54,11 @@ class Writer:
         """Take the draft of the next step."""
         self.draft, self.right, self.refuted = draft, 0, False
 
+    def forget(self) -> None:
+        """Begin a step without guesses."""
+        self.plan(Draft())
+        self.thinking = 0.0
+
     def close(self) -> None:
         """End the answer."""
         self._guesser.close()
@@ -70,7 +76,6 @@ class Speculation:
         self._costs = Costs()
         self._odds = Odds(self._prior, weight=12, memory=400)
         self._thought = 0.0  # seconds per guessed token
-        self._thinking = 0.0  # seconds spent on the guesses of the step to come
 
     def start(self) -> Writer:
         """Return what guesses for a new answer."""
@@ -85,10 +90,9 @@ class Speculation:
 
         ``answers``: (writer, prompt and answer so far, most guesses that there is room for).
         """
-        self._thinking = 0.0
         chances: list[tuple[float, int]] = []  # that a guess is reached and right, whose it is
         for number, (writer, ids, room) in enumerate(answers):
-            writer.plan(Draft())
+            writer.forget()
             limit = self._affordable(writer, n_tokens, len(answers), min(room, self.most))
             if limit < 1:
                 continue
@@ -111,14 +115,15 @@ class Speculation:
         n_answers, n_tokens = len(answers), sum(n for _, n in answers)
         self._costs.learn(n_tokens, seconds)
         alone = self._costs.seconds(n_answers)
-        seconds = min(seconds, 2 * self._costs.seconds(n_tokens)) + self._thinking
+        seconds = min(seconds, 2 * self._costs.seconds(n_tokens))
+        seconds += sum(writer.thinking for writer, _ in answers)
         lost = max(seconds / alone - 1, 0.0) * n_answers if n_tokens > n_answers else 0.0
         for writer, n in answers:
             share = (n - 1) / max(n_tokens - n_answers, 1)
             self._judge(writer)
             change = _EARNED + writer.right - lost * share
             writer.purse = min(writer.purse + change, _MOST)
-            writer.plan(Draft())
+            writer.forget()
 
     def _judge(self, writer: Writer) -> None:
         """Count a writer's guesses: behind a wrong one none was tried."""
@@ -153,7 +158,7 @@ class Speculation:
         started = time.perf_counter()
         draft = writer.guess(ids, limit)
         spent = time.perf_counter() - started
-        self._thinking += spent
+        writer.thinking = spent
         if draft.tokens:
             each = spent / len(draft.tokens)
             self._thought += 0.2 * (each - self._thought) if self._thought else each

@@ -22,4 +22,5 @@ def all_formats() -> tuple[Format, ...]:
 
 def choose_format(template: str, tokens: Collection[str]) -> Format:
     """Return the format of a model, by its chat template's source and its token texts."""
-    return next(form for form in all_formats() if form.recognizes(template, tokens))
+    form = next(form for form in all_formats() if form.recognizes(template, tokens))
+    return form.fitted(template, tokens)

@@ -6,6 +6,7 @@ It knows no format by name and no HTTP.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import string
 from abc import ABC, abstractmethod
@@ -91,6 +92,11 @@ class Lark:
         token = self.control(text)
         return literal(text) if token is None else f"<[{token}]>"
 
+    def spelled(self, text: str, marks: Collection[str]) -> str:
+        """Return a text in which marks stand as a sequence of both, "" for none."""
+        pieces = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+        return " ".join(self.mark(p) if p in marks else literal(p) for p in pieces if p)
+
     def json(self, schema: Mapping[str, Any], **guidance: Any) -> str:
         """Return any JSON under a schema."""
         own = schema.get("x-guidance", {})
@@ -105,9 +111,18 @@ class Format(ABC):
     think: tuple[str, str] = ("<think>", "</think>")  # marks around thoughts
     marks: tuple[str, ...] = ()  # further ones: control tokens that have to be seen as text
 
+    # how a call is explained to a model whose template tells it of no tools
+    example = (
+        '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    )
+
     @abstractmethod
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         """Tell whether a model with this template's source and these tokens writes like this."""
+
+    def fitted(self, template: str, tokens: Collection[str]) -> Format:
+        """Return the format as this model writes it, where models differ: a copy, or itself."""
+        return self
 
     @abstractmethod
     def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> Parser:
@@ -120,6 +135,11 @@ class Format(ABC):
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
         """Return Lark rules, ``calls`` among them: one call of these functions, or ``many``."""
 
+    def opens(self, prompt: str) -> bool:
+        """Tell whether a prompt ends where thoughts have just been opened."""
+        opening = self.think[0].rstrip()
+        return bool(opening) and prompt.rstrip().endswith(opening)
+
     def begun(
         self, content: str, thoughts: str, prompt: str, thinking: bool
     ) -> tuple[list[Segment], bool]:
@@ -127,7 +147,7 @@ class Format(ABC):
 
         ``thinking``: the prompt has opened them.
         """
-        opening, closing = self.think
+        opening, closing = (mark.strip() for mark in self.think)
         segments = []
         if thoughts and opening:
             mark = "" if thinking else opening

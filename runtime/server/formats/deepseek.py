@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, Tools, literal, one_of
+from ggq.runtime.server.formats.base import Format, Function, Lark, Tools
 from ggq.runtime.server.formats.hermes import FORMAT as HERMES
 from ggq.runtime.server.formats.json_calls import OBJECT, JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
 
 __all__ = ["FORMAT"]
 
@@ -19,6 +20,14 @@ _SEP = "<｜tool▁sep｜>"
 _BETWEEN = rf"\s*(?:```)?\s*(?:{_ONE[1]})?\s*"
 _V3 = re.compile(rf"{_BETWEEN}{_ONE[0]}\s*([\w.\-]+)\s*{_SEP}\s*(?=\{{)")
 _R1 = re.compile(rf"{_BETWEEN}{_ONE[0]}function{_SEP}([\w.\-]+)\s*```json\s*(?=\{{)")
+_MARKS = (*_ALL, *_ONE, _SEP)
+_WRITTEN_V3 = Written(around=_ALL, call=(f"{_ONE[0]}$NAME{_SEP}", _ONE[1]), marks=_MARKS)
+_WRITTEN_R1 = Written(
+    around=_ALL,
+    call=(f"{_ONE[0]}function{_SEP}$NAME\n```json\n", f"\n```{_ONE[1]}"),
+    between="\n",
+    marks=_MARKS,
+)
 
 
 class DeepSeekReader(JsonReader):
@@ -30,25 +39,23 @@ class DeepSeekReader(JsonReader):
 
 
 class DeepSeek(MarkedFormat):
-    """Written as V3.1 does, the later of the two."""
+    """Arguments in a block of code are R1's and V3's way, without one V3.1's."""
 
     name = "deepseek"
     calls = (_ALL, *HERMES.calls)  # as tools are explained where the template knows none
     marks = (*_ONE, _SEP)
     reader = DeepSeekReader
+    written = _WRITTEN_V3
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return _ALL[0] in template
 
+    def fitted(self, template: str, tokens: Collection[str]) -> Format:
+        written = _WRITTEN_R1 if "```json" in template else _WRITTEN_V3
+        return self.changed(written=written, example=written.example())
+
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        lines = []
-        begin, end, sep = (lark.mark(mark) for mark in (*_ONE, _SEP))
-        for i, f in enumerate(functions):
-            lines.append(f"call_{i}: {begin} {literal(f.name)} {sep} arguments_{i} {end}")
-            lines.append(f"arguments_{i}: {lark.json(f.parameters)}")
-        call = one_of(f"call_{i}" for i in range(len(functions)))
-        opening, closing = (lark.mark(mark) for mark in _ALL)
-        return [*lines, f"calls: {opening} {call}{'+' if many else ''} {closing}"]
+        return json_rules(functions, lark, many, self.written)
 
 
 FORMAT = DeepSeek()

@@ -6,11 +6,13 @@ from collections.abc import Collection
 
 from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.hermes import FORMAT as HERMES
-from ggq.runtime.server.formats.hermes import object_rules
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
 from ggq.runtime.server.formats.tagged import TaggedReader
 
 __all__ = ["FORMAT"]
+
+_WRITTEN = Written(call=('{"name": "$NAME", "arguments": ', "}"), between="\n")
 
 
 class Generic(MarkedFormat):
@@ -26,8 +28,7 @@ class Generic(MarkedFormat):
         return True
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        more = ' ("\\n" call)*' if many else ""
-        return [*object_rules(functions, lark), f"calls: call{more}"]
+        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Generic()

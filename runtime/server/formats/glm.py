@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, literal, one_of
+from ggq.runtime.server.formats.base import Format, Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.tagged import Tags, TagsReader, argument_rules
+from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
+
+_MARKS = ("<tool_call>", "</tool_call>")
+_LINES = Written(
+    call=("<tool_call>$NAME\n", "</tool_call>"),
+    argument=("<arg_key>$KEY</arg_key>\n<arg_value>", "</arg_value>\n"),
+    between="\n",
+    marks=_MARKS,
+)
+_TIGHT = Written(
+    call=("<tool_call>$NAME", "</tool_call>"),
+    argument=("<arg_key>$KEY</arg_key><arg_value>", "</arg_value>"),
+    marks=_MARKS,
+)
 
 
 class GlmReader(TagsReader):
@@ -26,29 +40,23 @@ class GlmReader(TagsReader):
 
 
 class Glm(MarkedFormat):
-    """A call is the text between the marks."""
+    """A call is the text between the marks; GLM 4.7 and later ones leave out the line ends."""
 
     name = "glm"
     rank = 1  # its templates have Hermes' marks too
     reader = GlmReader
+    written = _LINES
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<tool_call>" in template and "<arg_key>" in template
 
+    def fitted(self, template: str, tokens: Collection[str]) -> Format:
+        tight = re.search(r"</arg_key>[\"'\s{}~+-]*<arg_value>", template)
+        broken = "\n<arg_value>" in template or "\\n<arg_value>" in template
+        return self.changed(written=_TIGHT) if tight and not broken else self
+
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        opening, closing = (lark.mark(mark) for mark in self.calls[0])
-        lines = ['text[suffix="</arg_value>\\n"]: /(?s:.*)/']
-        for i, f in enumerate(functions):
-            required = f.parameters.get("required") or ()
-            parts = [literal(f"{f.name}\n")]
-            for j, key in enumerate(f.parameters.get("properties") or {}):
-                tags = f"<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>\n"
-                lines += argument_rules(f"argument_{i}_{j}", key, f.parameters, lark, tags)
-                parts.append(f"argument_{i}_{j}{'' if key in required else '?'}")
-            lines.append(f"call_{i}: {' '.join(parts)}")
-        call = one_of(f"call_{i}" for i in range(len(functions)))
-        more = ' ("\\n" one)*' if many else ""
-        return [*lines, f"one: {opening} {call} {closing}", f"calls: one{more}"]
+        return tag_rules(functions, lark, many, self.written)
 
 
 FORMAT = Glm()

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ggq.runtime.server.formats.base import Function, Lark
-from ggq.runtime.server.formats.hermes import object_rules
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
 
 __all__ = ["FORMAT"]
 
+_WRITTEN = Written(
+    around=("<|tool_call|>[", "]"),
+    call=('{"name": "$NAME", "arguments": ', "}"),
+    between=", ",
+    marks=("<|tool_call|>",),
+)
+
 
 class Granite(MarkedFormat):
-    """Its successor, Granite 4, writes as Hermes."""
+    """Thoughts and what is said stand in tags. Its successor, Granite 4, writes as Hermes."""
 
     name = "granite"
     calls = (("<|tool_call|>", ""),)
+    wraps = (("<response>", "</response>"),)
     reader = JsonReader
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|tool_call|>" in template
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        more = ' (", " call)*' if many else ""
-        opening = lark.mark(self.calls[0][0])
-        return [*object_rules(functions, lark), f'calls: {opening} "[" call{more} "]"']
+        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Granite()

@@ -107,6 +107,7 @@ class HarmonyParser:
     def finish(self) -> list[Delta]:
         """Return the rest at the end of the answer."""
         rest, self._held = self._held, ""
+        rest = _PARTIAL.sub("", rest) if self._in_call else rest
         if not self._in_body and not rest.startswith("<|") and "<|channel|>" not in self._header:
             return [Delta(CONTENT, rest)] if rest else []
         return joined(self._body(rest) + self._close())

@@ -11,12 +11,13 @@ from typing import Any
 from ggq.runtime.server.formats.base import Call, Delta, Function, Lark, literal, one_of
 from ggq.runtime.server.formats.marked import MarkedFormat
 from ggq.runtime.server.formats.reader import Reader, begin, content, more
-from ggq.runtime.server.formats.tagged import standing_alone
+from ggq.runtime.server.formats.rules import listed, standing_alone
 from ggq.runtime.server.formats.values import property_schema, types_of
 
 __all__ = ["FORMAT", "parse_python"]
 
 _STRINGS = r"""[^"']|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
+_STRING = re.compile(r"""\"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 # A text that ends inside of a string: possessive by construction, each character has one reading.
 _STRING_OPEN = re.compile(rf"""(?:{_STRINGS})*(?:"(?:\\.|[^"\\])*|'(?:\\.|[^'\\])*)""", re.DOTALL)
 _WORDS = {"true": True, "false": False, "null": None}  # JSON's, which models write as well
@@ -70,28 +71,19 @@ class Lfm2(MarkedFormat):
                 value = "truth" if plain else lark.json(standing_alone(f.parameters, key))
                 lines += [f"{rule}: {literal(f'{key}=')} {rule}_value", f"{rule}_value: {value}"]
                 arguments[key] = rule
-            inside = _listed(arguments, f.parameters.get("required") or ())
+            inside = listed(arguments, f.parameters.get("required") or ())
             lines.append(f'call_{i}: {literal(f"{f.name}(")} {inside} ")"')
         call = one_of(f"call_{i}" for i in range(len(functions)))
         more_calls = f' (", " {call})*' if many else ""
         return [*lines, f'calls: {opening} "[" {call}{more_calls} "]" {closing}']
 
 
-def _listed(rules: dict[str, str], required: Collection[str]) -> str:
-    """Return arguments with commas between: those required first, then any of the others."""
-    needed = [rule for key, rule in rules.items() if key in required]
-    others = [rule for key, rule in rules.items() if key not in required]
-    rest = [f'(", " {rule})?' for rule in others]
-    if needed:
-        return " ".join([' ", " '.join(needed), *rest])
-    choices = [" ".join([rule, *rest[i + 1 :]]) for i, rule in enumerate(others)]
-    return f"({' | '.join(choices)})?" if choices else ""
-
-
 def parse_python(text: str) -> list[Call]:
     """Return the calls that a text of Python consists of, an empty list where it is another."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        # models write the ends of lines in a string as they are
+        text = _STRING.sub(lambda match: match[0].replace("\n", "\\n"), text.strip())
+        tree = ast.parse(text, mode="eval").body
         found = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
         return [_call(node) for node in found]
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ggq.runtime.server.formats.base import Function, Lark
-from ggq.runtime.server.formats.hermes import object_rules
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
 
 __all__ = ["FORMAT"]
+
+_WRITTEN = Written(call=('{"name": "$NAME", "parameters": ', "}"), between="; ")
 
 
 class Llama(MarkedFormat):
@@ -25,8 +27,7 @@ class Llama(MarkedFormat):
         return "<|python_tag|>" in tokens and "parameters" in template
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        more = ' ("; " call)*' if many else ""
-        return [*object_rules(functions, lark, "parameters"), f"calls: call{more}"]
+        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Llama()

@@ -6,8 +6,10 @@ content it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from copy import copy
 from dataclasses import replace
+from typing import Any
 
 from ggq.runtime.server.formats.base import (
     CALL,
@@ -20,26 +22,47 @@ from ggq.runtime.server.formats.base import (
     new_call_id,
 )
 from ggq.runtime.server.formats.reader import CallReader
+from ggq.runtime.server.formats.thoughts import marks_of
 
 __all__ = ["MakeReader", "MarkedFormat", "MarkedParser"]
 
 MakeReader = Callable[[Tools, str, str], CallReader]
+_DROPPED, _WRAPPED, _CLOSED = "dropped", "wrapped", "closed"
 
 
 class MarkedFormat(Format):
-    """A format with marks around calls, ``("", closing mark)`` where the answer's end closes them.
+    """A format with marks around calls, ``(mark, "")`` where the answer's end closes them.
 
-    ``bare``: a call may be an answer that is nothing but JSON.
+    ``bare``: a call may be an answer that is nothing but JSON. ``dropped``: marks between the parts
+    of an answer that say nothing to a reader. ``wraps``: pairs around the whole of what is said,
+    words that may also stand inside of it. ``calls_in_thoughts``: a call does not wait for their
+    end.
     """
 
     calls: tuple[tuple[str, str], ...] = (("<tool_call>", "</tool_call>"),)
     bare = False
+    dropped: tuple[str, ...] = ()
+    wraps: tuple[tuple[str, str], ...] = ()
+    calls_in_thoughts = False
     reader: MakeReader
 
     def __init__(self) -> None:
         """Collect the marks: control tokens among them have to be seen to be understood."""
-        found = {mark for pair in (self.think, *self.calls) for mark in pair if mark}
-        self.marks = tuple(sorted({*found, *type(self).marks}))
+        pairs = (self.think, *self.calls, *self.wraps)
+        found = {mark for pair in pairs for mark in pair if mark}
+        self.marks = tuple(sorted({*found, *self.dropped, *type(self).marks}))
+
+    def fitted(self, template: str, tokens: Collection[str]) -> Format:
+        """Return the format with the marks around thoughts that the template writes."""
+        think = marks_of(template, self.think)
+        return self if think == self.think else self.changed(think=think)
+
+    def changed(self, **attributes: Any) -> Format:
+        """Return a copy with other attributes."""
+        form = copy(self)
+        vars(form).update(attributes)
+        MarkedFormat.__init__(form)
+        return form
 
     def parser(self, tools: Tools, thinking: bool, continued: bool = False) -> MarkedParser:
         """Return the reader of one answer."""
@@ -63,6 +86,8 @@ class MarkedParser:
         self.n_calls = 0
         self._id = ""
         self._bare = form.bare and bool(tools)
+        self._wrap = ""  # the mark that closes what is said
+        self._after = ""  # that mark, where it has come, with the white space before it
 
     def push(self, text: str) -> list[Delta]:
         """Return what is certain after another piece of text."""
@@ -87,7 +112,7 @@ class MarkedParser:
                 self._held, self._reader = self._reader.rest, None
                 continue
             if self._may_be_json():
-                self._reader = type(self._form).reader(self._tools, "", "")
+                self._reader = self._form.reader(self._tools, "", "")
                 self._bare = False
                 continue
             mark = self._first_mark()
@@ -96,11 +121,17 @@ class MarkedParser:
                 return
             at, opening, state, closing = mark
             text, self._held = self._held[:at], self._held[at + len(opening) :]
-            yield from self._text(text.rstrip())
+            said = text.rstrip()
+            yield from self._text(said)
             self._trim = True
             if state == CALL:
-                self._reader = type(self._form).reader(self._tools, opening, closing)
-            else:
+                self._after = ""
+                self._reader = self._form.reader(self._tools, opening, closing)
+            elif state == _WRAPPED:
+                self._wrap = closing
+            elif state == _CLOSED:
+                self._after, self._trim = self._after + text[len(said) :] + opening, False
+            elif state != _DROPPED:
                 self._state = state
 
     def _certain_text(self) -> list[Delta]:
@@ -116,19 +147,25 @@ class MarkedParser:
         opening, closing = self._form.think
         if self._state == REASONING:
             yield closing, CONTENT, ""
-            return
-        if opening and not self._begun:
+        elif opening and not self._begun:
             yield opening, REASONING, ""
-        if self._tools:
+        if self._tools and (self._state == CONTENT or self._form.calls_in_thoughts):
             for mark, end in self._form.calls:
                 yield mark, CALL, end
+        if self._state == CONTENT:
+            for mark in self._form.dropped:
+                yield mark, _DROPPED, ""
+            for mark, end in self._form.wraps if not self._begun else ():
+                yield mark, _WRAPPED, end
+            if self._wrap:
+                yield self._wrap, _CLOSED, ""
 
     def _first_mark(self) -> tuple[int, str, str, str] | None:
         found = [
             (at, mark, state, closing)
             for mark, state, closing in self._marks()
             if (at := self._held.find(mark)) >= 0
-            and (state != REASONING or not self._held[:at].strip())
+            and (state not in (REASONING, _WRAPPED) or not self._held[:at].strip())
         ]
         return min(found, default=None)
 
@@ -161,6 +198,10 @@ class MarkedParser:
     def _text(self, text: str) -> list[Delta]:
         if self._trim:
             text = text.lstrip()
+        if self._after:
+            text, self._after = (
+                (self._after + text, "") if text.strip() else ("", self._after + text)
+            )
         if not text:
             return []
         self._trim = False

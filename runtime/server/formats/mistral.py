@@ -1,16 +1,29 @@
-"""Mistral: [TOOL_CALLS] before a list of JSON objects, or before name[ARGS]{...}."""
+"""Mistral: [TOOL_CALLS] before a list of JSON objects, and later before each name[ARGS]{...}."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, Tools
-from ggq.runtime.server.formats.hermes import object_rules
+from ggq.runtime.server.formats.base import Format, Function, Lark, Tools
 from ggq.runtime.server.formats.json_calls import NAMED, OBJECT, JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.thoughts import marks_of
 
 __all__ = ["FORMAT"]
+
+_LIST = Written(
+    around=("[TOOL_CALLS][", "]"),
+    call=('{"name": "$NAME", "arguments": ', "}"),
+    between=", ",
+    marks=("[TOOL_CALLS]",),
+)
+_MARKS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
+_NAMED = Written(call=("[TOOL_CALLS]$NAME[ARGS]", ""), marks=_MARKS)
+_WITH_ID = Written(
+    call=("[TOOL_CALLS]$NAME[CALL_ID]$ID[ARGS]", ""), ident="[A-Za-z0-9]{9}", marks=_MARKS
+)
 
 
 class MistralReader(JsonReader):
@@ -28,14 +41,18 @@ class Mistral(MarkedFormat):
     calls = (("[TOOL_CALLS]", ""),)
     marks = ("[ARGS]", "[CALL_ID]")
     reader = MistralReader
+    written = _LIST
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "[TOOL_CALLS]" in template
 
+    def fitted(self, template: str, tokens: Collection[str]) -> Format:
+        written = _NAMED if "[ARGS]" in template else _LIST
+        written = _WITH_ID if "[CALL_ID]" in template else written
+        return self.changed(written=written, think=marks_of(template, self.think))
+
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        more = ' (", " call)*' if many else ""
-        opening = lark.mark(self.calls[0][0])
-        return [*object_rules(functions, lark), f'calls: {opening} "[" call{more} "]"']
+        return json_rules(functions, lark, many, self.written)
 
     def call_id(self, given: str) -> str:
         """Return nine letters and digits: the templates insist on them."""

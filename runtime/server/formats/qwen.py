@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, literal, one_of
+from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.tagged import TaggedReader, argument_rules
+from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.tagged import TaggedReader
 
 __all__ = ["FORMAT"]
 
-_TEXT = 'text[suffix="\\n</parameter>\\n"]: /(?s:.*)/'
+_WRITTEN = Written(
+    call=("<tool_call>\n<function=$NAME>\n", "</function>\n</tool_call>"),
+    argument=("<parameter=$KEY>\n", "\n</parameter>\n"),
+    between="\n",
+    marks=("<tool_call>", "</tool_call>"),
+)
 
 
 class Qwen(MarkedFormat):
@@ -24,20 +30,7 @@ class Qwen(MarkedFormat):
         return "<tool_call>" in template and "<function=" in template
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        """Return rules whose arguments come in the schema's order, as the model was shown them."""
-        opening, closing = (lark.mark(mark) for mark in self.calls[0])
-        lines = [_TEXT]
-        for i, f in enumerate(functions):
-            required = f.parameters.get("required") or ()
-            parts = [literal(f"<function={f.name}>\n")]
-            for j, key in enumerate(f.parameters.get("properties") or {}):
-                tags = f"<parameter={key}>\n", "\n</parameter>\n"
-                lines += argument_rules(f"argument_{i}_{j}", key, f.parameters, lark, tags)
-                parts.append(f"argument_{i}_{j}{'' if key in required else '?'}")
-            lines.append(f"call_{i}: {' '.join(parts)} {literal('</function>')}")
-        call = one_of(f"call_{i}" for i in range(len(functions)))
-        more = ' ("\\n" one)*' if many else ""
-        return [*lines, f'one: {opening} "\\n" {call} "\\n" {closing}', f"calls: one{more}"]
+        return tag_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Qwen()

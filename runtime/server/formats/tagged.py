@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ggq.runtime.server.formats.base import Delta, Lark, Tools, literal, one_of
+from ggq.runtime.server.formats.base import Delta, Tools
 from ggq.runtime.server.formats.json_calls import NAMED, OBJECT, JsonReader, JsonSpan
 from ggq.runtime.server.formats.reader import Reader, begin, content, more
-from ggq.runtime.server.formats.values import is_text, typed
+from ggq.runtime.server.formats.values import is_text, property_schema, typed, types_of
 
-__all__ = ["QWEN", "TaggedReader", "Tags", "TagsReader", "argument_rules", "standing_alone"]
+__all__ = ["QWEN", "TaggedReader", "Tags", "TagsReader"]
 
 
 @dataclass(frozen=True)
 class Tags:
     """The tags of a format. ``function``, ``parameter``: patterns with the name in a group.
 
+    A parameter's group ``text``, where there is one, says whether its value is a string: true,
+    string, or else.
     ``end``: of a function, where there is one. ``closes``: the end of a value, with the line's end
     before it where that is no part of it. ``after``: what follows a value, and not a quotation.
     """
@@ -68,15 +70,29 @@ class TagsReader(Reader):
     def finish(self) -> list[Delta]:
         out: list[Delta] = []
         if self._key is not None:
-            self._value(out, self._held, final=True)
-            out += self._value_end()
+            begun = any(mark.startswith(self._held) for mark in self.tags.closes)
+            if not begun and not self.tags.value_end.match(self._held):
+                self._value(out, self._held, final=True)
             self._held = ""
+            if self._is_cut():
+                self._schema = None
+                return out
+            out += self._value_end()
         if self._schema is not None and self._object is None:
             out.append(more(self._closed()))
         elif self._object is None and (self._held.strip() or not self._begun):
             out.append(content(("" if self._begun else self._opening) + self._held))
         self._held = ""
         return out
+
+    def _is_cut(self) -> bool:
+        """Return whether the value in work ends too early for its type."""
+        assert self._schema is not None and self._key is not None
+        if self._text is None:
+            return False
+        types = types_of(property_schema(self._schema, self._key), self._schema)
+        value = typed("".join(self._text), self._schema, self._key)
+        return isinstance(value, str) and types is not None and "string" not in types
 
     def _step(self, out: list[Delta]) -> bool:
         if self._object is not None:
@@ -112,7 +128,9 @@ class TagsReader(Reader):
             if self.tags.line_end and match.end() == len(self._held) and match[0][-1] != "\n":
                 return False
             self._key, self._held = match.group(1).strip(), self._held[match.end() :]
-            self._text = None if is_text(self._schema, self._key) else []
+            said = match.groupdict().get("text")
+            text = is_text(self._schema, self._key) if said is None else said in ("true", "string")
+            self._text = None if text else []
             out.append(more(f"{'{' if self._first else ', '}{_json(self._key)}: "))
             if self._text is None:
                 out.append(more('"'))
@@ -224,32 +242,3 @@ class TaggedReader:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def argument_rules(
-    name: str, key: str, schema: Mapping[str, Any], lark: Lark, tags: tuple[str, str]
-) -> list[str]:
-    """Return Lark rules of an argument; rule ``text`` is free text up to the second of ``tags``."""
-    head, tail = map(literal, tags)
-    part = schema["properties"][key]
-    if is_text(schema, key) and not {"enum", "const", "pattern"} & set(part):
-        return [f"{name}: {head} text"]
-    if isinstance(part, Mapping) and part.get("type") == "string" and "enum" in part:
-        words = [literal(str(word)) for word in part["enum"]]
-        return [f"{name}: {head} {one_of(words)} {tail}"]
-    value = lark.json(standing_alone(schema, key))
-    return [f"{name}: {head} {name}_value {tail}", f"{name}_value: {value}"]
-
-
-def standing_alone(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a property's schema whose references into the whole one still lead there."""
-    whole = json.loads(json.dumps(schema), object_hook=_moved)
-    place = key.replace("~", "~0").replace("/", "~1")
-    return {"$ref": f"#/$defs/whole/properties/{place}", "$defs": {"whole": whole}}
-
-
-def _moved(part: dict[str, Any]) -> dict[str, Any]:
-    target = part.get("$ref")
-    if isinstance(target, str) and target.startswith("#"):
-        return {**part, "$ref": f"#/$defs/whole{target[1:]}"}
-    return part

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from ggq.runtime.server.formats.json_calls import value_of
 
-__all__ = ["is_text", "property_schema", "typed", "types_of"]
+__all__ = ["is_text", "property_schema", "resolved", "typed", "types_of"]
 
 _DEPTH = 16  # references that lead in a circle end here
 _NAMES: dict[type, tuple[str, ...]] = {
@@ -24,7 +26,7 @@ _NAMES: dict[type, tuple[str, ...]] = {
 def property_schema(schema: Mapping[str, Any] | None, key: str) -> Any:
     """Return the schema of a property, None where there is none."""
     schema = schema or {}
-    found = (_resolved(schema, schema, 0).get("properties") or {}).get(key)
+    found = (resolved(schema, schema, 0).get("properties") or {}).get(key)
     return found if found is not None else schema.get("additionalProperties")
 
 
@@ -32,7 +34,7 @@ def types_of(part: Any, root: Mapping[str, Any], depth: int = 0) -> set[str] | N
     """Return the names of the types that a schema allows, None for any."""
     if not isinstance(part, Mapping) or depth > _DEPTH:
         return None
-    part = _resolved(part, root, depth)
+    part = resolved(part, root, depth)
     kind = part.get("type")
     if isinstance(kind, str):
         return {kind, "null"} if part.get("nullable") is True else {kind}
@@ -63,6 +65,7 @@ def typed(text: str, schema: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, str) and allowed is not None and "string" not in allowed:
         spoken = {"true": True, "false": False, "none": None, "null": None}  # Python's, or capitals
         value = spoken.get(text.strip().lower(), value)
+        value = _python(text) if allowed & {"array", "object"} and value == text.strip() else value
     if allowed is None:
         return value if not isinstance(value, str) else text
     if allowed.intersection(_NAMES.get(type(value), ())):
@@ -72,7 +75,17 @@ def typed(text: str, schema: Mapping[str, Any], key: str) -> Any:
     return text
 
 
-def _resolved(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
+def _python(text: str) -> Any:
+    """Return a list or dict that Python's repr has written, as templates without tojson do."""
+    try:
+        value = ast.literal_eval(text.strip())
+        json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, (list, dict)) else text
+
+
+def resolved(part: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]:
     """Follow a schema's reference inside of ``root``."""
     target = part.get("$ref")
     if not isinstance(target, str) or not target.startswith("#") or depth > _DEPTH:
@@ -81,4 +94,4 @@ def _resolved(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> M
     for step in target[1:].split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         found = found.get(step) if isinstance(found, Mapping) else None
-    return _resolved(found, root, depth + 1) if isinstance(found, Mapping) else part
+    return resolved(found, root, depth + 1) if isinstance(found, Mapping) else part

@@ -12,8 +12,9 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.service import Service
 from ggq.runtime.server.settings import Settings
 
-__all__ = ["LOADED", "LOADING", "UNLOADED", "Host", "Listed", "no_such_model"]
+__all__ = ["LOADED", "LOADING", "PATIENCE", "UNLOADED", "Host", "Listed", "no_such_model"]
 
+PATIENCE = 0.3  # seconds for a step to end when the server does
 LOADED, LOADING, UNLOADED = "loaded", "loading", "unloaded"
 
 
@@ -98,9 +99,9 @@ class Host(ABC):
             service.stop()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; one that is in a long step ends after it."""
         for scheduler in self.schedulers():
-            scheduler.close()
+            scheduler.close(PATIENCE)
 
 
 def add_stats(total: SchedulerStats, more: SchedulerStats) -> None:

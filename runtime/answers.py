@@ -1,0 +1,208 @@
+"""What a model writes: continuations of texts and answers to conversations, as Python asks for.
+
+It joins tokenizer, template and session; many answers in one step are ggq.runtime.batching's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ggq.arguments import checked
+from ggq.gguf import GGUFFile
+from ggq.models.hparams import HParams, check_generates
+from ggq.once import once
+from ggq.runtime.sampling import SamplingParams
+from ggq.runtime.session import Session
+from ggq.runtime.texts import strings
+
+if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates needs none
+    from ggq.runtime.engine.engine import Engine
+    from ggq.runtime.generation.answer import AnswerConfig
+    from ggq.runtime.generation.generation import Stats
+    from ggq.runtime.template.template import ChatTemplate
+    from ggq.runtime.tokenizers.base import Tokenizer
+
+__all__ = ["Answers", "Detail", "Usage"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer took: tokens of prompt and answer, seconds of each."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What came with one token: the text that became certain, perhaps none; ``str()`` is the text.
+
+    The last one of an answer has the rest of the text, ``finish_reason`` and ``usage``.
+    ``finish_reason``: stop (the model ended its turn or wrote ``stop``, a text of those given) or
+    length (``max_tokens``, or the context is full).
+    """
+
+    text: str
+    token_id: int | None = None
+    finish_reason: str | None = None
+    stop: str | None = None
+    usage: Usage | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Answers:
+    """The part of `ggq.runtime.model.Model` that writes; the rest is what it works with."""
+
+    gguf: GGUFFile
+    hparams: HParams
+    n_ctx: int
+    if TYPE_CHECKING:
+
+        @property
+        def engine(self) -> Engine: ...
+        @property
+        def tokenizer(self) -> Tokenizer: ...
+        def session(self) -> Session: ...
+        def tokenize(self, text: str) -> list[int]: ...
+        def _needs_weights(self) -> None: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] | None = (),
+        details: Literal[False] = False,
+        **sampling: Any,
+    ) -> Iterator[str]: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] | None = (),
+        details: Literal[True],
+        **sampling: Any,
+    ) -> Iterator[Detail]: ...
+    @checked
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        stop: str | Sequence[str] | None = (),
+        details: bool = False,
+        **sampling: Any,
+    ) -> Iterator[str] | Iterator[Detail]:
+        """Yield the continuation of a prompt in pieces of text; what is wrong is told at once.
+
+        ``details``: yield a `Detail` for each token instead, the last with why it ended and what it
+        took. ``sampling``: fields of `ggq.runtime.sampling.SamplingParams`.
+        """
+        from ggq.runtime.generation.answer import AnswerConfig
+        from ggq.runtime.generation.generation import check_prompt
+
+        self._needs_weights()
+        check_generates(self.hparams)
+        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
+        found = self._answer(ids, params, config)
+        return found if details else (one.text for one in found if one.text)
+
+    def _answer(
+        self, ids: list[int], params: SamplingParams, config: AnswerConfig
+    ) -> Iterator[Detail]:
+        """Yield the answer to a prompt from a session of its own, which ends with it.
+
+        In other threads answers may be written meanwhile: it waits until there is room for it.
+        """
+        from ggq.runtime.generation.generation import Options, Stats, generate
+
+        stats = Stats()
+        more = self.n_ctx if config.max_tokens in (None, -1) else config.max_tokens
+        with self.engine.places.of(min(len(ids) + more, self.n_ctx)):
+            session = self.session()
+            try:
+                length, stop, options = config.max_tokens, config.stop, Options(stats=stats)
+                for piece in generate(session, self.tokenizer, ids, params, length, stop, options):
+                    usage = _usage(stats) if piece.finish_reason else None
+                    yield Detail(piece.text, piece.token_id, piece.finish_reason, piece.stop, usage)
+            finally:
+                session.close()
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] | None = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        details: Literal[False] = False,
+        **sampling: Any,
+    ) -> Iterator[str]: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] | None = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        details: Literal[True],
+        **sampling: Any,
+    ) -> Iterator[Detail]: ...
+    @checked
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] | None = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        details: bool = False,
+        **sampling: Any,
+    ) -> Iterator[str] | Iterator[Detail]:
+        """Yield the assistant's answer to a conversation in pieces of text.
+
+        ``details`` and ``sampling`` as for `generate`.
+        """
+        ids = self.chat_ids(messages, tools=tools)
+        told: dict[str, Any] = {"details": details, **sampling}
+        found: Iterator[str] | Iterator[Detail]
+        found = self.generate(ids, max_tokens=max_tokens, stop=stop, **told)
+        return found
+
+    @checked
+    def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
+        """Return the token ids of a conversation under the model's own template."""
+        from ggq.runtime.generation.conversation import check_messages, encode_segments
+
+        check_messages(messages)
+        return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
+
+    @once
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        from ggq.runtime.template.template import ChatTemplate
+
+        return ChatTemplate.from_gguf(self.gguf)
+
+    @checked
+    def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
+        """Return sampling parameters: ``flags``, else the file's, else the defaults."""
+        return SamplingParams.resolve(dict(flags), self.gguf.metadata)
+
+
+def _usage(stats: Stats) -> Usage:
+    seconds = stats.prompt_seconds, stats.generation_seconds
+    return Usage(stats.prompt_tokens, stats.generated_tokens, *seconds)

@@ -1,0 +1,48 @@
+"""Apertus: a list of objects whose one member is the function's name, its value the arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ggq.runtime.server.formats.base import Function, Lark, Tools
+from ggq.runtime.server.formats.json_calls import JsonReader
+from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
+
+__all__ = ["FORMAT"]
+
+_MARKS = "<|tools_prefix|>", "<|tools_suffix|>"
+_HEAD = re.compile(r'[\s,;\[\]]*\{\s*("(?:[^"\\]|\\.)*")\s*:\s*(?=\{)'), 1
+_WRITTEN = Written(
+    around=(f"{_MARKS[0]}[", f"]{_MARKS[1]}"),
+    call=('{"$NAME": ', "}"),
+    between=", ",
+    marks=_MARKS,
+)
+
+
+class ApertusReader(JsonReader):
+    """Only names of tools begin a call."""
+
+    def __init__(self, tools: Tools, opening: str, closing: str) -> None:
+        super().__init__(tools, opening, closing, (_HEAD,))
+
+
+class Apertus(MarkedFormat):
+    """Calls may come while thoughts are open."""
+
+    name = "apertus"
+    think = ("<|inner_prefix|>", "<|inner_suffix|>")
+    calls = (_MARKS,)
+    calls_in_thoughts = True
+    reader = ApertusReader
+
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        return _MARKS[0] in template
+
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        return json_rules(functions, lark, many, _WRITTEN)
+
+
+FORMAT = Apertus()

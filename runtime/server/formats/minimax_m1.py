@@ -1,0 +1,37 @@
+"""MiniMax M1: JSON objects, one a line, between <tool_calls> and </tool_calls>."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ggq.runtime.server.formats.base import Function, Lark
+from ggq.runtime.server.formats.json_calls import JsonReader
+from ggq.runtime.server.formats.marked import MarkedFormat
+from ggq.runtime.server.formats.rules import Written, json_rules
+
+__all__ = ["FORMAT"]
+
+_MARKS = "<tool_calls>", "</tool_calls>"
+_WRITTEN = Written(
+    around=(f"{_MARKS[0]}\n", f"\n{_MARKS[1]}"),
+    call=('{"name": "$NAME", "arguments": ', "}"),
+    between="\n",
+    marks=_MARKS,
+)
+
+
+class MiniMaxM1(MarkedFormat):
+    """Its successors write otherwise: see minimax and minimax_m3."""
+
+    name = "minimax_m1"
+    calls = (_MARKS,)
+    reader = JsonReader
+
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        return _MARKS[0] in template
+
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        return json_rules(functions, lark, many, _WRITTEN)
+
+
+FORMAT = MiniMaxM1()
