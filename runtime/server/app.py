@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ggq.runtime.server import adapters, info
+from ggq.runtime.server import adapters, info, native
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
@@ -55,6 +55,10 @@ _ROUTES = {
     ("GET", "/props"): info.props,
     ("GET", "/lora-adapters"): adapters.show_adapters,
     ("POST", "/lora-adapters"): adapters.change_adapters,
+    ("GET", "/slots"): native.slots,
+    ("POST", "/completion"): native.completion,
+    ("POST", "/completions"): native.completion,
+    ("POST", "/infill"): native.infill,
     ("POST", "/tokenize"): info.tokenize,
     ("POST", "/detokenize"): info.detokenize,
     ("POST", "/apply-template"): info.apply_template,
