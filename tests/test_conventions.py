@@ -1,5 +1,6 @@
 """Commands as people know them: llama-quantize's words, other names, what is near, the Tab key."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -124,6 +125,19 @@ def test_commands_have_their_usual_other_names(source):
 def test_what_is_near_is_told(words, told):
     done = run(*words)
     assert done.exit_code == 2 and told in done.output
+
+
+def test_the_model_may_be_named_as_llama_cpp_has_it(source, monkeypatch):
+    asked = []
+    for name in ("chat", "run"):
+        module = importlib.import_module(f"ggq.commands.{name}")
+        monkeypatch.setattr(module, "start", lambda m, o, dialogue: asked.append((m, o["prompt"])))
+    assert run("chat", "-m", source, "-p", "hi").exit_code == 0
+    assert run("run", "-m", source, "say", "hi").exit_code == 0
+    assert run("run", source, "say", "hi").exit_code == 0
+    assert asked == [(str(source), "hi")] + [(str(source), "say hi")] * 2
+    assert "give the model once" in run("chat", "other.gguf", "-m", source).output
+    assert "Missing argument 'MODEL'" in run("run").output
 
 
 def test_help_has_sections():
