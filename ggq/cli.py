@@ -19,8 +19,9 @@ import click
 
 import ggq
 import ggq.commands
-from ggq import machine_code, shipped
+from ggq import machine_code
 from ggq.errors import GGQError, known_names, naming_flags, printable, reason
+from ggq.progress import show_compiling
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _ERROR_LIMIT = 2000  # characters of one message; names inside are already cut by errors.printable
@@ -141,7 +142,7 @@ def main(args: list[str] | None = None) -> int:
     # Imports and vocabularies make a million objects that stay: looking through all of them for
     # garbage again and again is a tenth of the time to the first token.
     gc.set_threshold(100_000, 50, 100)
-    machine_code.set_listener(_show_compiling)
+    machine_code.set_listener(show_compiling)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show becomes a ?
     try:
@@ -173,28 +174,6 @@ def _run(args: list[str] | None) -> int:
         return _fail(f"{where}{reason(error)}")
     except MemoryError as error:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
-
-
-def _show_compiling(done: int, total: int) -> None:
-    """Say on stderr how far compiling is: a line that changes on a terminal, else one line."""
-    text = "compiling kernels for this processor, once"
-    if sys.stderr is None:
-        return
-    if done == 0:
-        _tell_unused_kernels()
-    # A progress bar puts something else in the place of stderr, which is no place for half lines.
-    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.isatty():
-        line = f"{text}: {done} of {total}"
-        sys.stderr.write(f"\r{line}" if done < total else "\r" + " " * len(line) + "\r")
-        sys.stderr.flush()
-    elif done == 0:
-        click.echo(f"{text} ...", err=True)
-
-
-def _tell_unused_kernels() -> None:
-    """Say why kernels that came with ggq are not used, where they should be."""
-    if problem := shipped.problem():
-        click.echo(f"ggq: {printable(problem)}: not used", err=True)
 
 
 def _fail(message: str) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "make_ready",
     "modules_of",
     "prototype",
+    "set_default_listener",
     "set_listener",
 ]
 
@@ -47,6 +48,12 @@ def set_listener(listener: Callable[[int, int], None] | None) -> None:
     """Have ``listener(done, total)`` told how compiling goes, where anything has to be compiled."""
     global _listener
     _listener = listener
+
+
+def set_default_listener(listener: Callable[[int, int], None]) -> None:
+    """Have ``listener`` told where nobody else is: for who opens a model from Python."""
+    global _listener
+    _listener = _listener or listener
 
 
 def make_ready(functions: Iterable[Function]) -> None:

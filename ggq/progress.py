@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from typing import Any
 
 import click
 
+from ggq import shipped
 from ggq.errors import printable
 
-__all__ = ["Progress", "progress_bar", "progress_when_told"]
+__all__ = ["Progress", "progress_bar", "progress_when_told", "show_compiling"]
 
 Progress = Callable[[int, int, str], None]
 EVERY = 10.0  # seconds between two lines at least: short work is silent
@@ -101,3 +103,25 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def show_compiling(done: int, total: int) -> None:
+    """Say on stderr how far compiling is: a line that changes on a terminal, else one line."""
+    text = "compiling kernels for this processor, once"
+    if sys.stderr is None:
+        return
+    if done == 0:
+        _tell_unused_kernels()
+    # A progress bar puts something else in the place of stderr, which is no place for half lines.
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.isatty():
+        line = f"{text}: {done} of {total}"
+        sys.stderr.write(f"\r{line}" if done < total else "\r" + " " * len(line) + "\r")
+        sys.stderr.flush()
+    elif done == 0:
+        click.echo(f"{text} ...", err=True)
+
+
+def _tell_unused_kernels() -> None:
+    """Say why kernels that came with ggq are not used, where they should be."""
+    if problem := shipped.problem():
+        click.echo(f"ggq: {printable(problem)}: not used", err=True)

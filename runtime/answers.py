@@ -185,10 +185,11 @@ class Answers:
     @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
-        from ggq.runtime.generation.conversation import check_messages, encode_segments
+        from ggq.runtime.generation.messages import read_messages
+        from ggq.runtime.template.template import encode_segments
 
-        check_messages(messages)
-        return encode_segments(self.tokenizer, self.template.render(list(messages), **template))
+        rendered = self.template.render(read_messages(messages), **template)
+        return encode_segments(self.tokenizer, rendered)
 
     @once
     def template(self) -> ChatTemplate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from ggq import models
+from ggq import machine_code, models
 from ggq.arguments import check_settings, checked
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, open_gguf, validate_model
@@ -106,7 +106,10 @@ class Model(Answers, Texts):
     @once
     def engine(self) -> Engine:
         """The engine of the model's device; compiled and allocated on first use."""
+        from ggq.progress import show_compiling
+
         self._needs_weights()
+        machine_code.set_default_listener(show_compiling)
         backend = self._device.backend(
             self._architecture,
             self.hparams,

@@ -166,6 +166,7 @@ TEMPLATES = {
     "ibm-granite-granite-4.0": Given("hermes"),
     "inclusionai-ling-3.0-flash": Given("glm", alike=False),
     "meetkai-functionary-medium-v3.1": Given("functionary"),
+    "meetkai-functionary-medium-v3.2": Given("functionary_v32", free=False),
     "meta-llama-Llama-3.2-3B-Instruct": Given("llama", many=False, free=False),
     "meta-llama-Llama-3.3-70B-Instruct": Given("llama", many=False, free=False),
     "mistralai-Ministral-3-14B-Reasoning-2512": Given("mistral"),

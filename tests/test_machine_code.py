@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggq import cli, machine_code
+from ggq import machine_code, progress
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def test_compiling_is_told_on_stderr(monkeypatch, terminal):
     stream = (Terminal if terminal else io.TextIOWrapper)(raw, encoding="ascii")
     monkeypatch.setattr(sys, "stderr", stream)
     for done in range(3):
-        cli._show_compiling(done, 2)
+        progress.show_compiling(done, 2)
     stream.flush()
     shown = raw.getvalue().decode()
     if terminal:

@@ -199,15 +199,15 @@ def test_experts_that_nothing_reaches_are_named(text, tmp_path):
     assert "blk.0.ffn_gate_exps.weight" in warning
 
 
-def test_types_without_a_grid_are_solved_block_by_block(tmp_path, text):
+@pytest.mark.parametrize(("kind", "needs"), [("TQ1_0", False), ("IQ2_XXS", True)])
+def test_types_without_a_grid_are_solved_block_by_block(kind, needs, tmp_path, text):
     pytest.importorskip("torch")
     folder = make_hf(tmp_path / "hf", num_hidden_layers=1)
-    for kind, needs in (("TQ1_0", False), ("IQ2_XXS", True)):
-        with prepared(folder, kind) as job:
-            assert bool(job.lacking_importance) == needs
-            parse("gptq:tokens=1024,n_ctx=128", calibration=str(text))(job)
-            assert isinstance(job.tensors["blk.0.attn_q.weight"], Packed)
-            job.run()
+    with prepared(folder, kind) as job:
+        assert bool(job.lacking_importance) == needs
+        parse("gptq:tokens=1024,n_ctx=128", calibration=str(text))(job)
+        assert isinstance(job.tensors["blk.0.attn_q.weight"], Packed)
+        job.run()
 
 
 def test_what_a_dead_norm_feeds_is_rounded_plainly(tmp_path, text):

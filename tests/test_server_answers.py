@@ -139,6 +139,16 @@ CASES = {
         "<|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>",
         ("Hm.", "So.", [WEATHER]),
     ),
+    "olmo 3": (
+        BY_NAME["olmo3"],
+        'So.<function_calls>get_weather(city="Bern")\nadd(a=1, b=[2, {"c": "}"}])</function_calls>',
+        ("", "So.", [WEATHER, ADD]),
+    ),
+    "functionary 3.2": (
+        BY_NAME["functionary_v32"],
+        'all\nSo > 1.>>>get_weather\n{"city": "Bern"}>>>rm\n{}',
+        ("", "So > 1.rm\n{}", [WEATHER]),
+    ),
     "phi": (BY_NAME["phi"], f"<|tool_call|>[{CALL}]<|/tool_call|>", ("", "", [WEATHER])),
     "granite's response": (
         GRANITE,

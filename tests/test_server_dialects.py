@@ -271,7 +271,7 @@ def test_output_config(client):
         found = client.post(MESSAGES, json={**body, **given})
         value = json.loads(found.json()["content"][0]["text"])
         assert isinstance(value["a"], bool) and list(value) == ["a"]
-        assert ("output_config: effort" in found.headers.get(NOTES, "")) == (
+        assert ("output_config.effort" in found.headers.get(NOTES, "")) == (
             "output_config" in given
         )
     wrong = client.post(MESSAGES, json={**body, "output_config": {"format": {"type": "xml"}}})

@@ -37,6 +37,8 @@ PATHS = (
     "/tokenize",
     "/detokenize",
     "/apply-template",
+    "/completion",
+    "/infill",
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -63,6 +65,8 @@ def good(path):
     if path.startswith("/api/"):
         options = {"num_predict": 2}
         return {"model": "m", "messages": HI, "prompt": "the", "input": "the", "options": options}
+    if path in ("/completion", "/infill"):
+        return {"prompt": "the", "n_predict": 2}
     return {"messages": HI, "content": "the", "tokens": [5], "max_tokens": 2}
 
 

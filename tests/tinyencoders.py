@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import jina_twin
 import numpy as np
-from hfmaker import make_bpe
+from hfmaker import make_bpe, save
 from unigrammaker import make_unigram
 
 WORDS = (
@@ -35,7 +36,8 @@ CONFIG = {
 class TinyEncoder:
     """A tiny encoder: its transformers class and config, its tokenizer's kind.
 
-    ``peer``: whether llama.cpp reads the file; ``limit``: positions of a text.
+    ``peer``: whether llama.cpp reads the file; ``limit``: positions of a text; ``twin``: a module
+    with the weights and the graph of a class that transformers lacks.
     """
 
     label: str
@@ -47,6 +49,7 @@ class TinyEncoder:
     cls_config: str = ""
     peer: bool = True
     limit: int = 512
+    twin: Any = None
 
 
 ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1}
@@ -70,6 +73,7 @@ ENCODERS = {
             "jina-bert-v3", "jina-bert-v3", "JinaEmbeddingsV3",
             ROBERTA | {"rope_theta": 20000.0}, "unigram",
         ),
+        TinyEncoder("jina-bert-v2", "jina-bert-v2", "JinaBert", twin=jina_twin),
         TinyEncoder("modern-bert", "modern-bert", "ModernBert", MODERN, "bpe"),
         TinyEncoder(
             "gemma-embedding", "gemma-embedding", "Gemma3Text",
@@ -155,15 +159,28 @@ def make_model(tiny, folder, lines=None, **more):
 
 def make_encoder(label, folder, pooling="mean"):
     """Write a tiny encoder; return a function from token ids to hidden states (n, n_embd)."""
-    import torch
-
-    model = make_model(ENCODERS[label], folder)
     (folder / "1_Pooling").mkdir()
     said = {"word_embedding_dimension": 64, f"pooling_mode_{pooling}": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
+    if ENCODERS[label].twin:
+        return make_twin(ENCODERS[label], folder)
+    import torch
+
+    model = make_model(ENCODERS[label], folder)
 
     def hidden(ids):
         with torch.no_grad():
             return model(torch.as_tensor(np.asarray(ids))[None]).last_hidden_state[0].numpy()
 
     return hidden
+
+
+def make_twin(tiny, folder):
+    """Write a tiny encoder that transformers lacks; return its function of token ids."""
+    n_vocab = make_tokenizer(folder, tiny.tokenizer)
+    tensors = tiny.twin.make(np.random.default_rng(3), n_vocab)
+    save(folder, tensors)
+    config = {**CONFIG, **tiny.config, "vocab_size": n_vocab}
+    config["architectures"] = [tiny.cls + tiny.suffix]
+    (folder / "config.json").write_text(json.dumps(config))
+    return lambda ids: tiny.twin.hidden(tensors, np.asarray(ids))

@@ -56,7 +56,7 @@ def no_config(folder: Path) -> str:
     """Return what a folder without config.json is."""
     where = printable(folder)
     if not any(folder.iterdir()):
-        return f"{where}: is empty"
+        return f"{where}: is empty: a model's folder holds config.json, weights and a tokenizer"
     if files := sorted(folder.glob("*.gguf")):
         return f"{where}: holds GGUF files: give the file itself, such as {printable(files[0])}"
     if (folder / "model_index.json").is_file():

@@ -17,6 +17,8 @@ from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
+    click.option("-m", "--model", "model_option", metavar="MODEL",
+                 help="The same as MODEL, as llama.cpp has it."),
     click.option("-p", "--prompt", metavar="TEXT",
                  help="Answer this, and after it what is piped in, and end; -: only that."),
     click.option("-s", "--system", metavar="TEXT", help="System message."),

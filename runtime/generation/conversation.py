@@ -10,17 +10,16 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
 from typing import Any, Protocol
 
-from ggq.errors import UsageError, printable
+from ggq.errors import UsageError
 from ggq.runtime.generation import saved
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 
-__all__ = ["Conversation", "Prompt", "check_messages", "encode_segments"]
+__all__ = ["Conversation", "Prompt", "encode_segments"]
 
 _THOUGHT = "reasoning"  # the kind of text that a Form's parser gives thoughts
 _SUMMARY = "Summary of the conversation so far:\n"
@@ -42,22 +41,6 @@ class Form(Protocol):
         self, content: str, thoughts: str, prompt: str, thinking: bool
     ) -> tuple[list[Segment], bool]:
         """Return what follows ``prompt`` where its answer has begun, and whether thoughts go on."""
-
-
-def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raise UsageError for what no template can read: a template would write anything."""
-    if not messages:
-        raise UsageError("messages: is empty")
-    for i, message in enumerate(messages):
-        role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str) or not role:
-            raise UsageError(f"messages[{i}]: its role is {printable(repr(role), 40)}, not a text")
-        parts = content if isinstance(content, (list, tuple)) else ()
-        if not all(isinstance(part, Mapping) for part in parts) or not isinstance(
-            content, (str, list, tuple, NoneType)
-        ):
-            what = printable(repr(content), 40)
-            raise UsageError(f"messages[{i}]: its content is {what}, neither a text nor parts")
 
 
 class Conversation:

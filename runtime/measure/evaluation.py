@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ __all__ = [
     "summary",
     "windows",
 ]
+
+_FILE_NAME = re.compile(r"\S+\.(txt|md|raw|jsonl?|csv|py)")
 
 PERCENTILES = (99.9, 99.0, 95.0, 90.0, 10.0, 5.0, 1.0, 0.1)
 _ROWS = 64  # rows of logits in float64 at a time
@@ -237,8 +240,12 @@ def _words(text: str | Path) -> str:
     """Return the text itself; a file's name given as text is most likely meant as its Path."""
     if isinstance(text, Path):
         return read_text(text)
-    if len(text) < 1024 and "\n" not in text and os.path.isfile(text):
-        raise UsageError(f"{printable(text)} is a file: give pathlib.Path({text!r}) to score it")
+    if len(text) < 1024 and "\n" not in text:
+        if os.path.isfile(text):
+            how = f"give pathlib.Path({text!r}) to score it"
+            raise UsageError(f"{printable(text)} is a file: {how}")
+        if _FILE_NAME.fullmatch(text):
+            raise UsageError(f"{printable(text)}: no such file, and no text to score")
     return text
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Logprobs, Piece
+from ggq.runtime.server.conflicts import refuse_conflicts, unused
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.prompts import Prompt
@@ -48,6 +49,7 @@ class ChatRun:
         cls, service: Service, body: ChatBody, client: str, given: Prompt | None = None
     ) -> ChatRun:
         """Write the prompt, unless one is given, compile the grammar and queue the request."""
+        refuse_conflicts(body)
         n_given = len(body.messages)
         if given is None:
             body, prompt = await asyncio.to_thread(service.prompt, body)
@@ -95,7 +97,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer POST /v1/chat/completions."""
     body = await read(request, ChatBody)
     service = await service_of(request, body.model)
-    note(request, *skipped_tools(body))
+    note(request, *skipped_tools(body), *unused(body))
     if not body.stream:
         told = partial(note, request)
         whole = answer_chat(service, body, client_of(request), told)

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from ggq.errors import UsageError
 from ggq.runtime.generation.answer import Logprobs, Piece
+from ggq.runtime.server.conflicts import refuse_conflicts, unused
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.http import answer_json, client_of, read, service_of
+from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.schema import CompletionBody
 from ggq.runtime.server.scoring import prompt_logprobs
 from ggq.runtime.server.service import Answers, Service, new_id
@@ -50,6 +51,7 @@ async def completions(request: Request) -> Response:
     """Answer POST /v1/completions."""
     body = await read(request, CompletionBody)
     service = await service_of(request, body.model)
+    note(request, *unused(body))
     if not body.stream:
         whole = answer_completion(service, body, client_of(request))
         return answer_json(await while_connected(request, whole))
@@ -79,6 +81,7 @@ class Head:
 
 async def _start(service: Service, body: CompletionBody, client: str) -> tuple[Answers, list[Head]]:
     """Queue the prompts; return their answers, and what each choice begins with."""
+    refuse_conflicts(body)
     if body.suffix:
         raise APIError(400, "suffix: not supported", "suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):

@@ -71,6 +71,9 @@ def _ids(service: Any, body: EmbeddingBody) -> list[list[int]]:
     documents = service.model.documents
     before = documents.prompt(body.prompt_name, body.prompt)
     limit, given = None, body.input
+    if before and not (isinstance(given, str) or isinstance(given[0], str)):
+        field = "prompt_name" if body.prompt is None else "prompt"
+        raise APIError(400, f"{field}: goes before texts, the input holds token ids", field)
     if body.truncate:
         limit = service.scheduler.n_ctx
         texts = [given] if isinstance(given, str) else given

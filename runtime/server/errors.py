@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ggq.errors import FormatError, GGQError, ModelError, printable
 from ggq.runtime.batching.refusals import ClosedError, QueueFullError
 from ggq.runtime.generation.generation import ContextError
 
-__all__ = ["APIError", "api_error"]
+__all__ = ["APIError", "api_error", "fields_named"]
 
 _TYPES = {
     400: "invalid_request_error",
@@ -48,6 +50,17 @@ class APIError(Exception):
         self.retry_after: int | None = extra.pop("retry_after", None)
         self.extra = extra
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Name the field at fault otherwise: ``names`` are patterns of ours, and what they become.
+
+        They are of what a message begins with.
+        """
+        for pattern, name in names.items():
+            if match := re.match(pattern, self.message):
+                self.message = match.expand(name) + self.message[match.end() :]
+                self.param = self.message.partition(":")[0]
+                return
+
     @property
     def headers(self) -> dict[str, str]:
         """HTTP headers that go with the error."""
@@ -71,6 +84,17 @@ class APIError(Exception):
         if self.status == 400:
             kind = "invalid_request_error"
         return {"type": "error", "error": {"type": kind, "message": self.message}}
+
+
+@contextmanager
+def fields_named(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors inside name fields as another interface does; see APIError.rename."""
+    try:
+        yield
+    except (APIError, GGQError) as error:
+        found = api_error(error)
+        found.rename(names)
+        raise found from None
 
 
 def api_error(error: Exception) -> APIError:

@@ -85,6 +85,10 @@ class GrammarCompiler:
         matcher = lib.LLMatcher(self._vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise APIError(400, f"{field}: {_first_line(matcher.get_error())}", field)
+        first = matcher.deep_copy()
+        first.compute_bitmask()
+        if first.is_error():
+            raise APIError(400, f"{field}: no text fits it, it never comes to an end", field)
         ends = self._tokenizer.eog_ids
         return lambda: _Matched(matcher.deep_copy(), ends)
 

@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.server.chat import ChatRun
-from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.errors import APIError, fields_named
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
-from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.prompts import part_text, text_of
+from ggq.runtime.server.schema import ChatBody, Message, Stops
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
 from ggq.runtime.server.tools import skipped_tools
@@ -24,6 +25,23 @@ from ggq.runtime.server.tools import skipped_tools
 __all__ = ["count_tokens", "messages"]
 
 Blocks = str | list[dict[str, Any]]
+
+_THINKING = ("enabled", "disabled", "adaptive")
+_BLOCKS = {  # what is read of each kind of block; the signature of thoughts is for its service
+    kind: frozenset(names.split())
+    for kind, names in {
+        "text": "type text",
+        "tool_use": "type id name input",
+        "tool_result": "type tool_use_id content",
+        "thinking": "type thinking signature",
+    }.items()
+}
+_TOOL = {"type", "name", "description", "input_schema", "strict"}
+_NAMES = {  # fields of a chat request, as this interface has them
+    r"response_format(\.json_schema)?\b": "output_config.format",
+    r"(tools\[\d+\])\.function\.parameters\b": r"\1.input_schema",
+    r"(tools\[\d+\])\.function\b": r"\1",
+}
 
 
 class Turn(msgspec.Struct):
@@ -51,7 +69,7 @@ class MessagesBody(CountBody, kw_only=True):
     temperature: float | int | None = None
     top_p: float | int | None = None
     top_k: int | None = None
-    stop_sequences: Annotated[list[str], Meta(max_length=256)] | None = None
+    stop_sequences: Stops | None = None
     stream: bool | None = None
     metadata: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
@@ -65,13 +83,15 @@ async def messages(request: Request) -> Response:
     chat = as_chat(body)
     chat.max_tokens, chat.stop = body.max_tokens, body.stop_sequences
     chat.temperature, chat.top_p, chat.top_k = body.temperature, body.top_p, body.top_k
-    chat.response_format = _format(request, body)
+    chat.response_format = _format(body)
     note(request, *skipped_tools(chat))
-    if body.thinking and "budget_tokens" in body.thinking:
-        note(request, "without effect: thinking.budget_tokens")
+    note(request, *_unused(body))
     user = (body.metadata or {}).get("user_id")
-    chat.user = user[:512] if isinstance(user, str) else None
-    run = await ChatRun.start(service, chat, client_of(request))
+    if not isinstance(user, str | None):
+        raise APIError(400, "metadata.user_id: expected a text", "metadata")
+    chat.user = user and user[:512]
+    with fields_named(_NAMES):
+        run = await ChatRun.start(service, chat, client_of(request))
     writer = _Writer(run, body, body.model or service.settings.model_id)
     if body.stream:
         chunks = _stream(run, writer)
@@ -87,28 +107,33 @@ async def count_tokens(request: Request) -> Response:
     """Answer POST /v1/messages/count_tokens."""
     body = await read(request, CountBody)
     service = await service_of(request, body.model)
-    prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
+    with fields_named(_NAMES):
+        prompt = await asyncio.to_thread(service.prompter.render, as_chat(body))
     return answer_json({"input_tokens": len(prompt.ids)})
 
 
 def as_chat(body: CountBody) -> ChatBody:
     """Return the chat request that asks for the same."""
-    turns = [Message("system", _texts(body.system, "system"))] if body.system else []
+    turns = [Message("system", text_of(body.system, "system"))] if body.system else []
     for i, turn in enumerate(body.messages):
         turns += _turn(turn, f"messages[{i}].content")
     tools = [_tool(tool, i) for i, tool in enumerate(body.tools or ())]
-    choice = body.tool_choice or {}
-    kinds = {None: None, "auto": "auto", "any": "required", "none": "none"}
+    choice = {"type": "auto"} if body.tool_choice is None else body.tool_choice
+    kinds = {"auto": "auto", "any": "required", "none": "none"}
     kind = choice.get("type")
     if kind == "tool":
         chosen: Any = {"type": "function", "function": {"name": choice.get("name")}}
-    elif isinstance(kind, str | None) and kind in kinds:
+    elif isinstance(kind, str) and kind in kinds:
         chosen = kinds[kind]
     else:
         raise APIError(400, "tool_choice.type: expected auto, any, tool or none", "tool_choice")
     options = {}
-    if body.thinking:
-        options["enable_thinking"] = body.thinking.get("type") != "disabled"
+    if body.thinking is not None:
+        kind = body.thinking.get("type")
+        if kind not in _THINKING:
+            message = f"thinking.type: expected {' or '.join(_THINKING)}"
+            raise APIError(400, message, "thinking")
+        options["enable_thinking"] = kind != "disabled"
     single = choice.get("disable_parallel_tool_use") is True
     return ChatBody(
         messages=turns,
@@ -130,10 +155,13 @@ def _turn(turn: Turn, where: str) -> list[Message]:
             call_id = block.get("tool_use_id")
             if not isinstance(call_id, str):
                 raise APIError(400, f"{here}.tool_use_id: is missing", "messages")
-            text = _texts(block.get("content") or "", here)
+            text = text_of(block.get("content"), f"{here}.content")
             out.append(Message("tool", text, tool_call_id=call_id))
         elif kind == "tool_use":
             arguments = block.get("input")
+            for name in ("id", "name"):
+                if not isinstance(block.get(name), str):
+                    raise APIError(400, f"{here}.{name}: expected a text", "messages")
             if not isinstance(arguments, dict):
                 raise APIError(400, f"{here}.input: expected an object", "messages")
             function = {"name": block.get("name"), "arguments": arguments}
@@ -141,7 +169,7 @@ def _turn(turn: Turn, where: str) -> list[Message]:
         elif kind == "thinking" and isinstance(block.get("thinking"), str):
             thoughts.append(block["thinking"])
         elif kind != "redacted_thinking":
-            texts.append(_texts([block], here))
+            texts.append(part_text(block, here))
     if texts or calls or not out:
         message = Message(turn.role, "\n".join(texts), tool_calls=calls or None)
         message.reasoning_content = "\n".join(thoughts) or None
@@ -149,21 +177,26 @@ def _turn(turn: Turn, where: str) -> list[Message]:
     return out
 
 
-def _texts(blocks: Any, where: str) -> str:
-    if isinstance(blocks, str):
-        return blocks
-    known = isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)
-    if not known or not all(isinstance(block.get("text"), str) for block in blocks):
-        raise APIError(400, f"{where}: only text is supported", where.partition("[")[0])
-    return "\n".join(block["text"] for block in blocks)
+def _unused(body: MessagesBody) -> list[str]:
+    """Return notes on what a request says without effect, inside of its fields."""
+    turns = [turn.content for turn in body.messages] + [body.system or []]
+    blocks = [block for content in turns if isinstance(content, list) for block in content]
+    found = {f"{b.get('type', 'text')}.{n}" for b in blocks for n in b.keys() - _block(b)}
+    found |= {f"tools.{n}" for tool in body.tools or () for n in tool.keys() - _TOOL}
+    found |= {f"metadata.{name}" for name in (body.metadata or {}).keys() - {"user_id"}}
+    found |= {f"thinking.{name}" for name in (body.thinking or {}).keys() - {"type"}}
+    found |= {f"output_config.{name}" for name in (body.output_config or {}).keys() - {"format"}}
+    return [f"without effect: {', '.join(sorted(found))}"] if found else []
 
 
-def _format(request: Request, body: MessagesBody) -> dict[str, Any] | None:
+def _block(block: dict[str, Any]) -> frozenset[str]:
+    """Return what is read of a block of that kind."""
+    return _BLOCKS.get(str(block.get("type", "text")), frozenset(block))
+
+
+def _format(body: MessagesBody) -> dict[str, Any] | None:
     """Return the response_format that output_config asks for."""
     config = body.output_config or {}
-    without = sorted(set(config) - {"format"})
-    if without:
-        note(request, f"without effect: output_config: {', '.join(without)}")
     form = config.get("format", body.output_format)
     if form is None:
         return None
@@ -179,9 +212,8 @@ def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
     if not isinstance(tool.get("name"), str):
         raise APIError(400, f"tools[{at}].name: is missing", "tools")
     function = {"name": tool["name"], "parameters": tool.get("input_schema")}
-    if isinstance(tool.get("description"), str):
-        function["description"] = tool["description"]
-    return {"type": "function", "function": function}
+    more = {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
+    return {"type": "function", "function": {**function, **more}}
 
 
 class _Writer:

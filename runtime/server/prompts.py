@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ggq.errors import printable
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
@@ -20,7 +21,7 @@ from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.tools import choice_of, functions_of
 
-__all__ = ["Prompt", "Prompter"]
+__all__ = ["Prompt", "Prompter", "part_text", "text_of"]
 
 _RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
@@ -100,14 +101,15 @@ class Prompter:
         role = "tool" if message.role == "function" else message.role
         if role == "developer" and not self._knows_developer:
             role = "system"
-        out: dict[str, Any] = {"role": role, "content": _text(message.content, where)}
+        said = message.refusal if message.content is None else message.content
+        out: dict[str, Any] = {"role": role, "content": text_of(said, f"{where}.content")}
         if message.name is not None:
             out["name"] = message.name
         if message.tool_call_id is not None:
             out["tool_call_id"] = self._id(message.tool_call_id)
         if message.reasoning_content is not None:
             out["reasoning_content"] = message.reasoning_content
-        older = [{"function": message.function_call}] if message.function_call else []
+        older = [{"function": message.function_call}] if message.function_call is not None else []
         if message.tool_calls or older:
             given = [*(message.tool_calls or ()), *older]
             calls = [_call(c, f"{where}.tool_calls") for c in given]
@@ -119,28 +121,41 @@ class Prompter:
         return self._form.call_id(given)
 
 
-def _text(content: Any, where: str) -> str:
-    """Return a message's content as text; parts of text are joined."""
+def text_of(content: Any, where: str) -> str:
+    """Return a message's content as text; parts of text are joined, others are APIErrors."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    texts = []
-    for i, part in enumerate(content):
-        if isinstance(part, str):
-            texts.append(part)
-            continue
-        kind = part.get("type", "text")
-        text = part.get("text", part.get("refusal"))
-        if kind not in _TEXT_PARTS or not isinstance(text, str):
-            message = f"{where}.content[{i}]: only text is supported"
-            raise APIError(400, message, "messages")
-        texts.append(text)
-    return "\n".join(texts)
+    if not isinstance(content, list):
+        raise APIError(400, f"{where}: expected a text or a list of parts", _field(where))
+    return "\n".join(part_text(part, f"{where}[{i}]") for i, part in enumerate(content))
+
+
+def part_text(part: Any, where: str) -> str:
+    """Return the text of a part of a message's content; APIError where it is another kind."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
+        raise APIError(400, f"{where}: expected a part with a type", _field(where))
+    kind, text = part.get("type", "text"), part.get("text", part.get("refusal"))
+    if kind not in _TEXT_PARTS:
+        message = f"{where}: only text is supported, not {printable(kind, 40)}"
+        raise APIError(400, message, _field(where))
+    if not isinstance(text, str):
+        raise APIError(400, f"{where}.text: expected a text", _field(where))
+    return text
+
+
+def _field(where: str) -> str:
+    """Return the request's field that a place is in."""
+    return where.partition("[")[0].partition(".")[0]
 
 
 def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     function = call.get("function")
+    if call.get("type") == "custom" and isinstance(custom := call.get("custom"), dict):
+        function = {"name": custom.get("name"), "arguments": {"input": custom.get("input", "")}}
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise APIError(400, f"{where}: expected a function with a name", "messages")
     arguments = function.get("arguments", "{}")

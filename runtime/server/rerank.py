@@ -34,6 +34,11 @@ async def rerank(request: Request) -> Response:
 async def answer_rerank(service: Any, body: RerankBody, client: str = "") -> Any:
     """Return the whole answer to a request to rank documents."""
     field = "documents" if body.texts is None else "texts"
+    if body.texts is not None and body.documents is not None:
+        raise APIError(400, "texts: give documents or texts, not both", "texts")
+    cuts = {body.truncate, body.truncation} - {None}
+    if len(cuts) > 1:
+        raise APIError(400, "truncation: truncate says otherwise", "truncation")
     given = body.documents if body.texts is None else body.texts
     if not given:
         raise APIError(400, f"{field}: expected a list of texts that is not empty", field)
@@ -45,14 +50,15 @@ async def answer_rerank(service: Any, body: RerankBody, client: str = "") -> Any
         service.check_length(text)
     pairs = await asyncio.to_thread(_pairs, service, body, texts)
     scores = await in_turns(service, pairs, service.model.embedder.relevances)
-    order = sorted(range(len(texts)), key=lambda i: -scores[i])
+    order = sorted(range(len(texts)), key=lambda i: -scores[i])[: body.top_n]
+    with_text = body.return_text or body.return_documents
     if body.texts is not None:
         items = [{"index": i, "score": scores[i]} for i in order]
-        return [x | {"text": whole[x["index"]]} for x in items] if body.return_text else items
+        return [x | {"text": whole[x["index"]]} for x in items] if with_text else items
     results: list[dict[str, Any]] = []
-    for i in order[: body.top_n]:
+    for i in order:
         results.append({"index": i, "relevance_score": scores[i]})
-        if body.return_documents:
+        if with_text:
             results[-1]["document"] = {"text": whole[i]}
     n_tokens = sum(len(pair.ids) for pair in pairs)
     return {

@@ -11,10 +11,12 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ggq.errors import printable
 from ggq.runtime.server.chat import ChatRun
-from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.errors import APIError, fields_named
 from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
+from ggq.runtime.server.prompts import text_of
 from ggq.runtime.server.schema import ChatBody, Message, Tokens, Truncation
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
@@ -53,7 +55,8 @@ async def responses(request: Request) -> Response:
     service = await service_of(request, body.model)
     chat = as_chat(body)
     note(request, *skipped_tools(chat), *_unused(body))
-    run = await ChatRun.start(service, chat, client_of(request))
+    with fields_named(_NAMES):
+        run = await ChatRun.start(service, chat, client_of(request))
     note(request, *run.notes)
     writer = _Writer(run, body, body.model or service.settings.model_id)
     if body.stream:
@@ -77,7 +80,11 @@ def as_chat(body: ResponsesBody) -> ChatBody:
     items = [{"role": "user", "content": items}] if isinstance(items, str) else items
     for i, item in enumerate(items):
         _add_item(messages, item, f"input[{i}]")
+    if not messages:
+        raise APIError(400, "input: holds no message", "input")
     effort = (body.reasoning or {}).get("effort")
+    if not isinstance(effort, str | None):
+        raise APIError(400, "reasoning.effort: expected a text", "reasoning")
     if body.max_output_tokens == 0:
         raise APIError(400, "max_output_tokens: must be at least 1", "max_output_tokens")
     return ChatBody(
@@ -90,12 +97,17 @@ def as_chat(body: ResponsesBody) -> ChatBody:
         temperature=body.temperature,
         top_p=body.top_p,
         response_format=_format(body.text),
-        reasoning_effort=effort if isinstance(effort, str) else None,
+        reasoning_effort=effort,
         user=body.user,
         truncation=body.truncation,
     )
 
 
+_NAMES = {  # fields of a chat request, as this interface has them
+    r"response_format(\.json_schema)?\b": "text.format",
+    r"max_completion_tokens\b": "max_output_tokens",
+    r"(tools\[\d+\])\.function\b": r"\1",
+}
 # Items of earlier turns that call tools, and how each says what it calls.
 _CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "function_call": lambda i: {"name": i.get("name"), "arguments": i.get("arguments", "{}")},
@@ -126,16 +138,21 @@ def _unused(body: ResponsesBody) -> list[str]:
 
 
 def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None:
-    kind = item.get("type", "message")
+    kind = item.get("type") or "message"
+    if not isinstance(kind, str):
+        raise APIError(400, f"{where}.type: expected a name", "input")
     last = messages[-1] if messages else None
     if kind == "message":
         role, content = item.get("role"), item.get("content")
-        parts = isinstance(content, list) and all(isinstance(part, dict) for part in content)
-        if not isinstance(role, str) or not role or not (parts or isinstance(content, str)):
+        if not isinstance(role, str) or not role or content is None:
             raise APIError(400, f"{where}: expected a message with role and content", "input")
-        messages.append(Message(role, content))
+        messages.append(Message(role, text_of(content, f"{where}.content")))
     elif kind in _CALLS:
         function = _CALLS[kind](item)
+        if not isinstance(function["name"], str):
+            raise APIError(400, f"{where}.name: expected a text", "input")
+        if not isinstance(function["arguments"], (str, dict)):
+            raise APIError(400, f"{where}: expected what the call says as text", "input")
         call = {"id": item.get("call_id"), "type": "function", "function": function}
         if last is None or last.role != "assistant":
             messages.append(Message("assistant", None, tool_calls=[call]))
@@ -143,11 +160,13 @@ def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None
             last.tool_calls = [*(last.tool_calls or ()), call]
     elif kind in _RESULTS:
         output, call_id = item.get("output"), item.get("call_id")
-        if not isinstance(output, (str, list)) or not isinstance(call_id, str):
+        if output is None or not isinstance(call_id, str):
             raise APIError(400, f"{where}: expected call_id and output", "input")
-        messages.append(Message("tool", output, tool_call_id=call_id))
+        said = text_of(output, f"{where}.output")
+        messages.append(Message("tool", said, tool_call_id=call_id))
     elif kind not in _LEFT_OUT:
-        raise APIError(400, f"{where}.type: not supported", "input")
+        message = f"{where}.type: {printable(kind, 40)} is not supported"
+        raise APIError(400, message, "input")
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
@@ -160,8 +179,10 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
 
 def _format(text: dict[str, Any] | None) -> dict[str, Any] | None:
     form = (text or {}).get("format")
-    if not isinstance(form, dict):
+    if form is None:
         return None
+    if not isinstance(form, dict):
+        raise APIError(400, "text.format: expected an object", "text")
     if form.get("type") == "json_schema" and "json_schema" not in form:
         return {"type": "json_schema", "json_schema": form}
     return form

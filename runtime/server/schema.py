@@ -7,6 +7,7 @@ here: SamplingParams has them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,10 +30,13 @@ __all__ = [
 ]
 
 _OWN = ("logit_bias", "sequence", "dry_breakers", "seed")
+_NOTHING = (b"null", b"[]", b"{}", b'""')  # a client's words for "not said"
 _AT = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 Number = float | int | None
-Stop = str | Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=256)] | None
+StopText = Annotated[str, Meta(min_length=1, max_length=512)]  # an empty one ends every answer
+Stops = Annotated[list[StopText], Meta(max_length=256)]
+Stop = StopText | Stops | None
 Truncation = Literal["auto", "disabled"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
@@ -94,6 +98,7 @@ class Message(msgspec.Struct):
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None  # what an assistant said in place of content
     function_call: dict[str, Any] | None = None  # the older form of one of tool_calls
 
 
@@ -191,13 +196,44 @@ def decode(body: bytes, kind: Any) -> Any:
         elif match := re.search(r"missing required field `(\w+)`", text):
             field = match.group(1)
             text = f"{field}: missing, it is required"
+        else:
+            text = f"the body: {text[:1].lower()}{text[1:]}"
         raise APIError(400, text, field) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise APIError(400, f"the body is not valid JSON: {detail}") from None
 
 
-def unknown_fields(body: bytes, kind: Any) -> list[str]:
-    """Return the names of the members of a body, known to be valid, that ``kind`` lacks."""
+def unknown_fields(body: bytes | msgspec.Raw, kind: Any) -> list[str]:
+    """Return the names of the members of a body, known to be valid, that ``kind`` lacks.
+
+    Those of its messages and other structures, too, where they say something.
+    """
     members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    return sorted(members.keys() - set(kind.__struct_fields__))
+    found = members.keys() - set(kind.__struct_fields__)
+    for name, (several, inner) in _structures(kind).items():
+        raw = members.get(name)
+        if raw is None or bytes(raw) in _NOTHING:
+            continue
+        parts = msgspec.json.decode(raw, type=list[msgspec.Raw]) if several else [raw]
+        where = f"{name}[]" if several else name
+        for part in parts:
+            values = msgspec.json.decode(part, type=dict[str, msgspec.Raw])
+            lacking = unknown_fields(part, inner)
+            found |= {f"{where}.{n}" for n in lacking if bytes(values.get(n, b"")) not in _NOTHING}
+    return sorted(found)
+
+
+@functools.cache
+def _structures(kind: Any) -> dict[str, tuple[bool, Any]]:
+    """Return a structure's members that are structures, or lists of them: (a list?, class)."""
+    info, found = msgspec.inspect.type_info(kind), {}
+    assert isinstance(info, msgspec.inspect.StructType)
+    for field in info.fields:
+        one = field.type
+        for kind_of in one.types if isinstance(one, msgspec.inspect.UnionType) else (one,):
+            several = isinstance(kind_of, msgspec.inspect.ListType)
+            inner = kind_of.item_type if isinstance(kind_of, msgspec.inspect.ListType) else kind_of
+            if isinstance(inner, msgspec.inspect.StructType):
+                found[field.encode_name] = several, inner.cls
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from ggq.runtime.server.errors import APIError
@@ -60,13 +61,15 @@ def _name(choice: dict[str, Any]) -> Any:
 
 def functions_of(body: ChatBody) -> list[dict[str, Any]]:
     """Return a request's functions in OpenAI's nested form, checked; not its other tools."""
-    found = []
+    found: list[dict[str, Any]] = []
     given = [("tools", tool) for tool in body.tools or ()]
     older = [("functions", {"function": function}) for function in body.functions or ()]
     for i, (field, tool) in enumerate([*given, *older]):
-        if tool.get("type", "function") != "function":
-            continue
         where = f"{field}[{i - len(given) if field == 'functions' else i}]"
+        if not isinstance(_kind(tool), str):
+            raise APIError(400, f"{where}.type: expected a name", field)
+        if _kind(tool) != "function":
+            continue
         function = tool.get("function")
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise APIError(400, f"{where}.function: expected an object with a name", field)
@@ -76,14 +79,27 @@ def functions_of(body: ChatBody) -> list[dict[str, Any]]:
         parameters = function.get("parameters")
         if parameters is not None and not isinstance(parameters, dict):
             raise APIError(400, f"{where}.function.parameters: expected a JSON schema", field)
+        for name, kind in (("description", str), ("strict", bool)):
+            if not isinstance(function.get(name), (kind, NoneType)):
+                what = "a text" if kind is str else "true or false"
+                raise APIError(400, f"{where}.function.{name}: expected {what}", field)
+        if any(other["function"]["name"] == function["name"] for other in found):
+            message = f"{where}.function.name: {function['name']} is there already"
+            raise APIError(400, message, field)
         found.append({**tool, "type": "function"})
     return found
 
 
 def skipped_tools(body: ChatBody) -> list[str]:
     """Return a note on each tool that is no function: nothing here could run it."""
-    kinds = [(i, tool.get("type", "function")) for i, tool in enumerate(body.tools or ())]
-    return [f"tools[{i}] skipped: {kind} is no function" for i, kind in kinds if kind != "function"]
+    kinds = [(i, _kind(tool)) for i, tool in enumerate(body.tools or ())]
+    other = [(i, kind) for i, kind in kinds if isinstance(kind, str) and kind != "function"]
+    return [f"tools[{i}] skipped: {kind} is no function" for i, kind in other]
+
+
+def _kind(tool: dict[str, Any]) -> Any:
+    kind = tool.get("type")
+    return "function" if kind is None else kind
 
 
 def offered_tools(body: ChatBody) -> list[dict[str, Any]]:

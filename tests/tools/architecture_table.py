@@ -25,7 +25,9 @@ def table():
         mine = [t for t in TINY if t.arch == arch.name]
         oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
         if encoders := [e for e in ENCODERS.values() if e.arch == arch.name]:
-            oracles = ["transformers"] + ["llama.cpp"] * any(e.peer for e in encoders)
+            own = all(e.twin for e in encoders)
+            oracles = ["a float64 twin" if own else "transformers"]
+            oracles += ["llama.cpp"] * any(e.peer for e in encoders)
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
         row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")

@@ -14,7 +14,7 @@ from ggq.runtime.server.formats.reader import Reader, begin, content, more
 from ggq.runtime.server.formats.rules import listed, standing_alone
 from ggq.runtime.server.formats.values import property_schema, types_of
 
-__all__ = ["FORMAT", "parse_python"]
+__all__ = ["FORMAT", "PythonReader", "parse_python", "python_rules"]
 
 _STRINGS = r"""[^"']|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
 _STRING = re.compile(r"""\"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
@@ -59,23 +59,30 @@ class Lfm2(MarkedFormat):
         return "<|tool_list_start|>" in template or self.calls[0][0] in template
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        """Return rules whose values are JSON, which Python reads but for three words."""
+        lines, call = python_rules(functions, lark)
         opening, closing = (lark.mark(mark) for mark in self.calls[0])
-        lines = ['truth: "True" | "False"']
-        for i, f in enumerate(functions):
-            arguments = {}
-            for j, key in enumerate(f.parameters.get("properties") or {}):
-                rule = f"argument_{i}_{j}"
-                schema = property_schema(f.parameters, key)
-                plain = types_of(schema, f.parameters) == {"boolean"}
-                value = "truth" if plain else lark.json(standing_alone(f.parameters, key))
-                lines += [f"{rule}: {literal(f'{key}=')} {rule}_value", f"{rule}_value: {value}"]
-                arguments[key] = rule
-            inside = listed(arguments, f.parameters.get("required") or ())
-            lines.append(f'call_{i}: {literal(f"{f.name}(")} {inside} ")"')
-        call = one_of(f"call_{i}" for i in range(len(functions)))
         more_calls = f' (", " {call})*' if many else ""
         return [*lines, f'calls: {opening} "[" {call}{more_calls} "]" {closing}']
+
+
+def python_rules(functions: list[Function], lark: Lark) -> tuple[list[str], str]:
+    """Return rules of calls, and the expression of one.
+
+    Values are JSON, which Python reads but for three words.
+    """
+    lines = ['truth: "True" | "False"']
+    for i, f in enumerate(functions):
+        arguments = {}
+        for j, key in enumerate(f.parameters.get("properties") or {}):
+            rule = f"argument_{i}_{j}"
+            schema = property_schema(f.parameters, key)
+            plain = types_of(schema, f.parameters) == {"boolean"}
+            value = "truth" if plain else lark.json(standing_alone(f.parameters, key))
+            lines += [f"{rule}: {literal(f'{key}=')} {rule}_value", f"{rule}_value: {value}"]
+            arguments[key] = rule
+        inside = listed(arguments, f.parameters.get("required") or ())
+        lines.append(f'call_{i}: {literal(f"{f.name}(")} {inside} ")"')
+    return lines, one_of(f"call_{i}" for i in range(len(functions)))
 
 
 def parse_python(text: str) -> list[Call]:
@@ -83,8 +90,12 @@ def parse_python(text: str) -> list[Call]:
     try:
         # models write the ends of lines in a string as they are
         text = _STRING.sub(lambda match: match[0].replace("\n", "\\n"), text.strip())
-        tree = ast.parse(text, mode="eval").body
-        found = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+        found: list[ast.expr] = []
+        for line in ast.parse(text).body:  # calls on lines of their own, or in lists
+            if not isinstance(line, ast.Expr):
+                return []
+            tree = line.value
+            found += tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
         return [_call(node) for node in found]
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return []
