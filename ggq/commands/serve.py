@@ -18,8 +18,10 @@ from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
+from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
+from ggq.runtime.sampling import SamplingParams
 
 SECTION = "Run"
 
@@ -67,6 +69,7 @@ _OPTIONS = (
 
 def serve_options(function: Any) -> Any:
     """Decorate a command with all options."""
+    function = sampling_options(function)
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -85,6 +88,8 @@ def command(model: str | None, **options: Any) -> None:
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
     keys = _keys(options)
+    options["sampling"] = sampling_flags(options)
+    SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
@@ -173,6 +178,7 @@ def _settings(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> Any:
     names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
     return Settings(
         model_id=name,
+        sampling=options["sampling"],
         api_keys=keys,
         hosts=tuple(names),
         origins=options["cors_origin"],

@@ -229,7 +229,7 @@ class Service:
         return dataclasses.replace(request, **more)
 
     def params(self, body: SamplingBody) -> SamplingParams:
-        """Return the sampling parameters: the request's, else the file's, else the defaults."""
+        """Return the sampling parameters: the request's, the server's, the file's, the defaults."""
         flags = {name: getattr(body, name) for name in _NAMES if hasattr(body, name)}
         flags["logit_bias"] = self._bias(body.logit_bias) if body.logit_bias else None
         samplers = body.samplers
@@ -242,6 +242,8 @@ class Service:
         if flags.get("top_k") == -1:  # as transformers' and vLLM's users say it
             flags["top_k"] = 0
         flags["seed"] = None if body.seed == -1 else body.seed
+        said = {name: value for name, value in flags.items() if value is not None}
+        flags = {**self.settings.sampling, **said}
         try:
             found: SamplingParams = self.model.sampling(flags)
             return found
