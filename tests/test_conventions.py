@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,16 @@ def test_the_model_may_be_named_as_llama_cpp_has_it(source, monkeypatch):
     assert asked == [(str(source), "hi")] + [(str(source), "say hi")] * 2
     assert "give the model once" in run("chat", "other.gguf", "-m", source).output
     assert "Missing argument 'MODEL'" in run("run").output
+
+
+def test_tokens_and_hashes_are_json_where_asked_for(source):
+    rows = json.loads(run("tokenize", source, "the end", "--json").stdout)
+    ids = run("tokenize", source, "the end", "--ids").stdout.split()
+    assert [str(row["id"]) for row in rows] == ids and all(row["text"] for row in rows)
+    told = json.loads(run("hash", source, "--json").stdout)
+    lines = run("hash", source).stdout.splitlines()
+    assert told["sha256"] in lines[-1] and len(told["tensors"]) == len(lines) - 1
+    assert json.loads(run("hash", source, "--json", "--no-layer").stdout)["tensors"] == {}
 
 
 def test_help_has_sections():

@@ -16,6 +16,7 @@ import click
 from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable, reason
@@ -46,6 +47,7 @@ _OPTIONS = (
     DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
+    LORA,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -100,7 +102,7 @@ def command(model: str | None, **options: Any) -> None:
 def _load_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return what `ggq.load` is told of each model."""
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits["cache_disk"] = options["cache_disk"]
+    limits |= {name: options[name] for name in ("cache_disk", "lora")}
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     return {"cache_type": cache_type(options), **limits, **kinds}
 
@@ -142,6 +144,8 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
 
     if options["alias"]:
         raise UsageError("--alias names one model: say which, ggq serve MODEL --alias NAME")
+    if options["lora"]:
+        raise UsageError("--lora: adapters belong to one model: ggq serve MODEL --lora FILE")
     if options["draft"] not in (None, "off", *drafters()):
         raise UsageError("--draft: a model drafts for one model; say which, or take ngram or off")
     try:
