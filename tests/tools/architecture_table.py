@@ -1,7 +1,7 @@
-"""Writes the README's table of architectures from the registry and the tests' tiny models.
+"""Writes the table of architectures from the registry and the tests' tiny models.
 
-``python tests/tools/architecture_table.py`` replaces what stands between the two markers, and
-writes docs/architectures.md.
+``python tests/tools/architecture_table.py`` writes docs/architectures.md, the table and what is
+refused, and the README's list of names between its two markers.
 """
 
 import sys
@@ -12,15 +12,14 @@ START, END = "<!-- architectures: make table -->", "<!-- end of architectures --
 
 
 def table():
-    """Return the table as Markdown lines: what converts, runs, and what it was tested against."""
+    """Return the table as Markdown: what converts and runs, and what it was tested against."""
     from tinyencoders import ENCODERS
     from tinymodels import TINY
 
     from ggq import models
     from ggq.models.wrappers import TEXT_CLASSES, WRAPPERS
 
-    lines = ["| architecture | Hugging Face classes | convert | run | tested against |"]
-    lines.append("|---|---|---|---|---|")
+    lines = ["| architecture | Hugging Face classes | tested against |", "|---|---|---|"]
     for arch in models.all_architectures():
         mine = [t for t in TINY if t.arch == arch.name]
         oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
@@ -29,7 +28,7 @@ def table():
             oracles = ["a float64 twin" if own else "transformers"]
             oracles += ["llama.cpp"] * any(e.peer for e in encoders)
         classes = ", ".join(f"`{c}`" for c in arch.hf_classes)
-        row = (f"`{arch.name}`", classes, "yes", "yes", ", ".join(oracles))
+        row = (f"`{arch.name}`", classes, ", ".join(oracles))
         lines.append("| " + " | ".join(row) + " |")
     inside = ", ".join(f"`{name}`" for name in WRAPPERS)
     kinds = ", ".join(f"`{kind}`" for kind in TEXT_CLASSES)
@@ -37,10 +36,20 @@ def table():
     return "\n".join([*lines, "", f"{told}: {inside}."])
 
 
+def names():
+    """Return the README's lines: how many architectures and classes there are, and their names."""
+    from ggq import models
+
+    known = models.all_architectures()
+    classes = sum(len(arch.hf_classes) for arch in known)
+    listed = ", ".join(f"`{arch.name}`" for arch in known)
+    return f"{len(known)} architectures, {classes} Hugging Face classes: {listed}."
+
+
 def updated(text):
-    """Return the README's text with the table between the markers."""
+    """Return the README's text with the names between the markers."""
     before, rest = text.split(START)
-    return f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    return f"{before}{START}\n{names()}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
@@ -50,4 +59,4 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests" / "tools"))
     import refused_classes
 
-    refused_classes.PAGE.write_text(refused_classes.page(), encoding="utf-8")
+    refused_classes.PAGE.write_text(refused_classes.page(table()), encoding="utf-8")

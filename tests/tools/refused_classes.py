@@ -1,6 +1,6 @@
-"""Writes docs/architectures.md: the classes that llama.cpp's converter takes and ggq refuses.
+"""The page docs/architectures.md: what converts, and what llama.cpp's converter takes alone.
 
-``python tests/tools/architecture_table.py`` runs it, too. The list of classes and the reasons are
+``python tests/tools/architecture_table.py`` writes it. The list of classes and the reasons are
 ``tests/data/llama_cpp_classes.json``; which of them are refused is asked of ggq.
 """
 
@@ -36,17 +36,23 @@ def refused():
     return data["classes"], by_reason
 
 
-def page():
-    """Return the page as Markdown."""
+def page(table):
+    """Return the page as Markdown; ``table``: what converts and runs."""
     classes, by_reason = refused()
     revision = json.loads(DATA.read_text(encoding="utf-8"))["commit"][:8]
     count = sum(map(len, by_reason.values()))
     lines = [
         "# Architectures",
         "",
-        "The [README's table](../README.md) lists what converts and runs. `ggq check SOURCE` says",
-        "of any folder, file or config.json whether it does, and what is missing if not, before",
-        "anything is downloaded or written.",
+        "`ggq check SOURCE` says of any folder, file or config.json whether it converts, and what",
+        "is missing if not, before anything is downloaded or written. Each of these was made tiny",
+        "and random by transformers (where that lacks the class, by hand from one that has the",
+        "same graph), converted, and its logits or vectors held against those of the programs",
+        "named.",
+        "",
+        table,
+        "",
+        "## What is refused",
         "",
         f"llama.cpp's converter took {len(classes)} classes of text models at revision {revision}",
         f"(its `TEXT_MODEL_MAP`). ggq takes {len(classes) - count} of them and refuses these",
@@ -54,10 +60,6 @@ def page():
     ]
     for reason, names in by_reason.items():
         if names:
-            lines += ["", f"## {reason[0].upper()}{reason[1:]}", ""]
+            lines += ["", f"### {reason[0].upper()}{reason[1:]}", ""]
             lines += [", ".join(f"`{name}`" for name in names) + "."]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
