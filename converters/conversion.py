@@ -23,11 +23,14 @@ from ggq.errors import UsageError, option, printable
 from ggq.gguf import GGUFFile, GGUFWriter, spec
 from ggq.quants.mixtures import MixtureOptions, Plan
 
-__all__ = ["Conversion", "Options", "Progress", "Summary"]
+__all__ = ["CARD_KEYS", "Conversion", "Options", "Progress", "Summary"]
 
-OF_THE_SOURCE = frozenset(
-    {"ggq.provenance"}
-)  # a source's own making is not that of what it becomes
+CARD_KEYS = tuple(
+    f"ggq.quality.{name}"
+    for name in ("kld", "kld_99", "kld_99_9", "same_top", "ppl_ratio", "positions", "held_back")
+)
+# A source's own making and measure are not those of what it becomes.
+OF_THE_SOURCE = frozenset({"ggq.provenance", *CARD_KEYS})
 Progress = Callable[[int, int, str], None]
 
 

@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     target_bpw: float | None
     plan: str | os.PathLike[str] | None
     report: str | os.PathLike[str] | None
+    card: bool
     pure: bool
     tensor_types: Sequence[str]  # "REGEX=TYPE", the first match counts
     output_tensor_type: str | None
@@ -59,7 +60,7 @@ class Settings(TypedDict, total=False):
 
 _REQUEST = (
     *("prepasses", "imatrix", "quality", "recipe", "calibration"),
-    *("target_size", "target_bpw", "plan", "report"),
+    *("target_size", "target_bpw", "plan", "report", "card"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, overload
 
 from ggq.arguments import check_fields
-from ggq.converters.conversion import Conversion, Options, Progress, Summary
+from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress, Summary
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses.base import Pass, Prepass
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
+from ggq.converters.report.card import Card, check_card, measured, write_card
+from ggq.converters.report.predictions import HeldBack
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
@@ -37,7 +39,7 @@ class Request:
     ``type``: the recipe's own by default, else Q4_K_M. ``target_size`` (bytes of the file) and
     ``target_bpw`` choose a type for each tensor; ``plan``: JSON of such types, written with a
     target, else read. ``calibration``: the text of passes and targets. ``report``:
-    a name in .html or .json.
+    a name in .html or .json. ``card``: measure the file against the original, into its keys.
     """
 
     source: str | os.PathLike[str]
@@ -52,6 +54,7 @@ class Request:
     target_bpw: float | None = None
     plan: str | os.PathLike[str] | None = None
     report: str | os.PathLike[str] | None = None
+    card: bool = False
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ class Request:
     def _check_adapter(self) -> None:
         """Refuse for an adapter, which is stored as it is, all that measures; UsageError."""
         no_passes = ("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report")
-        for name in (*no_passes, "target_size", "target_bpw"):
+        for name in (*no_passes, "target_size", "target_bpw", "card"):
             if getattr(self, name):
                 flag = {"prepasses": "prepass"}.get(name, name).replace("_", "-")
                 raise UsageError(f"{option('--' + flag, name)}: not for an adapter, which is kept")
@@ -135,8 +138,9 @@ def run(request: Request, events: Events | None = None) -> Result:
             run_passes(conversion, [_reporting(one, progress) for one in passes])
             summary = conversion.summary()  # before the file is there
             paths = conversion.run(progress)
+        held = _carded(conversion, paths[0], passes) if request.card else None
         if request.report is not None:
-            _report(conversion, paths[0], passes, request.report)
+            _report(conversion, paths[0], passes, request.report, held)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
         return Result(**told, paths=tuple(paths), warnings=tuple(conversion.warnings))
 
@@ -168,6 +172,8 @@ def planned(
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(passes, conversion)
+        if request.card:
+            check_card(conversion)
         if request.calibration and not (passes or request.has_target):
             unused = (
                 f"{option('--calibration')} is not used: neither a pass nor a target asks for it"
@@ -200,7 +206,10 @@ def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
 
 def _prepared(request: Request, options: Options) -> Conversion:
     assert request.type is not None
-    return prepare(request.source, request.out, request.type, request.imatrix, options)
+    made = prepare(request.source, request.out, request.type, request.imatrix, options)
+    if request.card:  # in place from the start: sizes are planned with it
+        made.items += Card().items()
+    return made
 
 
 def _recipe(request: Request) -> Recipe:
@@ -270,14 +279,27 @@ def _plan_not_followed(
     ]
 
 
+def _carded(conversion: Conversion, path: Path, passes: Sequence[Pass]) -> HeldBack:
+    """Measure the written file and write its card; return what it was made of."""
+    card, held = measured(conversion, path, passes)
+    write_card(path, card)
+    items = [i for i in conversion.items if i.key not in CARD_KEYS]
+    conversion.items = items + card.items()  # a report tells them
+    return held
+
+
 def _report(
-    conversion: Conversion, path: Path, passes: Sequence[Pass], out: str | os.PathLike[str]
+    conversion: Conversion,
+    path: Path,
+    passes: Sequence[Pass],
+    out: str | os.PathLike[str],
+    held: HeldBack | None,
 ) -> None:
     from ggq.converters.report.findings import findings
     from ggq.converters.report.predictions import held_back
     from ggq.converters.report.write import write_report
 
-    held = held_back(conversion, path, passes)
+    held = held or held_back(conversion, path, passes)
     measured = conversion.imatrix.values if conversion.imatrix else {}
     found = findings(path, conversion.original, {**(held.power if held else {}), **measured})
     facts = {i.key: i.value for i in conversion.items if i.key.startswith("ggq.")}

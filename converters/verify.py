@@ -24,6 +24,7 @@ from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.prepare import prepare
 from ggq.converters.prepasses import recipe
 from ggq.converters.provenance import is_ggqs, listed, read_provenance, recorded_options
+from ggq.converters.report.card import Card, measured, read_card
 from ggq.converters.verify_keys import compare_keys
 from ggq.errors import FormatError, GGQError, UsageError, option, printable
 from ggq.gguf import GGUFFile, TensorInfo, open_gguf, spec
@@ -40,6 +41,7 @@ class Settings:
     """What a verification may be given: the matrix and the text that the file was made with.
 
     ``via``, ``pre``: as they were given to the conversion, where no provenance tells it.
+    ``card``: measure the file's card again, too.
     """
 
     imatrix: str | os.PathLike[str] | None = None
@@ -48,6 +50,7 @@ class Settings:
     pre: str | None = None
     threads: int | None = None
     weights_only: bool = False
+    card: bool = False
 
 
 @dataclass
@@ -79,6 +82,7 @@ def verify(
     """
     verdict = Verdict()
     with open_gguf(path) as file, _prepared(file, source, settings) as job:
+        card = _card(file) if settings.card else None
         verdict.n_tensors = len(file.tensors)
         verdict.differs += _padding(file)
         verdict.differs += _other_types(file, job)
@@ -94,8 +98,32 @@ def verify(
             verdict.differs += differs
             verdict.notes += notes
         _compare_tensors(file, job, verdict, doubt, progress)
+        if card is not None:
+            _compare_card(file, job, card, settings, verdict)
         file.check_unchanged()
     return verdict
+
+
+def _card(file: GGUFFile) -> Card:
+    found = read_card(file)
+    if found is None:
+        raise UsageError(f"{printable(file.path)}: no card in it to measure (ggq convert --card)")
+    return found
+
+
+def _compare_card(
+    file: GGUFFile, job: Conversion, card: Card, settings: Settings, verdict: Verdict
+) -> None:
+    """Measure what the card tells on the windows that it was measured on."""
+    source = job.copy_from.metadata if job.copy_from is not None else {}
+    text = file.get(recipe.KEY, type=str)
+    own = text is not None and source.get(recipe.KEY) != text
+    passes = recipe.recipe_of(file).passes(settings.calibration) if own else []
+    again, _ = measured(job, file.path, passes)
+    if difference := again.difference(card):
+        verdict.differs.append(f"card: {difference}")
+    else:
+        verdict.notes.append(f"card measured again: {again}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ggq.converters.conversion import OF_THE_SOURCE, Conversion
+from ggq.converters.conversion import CARD_KEYS, OF_THE_SOURCE, Conversion
 from ggq.converters.prepasses.recipe import ENVIRONMENT
 from ggq.converters.provenance import KEY, VERSION, is_ggqs, read_provenance
 from ggq.errors import printable
@@ -83,6 +83,8 @@ class _Keys:
     def _is_excused(self, key: str) -> bool:
         """Tell whether a key may be there that is not derived: its matrix or passes are missing."""
         if key.startswith(MATRIX) and self.job.imatrix is None:
+            return True
+        if key in CARD_KEYS:  # measured on the file, not decided by the source
             return True
         return key.startswith("ggq.") and not self.passes_ran
 

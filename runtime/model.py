@@ -23,6 +23,7 @@ from ggq.paths import user_cache_dir
 from ggq.runtime.answers import Answers
 from ggq.runtime.cache.kinds import kinds_of
 from ggq.runtime.cache.kvcache import KVCache
+from ggq.runtime.engine.adapters import Adapter, open_adapters
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.engine import Engine
 from ggq.runtime.generation.drafting import drafters
@@ -58,6 +59,7 @@ class Model(Answers, Texts):
         cache_type: str | tuple[str, str] = "f16",
         device: Device = CPU,
         vocab_only: bool = False,
+        lora: Sequence[str | os.PathLike[str]] = (),
     ):
         self.gguf, self.making = gguf, threading.RLock()
         self.speculation: Speculation | None = None  # what guesses how answers go on
@@ -65,6 +67,7 @@ class Model(Answers, Texts):
         self.disk_bytes = 0  # what states of prompts may take on disk
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
+        self.adapters: list[Adapter] = []
         self._cache_type, self._threads, self._device = cache_type, threads, device
         self._architecture = models.get(str(gguf.metadata["general.architecture"]))
         if not vocab_only:
@@ -75,6 +78,7 @@ class Model(Answers, Texts):
             self.hparams = self.hparams.for_context(self.n_ctx)
             if device.name == "cpu":  # the pages come from the system when they are written
                 KVCache(self.hparams.memories, self.n_ctx, kinds_of(cache_type))
+            self.adapters = open_adapters(lora, self._architecture, gguf, self.hparams)
 
     def __repr__(self) -> str:
         name, kind = printable(self.gguf.path), self.gguf.metadata["general.architecture"]
@@ -99,6 +103,8 @@ class Model(Answers, Texts):
             disk.close()
         if "engine" in self.__dict__:
             self.engine.close()
+        for adapter in self.adapters:
+            adapter.file.close()
         self.gguf.close()
 
     @property
@@ -120,8 +126,9 @@ class Model(Answers, Texts):
             n_ctx=self.n_ctx,
             cache_type=self._cache_type,
             threads=self._threads,
+            adapters=self.adapters,
         )
-        return Engine(self.hparams, backend)
+        return Engine(self.hparams, backend, tuple(one.scale for one in self.adapters))
 
     @once
     def disk(self) -> DiskCache | None:
@@ -134,7 +141,8 @@ class Model(Answers, Texts):
 
         cache = self.engine.cache
         folder = StateFolder(user_cache_dir() / "states", self.disk_bytes)
-        return DiskCache(folder, identity_of(self.gguf, self.hparams, cache), cache)
+        changes = [adapter.file for adapter in self.adapters]
+        return DiskCache(folder, identity_of(self.gguf, self.hparams, cache, changes), cache)
 
     def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
@@ -228,6 +236,7 @@ class Settings(TypedDict, total=False):
 
     draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
+    lora: Sequence[str | os.PathLike[str]]  # GGUF adapters: FILE or FILE=SCALE
     cache_disk: int | str | None  # bytes, or text such as "4G": room on disk for prompts' states
 
 
@@ -255,7 +264,7 @@ def load(
     or auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so
     that one step checks several tokens: ngram (from the text itself; the default on a CPU),
     off, or the file or name of a smaller model with the same tokens; ``draft_max``: most guesses
-    of a step.
+    of a step. ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
     ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
     evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
@@ -265,6 +274,11 @@ def load(
     most = chosen.get("draft_max", DRAFT_TOKENS)
     draft = _drafting(chosen.get("draft"), most, place)
     disk_bytes = _disk_bytes(chosen.get("cache_disk"), place)
+    lora = chosen.get("lora", ())
+    if lora and (place.name != "cpu" or vocab_only):
+        where = "without the weights" if vocab_only else f"on {place.name}"
+        how = "merged into a model they run anywhere (ggq convert --merge-lora)"
+        raise UsageError(f"{option('--lora')}: not {where}; {how}")
     if threads is not None and not 1 <= threads <= 1024:
         raise UsageError(f"threads must be in 1..1024, not {threads}")
     with ExitStack() as opened:
@@ -277,6 +291,7 @@ def load(
                 cache_type=cache_type,
                 device=place,
                 vocab_only=vocab_only,
+                lora=lora,
             )
             if isinstance(draft, Path) and not vocab_only:
                 model.draft_with_model(opened.enter_context(open_gguf(draft)), most)

@@ -1,6 +1,8 @@
 """Commands as people know them: llama-quantize's words, other names, what is near, the Tab key."""
 
+import importlib
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,29 @@ def test_commands_have_their_usual_other_names(source):
 def test_what_is_near_is_told(words, told):
     done = run(*words)
     assert done.exit_code == 2 and told in done.output
+
+
+def test_the_model_may_be_named_as_llama_cpp_has_it(source, monkeypatch):
+    asked = []
+    for name in ("chat", "run"):
+        module = importlib.import_module(f"ggq.commands.{name}")
+        monkeypatch.setattr(module, "start", lambda m, o, dialogue: asked.append((m, o["prompt"])))
+    assert run("chat", "-m", source, "-p", "hi").exit_code == 0
+    assert run("run", "-m", source, "say", "hi").exit_code == 0
+    assert run("run", source, "say", "hi").exit_code == 0
+    assert asked == [(str(source), "hi")] + [(str(source), "say hi")] * 2
+    assert "give the model once" in run("chat", "other.gguf", "-m", source).output
+    assert "Missing argument 'MODEL'" in run("run").output
+
+
+def test_tokens_and_hashes_are_json_where_asked_for(source):
+    rows = json.loads(run("tokenize", source, "the end", "--json").stdout)
+    ids = run("tokenize", source, "the end", "--ids").stdout.split()
+    assert [str(row["id"]) for row in rows] == ids and all(row["text"] for row in rows)
+    told = json.loads(run("hash", source, "--json").stdout)
+    lines = run("hash", source).stdout.splitlines()
+    assert told["sha256"] in lines[-1] and len(told["tensors"]) == len(lines) - 1
+    assert json.loads(run("hash", source, "--json", "--no-layer").stdout)["tensors"] == {}
 
 
 def test_help_has_sections():

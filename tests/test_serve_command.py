@@ -126,6 +126,7 @@ def test_wrong_options_are_one_line(tmp_path, capsys):
         [str(path), "--memory", "1G"],
         ["--models-dir", str(tmp_path / "missing")],
         ["--keep-alive", "soon"],
+        [str(path), "--top-p", "7"],
         ["--memory", "much"],
         ["--alias", "mine"],
         ["--draft", str(path)],

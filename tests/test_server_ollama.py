@@ -126,6 +126,13 @@ def test_models_are_listed(client, model):
     assert client.get("/api/version").json()["version"].count(".") == 2
 
 
+def test_the_server_has_sampling_of_its_own(model):
+    with serving(model, sampling={"temperature": 0.0, "top_k": 3}) as client:
+        body = {"prompt": "the", "n_predict": 1, "top_k": 5}
+        found = client.post("/completion", json=body).json()["generation_settings"]
+    assert found["temperature"] == 0 and found["top_k"] == 5 and found["min_p"] == 0.05
+
+
 def test_nothing_asked_loads_the_model(client):
     assert ask(client, "/api/chat").json()["done_reason"] == "load"
     assert ask(client, "/api/generate").json()["done_reason"] == "load"

@@ -11,12 +11,15 @@ import click
 from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._lora import LORA
 from ggq.commands._models import YES
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
+    click.option("-m", "--model", "model_option", metavar="MODEL",
+                 help="The same as MODEL, as llama.cpp has it."),
     click.option("-p", "--prompt", metavar="TEXT",
                  help="Answer this, and after it what is piped in, and end; -: only that."),
     click.option("-s", "--system", metavar="TEXT", help="System message."),
@@ -28,6 +31,7 @@ _OPTIONS = (
     DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
+    LORA,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
@@ -67,6 +71,8 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
 
         if options["raw"]:
             raise click.UsageError("--raw needs the model here, not on a server")
+        if options["lora"]:
+            raise click.UsageError("--lora needs the model here: a server is told when it starts")
         url, key, system = options["server"], options["server_key"], options["system"]
         remote = RemoteConversation(url, key, system, variables(options))
         remote.model = reference

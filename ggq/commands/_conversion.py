@@ -68,6 +68,9 @@ OPTIONS = (
     click.option(
         "--report", type=PATH, help="Errors, outliers and hints per tensor, as .html or .json."
     ),
+    click.option(
+        "--card", is_flag=True, help="Measure the file against its original and say so in its keys."
+    ),
     click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
     click.option(
         "--tensor-type",

@@ -93,7 +93,7 @@ class LocalHost:
         options, raw, name = self._options, self._options["raw"], self._options["template"]
         kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
         limits = {"n_ctx": n_ctx, "threads": options["threads"]}
-        limits["cache_disk"] = options["cache_disk"]
+        limits |= {name: options[name] for name in ("cache_disk", "lora")}
         model = load(weights(path, options), cache_type=cache_type(options), **limits, **kinds)
         try:
             check_generates(model.hparams)

@@ -15,6 +15,7 @@ import click
 
 from ggq.commands._cache import DISK
 from ggq.commands._draft import draft_options, drafting
+from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
 from ggq.errors import GGQError, UsageError
 from ggq.extras import how_to_install
@@ -41,6 +42,7 @@ _NEEDED = ("starlette", "msgspec")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
 @DISK
 @draft_options
+@LORA
 @YES
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(
@@ -62,7 +64,7 @@ def command(
     total = _count(source)
     path = model_path(model, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits["cache_disk"] = options["cache_disk"]
+    limits |= {name: options[name] for name in ("cache_disk", "lora")}
     with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])

@@ -20,4 +20,7 @@ def command(model: str | None, **options: Any) -> None:
 
     With -p, or with text piped in, it prints one answer and ends.
     """
-    start(model, options, dialogue=True)
+    named = options.pop("model_option")
+    if named is not None and model not in (None, named):
+        raise click.UsageError("give the model once: as an argument or with -m")
+    start(model or named, options, dialogue=True)

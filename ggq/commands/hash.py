@@ -4,6 +4,7 @@ Prints lines like llama-gguf-hash --sha256, and checks a file against such lines
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import click
@@ -19,10 +20,11 @@ SECTION = "Files"
 @click.command()
 @click.argument("file")
 @click.option("--no-layer", is_flag=True, help="Print only the hash of all tensors together.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object of hashes.")
 @click.option(
     "--check", "manifest", type=click.Path(path_type=Path), help="Compare with a file of hashes."
 )
-def command(file: str, no_layer: bool, manifest: Path | None) -> None:
+def command(file: str, no_layer: bool, as_json: bool, manifest: Path | None) -> None:
     """Print the SHA-256 of every tensor of FILE and of all of them in file order.
 
     FILE: a GGUF file, or the name of a fetched model (ggq list).
@@ -33,6 +35,10 @@ def command(file: str, no_layer: bool, manifest: Path | None) -> None:
     if manifest is not None:
         _check(hashes, manifest, file)
         click.echo(f"{printable(file)}: {len(hashes) - 1} tensors as in {printable(manifest)}")
+        return
+    if as_json:
+        tensors = {} if no_layer else {name: one for name, one in hashes.items() if name}
+        click.echo(json.dumps({"file": file, "sha256": hashes[""], "tensors": tensors}))
         return
     for name, digest in hashes.items():
         if name and not no_layer:

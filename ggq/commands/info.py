@@ -86,6 +86,7 @@ def _text_lines(f: GGUFFile, tensors: bool) -> Iterator[str]:
     yield f"{printable(f.path)}: GGUF v{f.version}, {format_size(facts['bytes'])}{shards}"
     yield from _metadata_lines(f)
     yield from _type_lines(facts)
+    yield from _card_lines(f)
     if tensors:
         yield from _tensor_lines(f)
     cache = facts["kv_bytes_per_1k_context"]
@@ -122,6 +123,21 @@ def _type_lines(facts: dict[str, Any]) -> Iterator[str]:
     for name, row in facts["types"].items():
         share, size = f"{row['share']:8.1%} of weights", format_size(row["bytes"])
         yield f"  {name:8}{row['tensors']:6} tensors{share}{size:>12}"
+
+
+def _card_lines(f: GGUFFile) -> Iterator[str]:
+    """Yield what the file says of its distance from the original."""
+    if not any(key.startswith("ggq.quality.") for key in f.metadata):
+        return
+    from ggq.converters.report.card import read_card
+
+    card = read_card(f)
+    if card is None:
+        yield "\ncard: its keys are another file's, carried over or incomplete"
+    elif not card.positions:
+        yield "\ncard: nothing was measured, the conversion ended before"
+    else:
+        yield f"\nagainst the original, as measured by ggq convert --card: {card}"
 
 
 def _tensor_lines(f: GGUFFile) -> Iterator[str]:

@@ -10,11 +10,17 @@ SECTION = "Run"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
 @click.argument("words", metavar="[PROMPT]...", nargs=-1)
 @chat_options
-def command(model: str, words: tuple[str, ...], **options: Any) -> None:
-    """Print MODEL's answer to PROMPT, or to what is piped in."""
+def command(model: str | None, words: tuple[str, ...], **options: Any) -> None:
+    """Print MODEL's answer to PROMPT, or to what is piped in; with -m all words are the prompt."""
+    named = options.pop("model_option")
+    if named is not None:
+        words = words if model is None else (model, *words)
+        model = named
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
     if words and options["prompt"] is not None:
         raise click.UsageError("give the prompt once: as arguments or with -p")
     options["prompt"] = " ".join(words) or options["prompt"]

@@ -16,9 +16,12 @@ import click
 from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
+from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
+from ggq.runtime.sampling import SamplingParams
 
 SECTION = "Run"
 
@@ -44,6 +47,7 @@ _OPTIONS = (
     DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
+    LORA,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
@@ -65,6 +69,7 @@ _OPTIONS = (
 
 def serve_options(function: Any) -> Any:
     """Decorate a command with all options."""
+    function = sampling_options(function)
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -83,6 +88,8 @@ def command(model: str | None, **options: Any) -> None:
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
     keys = _keys(options)
+    options["sampling"] = sampling_flags(options)
+    SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
@@ -95,7 +102,7 @@ def command(model: str | None, **options: Any) -> None:
 def _load_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return what `ggq.load` is told of each model."""
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits["cache_disk"] = options["cache_disk"]
+    limits |= {name: options[name] for name in ("cache_disk", "lora")}
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     return {"cache_type": cache_type(options), **limits, **kinds}
 
@@ -137,6 +144,8 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
 
     if options["alias"]:
         raise UsageError("--alias names one model: say which, ggq serve MODEL --alias NAME")
+    if options["lora"]:
+        raise UsageError("--lora: adapters belong to one model: ggq serve MODEL --lora FILE")
     if options["draft"] not in (None, "off", *drafters()):
         raise UsageError("--draft: a model drafts for one model; say which, or take ngram or off")
     try:
@@ -169,6 +178,7 @@ def _settings(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> Any:
     names = (*LOOPBACK, *options["allow_host"]) if host in LOOPBACK else options["allow_host"]
     return Settings(
         model_id=name,
+        sampling=options["sampling"],
         api_keys=keys,
         hosts=tuple(names),
         origins=options["cors_origin"],

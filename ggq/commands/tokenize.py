@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
@@ -13,9 +14,12 @@ SECTION = "Files"
 @click.argument("file")
 @click.argument("text")
 @click.option("--ids", "ids_only", is_flag=True, help="Only the ids, on one line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of ids and texts.")
 @click.option("--no-bos", is_flag=True, help="Without the BOS and EOS tokens that the file adds.")
 @click.option("--parse-special", is_flag=True, help="Turn typed control tokens into their ids.")
-def command(file: str, text: str, ids_only: bool, no_bos: bool, parse_special: bool) -> None:
+def command(
+    file: str, text: str, ids_only: bool, as_json: bool, no_bos: bool, parse_special: bool
+) -> None:
     """Show the tokens of TEXT ("-" reads it from standard input).
 
     FILE: a GGUF file, or the name of a fetched model (ggq list).
@@ -33,6 +37,11 @@ def command(file: str, text: str, ids_only: bool, no_bos: bool, parse_special: b
     ids = tokenizer.encode(text, add_special=not no_bos, parse_special=parse_special)
     if ids_only:
         click.echo(" ".join(map(str, ids)))
+        return
+    if as_json:
+        texts = [tokenizer.token_bytes(token).decode("utf-8", "backslashreplace") for token in ids]
+        rows = [{"id": i, "text": text} for i, text in zip(ids, texts, strict=True)]
+        click.echo(json.dumps(rows))
         return
     for token in ids:
         data = tokenizer.token_bytes(token)

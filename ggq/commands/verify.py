@@ -25,7 +25,7 @@ SLAB_BYTES = 4 << 20  # decoded to float32, up to 32 times as much
 
 
 PATH = click.Path(path_type=Path)
-OF_SOURCE = ("imatrix", "calibration", "via", "pre", "threads", "weights_only")
+OF_SOURCE = ("imatrix", "calibration", "via", "pre", "threads", "weights_only", "card")
 OF_SIGNATURE = ("public_key", "identity", "identity_provider")
 
 
@@ -38,6 +38,7 @@ OF_SIGNATURE = ("public_key", "identity", "identity_provider")
 @click.option("--via", type=click.Choice(["f16"]), help="As given to convert, if not recorded.")
 @click.option("--pre", metavar="ID", help="As given to convert, if not recorded.")
 @click.option("--weights-only", is_flag=True, help="With --source: compare no keys.")
+@click.option("--card", is_flag=True, help="With --source: measure the card of FILE again.")
 @click.option("-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @click.option("--signature", type=PATH, help="OpenSSF model signature of FILE to check.")

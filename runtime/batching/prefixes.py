@@ -27,16 +27,22 @@ class PrefixStore:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def shared(self, ids: np.ndarray) -> int:
-        """Return the length of the longest common prefix with ``ids``, reachable or not."""
-        return max((common_prefix(ids, kept) for kept, _ in self._kept), default=0)
+    def _common(self, ids: np.ndarray, mix: tuple[float, ...]) -> list[int]:
+        """Return the length of each sequence's common prefix with ``ids`` in a mix of adapters."""
+        kept = self._kept
+        return [common_prefix(ids, known) if s.mix == mix else 0 for known, s in kept]
 
-    def best(self, ids: np.ndarray) -> tuple[int, Sequence | None]:
+    def shared(self, ids: np.ndarray, mix: tuple[float, ...] = ()) -> int:
+        """Return the length of the longest common prefix with ``ids``, reachable or not."""
+        return max(self._common(ids, mix), default=0)
+
+    def best(self, ids: np.ndarray, mix: tuple[float, ...] = ()) -> tuple[int, Sequence | None]:
         """Return (length, sequence) of the longest common prefix that can be forked, or (0, None).
 
         Windowed and recurrent layers cannot go back to every length.
         """
-        lengths = [kept.reachable(common_prefix(ids, known)) for known, kept in self._kept]
+        common = self._common(ids, mix)
+        lengths = [kept.reachable(n) for n, (_, kept) in zip(common, self._kept, strict=True)]
         if not lengths or not max(lengths):
             return 0, None
         at = max(range(len(lengths)), key=lambda i: (lengths[i], i))
@@ -46,10 +52,11 @@ class PrefixStore:
 
     def keep(self, ids: np.ndarray, sequence: Sequence) -> None:
         """Take over a sequence; those that it begins with are given up."""
-        if not len(ids) or any(common_prefix(ids, kept) == len(ids) for kept, _ in self._kept):
+        common = self._common(ids, sequence.mix)
+        if len(ids) in (0, *common):
             sequence.free()
             return
-        inside = [common_prefix(ids, kept) == len(kept) for kept, _ in self._kept]
+        inside = [n == len(kept) for n, (kept, _) in zip(common, self._kept, strict=True)]
         for (_, old), gone in zip(self._kept, inside, strict=True):
             if gone:
                 old.free()

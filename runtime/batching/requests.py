@@ -30,7 +30,8 @@ class Request:
 
     ``constraint`` makes a grammar (sampling.sampler.Constraint) for one choice. ``shown``: control
     tokens whose text belongs to the answer, for those who parse it. ``client``: the queue is fair
-    between clients. ``reuse``: go on from an earlier prompt that begins alike.
+    between clients. ``reuse``: go on from an earlier prompt that begins alike. ``mix``: the scales
+    of the adapters, None for the engine's.
     """
 
     ids: abc.Sequence[int]
@@ -44,6 +45,7 @@ class Request:
     shown: frozenset[int] = frozenset()
     client: str = ""
     reuse: bool = True
+    mix: tuple[float, ...] | None = None
 
     @property
     def config(self) -> AnswerConfig:

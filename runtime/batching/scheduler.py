@@ -12,6 +12,7 @@ import time
 from collections import abc, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ class Scheduler:
         """
         self.engine.check_generates()
         request.check(self.tokenizer.n_vocab, self.n_ctx)
+        if request.mix is None:  # as it is now: it may change before the request begins
+            request = replace(request, mix=self.engine.mix)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
         with self._news:
@@ -246,15 +249,21 @@ class Scheduler:
         ids = task.prompt[:-1]  # the last token is always evaluated: its logits are needed
         if not task.request.reuse:
             ids = ids[:0]
-        length, donor = self._store.best(ids)
-        longest = self._store.shared(ids)
-        for other in self._running:
+        mix = task.request.mix or ()
+        length, donor = self._store.best(ids, mix)
+        longest = self._store.shared(ids, mix)
+        alike = [other for other in self._running if other.request.mix == mix]
+        for other in alike:
             if other.sequence is not None:
                 shared = common_prefix(ids, other.evaluated_ids())
                 longest, shared = max(longest, shared), other.sequence.reachable(shared)
                 if shared > length:
                     length, donor = shared, other.sequence
-        coming = [(common_prefix(ids, o.prompt), o.sequence) for o in earlier if o.prefilling]
+        coming = [
+            (common_prefix(ids, o.prompt), o.sequence)
+            for o in earlier
+            if o.prefilling and o in alike
+        ]
         later, ahead = max(coming, default=(0, None), key=lambda pair: pair[0])
         if later > longest + _MIN_SHARED:
             if ahead is not None:
@@ -262,9 +271,9 @@ class Scheduler:
             return
         if length < _MIN_SHARED:
             length, donor = 0, None
-        task.sequence = self._recalled(ids, length)
+        task.sequence = self._recalled(ids, length, mix)
         if task.sequence is None:
-            task.sequence = self.engine.sequence() if donor is None else donor.fork(length)
+            task.sequence = self.engine.sequence(mix) if donor is None else donor.fork(length)
         if longest > task.sequence.length:  # the next prompt that begins so finds it
             task.sequence.pin(longest)
         if not task.ticket.started:
@@ -273,13 +282,13 @@ class Scheduler:
         self.stats.prompt_tokens += len(task.prompt)
         self.stats.cached_tokens += task.length
 
-    def _recalled(self, ids: np.ndarray, length: int) -> Sequence | None:
+    def _recalled(self, ids: np.ndarray, length: int, mix: tuple[float, ...]) -> Sequence | None:
         """Return a sequence from disk that holds a block more of ``ids`` than ``length``."""
-        reach = 0 if self.disk is None else self.disk.reach(ids)
+        reach = 0 if self.disk is None else self.disk.reach(ids, mix)
         if self.disk is None or reach < length + BLOCK:
             return None
         self._store.make_room(reach // PAGE)
-        sequence = self.engine.sequence()
+        sequence = self.engine.sequence(mix)
         if self.disk.restore(sequence, ids) > length:
             return sequence
         sequence.free()

@@ -59,9 +59,9 @@ class DiskCache:
 
     # -- what is there
 
-    def reach(self, ids: np.ndarray) -> int:
-        """Return how many first tokens of ``ids`` a sequence can be given from disk."""
-        return self._find(self._names(ids))[0] * BLOCK
+    def reach(self, ids: np.ndarray, mix: tuple[float, ...] = ()) -> int:
+        """Return how many first tokens of ``ids`` a sequence of that mix can be given from disk."""
+        return self._find(self._names(ids, mix))[0] * BLOCK
 
     def restore(self, sequence: Sequence, ids: np.ndarray) -> int:
         """Fill a sequence with the state after the first of ``ids`` that disk has; return how many.
@@ -69,7 +69,7 @@ class DiskCache:
         Nothing happens, and its length is returned, where that is not a block more than it holds
         or than there is room for.
         """
-        names, known = self._names(ids), 0
+        names, known = self._names(ids, sequence.mix), 0
         for _ in range(_TRIES):
             n, known = self._find(names)
             held = -(-sequence.length // PAGE) * PAGE
@@ -81,9 +81,9 @@ class DiskCache:
             self._wanted[sequence] = known * BLOCK
         return sequence.length
 
-    def _names(self, ids: np.ndarray) -> list[str]:
+    def _names(self, ids: np.ndarray, mix: tuple[float, ...]) -> list[str]:
         """Return the name of each whole block, without its kind."""
-        names, link = [], self._identity
+        names, link = [], self._identity + np.array(mix, np.float64).tobytes()
         data = np.ascontiguousarray(ids, np.int64)
         for at in range(len(data) // BLOCK):
             tokens = data[at * BLOCK : (at + 1) * BLOCK].tobytes()
@@ -162,7 +162,7 @@ class DiskCache:
         done = min(self._done.get(sequence, 0), n)
         if n == done:
             return
-        names = self._names(np.asarray(ids[: n * BLOCK], np.int64))
+        names = self._names(np.asarray(ids[: n * BLOCK], np.int64), sequence.mix)
         self._done[sequence] = n
         for i in range(done, n):
             if not self._keep_pages(sequence, names[: i + 1]):

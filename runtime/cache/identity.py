@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ _MORE_CODE = ("runtime/engine", "runtime/cache", "jit.py", "lean.py")
 _SAMPLE = 4096  # bytes at the begin, in the middle and at the end of each tensor
 
 
-def identity_of(gguf: GGUFFile, hp: Any, cache: KVCache) -> bytes:
+def identity_of(
+    gguf: GGUFFile, hp: Any, cache: KVCache, adapters: Sequence[GGUFFile] = ()
+) -> bytes:
     """Return the hash: 32 bytes that differ where a state could.
 
     Of the weights it takes the files' sizes and times, their headers and samples of each tensor:
-    reading all of them would take longer than what the states save.
+    reading all of them would take longer than what the states save. ``adapters``: files whose
+    changes of the weights sequences are computed with, each in its own mix of scales.
     """
     from ggq.simd.target import CHOSEN, ISA
 
@@ -34,6 +38,12 @@ def identity_of(gguf: GGUFFile, hp: Any, cache: KVCache) -> bytes:
     chosen = platform.machine(), ISA, CHOSEN.SET.cpu, CHOSEN.SET.features
     machine = *chosen, version("numba"), version("llvmlite")
     digest.update(repr((shape, machine, hp)).encode())
+    for file in (gguf, *adapters):
+        _add_file(digest, file)
+    return digest.digest()
+
+
+def _add_file(digest: Any, gguf: GGUFFile) -> None:
     for shard in gguf.shards:
         header = min((t.offset for t in shard.header.tensors), default=shard.size)
         digest.update(repr((shard.size, shard.mtime_ns, header)).encode())
@@ -42,7 +52,6 @@ def identity_of(gguf: GGUFFile, hp: Any, cache: KVCache) -> bytes:
         flat = gguf.data(name).reshape(-1)
         for start in (0, len(flat) // 2, len(flat) - _SAMPLE):
             digest.update(flat[max(start, 0) :][:_SAMPLE].tobytes())
-    return digest.digest()
 
 
 def _code() -> bytes:

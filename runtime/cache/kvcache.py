@@ -152,11 +152,12 @@ class Sequence:
     """One sequence's positions: ``length`` tokens in the pages of ``table``.
 
     Of windowed layers, ``recent`` names the pages that are held: those that the next token can
-    see, one more to go back by, and those before the ends of the last prompts.
+    see, one more to go back by, and those before the ends of the last prompts. ``mix``: the scales
+    of the adapters that what it holds was computed with.
     """
 
-    def __init__(self, cache: KVCache):
-        self.cache = cache
+    def __init__(self, cache: KVCache, mix: tuple[float, ...] = ()):
+        self.cache, self.mix = cache, mix
         self.table = np.zeros(cache.n_pages, np.int64)
         self.recent = np.zeros(cache.n_pages if cache.window else 0, np.int64)
         self.length = 0
@@ -323,7 +324,7 @@ class Sequence:
 
     def fork(self, length: int | None = None) -> Sequence:
         """Return a new sequence that shares the pages of the first ``length`` positions."""
-        other = Sequence(self.cache)
+        other = Sequence(self.cache, self.mix)
         other.length = self.reachable(self.length if length is None else length)
         other._state[:] = self._state_at(other.length)
         other._checkpoints = [c for c in self._checkpoints if c[0] <= other.length]

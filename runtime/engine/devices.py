@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from ggq.errors import UsageError, printable
 from ggq.extras import how_to_install
@@ -37,13 +39,14 @@ class Device:
         n_ctx: int,
         cache_type: Kind,
         threads: int | None,
+        adapters: Sequence[Any] = (),
     ) -> Backend:
         """Return the device's back end for the model of an open GGUF file.
 
-        ``threads`` are the CPU's, None for as many as suit it. What computes is imported here:
-        numba and torch take seconds, and torch may not be installed.
+        ``threads`` are the CPU's, None for as many as suit it, and so are ``adapters``. What
+        computes is imported here: numba and torch take seconds, and torch may not be installed.
         """
-        weights = Weights(gguf)
+        weights = Weights(gguf, adapters)
         if self.name == "cpu":
             from ggq.runtime.engine.cpu.backend import CPUBackend
             from ggq.runtime.engine.cpu.threads import default_threads

@@ -26,7 +26,9 @@ class Engine:
     ``places`` are those of the context, for threads that write answers side by side.
     """
 
-    def __init__(self, hp: HParams, backend: Backend):
+    def __init__(self, hp: HParams, backend: Backend, mix: tuple[float, ...] = ()):
+        """Take what computes; ``mix``: the scales of its adapters in sequences that say none."""
+        self.mix = mix
         self.hp, self.backend = hp, backend
         self.cache = backend.cache
         # an encoder's cache has room for more than one text
@@ -40,9 +42,9 @@ class Engine:
         """The most tokens of a step."""
         return self.backend.max_tokens
 
-    def sequence(self) -> Sequence:
-        """Return a new, empty sequence."""
-        return Sequence(self.cache)
+    def sequence(self, mix: tuple[float, ...] | None = None) -> Sequence:
+        """Return a new, empty sequence, whose adapters have the scales ``mix``."""
+        return Sequence(self.cache, self.mix if mix is None else mix)
 
     def check_generates(self) -> None:
         """Raise UsageError for an encoder: it has no next token."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -57,10 +58,10 @@ class Tensor:
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of a GGUF file."""
+    """The tensors of a GGUF file; ``adapters`` (adapters.py): what changes them in use."""
 
-    def __init__(self, gguf: GGUFFile):
-        self._gguf = gguf
+    def __init__(self, gguf: GGUFFile, adapters: Sequence[Any] = ()):
+        self._gguf, self.adapters = gguf, adapters
         self._tensors: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -74,6 +75,8 @@ class Weights(Mapping[str, Tensor]):
     def check_unchanged(self) -> None:
         """Raise FormatError where a mapped file was cut or written to since it was opened."""
         self._gguf.check_unchanged()
+        for adapter in self.adapters:
+            adapter.file.check_unchanged()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._gguf.tensors)

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ggq.runtime.server import info, native
+from ggq.runtime.server import adapters, info, native
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.embeddings import embeddings
@@ -53,6 +53,8 @@ _ROUTES = {
     ("POST", "/models/load"): info.load,
     ("POST", "/models/unload"): info.unload,
     ("GET", "/props"): info.props,
+    ("GET", "/lora-adapters"): adapters.show_adapters,
+    ("POST", "/lora-adapters"): adapters.change_adapters,
     ("GET", "/slots"): native.slots,
     ("POST", "/completion"): native.completion,
     ("POST", "/completions"): native.completion,

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.errors import UsageError
+from ggq.runtime.batching.requests import Request as Queued
 from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.conflicts import refuse_conflicts, unused
 from ggq.runtime.server.errors import APIError
@@ -96,19 +97,20 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
     requests = [service.request(body, ids, client, **more) for ids in prompts]
     for request in requests:
         request.check(service.tokenizer.n_vocab, service.scheduler.n_ctx)
-    heads = [await _head(service, body, ids) for ids in prompts]
+    heads = [await _head(service, body, request) for request in requests]
     answers = Answers(service, requests)
     return answers, [head for head in heads for _ in range(body.n or 1)]
 
 
-async def _head(service: Service, body: CompletionBody, ids: list[int]) -> Head:
+async def _head(service: Service, body: CompletionBody, request: Queued) -> Head:
     if not body.echo:
         return Head()
+    ids = list(request.ids)
     text = service.model.detokenize(ids)
     if body.logprobs is None:
         return Head(text)
     scheduler, count = service.scheduler, body.logprobs
-    job = scheduler.call(lambda: prompt_logprobs(scheduler, ids, count), len(ids))
+    job = scheduler.call(lambda: prompt_logprobs(scheduler, ids, count, request.mix), len(ids))
     found = await asyncio.wrap_future(job)
     return Head(text, tuple(zip(ids, found, strict=True)))
 

@@ -18,6 +18,7 @@ from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.errors import APIError
 
 __all__ = [
+    "AdapterScale",
     "ChatBody",
     "CompletionBody",
     "EmbeddingBody",
@@ -66,6 +67,13 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class AdapterScale(msgspec.Struct, forbid_unknown_fields=True):
+    """One adapter's scale, as llama-server's ``lora`` and /lora-adapters take it."""
+
+    id: Annotated[int, Meta(ge=0, le=1000)]
+    scale: Annotated[float, Meta(ge=-1e6, le=1e6)]
+
+
 class SamplingBody(SamplingNumbers, kw_only=True):
     """Fields of every request that generates."""
 
@@ -83,6 +91,7 @@ class SamplingBody(SamplingNumbers, kw_only=True):
     n_predict: Tokens | None = None  # another name of max_tokens
     ignore_eos: bool | None = None
     cache_prompt: bool | None = None
+    lora: Annotated[list[AdapterScale], Meta(max_length=64)] | None = None  # others have 0
     grammar: Annotated[str, Meta(max_length=1 << 16)] | None = None
     json_schema: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -209,6 +218,8 @@ def unknown_fields(body: bytes | msgspec.Raw, kind: Any) -> list[str]:
 
     Those of its messages and other structures, too, where they say something.
     """
+    if not hasattr(kind, "__struct_fields__"):
+        return []  # a list's items say themselves what they take
     members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     found = members.keys() - set(kind.__struct_fields__)
     for name, (several, inner) in _structures(kind).items():

@@ -15,14 +15,17 @@ __all__ = ["prompt_logprobs"]
 _ROWS = 64  # logits of so many tokens at once: a vocabulary of 250,000 takes 64 MB
 
 
-def prompt_logprobs(scheduler: Scheduler, ids: Sequence[int], count: int) -> list[Logprobs | None]:
+def prompt_logprobs(
+    scheduler: Scheduler, ids: Sequence[int], count: int, mix: tuple[float, ...] | None = None
+) -> list[Logprobs | None]:
     """Return an entry per token, with the ``count`` likeliest; the first has nothing before it.
 
-    What was evaluated is kept: an answer to the same prompt goes on from it.
+    ``mix``: the scales of the adapters, None for the engine's. What was evaluated is kept: an
+    answer to the same prompt goes on from it.
     """
     found: list[Logprobs | None] = [None]
     engine = scheduler.engine
-    sequence = engine.sequence()
+    sequence = engine.sequence(mix)
     try:
         for start in range(0, len(ids) - 1, _ROWS):
             part = ids[start : min(start + _ROWS, len(ids) - 1)]

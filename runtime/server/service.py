@@ -27,10 +27,10 @@ from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompt, Prompter
-from ggq.runtime.server.schema import ChatBody, CompletionBody, Message, SamplingBody
+from ggq.runtime.server.schema import AdapterScale, ChatBody, CompletionBody, Message, SamplingBody
 from ggq.runtime.server.settings import Settings
 
-__all__ = ["Answers", "Service", "new_id"]
+__all__ = ["Answers", "Service", "mix_of", "new_id"]
 
 _FIELDS = {"sequence": "samplers", "dry_breakers": "dry_sequence_breakers"}
 _NAMES = {f.name for f in dataclasses.fields(SamplingParams)}
@@ -121,6 +121,16 @@ class Answers:
             "draft_n": t.drafted_tokens,
             "draft_n_accepted": t.accepted_tokens,
         }
+
+
+def mix_of(adapters: list[Any], chosen: list[AdapterScale]) -> tuple[float, ...]:
+    """Return the scale of each adapter, 0 where it is not named; UsageError for others."""
+    mix = [0.0] * len(adapters)
+    for one in chosen:
+        if one.id >= len(mix):
+            raise UsageError(f"lora: there is no adapter {one.id}, they are {len(mix)}")
+        mix[one.id] = float(one.scale)
+    return tuple(mix)
 
 
 class Service:
@@ -214,11 +224,12 @@ class Service:
             ignore_eos=bool(body.ignore_eos),
             client=f"{client} {body.user or ''}",
             reuse=body.cache_prompt is not False,
+            mix=None if body.lora is None else mix_of(self.model.adapters, body.lora),
         )
         return dataclasses.replace(request, **more)
 
     def params(self, body: SamplingBody) -> SamplingParams:
-        """Return the sampling parameters: the request's, else the file's, else the defaults."""
+        """Return the sampling parameters: the request's, the server's, the file's, the defaults."""
         flags = {name: getattr(body, name) for name in _NAMES if hasattr(body, name)}
         flags["logit_bias"] = self._bias(body.logit_bias) if body.logit_bias else None
         samplers = body.samplers
@@ -231,6 +242,8 @@ class Service:
         if flags.get("top_k") == -1:  # as transformers' and vLLM's users say it
             flags["top_k"] = 0
         flags["seed"] = None if body.seed == -1 else body.seed
+        said = {name: value for name, value in flags.items() if value is not None}
+        flags = {**self.settings.sampling, **said}
         try:
             found: SamplingParams = self.model.sampling(flags)
             return found

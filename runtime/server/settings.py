@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Settings"]
 
@@ -20,3 +22,4 @@ class Settings:
     ping_seconds: float = 10.0
     body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # of requests that do not say

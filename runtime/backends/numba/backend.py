@@ -5,7 +5,7 @@ It knows no operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ggq.errors import ModelError
@@ -38,8 +38,16 @@ class NumbaOps(Ops):
 
     backend = "numba"
 
-    def __init__(self, weights: Mapping[str, Any], recorder: Recorder, inputs: Any, cache: Any):
+    def __init__(
+        self,
+        weights: Mapping[str, Any],
+        recorder: Recorder,
+        inputs: Any,
+        cache: Any,
+        adapters: Sequence[Any] = (),
+    ):
         super().__init__(weights)
+        self.adapters = adapters
         self.recorder, self.inputs, self.cache = recorder, inputs, cache
         self.decoding = recorder.max_tokens <= DECODE_TOKENS
         self._made: dict[Any, Any] = {}
@@ -98,7 +106,9 @@ def record(architecture: Any, hp: HParams, ops: NumbaOps) -> Plan:
     if not all(kernel.is_ready() for kernel in kernels):
         # What the other plan needs is compiled in the same go: not in the midst of an answer.
         size = ops.inputs.max_tokens if ops.decoding else DECODE_TOKENS
-        other = NumbaOps(ops.weights, Recorder(size, ops.recorder.state), ops.inputs, ops.cache)
+        other = NumbaOps(
+            ops.weights, Recorder(size, ops.recorder.state), ops.inputs, ops.cache, ops.adapters
+        )
         _forward(architecture, hp, other)
         make_ready([*kernels, *other.recorder.kernels])
     return ops.recorder.finish(logits)

@@ -16,7 +16,17 @@ import numpy as np
 from ggq.machine_code import Function
 from ggq.runtime.kernels.walk import LINE, ROW_FIELDS
 
-__all__ = ["ONE", "OUTPUTS", "TOKENS", "Buffer", "Plan", "Recorder", "State", "Work"]
+__all__ = [
+    "MOST_ADAPTERS",
+    "ONE",
+    "OUTPUTS",
+    "TOKENS",
+    "Buffer",
+    "Plan",
+    "Recorder",
+    "State",
+    "Work",
+]
 
 _ALIGN = 64
 
@@ -25,7 +35,9 @@ _ALIGN = 64
 TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_DECODE, OUTPUTS_PREFILL, SPLITS, SPLITS_OF_ALL, PARTS = (
     range(9)
 )
-_STATE_WORDS = 16
+MOST_ADAPTERS = 16  # of one model
+_SWITCHES = 16  # the first of the slots that are 1 where a step needs an adapter
+_STATE_WORDS = _SWITCHES + MOST_ADAPTERS
 
 
 class State:
@@ -42,9 +54,13 @@ class State:
             if known == factor:
                 return slot
         slot = PARTS + 1 + len(self.multiples)
-        assert slot < _STATE_WORDS, "a model routes to few different numbers of experts"
+        assert slot < _SWITCHES, "a model routes to few different numbers of experts"
         self.multiples[slot] = factor
         return slot
+
+    def switch(self, adapter: int) -> int:
+        """Return the slot that is 1 where a step needs the adapter of that number, else 0."""
+        return _SWITCHES + adapter
 
     def address(self, slot: int = 0) -> int:
         """Return the address of a slot."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,10 @@ class CPUBackend:
         self._hp, self._architecture, self._weights = hp, architecture, weights
         self._check_unchanged = check_unchanged
         self._state = State()
-        self._inputs = Inputs(self.max_tokens, self._state, DECODE_TOKENS, hp.causal)
+        self._adapters: Sequence[Any] = getattr(weights, "adapters", ())  # a dictionary has none
+        self._inputs = Inputs(
+            self.max_tokens, self._state, DECODE_TOKENS, hp.causal, len(self._adapters)
+        )
         self._plans: dict[tuple[Output, int], Plan] = {}
         self._executor = Executor(n_threads)
 
@@ -61,7 +64,7 @@ class CPUBackend:
         key = output, DECODE_TOKENS if n_tokens <= DECODE_TOKENS else self.max_tokens
         if key not in self._plans:
             recorder = Recorder(key[1], self._state)
-            ops = NumbaOps(self._weights, recorder, self._inputs, self.cache)
+            ops = NumbaOps(self._weights, recorder, self._inputs, self.cache, self._adapters)
             self._plans[key] = record(ending_with(output, self._architecture), self._hp, ops)
         return self._plans[key]
 

@@ -34,7 +34,14 @@ _SEGMENT_TOKENS = 16  # an attention item's tokens: enough to reuse a page, few 
 class Inputs:
     """The step's inputs for at most ``max_tokens`` tokens."""
 
-    def __init__(self, max_tokens: int, state: State, decode_tokens: int, causal: bool = True):
+    def __init__(
+        self,
+        max_tokens: int,
+        state: State,
+        decode_tokens: int,
+        causal: bool = True,
+        n_adapters: int = 0,
+    ):
         self.max_tokens, self.state, self._decode_tokens = max_tokens, state, decode_tokens
         self._causal = causal
         self._ids = np.zeros(max_tokens, np.int64)
@@ -44,6 +51,8 @@ class Inputs:
         self._segments = np.zeros((max_tokens, 5), np.int64)
         self._recent = np.zeros((max_tokens, 5), np.int64)
         self._parts = np.zeros((max_tokens, 3), np.int64)
+        # The scale of each adapter, of each token and of each gathered row.
+        self._scales = np.zeros((2, n_adapters, max_tokens), np.float32)
         self._ropes: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
         self._ended: dict[int, np.ndarray] = {}  # key-value heads -> parts that ended
 
@@ -82,6 +91,10 @@ class Inputs:
         """Address of int64 (first token, tokens, address of the state) of each sequence."""
         return self._parts.ctypes.data
 
+    def scales(self, adapter: int, slot: int) -> int:
+        """Return the address of an adapter's float32 scales: of tokens, or of gathered rows."""
+        return int(self._scales[int(slot != TOKENS), adapter].ctypes.data)
+
     def ended(self, n_kv: int) -> int:
         """Return the address of int64 counts of ended parts, (few tokens, n_kv), 0 at first."""
         counts = self._ended.setdefault(n_kv, np.zeros(self._decode_tokens * n_kv, np.int64))
@@ -107,6 +120,9 @@ class Inputs:
             self._ids[n_tokens : n_tokens + n] = part.ids
             self._types[n_tokens : n_tokens + n] = part.kinds
             positions[n_tokens : n_tokens + n] = np.arange(start, start + n)
+            if len(self._scales[0]):
+                scales = np.array(part.sequence.mix, np.float32)
+                self._scales[0, :, n_tokens : n_tokens + n] = scales[:, None]
             asked = np.flatnonzero(part.wanted)
             self._outputs[n_outputs : n_outputs + len(asked)] = asked + n_tokens
             n_outputs += len(asked)
@@ -118,6 +134,9 @@ class Inputs:
                 self._recent[n_segments] = *segment, part.sequence.recent_address, end
                 n_segments += 1
             n_tokens += n
+        self._scales[1, :, :n_outputs] = self._scales[0][:, self._outputs[:n_outputs]]
+        for number, scales in enumerate(self._scales[0]):
+            self.state.words[self.state.switch(number)] = scales[:n_tokens].any()
         for rope, (table, factors) in self._ropes.items():
             table[:n_tokens, 0], table[:n_tokens, 1] = angles(rope, positions[:n_tokens], factors)
         words = self.state.words

@@ -30,7 +30,8 @@ def run(
     n_sequences = len(backend.ids)
     x, alpha, beta = (a.unflatten(0, (n_sequences, -1)) for a in (x, alpha, beta))
     q, k, v = x.split((keys * d, keys * d, n * dv), dim=-1)
-    head = torch.arange(n, device=x.device) // (n // keys if spec.grouped else 1) % keys
+    shared = n // keys
+    head = [h // shared if spec.grouped else h % keys for h in range(n)]
     q, k = (_unit(a.unflatten(-1, (keys, d)))[:, :, head] for a in (q, k))
     v = v.unflatten(-1, (n, dv))
     decay = torch.exp(backend.tensor(spec.a) * functional.softplus(alpha + backend.tensor(spec.dt)))

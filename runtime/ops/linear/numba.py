@@ -1,8 +1,9 @@
 """linear as plan rows: the block type's own kernel over groups of weight rows."""
 
 from ggq.errors import ModelError
-from ggq.quants.kernels.abi import GROUP
+from ggq.quants.kernels.abi import GROUP, padded
 from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.kernels.added_rank import add_rank
 
 _CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
 
@@ -41,9 +42,49 @@ def run(backend, x, name, bias=None, rows=None):
                 residual=residual,
                 state=backend.recorder.state.address(x.slot),
             )
+        for number, adapter in enumerate(backend.adapters):
+            if name in adapter.pairs:
+                _adapt(backend, number, adapter.pairs[name], x, out, first, end)
         return out
 
     return backend.value(n_rows, x.slot, make, adds_residual=True)
+
+
+def _adapt(backend, number, pair, x, out, first, end):
+    """Record what an adapter adds to the product's rows first to end, where a step needs it."""
+    state, width = backend.recorder.state, -(-pair.rank // GROUP)
+    switch, source = state.switch(number), x.f32()
+    small = backend.recorder.buffer(4 * padded(pair.rank), x.slot)
+    backend.recorder.row(
+        "linear adapter A",
+        backend.kernels(pair.a).decode,
+        Work(items=width, slot=switch),
+        reads=[source],
+        writes=[small],
+        weights=pair.a.address,
+        row_bytes=pair.a.row_bytes,
+        n_rows=pair.rank,
+        n_cols=x.width,
+        input=source,
+        output=small,
+        bias=None,
+        residual=None,
+        state=state.address(x.slot),
+    )
+    groups = pair.groups(first, end)
+    backend.recorder.row(
+        "linear adapter B",
+        add_rank,
+        Work(items=len(groups), slot=switch, chunk=_chunk(4 * pair.rank, len(groups))),
+        reads=[small, out],
+        writes=[out],
+        b=groups.ctypes.data,
+        rank=pair.rank,
+        t=small,
+        scales=backend.inputs.scales(number, x.slot),
+        out=out,
+        state=state.address(x.slot),
+    )
 
 
 def _chunk(row_bytes, groups):
