@@ -75,7 +75,7 @@ def from_adapter(
                 made[tensor.name] = tensor
     parts = general.model_parts(folder, {}, [(t.name, t.shape) for t in made.values()])
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
-    items += [i for i in general.general_items(folder, parts) if i.key != "general.type"]
+    items += [i for i in general.general_items(folder, parts, []) if i.key != "general.type"]
     items.insert(1, general.Item("general.type", "adapter", spec.STR))
     items.insert(2, general.Item("adapter.type", "lora", spec.STR))
     items.append(general.Item("adapter.lora.alpha", shared, spec.F32))

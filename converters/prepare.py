@@ -128,7 +128,7 @@ def _from_folder(
     shapes = [(t.name, t.shape) for t in tensors]
     parts = general.model_parts(folder, checkpoint.config, shapes)
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
-    items += general.general_items(folder, parts)
+    items += general.general_items(folder, parts, checkpoint.warnings)
     items += _arch_items(arch, checkpoint.config)
     items += _prompt_items(checkpoint)
     if options.merge_lora:
@@ -143,6 +143,7 @@ def _from_folder(
         items.append(general.Item(key, checkpoint.quantization, spec.STR))
     by_name = {t.name: t for t in tensors}
     notes = _keep_codes(by_name, made) + _peer_notes(arch, by_name)
+    notes += _head_notes(checkpoint.config, arch, hp, by_name)
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
@@ -168,6 +169,23 @@ def _settle_heads(checkpoint: Checkpoint, arch: Architecture, options: Options) 
         dropped = [n for n in checkpoint.tensors if arch.of_head(config, n)]
         checkpoint.tensors = {n: t for n, t in checkpoint.tensors.items() if n not in set(dropped)}
     return dropped
+
+
+def _head_notes(
+    config: Any, arch: Architecture, hp: HParams, tensors: dict[str, SourceTensor]
+) -> list[str]:
+    """Return a note where config.json and the checkpoint disagree on a head of its own."""
+    said = {**config, **(config.get("text_config") or {})}.get("tie_word_embeddings")
+    own = any(row.gguf == "output.weight" for row in arch.tensors) and hp.readout.output_head
+    if not own or hp.readout.labels or hp.readout.answers or said is None:
+        return []
+    if said and "output.weight" in tensors:
+        what = "the checkpoint's own head is used as it is stored, as in transformers 5"
+    elif said is False and "output.weight" not in tensors:
+        what = "the checkpoint has no head of its own: the embedding is used for it"
+    else:
+        return []
+    return [f"tie_word_embeddings is {str(bool(said)).lower()}, and {what}"]
 
 
 def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:

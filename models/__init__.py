@@ -22,7 +22,7 @@ from ggq.models.unsupported import missing_piece
 from ggq.models.wrappers import WRAPPERS, text_class
 
 SIMILAR = 0.8  # of 1: a slip, or another of the same family
-__all__ = ["all_architectures", "for_hf", "get"]
+__all__ = ["all_architectures", "class_names", "for_hf", "get"]
 
 
 @functools.cache
@@ -61,14 +61,22 @@ def get(name: str, metadata: Mapping[str, Any] | None = None) -> Architecture:
     raise ModelError(_unsupported(name, list(_registry()), metadata))
 
 
+def class_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the ``architectures`` of an HF config.json; ModelError where they are no names."""
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        what = f"architectures is {printable(repr(names), 60)}"
+        raise ModelError(f"config.json: {what}, expected the names of classes")
+    return names
+
+
 def for_hf(config: Mapping[str, Any]) -> Architecture:
     """Return the architecture of an HF config.json, by its ``architectures``; see `get`.
 
     A decoder of the class XForCausalLM is also known without its head, as XModel, and as a
     classifier, XForSequenceClassification.
     """
-    classes = config.get("architectures") or ()
-    names = [c for c in classes if isinstance(c, str)] if isinstance(classes, (list, tuple)) else []
+    names = class_names(config)
     found = [
         arch
         for known in (

@@ -22,6 +22,7 @@ from ggq.once import once
 from ggq.paths import user_cache_dir
 from ggq.runtime.answers import Answers
 from ggq.runtime.cache.kinds import kinds_of
+from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.engine.adapters import Adapter, open_adapters
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.engine import Engine
@@ -75,6 +76,8 @@ class Model(Answers, Texts):
             self.warnings += unknown_warnings(gguf, self._architecture, self.hparams, "not used")
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
+            if device.name == "cpu":  # the pages come from the system when they are written
+                KVCache(self.hparams.memories, self.n_ctx, kinds_of(cache_type))
             self.adapters = open_adapters(lora, self._architecture, gguf, self.hparams)
 
     def __repr__(self) -> str:

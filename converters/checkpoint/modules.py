@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ggq.errors import FormatError, ModelError, printable
+from ggq.models import class_names
 from ggq.models.pooled import ANSWERS, DENSE, POOLING
 
 __all__ = [
@@ -141,7 +142,7 @@ def _dense(path: Path, said: Mapping[str, Any]) -> list[Any]:
 
 def _answers(folder: Path, config: Mapping[str, Any], read: ReadJson) -> list[int] | None:
     """Return the ids of yes and no where the folder is a Qwen3-Reranker, told by its names."""
-    if (config.get("architectures") or [None])[0] != RERANKER_CLASS:
+    if RERANKER_CLASS not in class_names(config)[:1]:
         return None
     hints = (folder.absolute().name, str(config.get("_name_or_path", "")), _card(folder))
     if not any(RERANKER_MARK in hint.lower() for hint in hints):

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from ggq.converters.checkpoint.folder import read_json
 from ggq.converters.metadata.names import NameParts, model_id, name_parts, size_label, title
+from ggq.errors import GGQError, printable
 from ggq.gguf import spec
+from ggq.runtime.sampling.params import PREFIX, SamplingParams
 
 __all__ = ["Item", "card_text", "general_items", "model_parts", "read_card"]
 
@@ -85,15 +87,12 @@ def _count(shapes: Iterable[Any]) -> tuple[int, int, int, int]:
     return total, shared, per_expert, experts // n_stacks if n_stacks else 0
 
 
-def general_items(folder: Path, parts: NameParts) -> list[Item]:
-    """Return general.type, sampling defaults, names, licence and tags of an HF folder."""
-    items = [Item("general.type", "model", spec.STR)]
-    generation = read_json(folder / "generation_config.json")
-    for key, names, kind in SAMPLING:
-        value = next((generation[n] for n in names if generation.get(n) is not None), None)
-        if value is not None and _fits(value, kind):
-            value = int(value) if kind == spec.I32 else value
-            items.append(Item(f"general.sampling.{key}", value, kind))
+def general_items(folder: Path, parts: NameParts, warnings: list[str]) -> list[Item]:
+    """Return general.type, sampling defaults, names, licence and tags of an HF folder.
+
+    What is left out is added to ``warnings``.
+    """
+    items = [Item("general.type", "model", spec.STR), *_sampling_items(folder, warnings)]
     card = read_card(folder)
     items.append(Item("general.name", parts.name or folder.name, spec.STR))
     for key in CARD_KEYS:
@@ -101,6 +100,28 @@ def general_items(folder: Path, parts: NameParts) -> list[Item]:
         if value:
             items.append(Item(f"general.{key}", value, spec.STR))
     return items + _card_items(card)
+
+
+def _sampling_items(folder: Path, warnings: list[str]) -> list[Item]:
+    """Return the sampling defaults of generation_config.json that a runtime can follow."""
+    generation, items = read_json(folder / "generation_config.json"), []
+    for key, names, kind in SAMPLING:
+        name = next((n for n in names if generation.get(n) is not None), None)
+        if name is None:
+            continue
+        value = generation[name]
+        if _fits(value, kind):
+            item = Item(f"{PREFIX}{key}", int(value) if kind == spec.I32 else value, kind)
+            try:
+                SamplingParams.resolve(metadata={item.key: item.value})
+            except GGQError:
+                pass
+            else:
+                items.append(item)
+                continue
+        what = f"{name} is {printable(repr(value), 60)}, which no sampler takes"
+        warnings.append(f"generation_config.json: {what}: left out")
+    return items
 
 
 def _said(card: Mapping[str, Any], key: str) -> str | None:
