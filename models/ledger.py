@@ -206,6 +206,9 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
         raise refuse(name, value, why)
     text = source.get("text_config")
     settings = text if isinstance(text, Mapping) else source
+    for name in (ROPE, "rope_scaling"):
+        if isinstance(rope := settings.get(name), Mapping) and _is_nameless(rope):
+            raise refuse(f"{name}.rope_type", None, "its other settings need a type")
     read, rope_read = _used(arch.keys, config)
     used = {*read, *OLDER, *arch.reads, *WITHOUT_EFFECT}
     for name, value in settings.items():
@@ -257,6 +260,15 @@ def _wrong_rotations(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]
     kinds = older.get("rope_type") or older.get("type"), used.get("rope_type")
     if kinds[0] and kinds[0] not in (kinds[1], "su") and kinds[1] != YARN_AS_FACTORS:
         yield "rope_scaling.rope_type", kinds[0], f"{ROPE} says {kinds[1]!r}"
+
+
+def _is_nameless(rope: Mapping[str, Any]) -> bool:
+    """Tell whether a rotation's type is null beside numbers that some type reads."""
+    return (
+        "rope_type" in rope
+        and not (rope["rope_type"] or rope.get("type"))
+        and any(rope.get(name) is not None for name in {*_NUMBERS, *LISTS} - {"rope_theta"})
+    )
 
 
 def _is_positive(value: Any) -> bool:

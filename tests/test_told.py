@@ -69,3 +69,35 @@ def test_a_context_beyond_memory_is_refused_at_load(tmp_path, n_ctx):
     path = make_tiny_llama(tmp_path / "t.gguf")
     with pytest.raises(UsageError, match=f"a context of {n_ctx} tokens takes"):
         ggq.load(path, n_ctx=n_ctx)
+
+
+def test_a_rotation_whose_type_is_null(tmp_path):
+    folder = make_hf(tmp_path / "m")
+    change(folder, rope_scaling={"rope_type": None, "factor": 2.0})
+    with pytest.raises(ModelError, match=r"rope_scaling\.rope_type.*None.*need a type"):
+        prepare(str(folder), str(tmp_path / "x.gguf"))
+    change(folder, rope_scaling={"rope_type": None})
+    prepare(str(folder), str(tmp_path / "x.gguf")).close()
+
+
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [
+        ("{% for m in messages %}{{ m.content }}", "tokenizer.chat_template: line 1: "),
+        (
+            [{"name": "default", "template": "{{ x }}"}, {"name": "rag", "template": "{% if"}],
+            "line",
+        ),
+        ("{{ messages[0].content }}", None),
+    ],
+)
+def test_a_template_that_cannot_be_read(tmp_path, template, line):
+    folder = make_hf(tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    said = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**said, "chat_template": template}))
+    told, _ = warnings_of(folder, tmp_path / "x.gguf")
+    assert [text for text in told if "conversations with the file will be refused" in text] == [
+        text for text in told if line and line in text and "chat_template" in text
+    ]
+    assert bool(line) == any("will be refused" in text for text in told), told

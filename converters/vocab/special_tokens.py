@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ggq.converters.vocab.tokenizer_files import NAMED, TokenizerFiles
 from ggq.errors import printable
 from ggq.gguf import spec
+from ggq.runtime.template.template import ChatTemplate
 from ggq.runtime.tokenizers.specials import end_names
 
 KEYS = {  # the keys that GGUF has; there is none for CLS, BERT's is BOS
@@ -170,6 +171,7 @@ def template_items(files: TokenizerFiles) -> list[MetadataItem]:
     if template is None:
         return []
     if isinstance(template, str):
+        _tell_of_problem(files, ChatTemplate(template))
         return [MetadataItem(key, template, spec.STR)]
     named: dict[str, str] = {}
     for choice in template:
@@ -179,6 +181,7 @@ def template_items(files: TokenizerFiles) -> list[MetadataItem]:
             named["".join(c if c in allowed else "_" for c in name)] = text
         else:
             files.warnings.append(f"chat_template: entry {printable(name)} left out")
+    _tell_of_problem(files, ChatTemplate("", variants=named))
     default = named.pop("default", None)
     items = [MetadataItem(f"{key}.{n}", text, spec.STR) for n, text in named.items()]
     if named:
@@ -186,6 +189,11 @@ def template_items(files: TokenizerFiles) -> list[MetadataItem]:
     if default is not None:
         items.append(MetadataItem(key, default, spec.STR))
     return items
+
+
+def _tell_of_problem(files: TokenizerFiles, template: ChatTemplate) -> None:
+    if problem := template.problem():
+        files.warnings.append(f"{problem}: conversations with the file will be refused")
 
 
 def normalizer_items(files: TokenizerFiles) -> list[MetadataItem]:

@@ -5,8 +5,8 @@ They know the history of token ids, never text: DRY's breaker strings are turned
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -82,9 +82,21 @@ def repeat_lengths(
     return {t: n for t, n in lengths.items() if () not in breakers.get(t, ())}
 
 
-@lru_cache(maxsize=4)
+_breakers_of: WeakKeyDictionary[Any, dict[tuple[str, ...], Breakers]] = WeakKeyDictionary()
+_MOST_SETS = 4  # of strings that are remembered of a tokenizer
+
+
 def breaker_tokens(tokenizer: Any, strings: tuple[str, ...]) -> Breakers:
     """Return the token sequences in which one of ``strings`` can appear, by first token."""
+    known = _breakers_of.setdefault(tokenizer, {})
+    if strings not in known:
+        while len(known) >= _MOST_SETS:
+            known.pop(next(iter(known)), None)
+        known[strings] = _breaker_tokens(tokenizer, strings)
+    return known[strings]
+
+
+def _breaker_tokens(tokenizer: Any, strings: tuple[str, ...]) -> Breakers:
     found: dict[int, set[tuple[int, ...]]] = {}
     pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.n_vocab)]
     for string in strings:

@@ -11,8 +11,8 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jinja2
 from jinja2.exceptions import TemplateSyntaxError
@@ -110,6 +110,17 @@ class ChatTemplate:
             raise result
         return result
 
+    def problem(self) -> str | None:
+        """Return in one line why one of the templates cannot be read, None where all can."""
+        for name in ("", *self.variants):
+            try:
+                self._template(name, Budget(0))
+            except GGQError as error:
+                return str(error)
+            except Exception as error:  # whatever compiling a stranger's template can raise
+                return str(_explained(error))
+        return None
+
     def render_text(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         """Return the prompt as one string, for people to read."""
         return "".join(segment.text for segment in self.render(messages, **options))
@@ -199,11 +210,15 @@ class _Controls:
                 yield match.span()
 
 
-@lru_cache(maxsize=4)
+_controls_of: WeakKeyDictionary[Any, _Controls | None] = WeakKeyDictionary()
+
+
 def _control_tokens(tokenizer: Any) -> _Controls | None:
-    ids = tokenizer.all_controls()
-    texts = {tokenizer.token_bytes(i).decode("utf-8", "replace") for i in ids} - {""}
-    return _Controls(texts) if texts else None
+    if tokenizer not in _controls_of:
+        ids = tokenizer.all_controls()
+        texts = {tokenizer.token_bytes(i).decode("utf-8", "replace") for i in ids} - {""}
+        _controls_of[tokenizer] = _Controls(texts) if texts else None
+    return _controls_of[tokenizer]
 
 
 def _segments(pieces: list[str]) -> list[Segment]:
