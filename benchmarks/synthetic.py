@@ -90,6 +90,7 @@ def write(shape: str, file_type: str, path: str) -> None:
 def _write_tensors(writer, shapes, file_type, layers, heads, kv_heads) -> None:
     class Shape:
         arch, n_layer, n_head, n_head_kv, n_expert = "llama", layers, heads, kv_heads, 0
+        n_block = layers
 
     listed = [
         PlanTensor(name, dims, "F32" if len(dims) == 1 else "F16") for name, dims in shapes.items()

@@ -55,7 +55,7 @@ def test_one_shot(toy, capsys):
     path, options = toy.calls[0]
     assert path == Path(toy.path)
     kinds = {"cache_type": "f16", "device": "cpu", "device_weights": "auto"}
-    kinds |= {"draft": None, "draft_max": 15, "cache_disk": None}
+    kinds |= {"draft": None, "draft_max": 15, "cache_disk": None, "lora": ()}
     assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 
@@ -65,7 +65,7 @@ def test_keys_and_values_have_types_of_their_own(toy):
     assert toy.calls[0][1]["cache_type"] == ("f32", "q8_0")
     assert cli.main([*said, "-ctk", "q8_0"]) == 0
     assert toy.calls[1][1]["cache_type"] == "q8_0"
-    assert cli.main([*said, "-ctk", "q4_0"]) == 2
+    assert cli.main([*said, "-ctk", "q5_0"]) == 2
 
 
 def test_a_prompt_and_what_is_piped_in_go_together(toy, capsys, monkeypatch):

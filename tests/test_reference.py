@@ -19,5 +19,7 @@ def test_pages_hold_the_public_names(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     page = (tmp_path / "ggq.html").read_text(encoding="utf-8")
     assert [name for name in ggq.__all__ if f'id="{name}"' not in page] == []
-    model = (tmp_path / "ggq/runtime/model.html").read_text(encoding="utf-8")
-    assert "float32" in model and 'id="Model.generate"' in model
+    for room, shown in (("model", "Model.logits"), ("answers", "Answers.generate")):
+        text = (tmp_path / f"ggq/runtime/{room}.html").read_text(encoding="utf-8")
+        assert f'id="{shown}"' in text
+    assert "float32" in (tmp_path / "ggq/runtime/texts.html").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def tiny(folder, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_forced_calls(tmp_path, name):
     with ggq.load(tiny(tmp_path, name), n_ctx=8192, threads=1) as model, serving(model) as client:
-        assert client.app.state.service.format.name == name.partition(" ")[0]
+        assert client.app.state.host.service.format.name == name.partition(" ")[0]
         named = [{"type": "function", "function": {"name": n}} for n in ("add", "get_weather")]
         for seed, forced in enumerate(["required", "required", *named]):
             body = {

@@ -19,7 +19,9 @@ MODULES = (
     "ggq.models.layers",
     "ggq.converters.job",
     "ggq.converters.prepasses",
+    "ggq.runtime.answers",
     "ggq.runtime.model",
+    "ggq.runtime.texts",
     "ggq.runtime.engine.backend",
     "ggq.runtime.sampling",
 )
