@@ -38,7 +38,7 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 3072  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_AHEAD = 4608  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
 _TOKENS = 8  # share an unpacked block
 _STRIP = 32  # blocks x tokens whose weighted sums wait, 16 KiB
 _ROWS = 8 * 64  # bytes of a block's weighted sums with a token: of rows r and r + 8, r = 0 .. 7
