@@ -16,7 +16,7 @@ from browsing import chromium, drawn, idle, wait, write
 
 QUESTIONS = (
     "Write a Python function that returns the n-th Fibonacci number. Only the code.",
-    "What is its running time? One sentence, then a table of n and fib(n) for n = 10, 20, 30.",
+    "What is its running time? Answer in one sentence, then show a call of it with n = 10.",
 )
 
 

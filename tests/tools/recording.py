@@ -21,7 +21,8 @@ COLUMNS, LINES = 84, 24
 LINE, WIDTH = 19.0, 8.45  # pixels
 KEY = 0.05  # seconds between keys
 HOLD = 4.0  # seconds at the end
-QUESTIONS = ("Write a Python function that adds two numbers.", "/info", "/bye")
+QUESTION = "Write a Python function that tells whether a number is prime. Only code."
+TYPED = (QUESTION, "/info", "/bye")
 BACK, TEXT = "#16181d", "#d8dbe2"
 COLOURS = {
     **{"black": "#3b4048", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b"},
@@ -59,9 +60,9 @@ def record(model):
     look(60, ">>>")
     frames[:] = [(0.0, frames[-1][1])]
     start = time.monotonic()
-    for question in QUESTIONS:
+    for line in TYPED:
         look(1.0)
-        for key in question:
+        for key in line:
             os.write(fd, key.encode())
             look(KEY)
         os.write(fd, b"\r")
