@@ -14,7 +14,7 @@ FORMAT = '''
 
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 WRITTEN = Written(call=('CALL!{"name": "$NAME", "arguments": ', "}\\n"), marks=("CALL!",))
 
@@ -23,12 +23,7 @@ class Shout(MarkedFormat):
     name = "shout"
     calls = (("CALL!", "\\n"),)
     reader = JsonReader
-
-    def recognizes(self, template, tokens):
-        return "CALL!" in template
-
-    def rules(self, functions, lark, many):
-        return json_rules(functions, lark, many, WRITTEN)
+    written = WRITTEN
 
 
 FORMAT = Shout()

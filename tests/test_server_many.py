@@ -189,11 +189,12 @@ def test_memory_comes_back(folder):
             (service,) = serving.host.services()
             model = weakref.ref(service.model)
             cache = weakref.ref(service.scheduler.engine.cache)
+            tokenizer = weakref.ref(service.model.tokenizer)
             del service
             serving.ask("a", "/models/unload")
             serving.settle(lambda: serving.loaded() == [])
             gc.collect()
-            assert model() is None and cache() is None
+            assert model() is None and cache() is None and tokenizer() is None
             if os.path.exists("/proc/self/maps"):
                 assert str(folder / "a.gguf") not in Path("/proc/self/maps").read_text()
 

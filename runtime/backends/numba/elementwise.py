@@ -12,9 +12,10 @@ from ggq.simd import FLOAT, INT, ROWS, Struct
 if TYPE_CHECKING:
     from ggq.runtime.backends.numba.backend import NumbaOps
 
-__all__ = ["ARGUMENTS", "record"]
+__all__ = ["ARGUMENTS", "BY_ROW", "record", "record_by_row"]
 
 ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
+BY_ROW = Struct("by_row", a=ROWS, row=INT, out=ROWS, width=INT)
 
 
 def record(
@@ -44,3 +45,25 @@ def record(
         return out
 
     return backend.value(head.width, head.slot, make)
+
+
+def record_by_row(backend: NumbaOps, label: str, kernel: Any, x: Value, name: str) -> Value:
+    """Return a lazy value of each token of ``x`` with the first row of the tensor ``name``."""
+    weight: Any = backend.weight(name)
+
+    def make(value: Value, form: str, residual: Buffer | None) -> Buffer:
+        source, out = x.f32(), backend.new(value)
+        backend.recorder.row(
+            label,
+            kernel,
+            Work(slot=x.slot),
+            reads=[source],
+            writes=[out],
+            a=source,
+            row=weight.vector,
+            out=out,
+            width=x.width,
+        )
+        return out
+
+    return backend.value(x.width, x.slot, make)

@@ -1,13 +1,13 @@
 """shift as plan rows: a token is an item."""
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.plan import Work
-from ggq.simd import INT, ROWS, f32x16, load, store
+from ggq.runtime.backends.numba import elementwise
+from ggq.simd import f32x16, load, store
 
 
-@kernel(x=ROWS, row=INT, out=ROWS, width=INT)
+@kernel(elementwise.BY_ROW)
 def _shift(args, first, last):
-    x, stride, row = args.x, args.x_stride, args.row
+    x, stride, row = args.a, args.a_stride, args.row
     out, out_stride, width = args.out, args.out_stride, args.width
     for item in range(first, last):
         for i in range(0, 4 * width, 64):
@@ -17,21 +17,4 @@ def _shift(args, first, last):
 
 def run(backend, x, name):
     """Record the sum with the tensor's first row."""
-    row = backend.weight(name).vector
-
-    def make(value, form, residual):
-        source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            "shift",
-            _shift,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            x=source,
-            row=row,
-            out=out,
-            width=x.width,
-        )
-        return out
-
-    return backend.value(x.width, x.slot, make)
+    return elementwise.record_by_row(backend, "shift", _shift, x, name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, Tools
+from ggq.runtime.server.formats.base import Tools
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -37,12 +36,7 @@ class Apertus(MarkedFormat):
     calls = (_MARKS,)
     calls_in_thoughts = True
     reader = ApertusReader
-
-    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
-        return _MARKS[0] in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
+    written = _WRITTEN
 
 
 FORMAT = Apertus()

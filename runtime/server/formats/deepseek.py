@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Format, Function, Lark, Tools
+from ggq.runtime.server.formats.base import Format, Tools
 from ggq.runtime.server.formats.hermes import FORMAT as HERMES
 from ggq.runtime.server.formats.json_calls import OBJECT, JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -53,9 +53,6 @@ class DeepSeek(MarkedFormat):
     def fitted(self, template: str, tokens: Collection[str]) -> Format:
         written = _WRITTEN_R1 if "```json" in template else _WRITTEN_V3
         return self.changed(written=written, example=written.example())
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, self.written)
 
 
 FORMAT = DeepSeek()

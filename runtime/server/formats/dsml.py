@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Format, Function, Lark
+from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -58,9 +58,6 @@ class Dsml(MarkedFormat):
     def fitted(self, template: str, tokens: Collection[str]) -> Format:
         older = "function_calls" in template
         return self.changed(written=_written(_V32)) if older else self
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, self.written)
 
 
 FORMAT = Dsml()

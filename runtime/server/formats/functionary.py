@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, Tools
+from ggq.runtime.server.formats.base import Tools
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -29,13 +29,11 @@ class Functionary(MarkedFormat):
     name = "functionary"
     calls = (("<function=", "</function>"),)
     reader = FunctionaryReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         named = re.search(r"<function=\s*['\"]|<function=\w+>\{", template)
         return named is not None and "<parameter=" not in template and "<tool_call>" not in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Functionary()

@@ -17,7 +17,7 @@ from ggq.runtime.server.formats.base import (
     new_call_id,
 )
 from ggq.runtime.server.formats.json_calls import JsonSpan
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -38,7 +38,7 @@ class FunctionaryV32(Format):
         return FunctionaryParser(tools, continued)
 
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
+        return _WRITTEN.rules(functions, lark, many)
 
 
 class FunctionaryParser:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.hermes import FORMAT as HERMES
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import TaggedReader
 
 __all__ = ["FORMAT"]
@@ -23,12 +22,10 @@ class Generic(MarkedFormat):
     calls = (*HERMES.calls, ("<|python_tag|>", ""), ("[TOOL_CALLS]", ""))
     bare = True
     reader = TaggedReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return True
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Generic()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Format, Function, Lark
+from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -54,9 +54,6 @@ class Glm(MarkedFormat):
         tight = re.search(r"</arg_key>[\"'\s{}~+-]*<arg_value>", template)
         broken = "\n<arg_value>" in template or "\\n<arg_value>" in template
         return self.changed(written=_TIGHT) if tight and not broken else self
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, self.written)
 
 
 FORMAT = Glm()

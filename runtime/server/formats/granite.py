@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -26,12 +25,10 @@ class Granite(MarkedFormat):
     calls = (("<|tool_call|>", ""),)
     wraps = (("<response>", "</response>"),)
     reader = JsonReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|tool_call|>" in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Granite()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -54,12 +53,10 @@ class Hunyuan3(MarkedFormat):
     calls = (_ALL,)
     marks = (*_ONE, _SEP, *_KEY, *_VALUE)
     reader = HunyuanReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return _SEP in tokens or ("<tool_sep" in template and _SUFFIX in template)
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Hunyuan3()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -53,12 +52,10 @@ class KimiK3(MarkedFormat):
     dropped = (*_element("response"), "<|close|>message<|sep|>")
     marks = _TOKENS
     reader = KimiReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return all(token in template for token in _TOKENS)
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = KimiK3()

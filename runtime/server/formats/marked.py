@@ -17,11 +17,14 @@ from ggq.runtime.server.formats.base import (
     REASONING,
     Delta,
     Format,
+    Function,
+    Lark,
     Tools,
     joined,
     new_call_id,
 )
 from ggq.runtime.server.formats.reader import CallReader
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.thoughts import marks_of
 
 __all__ = ["MakeReader", "MarkedFormat", "MarkedParser"]
@@ -36,7 +39,7 @@ class MarkedFormat(Format):
     ``bare``: a call may be an answer that is nothing but JSON. ``dropped``: marks between the parts
     of an answer that say nothing to a reader. ``wraps``: pairs around the whole of what is said,
     words that may also stand inside of it. ``calls_in_thoughts``: a call does not wait for their
-    end.
+    end. ``written``: how calls are forced.
     """
 
     calls: tuple[tuple[str, str], ...] = (("<tool_call>", "</tool_call>"),)
@@ -45,12 +48,21 @@ class MarkedFormat(Format):
     wraps: tuple[tuple[str, str], ...] = ()
     calls_in_thoughts = False
     reader: MakeReader
+    written: Written
 
     def __init__(self) -> None:
         """Collect the marks: control tokens among them have to be seen to be understood."""
         pairs = (self.think, *self.calls, *self.wraps)
         found = {mark for pair in pairs for mark in pair if mark}
         self.marks = tuple(sorted({*found, *self.dropped, *type(self).marks}))
+
+    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
+        """Tell whether the template writes the mark before a call."""
+        return self.calls[0][0] in template
+
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        """Return the rules of calls as they are written."""
+        return self.written.rules(functions, lark, many)
 
     def fitted(self, template: str, tokens: Collection[str]) -> Format:
         """Return the format with the marks around thoughts that the template writes."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -40,12 +38,7 @@ class MiniMax(MarkedFormat):
     name = "minimax"
     calls = (_MARKS,)
     reader = MiniMaxReader
-
-    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
-        return _MARKS[0] in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, _WRITTEN)
+    written = _WRITTEN
 
 
 FORMAT = MiniMax()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Format, Function, Lark, Tools
+from ggq.runtime.server.formats.base import Format, Tools
 from ggq.runtime.server.formats.json_calls import NAMED, OBJECT, JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.thoughts import marks_of
 
 __all__ = ["FORMAT"]
@@ -50,9 +50,6 @@ class Mistral(MarkedFormat):
         written = _NAMED if "[ARGS]" in template else _LIST
         written = _WITH_ID if "[CALL_ID]" in template else written
         return self.changed(written=written, think=marks_of(template, self.think))
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, self.written)
 
     def call_id(self, given: str) -> str:
         """Return nine letters and digits: the templates insist on them."""

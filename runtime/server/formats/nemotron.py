@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -26,12 +23,7 @@ class Nemotron(MarkedFormat):
     name = "nemotron"
     calls = (_MARKS,)
     reader = JsonReader
-
-    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
-        return _MARKS[0] in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
+    written = _WRITTEN
 
 
 FORMAT = Nemotron()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import TaggedReader
 
 __all__ = ["FORMAT"]
@@ -25,12 +24,10 @@ class Qwen(MarkedFormat):
     name = "qwen"
     rank = 1  # its templates have Hermes' marks too
     reader = TaggedReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<tool_call>" in template and "<function=" in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Qwen()

@@ -41,6 +41,11 @@ class Written:
         call = f"{head.replace('$NAME', '<function-name>')}<args-json-object>{tail}"
         return f"{self.around[0]}{call}{self.around[1]}"
 
+    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
+        """Return the rules of calls that are written like this: one, or ``many``."""
+        make = tag_rules if any(self.argument) else json_rules
+        return make(functions, lark, many, self)
+
     def part(self, lark: Lark, text: str, **names: str) -> str:
         """Return a part of the rules: text, marks by their numbers, a pattern for $ID."""
         for word, name in names.items():

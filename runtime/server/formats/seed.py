@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, tag_rules
+from ggq.runtime.server.formats.rules import Written
 from ggq.runtime.server.formats.tagged import Tags, TagsReader
 
 __all__ = ["FORMAT"]
@@ -41,12 +39,7 @@ class Seed(MarkedFormat):
     think = ("<seed:think>", "</seed:think>")
     calls = (_MARKS,)
     reader = SeedReader
-
-    def recognizes(self, template: str, tokens: Collection[str]) -> bool:
-        return _MARKS[0] in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return tag_rules(functions, lark, many, _WRITTEN)
+    written = _WRITTEN
 
 
 FORMAT = Seed()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ggq.runtime.server.formats.base import Function, Lark, Tools
+from ggq.runtime.server.formats.base import Tools
 from ggq.runtime.server.formats.json_calls import JsonReader
 from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written, json_rules
+from ggq.runtime.server.formats.rules import Written
 
 __all__ = ["FORMAT"]
 
@@ -45,12 +45,10 @@ class Solar(MarkedFormat):
     dropped = ("<|begin|>assistant", "<|content|>", "<|end|>", "<|flush|>")
     marks = ("<|begin|>", _BEGIN, _NAME, _ARGUMENTS, _END)
     reader = SolarReader
+    written = _WRITTEN
 
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return _BEGIN in template
-
-    def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
-        return json_rules(functions, lark, many, _WRITTEN)
 
 
 FORMAT = Solar()
