@@ -75,14 +75,15 @@ def from_adapter(
                 made[tensor.name] = tensor
     parts = general.model_parts(folder, {}, [(t.name, t.shape) for t in made.values()])
     items = [general.Item(spec.KEY_ARCHITECTURE, arch.name, spec.STR)]
-    items += [i for i in general.general_items(folder, parts, []) if i.key != "general.type"]
+    told: list[str] = []
+    items += [i for i in general.general_items(folder, parts, told) if i.key != "general.type"]
     items.insert(1, general.Item("general.type", "adapter", spec.STR))
     items.insert(2, general.Item("adapter.type", "lora", spec.STR))
     items.append(general.Item("adapter.lora.alpha", shared, spec.F32))
     items.append(general.Item("general.file_type", kind.number, spec.U32))
     items.append(general.Item("general.quantization_version", 2, spec.U32))
     plan = Plan(kind, [(name, kind.name) for name in made])
-    return Conversion(Path(), arch.name, hp, dict(made), plan, options, items)
+    return Conversion(Path(), arch.name, hp, dict(made), plan, options, items, warnings=told)
 
 
 def _check_options(options: Options) -> None:
