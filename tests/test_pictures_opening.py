@@ -90,7 +90,7 @@ def test_what_is_wrong_is_one_line(monkeypatch):
         moving: "is animated, 2 frames",
         claimed(20_000, 5_000): "pixels, 64 million at most",
         claimed(60_000, 60_000): "has too many pixels, 64 million at most",
-        claimed(0, 7): "is damaged or cut off",
+        claimed(0, 7): "is no picture",
     }
     for data, problem in cases.items():
         with pytest.raises(UsageError, match=problem) as told:
