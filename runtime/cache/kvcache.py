@@ -19,6 +19,7 @@ from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.cache.memory import free_memory, physical_memory
+from ggq.runtime.cache.pictured import Pictured, kept
 from ggq.runtime.cache.sizes import ENDS, cache_bytes, columns_of
 
 __all__ = ["KVCache", "Sequence"]
@@ -168,7 +169,8 @@ class Sequence:
 
     Of windowed layers, ``recent`` names the pages that are held: those that the next token can
     see, one more to go back by, and those before the ends of the last prompts. ``mix``: the scales
-    of the adapters that what it holds was computed with.
+    of the adapters that what it holds was computed with. ``pictured``: pictures among the tokens,
+    where they have positions of rows and columns.
     """
 
     def __init__(self, cache: KVCache, mix: tuple[float, ...] = ()):
@@ -179,6 +181,7 @@ class Sequence:
         self._n_pages = 0
         self._held = np.zeros(len(self.recent), bool)
         self._ends: list[int] = []  # lengths at which prompts ended
+        self.pictured: tuple[Pictured, ...] = ()
         self._pinned = 0
         self._state = cache.new_state()
         self._checkpoints: list[tuple[int, Any]] = []  # (length, state), shortest first
@@ -324,6 +327,7 @@ class Sequence:
             if self._trial is not None and self._trial[0] > length:
                 self._trial = None
         self.length = length
+        self.pictured = kept(self.pictured, length)
         self._ends = [end for end in self._ends if end <= length]
         self._cut(-(-length // PAGE))
         return length
@@ -344,6 +348,7 @@ class Sequence:
         other._state[:] = self._state_at(other.length)
         other._checkpoints = [c for c in self._checkpoints if c[0] <= other.length]
         other._ends = [end for end in self._ends if end <= other.length]
+        other.pictured = kept(self.pictured, other.length)
         other._pinned = min(self._pinned, other.length)
         other._n_pages = -(-other.length // PAGE)
         for i in range(other._n_pages):
@@ -368,11 +373,9 @@ class Sequence:
         return int(self._state.ctypes.data)
 
     @property
-    def table_address(self) -> int:
-        """Return the address of the page table (int64 page numbers), for kernels."""
-        return self.table.ctypes.data
+    def tables(self) -> tuple[int, int]:
+        """Return the addresses of the page tables (int64 page numbers), for kernels.
 
-    @property
-    def recent_address(self) -> int:
-        """Return the address of the page table of windowed layers, for kernels."""
-        return self.recent.ctypes.data
+        That of most layers, and that of windowed ones.
+        """
+        return self.table.ctypes.data, self.recent.ctypes.data
