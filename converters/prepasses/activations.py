@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq.converters import grids
 from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.base import Prepass
 from ggq.converters.prepasses.cost import Cost, Sizes
@@ -57,7 +58,7 @@ class Activations(Prepass):
             )
             ops.run(architecture, hp)
         job.peaks = peaks
-        missed = [n for n, t in job.plan.types if "-G" in t and not peaks.get(n)]
+        missed = [n for n, t in job.plan.types if grids.is_grid(t) and not peaks.get(n)]
         if missed:
             what = f"{len(missed)} tensors, such as {printable(missed[0])}, get a step of 1"
             job.warnings.append(f"activations: nothing enters {what}")

@@ -24,7 +24,7 @@ from ggq.converters.serving.plan import GROUP, ServingPlan, plan_folder
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.models.base import Architecture
 from ggq.models.hparams import check_generates
-from ggq.quants.mixtures import UNQUANTIZED, MixtureOptions
+from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = ["prepare_folder", "refuse_options"]
 
@@ -61,7 +61,7 @@ def prepare_folder(
 
 def _refuse(chosen: ServingType, options: Options) -> None:
     """Refuse options of files; UsageError."""
-    mixture, plain = options.mixture, MixtureOptions()
+    mixture = options.mixture
     given = {
         "--pure": mixture.pure,
         "--tensor-type": mixture.tensor_types,
@@ -72,7 +72,6 @@ def _refuse(chosen: ServingType, options: Options) -> None:
         "--no-mtp": not options.mtp,
         "--base": options.base,
     }
-    assert plain.tensor_types == (), "what is given differs from the default"
     for flag, value in given.items():
         if value:
             other = "; --ignore keeps modules as they are" if "tensor" in flag else ""
@@ -97,7 +96,7 @@ def _planned(
     arch = models.get(job.arch)
     hp = job.hparams if job.copy_from is None else arch.hparams(job.copy_from)
     folder = source if source.is_dir() else None
-    config = read_json(folder / "config.json") if folder else None
+    config = read_json(folder / "config.json", required=True) if folder else None
     _check(arch, hp, config, chosen)
     dtype = chosen.dtype or _dtype(job, config)
     group = options.group_size or _group(job, chosen, dtype)
@@ -157,6 +156,6 @@ def _refuse_requantizing(job: Conversion, plan: ServingPlan) -> None:
         if not grids.is_grid(kind) or tensor.type_name in UNQUANTIZED:
             continue
         if not lossless(tensor, grids.kind(kind)):
-            what = f"tensor {printable(name)} is already {tensor.type_name}; {kind} once more"
+            what = f"tensor {printable(name)} is already {tensor.type_name}; quantizing it again to {kind}"
             allow = option("--allow-requantize", "allow_requantize=True")
             raise UsageError(f"{what} loses quality, {allow} does it anyway")
