@@ -104,7 +104,7 @@ def _planned(
     if not options.allow_requantize:
         _refuse_requantizing(job, plan)
     facts = {f.name: getattr(job, f.name) for f in fields(Conversion)}
-    name = Path(out) if out is not None else Path(f"{source.resolve().stem}-{chosen.name}")
+    name = Path(out) if out is not None else Path(f"{_name(source)}-{chosen.name}")
     facts |= {"out": name, "plan": plan, "options": options, "inputs": chosen.inputs}
     made = FolderConversion(**facts, architecture=arch, full=hp, source=folder, config=config)
     made.items = [i for i in made.items if i.key not in ("ggq.types", "general.file_type")]
@@ -113,6 +113,12 @@ def _planned(
     if config and config.get("auto_map"):
         made.warnings.append("config.json names code of its own (auto_map), which is not copied")
     return made
+
+
+def _name(source: Path) -> str:
+    """Return what a source is called: a file without its ending, a folder or repository whole."""
+    resolved = source.resolve()
+    return resolved.stem if resolved.is_file() else resolved.name
 
 
 def _check(
@@ -156,6 +162,6 @@ def _refuse_requantizing(job: Conversion, plan: ServingPlan) -> None:
         if not grids.is_grid(kind) or tensor.type_name in UNQUANTIZED:
             continue
         if not lossless(tensor, grids.kind(kind)):
-            what = f"tensor {printable(name)} is already {tensor.type_name}; quantizing it again to {kind}"
+            what = f"tensor {printable(name)} is already {tensor.type_name}; {kind} on top of it"
             allow = option("--allow-requantize", "allow_requantize=True")
             raise UsageError(f"{what} loses quality, {allow} does it anyway")
