@@ -163,10 +163,13 @@ def freeze(model: Any) -> None:
     if not fakes:
         raise UsageError("the model has no fake-quantized weights: call qat.prepare first")
     modules = dict(model.named_modules())
-    for name in fakes:
+    for name, (fake, weight) in fakes.items():
         path, _, attribute = name.rpartition(".")
+        values = fake.kind.dequantize(fake.kind.quantize(_rows(weight), fake.importance))
+        parametrize.remove_parametrizations(modules[path], attribute, leave_parametrized=False)
         with torch.no_grad():
-            parametrize.remove_parametrizations(modules[path], attribute)
+            plain = getattr(modules[path], attribute)
+            plain.copy_(torch.from_numpy(values).reshape(plain.shape))
     if model.config.tie_word_embeddings:
         model.tie_weights()
     model.requires_grad_(False)
