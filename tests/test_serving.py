@@ -153,6 +153,7 @@ def test_passes_choose_the_codes_that_are_written(tmp_path, text, kind):
     exported(source, tmp_path / "plain", kind)
     assert error(tmp_path / "out", source) != error(tmp_path / "plain", source)
     told = json.loads((tmp_path / "out" / "ggq.json").read_text())
+    assert json.loads(told["ggq.provenance"])["type"] == kind
     assert "gptq" in told["ggq.recipe"] and told["ggq.prepass.gptq"].startswith("tokens=2048")
 
 

@@ -109,7 +109,7 @@ class FolderConversion(Conversion):
             save(shards(made, self.options.split_max_bytes or SHARD_BYTES), folder)
             save_json(folder / "config.json", self._config())
             self._save_tokenizer(folder)
-            told = {i.key: i.value for i in self.items if i.key.startswith("ggq.")}
+            told = {i.key: i.value for i in self.items if i.key.startswith(("ggq.", "quantize."))}
             save_json(folder / "ggq.json", told)
         for forget in self.on_written:
             forget()

@@ -5,6 +5,7 @@ The source is opened as for a GGUF file, so that passes work on it as they do th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -18,7 +19,9 @@ from ggq.converters.conversion import Conversion, Options
 from ggq.converters.export import dtype_of
 from ggq.converters.grids import GROUP_SIZES, ServingType
 from ggq.converters.imatrix import Imatrix
+from ggq.converters.metadata.general import Item
 from ggq.converters.prepare import prepare
+from ggq.converters.provenance import KEY as PROVENANCE
 from ggq.converters.serving.folder import FolderConversion, lossless
 from ggq.converters.serving.plan import GROUP, ServingPlan, plan_folder
 from ggq.errors import ModelError, UsageError, option, printable
@@ -107,12 +110,22 @@ def _planned(
     name = Path(out) if out is not None else Path(f"{_name(source)}-{chosen.name}")
     facts |= {"out": name, "plan": plan, "options": options, "inputs": chosen.inputs}
     made = FolderConversion(**facts, architecture=arch, full=hp, source=folder, config=config)
-    made.items = [i for i in made.items if i.key not in ("ggq.types", "general.file_type")]
+    made.items = [_of_folder(i, plan, options) for i in made.items if i.key != "ggq.types"]
     if kept := sum(lossless(job.tensors[n], grids.kind(t)) for n, t in plan.types):
         made.warnings.append(f"the codes of {kept} tensors are kept as they are")
     if config and config.get("auto_map"):
         made.warnings.append("config.json names code of its own (auto_map), which is not copied")
     return made
+
+
+def _of_folder(item: Item, plan: ServingPlan, options: Options) -> Item:
+    """Return the item; a provenance names the folder's type, groups and exceptions."""
+    if item.key != PROVENANCE:
+        return item
+    told = {**json.loads(item.value), "type": plan.file_type.name}
+    told |= {"group_size": plan.group} if plan.group else {}
+    told |= {"ignore": list(options.ignore)} if options.ignore else {}
+    return item._replace(value=json.dumps(told))
 
 
 def _name(source: Path) -> str:
