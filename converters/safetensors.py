@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import stat
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from ggq.errors import GIT_LFS, FormatError, pointer_error, printable
 
-__all__ = ["Mapped", "SafetensorsFile", "StoredTensor", "write_header"]
+__all__ = ["Mapped", "SafetensorsFile", "StoredTensor", "open_regular", "write_header"]
 
 MAX_HEADER = 100_000_000
 DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by hand
@@ -83,6 +84,13 @@ class StoredTensor:
         return wide.view(np.float32)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; FormatError where it is a FIFO or a device: these may wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FormatError(f"{printable(path.name)}: is not a regular file")
+    return open(path, "rb")
+
+
 class SafetensorsFile:
     """One open file; ``tensors`` maps names to `StoredTensor`. FormatError names what is wrong.
 
@@ -93,7 +101,7 @@ class SafetensorsFile:
         self.path = Path(path)
         self._where = printable(self.path.name)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 header, data = self._header(file, size)
                 self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
