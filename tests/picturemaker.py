@@ -29,7 +29,8 @@ class Eyes:
         limits = dict.fromkeys(("longest_edge", "min_tiles", "max_tiles"))
         self.sight = SimpleNamespace(
             projector=projector, deepstack=tuple(range(deepstack)), patch=4, merge=2, multiple=8,
-            image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, min_pixels=64, max_pixels=64 * 64,
+            image_size=32, breaks=False, mean=(0.5,) * 3, std=(0.5,) * 3,
+            min_pixels=64, max_pixels=64 * 64,
             grid=lambda high, wide: (high // 8, wide // 8),
             tokens=lambda high, wide: high * wide // 64, **limits,
         )  # fmt: skip
