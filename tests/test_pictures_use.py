@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,28 +10,18 @@ pytest.importorskip("PIL")
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
-from ggufmaker import make_tiny_llama
-from picturemaker import Eyes, picture_bytes
+from picturemaker import SEEING, given_eyes, picture_bytes, tiny
 from servers import CHAT, events, serving
 
-import ggq
 from ggq.errors import UsageError
 from ggq.runtime.chat.screen import Printer
 from ggq.runtime.chat.settings import Settings
 from ggq.runtime.chat.terminal import Chat, dropped_picture
 from ggq.runtime.generation.conversation import Conversation
-from ggq.runtime.pictures.gallery import Gallery
 from ggq.runtime.pictures.opening import open_picture, read_picture
 from ggq.runtime.pictures.rendering import rendered
 from ggq.runtime.template.template import ChatTemplate
 
-SEEING = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}"
-    "{% else %}{% for p in m.content %}{% if p.type == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% endfor %}"
-    "{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 LISTS = SEEING.replace("{% if m.content is string %}{{ m.content }}{% else %}", "").replace(
     "{% endif %}<|im_end|>", "<|im_end|>"
 )
@@ -46,20 +35,6 @@ ASK = {"type": "text", "text": "What is it?"}
 PART = {"type": "image_url", "image_url": {"url": URL}}
 USER = {"role": "user", "content": [PART, ASK]}
 N_TOKENS = 5 * 6
-
-
-def tiny(folder, **more):
-    keys, path = {"tokenizer.chat_template": SEEING}, folder / "t.gguf"
-    if not path.exists():
-        make_tiny_llama(path, n_ctx=1024, vocab="bpe", metadata=keys)
-    return ggq.load(path, threads=1, **more)
-
-
-def given_eyes(model):
-    """Give a model drawn eyes; return it."""
-    model.gallery = Gallery(Eyes(model.hparams.n_embd), model.hparams.n_embd)
-    model.hparams = replace(model.hparams, pictures=True)
-    return model
 
 
 @pytest.fixture(scope="module")
