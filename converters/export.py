@@ -92,6 +92,9 @@ def _export(
         _save_json(folder / "generation_config.json", _generation(file, config))
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
         warnings = _tokenizer(file, folder)
+        written = config["architectures"][0]
+        if written not in arch.hf_classes and not hp.readout.labels:
+            warnings.append(f"written as {written}: the text model, all that this file has")
         _save_modules(file, hp, folder)
         _save_tensors(list(pieces(file, arch, hp, parts)), folder, kind, progress)
     return warnings
