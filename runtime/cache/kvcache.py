@@ -18,7 +18,7 @@ from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE
-from ggq.runtime.cache.memory import free_memory
+from ggq.runtime.cache.memory import free_memory, physical_memory
 from ggq.runtime.cache.pictured import Pictured, kept
 from ggq.runtime.cache.sizes import ENDS, cache_bytes, columns_of
 
@@ -97,6 +97,21 @@ class KVCache:
         free = free_memory()
         here = "" if free is None else f", {free / 1e9:.1f} GB are free"
         return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
+
+    def check_fits(self) -> None:
+        """Raise UsageError where the pages, all written, are more than the machine has."""
+        memory = physical_memory()
+        if memory is None or self.nbytes <= memory:
+            return
+        low, high = 0, self.n_pages  # pages: these fit, those do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = cache_bytes(self._layers, middle * PAGE, self.kinds) <= memory
+            low, high = (middle, high) if fits else (low, middle)
+        raise UsageError(
+            f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory, this "
+            f"machine has {memory / 1e9:.1f} GB: {low * PAGE} tokens fit at most"
+        )
 
     def new_state(self) -> Any:
         """Return a sequence's state of the recurrent layers before its first token."""
