@@ -1,4 +1,4 @@
-"""What a GGUF file's tensors are in a checkpoint: each HF tensor and how its rows are read.
+"""What tensors by GGUF names are in a checkpoint: each HF tensor and how its rows are read.
 
 The architectures' tables read backwards, in slabs of rows. It knows no config and no files of
 weights.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,11 +20,37 @@ from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.table import Tensor
 
-__all__ = ["Piece", "pieces", "rows_of"]
+__all__ = ["FileTensors", "Piece", "Tensors", "pieces"]
+
+
+class Tensors(Protocol):
+    """Where the rows come from: a file, or the tensors of a conversion."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, row length last."""
+
+    def rows(self, name: str, rows: Any) -> np.ndarray:
+        """Return rows, a slice or their numbers, of the flattened tensor: (rows, width)."""
+
+
+class FileTensors:
+    """The tensors of a GGUF file, dequantized."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self.file = file
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.file.tensors[name].shape)
+
+    def rows(self, name: str, rows: Any) -> np.ndarray:
+        from ggq import quants
+
+        kind = quants.by_id(self.file.tensors[name].type_id)
+        return kind.dequantize(np.ascontiguousarray(self.file.data(name)[rows]))
 
 
 class Piece:
-    """One HF tensor and how to read its rows from the GGUF file."""
+    """One HF tensor and how to read its rows."""
 
     def __init__(
         self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
@@ -39,27 +65,27 @@ class Piece:
 
 
 def pieces(
-    file: GGUFFile, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
+    source: Tensors, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
 ) -> Iterator[Piece]:
-    """Yield the HF tensors of a file; those that hold several of its tensors come last."""
+    """Yield the HF tensors of ``parts``; those that hold several of them come last."""
     joined: dict[str, list[tuple[str, Tensor, int | None]]] = {}
     taken = Counter(arch.sources(row, hp, i)[0] for _, row, i in parts if row.hf)
     for name, row, layer in parts:
-        source = arch.sources(row, hp, layer)[0] if row.hf else ""
+        hf_name = arch.sources(row, hp, layer)[0] if row.hf else ""
         transform = TRANSFORMS[row.transform]
-        if transform.join or (transform.whole and taken[source] > 1):
-            joined.setdefault(source, []).append((name, row, layer))
+        if transform.join or (transform.whole and taken[hf_name] > 1):
+            joined.setdefault(hf_name, []).append((name, row, layer))
         elif row.hf:
-            yield from _pieces(file, arch, hp, name, row, layer)
+            yield from _pieces(source, arch, hp, name, row, layer)
     for hf_name, of in joined.items():
-        yield _joined(file, hp, hf_name, of)
+        yield _joined(source, hp, hf_name, of)
 
 
 def _joined(
-    file: GGUFFile, hp: HParams, hf_name: str, of: list[tuple[str, Tensor, int | None]]
+    source: Tensors, hp: HParams, hf_name: str, of: list[tuple[str, Tensor, int | None]]
 ) -> Piece:
-    """Return the HF tensor that holds several of the file's, in the order of the tables."""
-    held = [_held(file, name) for name, _, _ in of]
+    """Return the HF tensor that holds several of these, in the order of the tables."""
+    held = [_held(source, name) for name, _, _ in of]
     transforms = [TRANSFORMS[row.transform] for _, row, _ in of]
     join = transforms[0].join
     if join is not None:
@@ -73,18 +99,15 @@ def _joined(
     return Piece(hf_name, made.shape, made.read, prod(made.shape[:-1]))
 
 
-def _held(file: GGUFFile, name: str) -> Held:
-    info = file.tensors[name]
-    shape = tuple(int(n) for n in info.shape)
-    return Held(shape, lambda rows: rows_of(file, name, info.type_id, rows))
+def _held(source: Tensors, name: str) -> Held:
+    return Held(source.shape(name), lambda rows: source.rows(name, rows))
 
 
 def _pieces(
-    file: GGUFFile, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
+    source: Tensors, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
 ) -> Iterator[Piece]:
-    """Yield the HF tensors of a GGUF tensor: itself, or one per expert."""
-    info, transform = file.tensors[name], TRANSFORMS[row.transform]
-    shape = tuple(int(n) for n in info.shape)
+    """Yield the HF tensors of one tensor: itself, or one per expert."""
+    shape, transform = source.shape(name), TRANSFORMS[row.transform]
     hf_names = arch.sources(row, hp, layer)
     shape = shape[1:] if len(hf_names) > 1 and len(shape) > 2 else shape
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
@@ -92,7 +115,7 @@ def _pieces(
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
     columns = transform.undo_columns(hp)(np.arange(shape[-1])) if transform.undo_columns else None
     if transform.transposes:
-        whole = rows_of(file, name, info.type_id, slice(None)).T
+        whole = source.rows(name, slice(None)).T
         yield Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
         return
 
@@ -103,16 +126,10 @@ def _pieces(
                 rows: Any = slice(first + start, first + stop)
             else:
                 rows = first + undo(np.arange(start, stop))
-            x = rows_of(file, name, info.type_id, rows)
+            x = source.rows(name, rows)
             x = x[:, undo(np.arange(n))] if vector and undo is not None else x
             x = x if columns is None else x[:, columns]
             return transform.undo_values(x) if transform.undo_values else x
 
         stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
         yield Piece(hf_name, stored, read, n_rows)
-
-
-def rows_of(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:
-    from ggq import quants
-
-    return quants.by_id(type_id).dequantize(np.ascontiguousarray(file.data(name)[rows]))
