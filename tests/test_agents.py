@@ -1,7 +1,7 @@
 """Whole sessions of coding agents, in the shapes in which they send them (written by hand).
 
 Claude Code, Codex CLI, opencode, Continue, Zed, aider and the OpenAI Agents SDK; the model is
-played. tests/tools/agents.py runs the first three for real.
+played. tests/tools/run_agents.py runs the first three for real.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Run real agents against ggq: `python tests/tools/agents.py claude|codex|opencode|aider PROGRAM`.
+"""Run real agents against ggq: `run_agents.py claude|codex|opencode|aider PROGRAM`.
 
 The model is played (tests/speaking.py): it has a file written and read, then says that it is done.
 PROGRAM is the agent's executable. Its home is a new folder; nothing of the user's is read. What it
