@@ -115,7 +115,8 @@ def test_junk_in_known_fields(client, path, body):
 @given(path=st.sampled_from(PATHS), body=st.binary(max_size=100))
 def test_any_bytes(client, path, body):
     found = client.post(path, content=body)
-    assert 400 <= found.status_code < 500, (path, body, found.text)
+    good = path == "/lora-adapters" and body.strip() == b"[]"  # no adapters: nothing to set
+    assert good or 400 <= found.status_code < 500, (path, body, found.text)
 
 
 @SETTINGS
