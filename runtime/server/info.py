@@ -92,8 +92,8 @@ async def props(request: Request) -> Response:
         if not loaded:
             first = listing[0].name if listing else ""
             nothing = {"n_ctx": 0, "total_slots": 0, "chat_template": ""}
-            settings = {"n_ctx": 0, "params": {}}
-            return answer_json({"model": first, **nothing, "default_generation_settings": settings})
+            defaults = {"default_generation_settings": {"n_ctx": 0, "params": {}}}
+            return answer_json({"model": first, **nothing, **defaults})
         name = loaded[0].name
     service = await service_of(request, name)
     settings, template = service.settings, service.template

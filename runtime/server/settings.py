@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Settings"]
+__all__ = ["ReasoningFormat", "Settings"]
+
+ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
 
 @dataclass(frozen=True)
@@ -34,5 +36,5 @@ class Settings:
     n_predict: int | None = None
     template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    reasoning_format: str = "auto"
+    reasoning_format: ReasoningFormat = "auto"
     reasoning_budget: int = -1

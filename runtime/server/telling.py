@@ -88,7 +88,8 @@ class Telling:
             return {"role": "user", "content": f"{opening}{content}{closing}"}
         calls = [_function(call) for call in message.pop("tool_calls", ())]
         if calls:
-            said = [message["content"], self._form.spelled(calls) or _usual(calls)]
+            own = self._form.spelled(calls) if self.by_template else ""  # else as it is explained
+            said = [message["content"], own or _usual(calls)]
             message["content"] = "\n".join(filter(None, said))
         return message
 
