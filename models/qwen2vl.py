@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.models.hparams import HParams
 from ggq.models.layers.rope import sections
 from ggq.models.qwen2 import Qwen2
 from ggq.models.table import Key
@@ -20,10 +21,11 @@ class Qwen2VL(Qwen2):
     )
     hf_model_type = "qwen2_vl_text"
     rope_reads = ("mrope_section",)
-    exports = False
     keys = (
         *Qwen2.keys,
-        Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
+        Key(
+            "{arch}.rope.dimension_sections", (), "rope_sections", "u32s", derive=sections(SECTIONS)
+        ),
     )
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,6 +33,10 @@ class Qwen2VL(Qwen2):
         if flat["rope_parameters"].get("rope_type") == "mrope":  # sections alone, of older files
             flat["rope_parameters"]["rope_type"] = "default"
         return flat
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        """Return what makes it the text model alone, which is this one's whole graph."""
+        return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 
 
 ARCHITECTURE = Qwen2VL()

@@ -54,7 +54,7 @@ def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
 QWEN35_KEYS = changed(
     DECODER_KEYS,
     Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(0.25, head_width)),
-    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
+    Key("{arch}.rope.dimension_sections", (), "rope_sections", "u32s", derive=sections(SECTIONS)),
     *delta_net.KEYS,
     Key("{arch}.full_attention_interval", ("full_attention_interval",), "period", default=PERIOD),
     Key("{arch}.attention.recurrent_layers", (), "recurrent_layers", "bools", derive=_recurrent),
@@ -65,7 +65,6 @@ QWEN35_KEYS = changed(
 class Qwen35(Architecture):
     """What the dense and the mixed models share."""
 
-    exports = False
     heads_in = "mtp.layers."
     hf_prefixes = (*Architecture.hf_prefixes, "model.")
     grouped = False  # whether value heads of a key head are neighbours
@@ -81,6 +80,9 @@ class Qwen35(Architecture):
         "linear_num_key_heads": 16,
         "linear_num_value_heads": 32,
     }
+
+    def complete(self, values: Values) -> None:
+        values["rope_interleaved"] = True
 
     def layer(self, values: Values, i: int) -> Layer:
         return Layer(self.mixer(values, i), self.feed(values, i))
@@ -111,6 +113,23 @@ class Qwen35(Architecture):
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         heads = hf_name.startswith(("mtp.", "model.mtp."))
         return super().ignores(hf_name, hp) or (heads and not hp.heads)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        delta, mixer = hp.find(DeltaNet), hp.find(Attention)
+        deltas = [layer.find(DeltaNet) for layer in hp.layers]
+        made: dict[str, Any] = {
+            "layer_types": ["linear_attention" if d else "full_attention" for d in deltas],
+        }
+        if delta is not None:
+            made["linear_value_head_dim"] = delta.head_dim_v
+        if hp.n_expert:
+            made |= {"num_experts": hp.n_expert, "num_local_experts": None}
+        if mixer is not None and mixer.rope is not None:
+            share = {"partial_rotary_factor": mixer.rope.dims / mixer.head_dim}
+            made |= share | {"rope_parameters": mixer.rope.settings() | share}
+            if mixer.rope.sections:
+                made["rope_parameters"]["mrope_section"] = list(mixer.rope.sections[:3])
+        return made
 
     def placed(self, hf_name: str, hp: HParams, layer: int | None) -> str:
         if layer is None or layer < hp.n_layer:

@@ -32,7 +32,13 @@ OPTIONS = (
     click.option(
         "-o", "--outfile", metavar="FILE", help="The same as OUT, as llama.cpp's converter has it."
     ),
-    click.option("-t", "--type", "--outtype", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
+    click.option(
+        "-t",
+        "--type",
+        "--outtype",
+        metavar="TYPE",
+        help="F16, Q8_0, Q4_K_M, ...; W4A16, FP8, ...: a folder for serving engines.",
+    ),
     click.option("--imatrix", type=PATH, help="Importance matrix to use."),
     click.option(
         "--quality",
@@ -110,6 +116,18 @@ OPTIONS = (
         metavar="MODEL",
         help="SOURCE is an adapter of this model: folder, repository or GGUF file.",
     ),
+    click.option(
+        "--group-size",
+        type=click.Choice(["32", "64", "128"]),
+        callback=lambda ctx, param, value: value and int(value),
+        help="Weights a scale in a folder for serving engines; default 128.",
+    ),
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="REGEX",
+        help="Modules that such a folder keeps unquantized; repeatable.",
+    ),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
@@ -157,7 +175,8 @@ def run(
     shown = _shown(request, quiet, verbose)
     result = job.run(request, shown)
     _warn(result.warnings[shown.n_warnings :])
-    if settings.get("base") is None:  # an adapter is no model to open
+    is_file = result[0].is_file()  # else a folder, which other programs open
+    if settings.get("base") is None and is_file:  # an adapter is no model to open
         remember(source, result[0])
     if as_json:
         click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
@@ -173,9 +192,10 @@ def _tell_written(result: Result, seconds: float) -> None:
     path, more = result[0], len(result) - 1
     what = f"{printable(path, 400)} and {more} more" if more else printable(path, 400)
     bits = f"{result.bits_per_weight:.1f} bits a weight"
+    use = f"ggq {_use(path)}" if path.is_file() else "vllm serve"
     click.echo(
         f"wrote {what} ({format_size(result.nbytes)}, {bits}) in {seconds:.0f} s; "
-        f"next: ggq {_use(path)} {shlex.quote(printable(path, 400))}",
+        f"next: {use} {shlex.quote(printable(path, 400))}",
         err=True,
     )
 

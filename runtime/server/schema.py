@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.settings import ReasoningFormat
 
 __all__ = [
     "AdapterScale",
@@ -119,6 +120,8 @@ class ChatBody(SamplingBody, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_format: ReasoningFormat | None = None  # where thoughts stand, as llama-server has it
+    thinking_budget_tokens: Tokens | None = None  # -1: no limit
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool | None = None

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Settings"]
+__all__ = ["ReasoningFormat", "Settings"]
+
+ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``hosts``: names allowed in the Host header, empty for any; ``origins``: allowed by CORS."""
+    """``hosts``: names allowed in the Host header, empty for any; ``origins``: allowed by CORS.
+
+    The last ones hold for requests that do not say: ``sampling``, ``n_predict`` (tokens of an
+    answer, None for no limit), ``template`` (in place of the model's, as `Service.template` reads
+    it), ``template_kwargs``, ``reasoning_format`` and ``reasoning_budget`` (tokens of thoughts, -1
+    for no limit).
+    """
 
     model_id: str = "model"
     api_keys: tuple[str, ...] = ()
@@ -22,4 +30,10 @@ class Settings:
     ping_seconds: float = 10.0
     body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True
-    sampling: Mapping[str, Any] = field(default_factory=dict)  # of requests that do not say
+    prefix: str = ""  # that all paths begin with
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    n_predict: int | None = None
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_format: ReasoningFormat = "auto"
+    reasoning_budget: int = -1

@@ -64,12 +64,17 @@ class MarkedFormat(Format):
         """Return the rules of calls as they are written."""
         return self.written.rules(functions, lark, many)
 
+    def spelled(self, calls: list[dict[str, Any]]) -> str:
+        """Return calls as they are written, where their arguments are JSON."""
+        written = getattr(self, "written", None)
+        return "" if written is None else written.spelled(calls)
+
     def fitted(self, template: str, tokens: Collection[str]) -> Format:
         """Return the format with the marks around thoughts that the template writes."""
         think = marks_of(template, self.think)
         return self if think == self.think else self.changed(think=think)
 
-    def changed(self, **attributes: Any) -> Format:
+    def changed(self, **attributes: Any) -> MarkedFormat:
         """Return a copy with other attributes."""
         form = copy(self)
         vars(form).update(attributes)
