@@ -11,6 +11,7 @@ import click
 from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._grammar import GRAMMAR_OPTIONS, asked
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES
 from ggq.commands._sampling import sampling_flags, sampling_options
@@ -32,6 +33,7 @@ _OPTIONS = (
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
+    *GRAMMAR_OPTIONS,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
     click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
@@ -65,6 +67,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+    demand = asked(options)
     printer = _printer(options)
     if options["server"]:
         from ggq.runtime.chat.remote import RemoteConversation
@@ -76,11 +79,13 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         url, key, system = options["server"], options["server_key"], options["system"]
         remote = RemoteConversation(url, key, system, variables(options))
         remote.model = reference
+        if demand:
+            remote.ask(demand)
         prompt = _prompt(options["prompt"], dialogue)
         _talk(remote, RemoteHost(remote), settings, printer, prompt, options)
         return
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
-    with LocalHost(options, settings, printer) as host:
+    with LocalHost({**options, "asked": demand}, settings, printer) as host:
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from ggq.errors import printable
+from ggq.runtime.formats.base import Format
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.telling import Telling
