@@ -110,6 +110,17 @@ OPTIONS = (
         metavar="MODEL",
         help="SOURCE is an adapter of this model: folder, repository or GGUF file.",
     ),
+    click.option(
+        "--mmproj",
+        is_flag=False,
+        flag_value="",
+        metavar="[FILE]",
+        help="Write the vision part, too, as llama.cpp's projector file; default mmproj-OUT.",
+    ),
+    click.option(
+        "--mmproj-type", metavar="TYPE", help="Of the vision part: F16 (default), BF16, F32, Q8_0."
+    ),
+    click.option("--only-mmproj", is_flag=True, help="The vision part instead of the model."),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
@@ -143,6 +154,8 @@ def run(
         told = f"{printable(out)} and --outfile {printable(outfile)}"
         raise UsageError(f"the output is given twice: {told}")
     out, started = outfile if out is None else out, time.monotonic()
+    if settings["mmproj"] is not None:
+        settings["mmproj"] = settings["mmproj"] or True  # without a value: beside the model
     request = make_request(source, out, **settings)
     if dry_run:
         with job.planned(request, dry_run=True) as (conversion, passes):
@@ -157,12 +170,12 @@ def run(
     shown = _shown(request, quiet, verbose)
     result = job.run(request, shown)
     _warn(result.warnings[shown.n_warnings :])
-    if settings.get("base") is None:  # an adapter is no model to open
+    if settings.get("base") is None and not settings["only_mmproj"]:  # no models to open
         remember(source, result[0])
     if as_json:
         click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
         return
-    for path in result:
+    for path in (*result, *([result.mmproj] if result.mmproj else [])):
         click.echo(printable(path, 4096))
     if not quiet:
         _tell_written(result, time.monotonic() - started)

@@ -29,7 +29,9 @@ LIMITS = ("input_min", "input_max", "output_min", "output_max")
 def _clipped(gguf: str, hf: str, shape: tuple[str, ...]) -> tuple[Tensor, ...]:
     """Return the rows of a weight and of the limits that it may have."""
     weight = matrix(gguf, f"{hf}.linear", shape)[0]
-    limits = (vector(f"{gguf}.{n}", f"{hf}.{n}", "1", optional=True) for n in LIMITS)
+    limits = (
+        vector(f"{gguf}.{n}", f"{hf}.{n}", "1", transform="number", optional=True) for n in LIMITS
+    )
     return weight, *limits
 
 

@@ -90,7 +90,7 @@ class Qwen2VL(Tower):
             "n_embd": n_embd,
             "n_ff": vision.get("hidden_size"),  # as llama.cpp's files say it; tensors know better
             "image_size": vision.get("image_size", 560),
-            "eps": _text(config).get("rms_norm_eps", 1e-6),
+            "eps": config.get("rms_norm_eps", 1e-6),
             "sizes": {"ff": int(n_embd * vision.get("mlp_ratio", 4))},
         }
 
@@ -141,13 +141,8 @@ class Qwen25VL(Qwen2VL):
             "use_silu": True,
             "windowed": period,
             "image_size": vision.get("image_size", 560),
-            "eps": _text(config).get("rms_norm_eps", 1e-6),
+            "eps": config.get("rms_norm_eps", 1e-6),
         }
-
-
-def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return where the text model's settings stand: beside the vision part's, or under a name."""
-    return {**(config.get("text_config") or {}), **config}
 
 
 TOWERS = (Qwen2VL(), Qwen25VL())

@@ -220,7 +220,7 @@ class Tower:
     def renamed(self, hf_name: str) -> str:
         """Return a checkpoint's name as the table calls it: layouts of several ages differ."""
         for old, new in self.renames.items():
-            if old in hf_name and new not in hf_name:
+            if old in hf_name and (new in old or new not in hf_name):
                 hf_name = hf_name.replace(old, new)
         return hf_name
 
