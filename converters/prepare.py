@@ -19,7 +19,7 @@ import ggq
 from ggq import models, quants
 from ggq.arguments import checked
 from ggq.converters.adapter import from_adapter
-from ggq.converters.checkpoint import refusals
+from ggq.converters.checkpoint import grid, refusals
 from ggq.converters.checkpoint.folder import Checkpoint
 from ggq.converters.checkpoint.merging import merge
 from ggq.converters.checkpoint.modules import RERANK_TEMPLATE
@@ -123,6 +123,7 @@ def _from_folder(
     checkpoint = Checkpoint(folder)
     stack.callback(checkpoint.close)
     _merge(checkpoint, options, stack)
+    checkpoint.tensors = grid.on_grid(checkpoint.tensors)
     arch = models.for_hf(checkpoint.config)
     dropped = _settle_heads(checkpoint, arch, options)
     hp = arch.hparams(checkpoint.config)
@@ -148,6 +149,7 @@ def _from_folder(
         items.append(general.Item(key, checkpoint.quantization, spec.STR))
     by_name = {t.name: t for t in tensors}
     notes = _keep_codes(by_name, made) + _peer_notes(arch, by_name)
+    notes += grid.notes(by_name, dict(made.types), made.file_type.name)
     notes += _head_notes(checkpoint.config, arch, hp, by_name)
     if checkpoint.quantization:
         notes += _quantized_twice(by_name, made, checkpoint.quantization)

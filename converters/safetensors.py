@@ -12,13 +12,13 @@ import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from ggq.errors import GIT_LFS, FormatError, pointer_error, printable
 
-__all__ = ["SafetensorsFile", "StoredTensor", "write_header"]
+__all__ = ["Mapped", "SafetensorsFile", "StoredTensor", "write_header"]
 
 MAX_HEADER = 100_000_000
 DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by hand
@@ -42,6 +42,13 @@ DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
+class Mapped(Protocol):
+    """What holds a tensor's bytes: a file of many, or the memory of one."""
+
+    @property
+    def buffer(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """One tensor of a file: ``dtype`` as safetensors names it, ``shape`` rows first."""
@@ -50,7 +57,7 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     start: int
-    file: SafetensorsFile
+    file: Mapped
 
     @property
     def n_rows(self) -> int:
@@ -77,7 +84,10 @@ class StoredTensor:
 
 
 class SafetensorsFile:
-    """One open file; ``tensors`` maps names to `StoredTensor`. FormatError names what is wrong."""
+    """One open file; ``tensors`` maps names to `StoredTensor`. FormatError names what is wrong.
+
+    ``metadata``: what the file says of itself besides.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -114,7 +124,9 @@ class SafetensorsFile:
             raise FormatError(f"{self._where}: the header is not JSON") from None
         if not isinstance(header, dict):
             raise FormatError(f"{self._where}: the header is not a JSON object")
-        header.pop("__metadata__", None)
+        said = header.pop("__metadata__", None)
+        said = said if isinstance(said, dict) else {}
+        self.metadata = {k: text for k, text in said.items() if isinstance(text, str)}
         return header, 8 + length
 
     def _tensors(self, header: dict[str, Any], data: int, size: int) -> dict[str, StoredTensor]:

@@ -1,6 +1,7 @@
 """dots.llm1: attention with q/k norms, a dense layer, then sigmoid mixtures as DeepSeek V3's."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ggq.models import ledger, llama
@@ -50,7 +51,7 @@ class Dots1(Architecture):
     )
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        return ledger.windows(config)
+        return ledger.windows(config, partial(ledger.upper_layers, first=62), switch=None)
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, rotation(values, "neox"), norms="head")

@@ -61,6 +61,7 @@ class Gemma(Architecture):
     period = 0  # every n-th layer has no window
     wide_layers = 0  # the size whose scores are scaled by the embedding's share of a head
     norms: str | None = None
+    mutual = False  # whether tokens of a picture see each other
     local_base: float | None = None  # of layers with a window, where neither config nor file says
 
     def layer(self, values: Values, i: int) -> Layer:
@@ -71,7 +72,7 @@ class Gemma(Architecture):
             if local is None and self.local_base:
                 local = Rope("neox", rope.dims, self.local_base)
             rope = local or rope
-        mixer = Attention.of(values, i, rope, window=window, norms=self.norms)
+        mixer = Attention.of(values, i, rope, window=window, norms=self.norms, mutual=self.mutual)
         return Layer(mixer, FeedForward.of(values, i, activation="gelu_tanh"))
 
     def forward(self, ops: Any, hp: HParams) -> Any:

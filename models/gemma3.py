@@ -41,6 +41,7 @@ class Gemma3(Gemma):
         "sliding_window": 4096,
     }
     tensors = (*GEMMA_TENSORS, *plus_one(attention.QK_NORMS))
+    mutual = True  # as tokens of pictures are in transformers and llama.cpp
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         flat = super().config(config)

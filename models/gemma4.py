@@ -237,6 +237,8 @@ def _attention(values: Values, i: int) -> Attention:
             own["head_dim_v"] = widths(values)[1]
         dims = values.get("rope_local_dims") or rope.dims
         rope = Rope.local(values, "neox", dims) or rope
+        # the small models, whose layers have inputs of their own, see pictures as text
+        own["mutual"] = not values.get("n_embd_layer")
     n_own = values["n_layer"] - (values.get("n_shared_kv") or 0)
     if i >= n_own:  # the last own ones of the same kind
         alike = [j for j in range(n_own) if windowed(values, j, PERIOD) == local]

@@ -21,6 +21,7 @@ BOTH_WAYS = "use_bidirectional_attention"
 
 class GemmaEmbedding(Gemma3):
     name = "gemma-embedding"
+    mutual = False
     hf_classes = ("Gemma3TextModel",)
     hf_model_type = "gemma3_text"
     fixed = {**Gemma3.fixed, BOTH_WAYS: (True,)}  # noqa: RUF012 - read only

@@ -22,7 +22,8 @@ class HParams:
 
     ``heads``: further layers that predict further tokens; only files know them.
     ``first_position``: the row of the checkpoint's table at which its learned embeddings of the
-    positions up to ``n_ctx_train`` begin; None where they are not learned.
+    positions up to ``n_ctx_train`` begin; None where they are not learned. ``deepstack``: after how
+    many of the first layers pictures bring further rows; ``pictures``: whether some may come.
     """
 
     arch: str
@@ -41,6 +42,8 @@ class HParams:
     residual_scale: float | None = None
     logit_scale: float | None = None
     final_softcap: float | None = None
+    deepstack: int = 0
+    pictures: bool = False
     heads: tuple[Layer, ...] = ()
 
     @property
@@ -55,6 +58,11 @@ class HParams:
     @property
     def n_block(self) -> int:
         return len(self.blocks)
+
+    @property
+    def mutual(self) -> bool:
+        """Whether some layers let a picture's tokens see each other."""
+        return any(getattr(p, "mutual", False) for layer in self.layers for p in layer.parts)
 
     @property
     def memories(self) -> list[Memory]:

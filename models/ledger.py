@@ -23,6 +23,7 @@ __all__ = [
     "WINDOWS",
     "WITHOUT_EFFECT",
     "check",
+    "upper_layers",
     "windows",
 ]
 
@@ -177,17 +178,36 @@ def _off(value: Any) -> bool:
 WINDOWS = ("layer_types", "use_sliding_window", "sliding_window", "max_window_layers")
 
 
-def windows(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Yield the window of Qwen's and like configs where it is in use: their files say none.
+Slides = Callable[[Mapping[str, Any], int], bool]
 
-    Which layers have it, their classes read in different ways.
+
+def upper_layers(config: Mapping[str, Any], i: int, first: int = 28) -> bool:
+    """Tell whether layer ``i`` has the window: those from max_window_layers on, as Qwen has it."""
+    first = config.get("max_window_layers", first)
+    if not isinstance(first, int):
+        why = "expected a whole number"
+        raise ModelError(f"config.json: max_window_layers is {printable(repr(first), 60)}, {why}")
+    return i >= first
+
+
+def windows(
+    config: Mapping[str, Any],
+    slides: Slides | None = upper_layers,
+    switch: str | None = "use_sliding_window",
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield the window of Qwen's and like configs where a layer has it: their files say none.
+
+    ``slides``: which layers have it where layer_types does not say; None: all, whatever it says.
+    ``switch``: the setting that it needs.
     """
     window, kinds = config.get("sliding_window"), config.get("layer_types")
     why = "windows of some layers are not converted"
-    if window and config.get("use_sliding_window"):
-        yield "sliding_window", window, why
-    elif isinstance(kinds, list) and "sliding_attention" in kinds:
+    if isinstance(kinds, list) and "sliding_attention" in kinds:
         yield "layer_types", kinds, why
+    elif window and (switch is None or config.get(switch)):
+        layers = range(config.get("num_hidden_layers") or 0)
+        if slides is None or (not kinds and any(slides(config, i) for i in layers)):
+            yield "sliding_window", window, why
 
 
 Refuse = Callable[[str, Any, str], ModelError]

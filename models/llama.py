@@ -26,11 +26,12 @@ def forward(
 ) -> Any:
     """Return the logits of a pre-norm decoder; files call some of its norms otherwise."""
     x = ops.embed("token_embd.weight")
-    for layer in hp.layers:
+    for i, layer in enumerate(hp.layers):
         normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
         x = ops.add(x, layer.mixer.forward(ops, normed))
         normed = rms_norm(ops, x, f"{layer.prefix}{ff_norm}", hp.norm_eps)
         x = ops.add(x, layer.feed.forward(ops, normed))
+        x = ops.see(x, i + 1) if i < hp.deepstack else x
     return logits(ops, x, hp, final_norm)
 
 

@@ -17,6 +17,11 @@ from ggq.models.table import Key
 __all__ = ["ARCHITECTURE"]
 
 
+def _slides(config: Mapping[str, Any], i: int) -> bool:
+    """Tell whether layer ``i`` has a window: every other one below max_window_layers."""
+    return i % 2 == 0 and not ledger.upper_layers(config, i)
+
+
 class Qwen2MoE(Architecture):
     name = "qwen2moe"
     hf_classes = ("Qwen2MoeForCausalLM",)
@@ -55,7 +60,7 @@ class Qwen2MoE(Architecture):
     reads = ledger.WINDOWS
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        return ledger.windows(config)
+        return ledger.windows(config, _slides)
 
     def layer(self, values: Values, i: int) -> Layer:
         mixer = Attention.of(values, i, rotation(values, "neox"))

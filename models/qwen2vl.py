@@ -23,7 +23,9 @@ class Qwen2VL(Qwen2):
     exports = False
     keys = (
         *Qwen2.keys,
-        Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
+        Key(
+            "{arch}.rope.dimension_sections", (), "rope_sections", "u32s", derive=sections(SECTIONS)
+        ),
     )
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _recurrent(config: Mapping[str, Any]) -> list[bool] | None:
 QWEN35_KEYS = changed(
     DECODER_KEYS,
     Key("{arch}.rope.dimension_count", (), "rope_dim", derive=share(0.25, head_width)),
-    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
+    Key("{arch}.rope.dimension_sections", (), "rope_sections", "u32s", derive=sections(SECTIONS)),
     *delta_net.KEYS,
     Key("{arch}.full_attention_interval", ("full_attention_interval",), "period", default=PERIOD),
     Key("{arch}.attention.recurrent_layers", (), "recurrent_layers", "bools", derive=_recurrent),
@@ -81,6 +81,9 @@ class Qwen35(Architecture):
         "linear_num_key_heads": 16,
         "linear_num_value_heads": 32,
     }
+
+    def complete(self, values: Values) -> None:
+        values["rope_interleaved"] = True
 
     def layer(self, values: Values, i: int) -> Layer:
         return Layer(self.mixer(values, i), self.feed(values, i))

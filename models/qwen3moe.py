@@ -27,7 +27,7 @@ class Qwen3MoE(Architecture):
     reads = (*ledger.WINDOWS, "norm_topk_prob", "mlp_only_layers", "intermediate_size")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        return ledger.windows(config)
+        return ledger.windows(config, slides=None)
 
     always_normalized = False  # where the config does not say
     keys: ClassVar[tuple[Key, ...]] = (*DECODER_KEYS, *experts.KEYS)

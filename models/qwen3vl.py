@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.models.layers.base import Values
 from ggq.models.layers.rope import sections
 from ggq.models.qwen3 import Qwen3
 from ggq.models.table import Key
@@ -19,8 +20,8 @@ def _deepstack(config: Mapping[str, Any]) -> int:
 
 
 VISION_KEYS = (
-    Key("{arch}.rope.dimension_sections", (), None, "u32s", derive=sections(SECTIONS)),
-    Key("{arch}.n_deepstack_layers", derive=_deepstack),
+    Key("{arch}.rope.dimension_sections", (), "rope_sections", "u32s", derive=sections(SECTIONS)),
+    Key("{arch}.n_deepstack_layers", attr="deepstack", derive=_deepstack),
 )
 
 
@@ -31,6 +32,9 @@ class Qwen3VL(Qwen3):
     rope_reads = ("mrope_section", "mrope_interleaved")
     exports = False
     keys = (*Qwen3.keys, *VISION_KEYS)
+
+    def complete(self, values: Values) -> None:
+        values["rope_interleaved"] = True
 
 
 ARCHITECTURE = Qwen3VL()

@@ -1,5 +1,6 @@
 """The text side of Qwen3-VL with experts: qwen3moe with rope sections."""
 
+from ggq.models.layers.base import Values
 from ggq.models.qwen3moe import Qwen3MoE
 from ggq.models.qwen3vl import VISION_KEYS
 
@@ -14,6 +15,9 @@ class Qwen3VLMoE(Qwen3MoE):
     exports = False
     always_normalized = True
     keys = (*Qwen3MoE.keys, *VISION_KEYS)
+
+    def complete(self, values: Values) -> None:
+        values["rope_interleaved"] = True
 
 
 ARCHITECTURE = Qwen3VLMoE()

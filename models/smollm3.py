@@ -31,7 +31,7 @@ class SmolLM3(Architecture):
     reads = (*ledger.WINDOWS, "no_rope_layers", "no_rope_layer_interval")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        yield from ledger.windows(config)
+        yield from ledger.windows(config, lambda _, i: not _rotates(i))
         interval = config.get("no_rope_layer_interval")
         if not config.get("no_rope_layers") and interval not in (None, PERIOD):
             yield (

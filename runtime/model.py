@@ -77,7 +77,7 @@ class Model(Answers, Texts):
             self.n_ctx = _context(n_ctx, self.hparams)
             self.hparams = self.hparams.for_context(self.n_ctx)
             if device.name == "cpu":  # the pages come from the system when they are written
-                KVCache(self.hparams.memories, self.n_ctx, kinds_of(cache_type))
+                KVCache(self.hparams.memories, self.n_ctx, kinds_of(cache_type)).check_fits()
             self.adapters = open_adapters(lora, self._architecture, gguf, self.hparams)
 
     def __repr__(self) -> str:

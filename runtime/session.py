@@ -62,7 +62,9 @@ class Session:
         while True:
             n = len(ids)
             if disk is not None and n > 1:
-                n = disk.cut(self._sequence, min(n, self._model.engine.max_tokens), n_prompt)
+                engine = self._model.engine
+                n = disk.cut(self._sequence, min(n, engine.usual_tokens), n_prompt)
+                n = engine.cut(np.asarray(ids, np.int64), n)
             try:
                 logits: np.ndarray = self._model.engine.evaluate(self._sequence, ids[:n])
             finally:
@@ -80,6 +82,8 @@ class Session:
         disk, held = self._model.disk, len(self.ids)
         if disk is not None and disk.restore(self._sequence, np.asarray(ids, np.int64)) != held:
             self.ids = [int(i) for i in ids[: self._sequence.length]]
+            if (looker := self._model.engine.looker) is not None:
+                looker.note(self._sequence, np.asarray(self.ids, np.int64))
 
     @_by_one_thread
     def attempt(self, ids: Sequence[int], guesses: int) -> np.ndarray:

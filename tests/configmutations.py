@@ -76,6 +76,8 @@ TOGETHER = [  # what only together has an effect; None: not in the file
     {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0, "layer_types": None},
     {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "layer_types": None},
     {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 99, "layer_types": None},
+    {"max_window_layers": 0, "sliding_window": 8, "layer_types": None},
+    {"max_window_layers": 99, "sliding_window": 8, "layer_types": None},
     {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
     {"sliding_window_pattern": 2, "layer_types": None},
     {"no_rope_layer_interval": 2, "no_rope_layers": None},

@@ -14,7 +14,7 @@ from hfmaker import make_hf, shapes_of
 from ggq.converters.safetensors import SafetensorsFile, write_header
 
 NUMPY = {"I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}
-NUMPY |= {"I8": "i1", "F8_E4M3": "u1", "F8_E8M0": "u1"}
+NUMPY |= {"I8": "i1", "U32": "<u4", "F8_E4M3": "u1", "F8_E8M0": "u1"}
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2}
 SIZES |= {"num_key_value_heads": 1, "num_hidden_layers": 1}
 
@@ -244,6 +244,41 @@ def llm_int8(rng, rows, cols):
     pieces = {".weight": ("I8", codes), ".SCB": ("F32", largest)}
     pieces[".weight_format"] = ("U8", np.uint8(0))
     return Made(pieces, codes * scale[:, None], kept=frozenset({"Q8_0"}))
+
+
+def mlx(rng, rows, cols, bits=4, group=64, mode="affine", dtype="BF16"):
+    """mlx.core.quantize: a row is one stream of bits; affine or small floats."""
+    if mode != "affine":
+        return mlx_floats(rng, rows, cols, mode)
+    codes = rng.integers(0, 1 << bits, (rows, cols))
+    shape = rows, cols // group
+    stored, scales = halves(rng, shape, dtype)
+    shift, biases = halves(rng, shape, dtype)
+    pieces = {
+        ".weight": ("U32", np.stack([stream(r, bits) for r in codes])),
+        ".scales": (dtype, stored),
+        ".biases": (dtype, shift),
+    }
+    values = codes * scales.repeat(group, 1) + biases.repeat(group, 1)
+    fits = dtype != "F32"  # all are above 2**-9
+    exact = {"Q4_1": bits <= 4 and fits, "Q5_1": bits <= 5 and fits}
+    return Made(pieces, values, frozenset(t for t, yes in exact.items() if yes))
+
+
+def mlx_floats(rng, rows, cols, mode):
+    """MLX's mxfp4, nvfp4 and mxfp8: words of codes, a byte of scale per group, no biases."""
+    bits, group = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}[mode]
+    codes, elements = rng.integers(0, 16, (rows, cols)), E2M1
+    if bits == 8:
+        codes, elements = e4m3(rng, (rows, cols))[0], E4M3
+    byte, scales = e4m3(rng, (rows, cols // group), positive=True)
+    if mode != "nvfp4":
+        byte = rng.integers(110, 125, byte.shape).astype(np.uint8)
+        scales = np.exp2(byte.astype(float) - 127)
+    pieces = {".weight": ("U32", np.stack([stream(r, bits) for r in codes]))}
+    pieces[".scales"] = ("U8", byte)
+    values = elements[codes] * scales.repeat(group, 1) + 0.0  # no -0
+    return Made(pieces, values, frozenset({"MXFP4"}) if mode == "mxfp4" else frozenset())
 
 
 def save(folder, tensors):

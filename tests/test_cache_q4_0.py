@@ -51,6 +51,7 @@ def attend(spec, tables, kind):
     memory = Memory(KV_HEADS, spec.head_dim, spec.head_dim_v)
     width = HEADS * spec.head_dim_v
     hp = SimpleNamespace(arch="one operation", n_vocab=width, memories=[memory], causal=True)
+    hp.pictures = False
     shape = {"n_ctx": 2 * PAGE, "n_threads": 2, "cache_type": kind}
     model = SimpleNamespace(forward=lambda ops, hp: forward(ops))
     backend = CPUBackend(model, hp, float_weights(tables), **shape)

@@ -103,9 +103,6 @@ def test_folders_without_usable_weights(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FormatError, match=r"no safetensors file$"):
         Checkpoint(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(FormatError, match="pickled weights are not read"):
-        Checkpoint(tmp_path)
     for name in ("a", "b"):
         write(tmp_path / f"{name}.safetensors", {"x": GOOD})
     with pytest.raises(FormatError, match="2 shards and no index"):

@@ -244,3 +244,33 @@ def test_magnitudes_of_yarn_stand_in_the_file(tmp_path):
         found = file.get("llama.rope.scaling.attn_factor", type=float)
         assert "llama.rope.scaling.yarn_attn_factor" not in file.metadata
     assert found * (1 + 0.1 * np.log(8)) == pytest.approx(0.7, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "refused"),
+    [
+        ("Qwen2", {"max_window_layers": 2}, False),
+        ("Qwen2", {"max_window_layers": 1}, True),
+        ("Qwen2", {}, False),  # the first 28 have none
+        ("Qwen2", {"max_window_layers": 0, "layer_types": 2 * ["full_attention"]}, False),
+        ("Qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, True),
+        ("Qwen3", {"max_window_layers": 99}, False),
+        ("Qwen3", {"max_window_layers": "2"}, True),
+        ("Qwen2Moe", {"max_window_layers": 0}, False),  # there it is where they end
+        ("Qwen2Moe", {"max_window_layers": 2}, True),
+        ("Qwen3Moe", {"max_window_layers": 99}, True),  # all layers, whatever it says
+        ("Dots1", {"max_window_layers": 2}, False),
+        ("Dots1", {"max_window_layers": 1, "use_sliding_window": False}, True),  # no such switch
+        ("SmolLM3", {}, False),  # the fourth is the first without positions
+        ("SmolLM3", {"num_hidden_layers": 4}, True),
+    ],
+)
+def test_a_window_that_no_layer_has_is_no_matter(cls, settings, refused):
+    used = {"num_hidden_layers": 2, "use_sliding_window": True, "sliding_window": 8}
+    arch = models.for_hf({"architectures": [f"{cls}ForCausalLM"]})
+    try:
+        found = list(arch.conflicts({**used, **settings}))
+    except ModelError as error:
+        assert "max_window_layers" in str(error)
+        found = [error]
+    assert bool(found) == refused

@@ -31,6 +31,16 @@ def grow(sequence, n_tokens):
     return sequence
 
 
+def test_a_cache_larger_than_the_machine_says_what_fits(monkeypatch):
+    cache = KVCache(LAYERS, 40 * PAGE)
+    monkeypatch.setattr("ggq.runtime.cache.kvcache.physical_memory", lambda: cache.nbytes)
+    cache.check_fits()
+    fitting = KVCache(LAYERS, 25 * PAGE).nbytes
+    monkeypatch.setattr("ggq.runtime.cache.kvcache.physical_memory", lambda: fitting)
+    with pytest.raises(UsageError, match=f"this machine has .*: {25 * PAGE} tokens fit at most"):
+        cache.check_fits()
+
+
 def test_positions_take_whole_pages(cache):
     sequence = grow(Sequence(cache), 1)
     assert cache.free_positions == 5 * PAGE

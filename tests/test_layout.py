@@ -34,6 +34,7 @@ KERNEL_FILES = (
     "runtime/kernels/*.py",
 )
 TORCH_FILES = (
+    "converters/checkpoint/pickled.py",
     *("runtime/backends/torch/*.py", "runtime/engine/torch/*.py", "runtime/ops/*/torch.py"),
     *("converters/prepasses/*.py", "converters/prepasses/*/*.py"),
 )

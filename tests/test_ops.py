@@ -235,6 +235,7 @@ class OneOperation:
 def on_numba(weights, case, width):
     held = Memory(KV_HEADS, HEAD, HEAD, states=(3 * 96, 6 * 32 * 16))
     hp = SimpleNamespace(arch="one operation", n_vocab=width, memories=[held], causal=case.causal)
+    hp.pictures = False
     options = {"n_ctx": 64, "n_threads": 2, "cache_type": "f32"}
     backend = CPUBackend(OneOperation(case.forward), hp, weights, **options)
     with closing(Engine(hp, backend)) as engine:

@@ -122,3 +122,43 @@ def test_an_outline_is_never_written(tmp_path):
     with pytest.raises(UsageError, match="outline"):
         convert(folder, tmp_path / "o.gguf", options=Options(outline=True))
     assert not (tmp_path / "o.gguf").exists()
+
+
+def only(folder, *names):
+    """Leave these files and those of the tokenizer in the repository."""
+    for path in folder.iterdir():
+        if path.name not in names and not path.name.startswith("tokenizer"):
+            path.unlink()
+
+
+def test_repositories_of_other_forms_are_fetched(tmp_path):
+    torch = pytest.importorskip("torch")
+    from quantmaker import read_all
+    from test_mistral_form import SIZES, make_own
+
+    usual = make_hf(tmp_path / "usual", **SIZES)
+    repo = make_own(tmp_path / "repo", usual)
+    state = SimpleNamespace(folder=repo, sent={})
+    made = {}
+    with serving(Handler, state, tmp_path / "hf") as env:
+
+        def run(*args):
+            return subprocess.run(
+                [sys.executable, "-m", "ggq", *args],
+                env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+            )  # fmt: skip
+
+        assert run("check", "org/Tiny-1B").stdout.startswith("llama: supported")
+        made["own"] = run("convert", "org/Tiny-1B", "own.gguf", "--type", "F16")
+    only(repo, "")
+    torch.save({n: torch.from_numpy(x) for n, (_, x) in read_all(usual).items()}, repo / "x.bin")
+    (repo / "x.bin").rename(repo / "pytorch_model.bin")
+    (repo / "config.json").write_bytes((usual / "config.json").read_bytes())
+    with serving(Handler, state, tmp_path / "hf2") as env:
+        made["torch"] = run("convert", "org/Tiny-1B", "torch.gguf", "--type", "F16")
+        dry = run("convert", "org/Tiny-1B", "--dry-run")
+        assert "torch's, whose sizes are known only when they are here" in dry.stderr
+    for name, done in made.items():
+        assert done.returncode == 0, (name, done.stderr)
+    with open_gguf(tmp_path / "own.gguf") as a, open_gguf(tmp_path / "torch.gguf") as b:
+        assert all(bytes(a.data(n)) == bytes(b.data(n)) for n in b.tensors)

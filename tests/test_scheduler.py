@@ -265,7 +265,7 @@ def test_jobs_wait_for_room_in_the_cache(model):
     drain(s)
     future = s.call(lambda: s.engine.cache.free_positions, 4 * N_CTX)
     failing = s.call(lambda: 1 / 0)
-    s._run_jobs()
+    s._jobs.run(s._has_room)
     assert future.result(0) == 4 * N_CTX
     with pytest.raises(ZeroDivisionError):
         failing.result(0)

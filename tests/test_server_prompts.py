@@ -146,3 +146,39 @@ def test_offered_tools():
     assert skipped_tools(body(tools=[WEATHER, {"type": "web_search"}])) == [
         "tools[1] skipped: web_search is no function"
     ]
+
+
+PHI = (  # as Phi 4 mini's: tools are a member of the system message, calls are not known
+    "{% for m in messages %}{% if m['role'] == 'system' and 'tools' in m and m['tools'] is not none"
+    " %}<|system|>{{ m['content'] }}<|tool|>{{ m['tools'] }}<|/tool|><|end|>{% else %}"
+    "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}<|assistant|>"
+)
+
+
+def told(source, messages, tools=(WEATHER,)):
+    body = {"messages": messages, "tools": list(tools)}
+    return prompter(source, "x").render(decode(json.dumps(body).encode(), ChatBody)).text
+
+
+def test_tools_inside_of_the_system_message():
+    name, ask = WEATHER["function"]["name"], {"role": "user", "content": "Weather?"}
+    text = told(PHI, [ask])
+    assert text.startswith("<|system|><|tool|>[") and text.count(f'"{name}"') == 1
+    text = told(PHI, [{"role": "system", "content": "Be brief."}, ask])
+    assert text.startswith("<|system|>Be brief.<|tool|>[{")
+    text = told(PHI, MESSAGES)
+    call = '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Bern"}}]<|/tool_call|>'
+    assert f"<|assistant|>{call}<|end|>" in text
+    assert "<|tool|>sunny<|end|>" in text
+
+
+def test_a_template_that_ignores_its_tools_gets_them_explained():
+    ignores = "{% if tools %}{% endif %}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    assert '"get_weather"' in told(ignores, [{"role": "user", "content": "Weather?"}])
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_of_earlier_turns_by_each_name(key):
+    source = f"{{% for m in messages %}}{{{{ m.{key} }}}}|{{{{ m.content }}}}{{% endfor %}}"
+    turns = [{"role": "assistant", "content": "A", "reasoning_content": "Hm."}]
+    assert "Hm.|A" in told(source, [*turns, {"role": "user", "content": "x"}], ())

@@ -23,14 +23,6 @@ __all__ = [
 ]
 
 ADAPTER = "adapter_config.json"
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.bin.index.json")
-WRAPPERS = {  # what other programs put before names; the first that is there is meant
-    "_orig_mod.": "torch.compile",
-    "base_model.model.": "PEFT",
-    "_fsdp_wrapped_module.": "FSDP",
-    "_forward_module.": "DeepSpeed",
-    "module.": "DataParallel",
-}
 
 
 def is_adapter(folder: Path) -> bool:
@@ -61,8 +53,6 @@ def no_config(folder: Path) -> str:
         return f"{where}: holds GGUF files: give the file itself, such as {printable(files[0])}"
     if (folder / "model_index.json").is_file():
         return f"{where}: is a diffusers pipeline, not a language model"
-    if (folder / "params.json").is_file():
-        return f"{where}: has weights in their maker's own form: take the Hugging Face one"
     if inner := sorted(p.parent for p in folder.glob("*/config.json")):
         return (
             f"{where}: has no config.json; give the folder that has, such as {printable(inner[0])}"
@@ -71,12 +61,8 @@ def no_config(folder: Path) -> str:
 
 
 def no_weights(folder: Path) -> str:
-    """Return what a folder without safetensors files has instead."""
+    """Return what a folder without weights has instead."""
     where = printable(folder)
-    if any(path for pattern in PICKLED for path in folder.glob(pattern)):
-        return (
-            f"{where}: no safetensors file; pickled weights are not read, save them as safetensors"
-        )
     if files := sorted(folder.glob("*.gguf")):
         return f"{where}: no safetensors, but GGUF files: give one, such as {printable(files[0])}"
     return f"{where}: no safetensors file"
@@ -85,23 +71,19 @@ def no_weights(folder: Path) -> str:
 def not_a_model(path: Path) -> str | None:
     """Return why a file that is given instead of a folder or a GGUF file will not do, if known."""
     where, suffix = printable(path), path.suffix.lower()
-    if suffix == ".safetensors":
+    if suffix in (".safetensors", ".bin", ".pt", ".pth"):
         return f"{where}: is one part of a checkpoint: give the folder, {printable(path.parent)}"
     if suffix == ".json":
         return f"{where}: is one part of a checkpoint: give the folder, {printable(path.parent)}"
-    if suffix in (".bin", ".pt", ".pth"):
-        return f"{where}: pickled weights are not read: save the model as safetensors"
     return None
 
 
 def wrapper(wanted: str, names: Collection[str]) -> str | None:
-    """Return the prefix before a name that is looked for, and who puts it there, if it is there."""
+    """Return what to do about an unknown prefix before a name that is looked for, if any."""
     for name in names:
         if name.endswith(f".{wanted}") and name != wanted:
             prefix = name.removesuffix(wanted)
-            maker = next((who for mark, who in WRAPPERS.items() if mark in prefix), None)
-            by = f" of {maker}" if maker else ""
-            what = f"the checkpoint's names begin with {printable(repr(prefix))}{by}"
+            what = f"the checkpoint's names begin with {printable(repr(prefix))}"
             return f"{what}: save the model without that wrapper"
     return None
 
@@ -111,5 +93,5 @@ def foreign_tensor(name: str) -> str | None:
     if ".lora_A." in name or ".lora_B." in name or ".lora_" in name:
         return "it is an adapter's: merge the adapter into its base (ggq convert BASE --merge-lora)"
     if name.endswith((".scales", ".biases")):
-        return "MLX quantization is not read: convert the original model"
+        return "it is of MLX's quantization, of which config.json says nothing"
     return None

@@ -11,29 +11,46 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ggq import hf_hub, models
 from ggq.converters import formats
-from ggq.converters.checkpoint.folder import INDEX, read_json
+from ggq.converters.checkpoint.folder import read_config, read_json
+from ggq.converters.checkpoint.mistral import PARAMS
+from ggq.converters.checkpoint.weights import INDEX, OWN
 from ggq.errors import GGQError, UsageError, printable, reason
 
 __all__ = ["config_file", "fetch", "outline"]
 
 REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _Answer = TypeVar("_Answer")
-SMALL = ("*.json", "*.jinja", "tokenizer.model", "README.md")
+SMALL = ("*.json", "*.jinja", "tokenizer.model*", "merges.txt", "vocab.txt", "README.md")
 WEIGHTS = "*.safetensors"
-UNWANTED = ("*/*.safetensors", "consolidated*")  # copies for other programs
+INNER = ("*/*.safetensors",)
+COPIES = f"{OWN}*"  # for other programs, where there are files of the usual form
+PICKLED = "pytorch_model*.bin"
 
 
 def config_file(repo_id: str) -> Path:
-    """Return config.json of a repository, fetched; UsageError where it cannot be had."""
+    """Return config.json of a repository, fetched; UsageError where it cannot be had.
+
+    Where there is none it is params.json, which models in Mistral's own form have.
+    """
     if not REPO_ID.fullmatch(repo_id):
         raise UsageError(f"{printable(repo_id)}: no such file or folder, nor a repository id")
     hub, local = hf_hub.package(), {"local_files_only": hf_hub.offline()}
-    return _asked(repo_id, lambda: Path(hub.hf_hub_download(repo_id, "config.json", **local)))
+
+    def ask() -> Path:
+        try:
+            return Path(hub.hf_hub_download(repo_id, "config.json", **local))
+        except Exception as error:
+            if type(error).__name__ not in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
+                raise
+        return Path(hub.hf_hub_download(repo_id, PARAMS, **local))
+
+    return _asked(repo_id, ask)
 
 
 def fetch(repo_id: str) -> Path:
@@ -42,7 +59,17 @@ def fetch(repo_id: str) -> Path:
     config.json comes first: a model that cannot be converted is refused before its weights.
     """
     _check(repo_id)
-    return _snapshot(repo_id, (WEIGHTS, *SMALL))
+    return _whole(repo_id)
+
+
+def _whole(repo_id: str) -> Path:
+    """Return the folder with its weights: safetensors, else Mistral's own, else torch's."""
+    folder = _snapshot(repo_id, (WEIGHTS, *SMALL), (*INNER, COPIES))
+    for more in (f"{OWN}*.safetensors", PICKLED):
+        if any(folder.glob(WEIGHTS)):
+            break
+        folder = _snapshot(repo_id, (more, *SMALL), INNER)
+    return folder
 
 
 @contextmanager
@@ -53,9 +80,9 @@ def outline(repo_id: str) -> Iterator[Path]:
     """
     _check(repo_id)
     if hf_hub.offline():
-        yield _snapshot(repo_id, (WEIGHTS, *SMALL))
+        yield _whole(repo_id)
         return
-    small = _snapshot(repo_id, SMALL)
+    small = _snapshot(repo_id, SMALL, INNER)
     with tempfile.TemporaryDirectory(prefix="ggq-outline-") as temporary:
         # The folder's name and those above it say which model it is.
         folder = Path(temporary).joinpath(*small.parts[-3:])
@@ -66,15 +93,15 @@ def outline(repo_id: str) -> Iterator[Path]:
 
 
 def _check(repo_id: str) -> None:
-    config = read_json(config_file(repo_id))
+    config = read_config(config_file(repo_id))
     models.for_hf(config).hparams(config)
     formats.quantization(config)
 
 
-def _snapshot(repo_id: str, patterns: tuple[str, ...]) -> Path:
+def _snapshot(repo_id: str, patterns: tuple[str, ...], without: tuple[str, ...]) -> Path:
     hub = hf_hub.package()
     wanted: dict[str, Any] = {"local_files_only": hf_hub.offline()}
-    wanted |= {"allow_patterns": list(patterns), "ignore_patterns": list(UNWANTED)}
+    wanted |= {"allow_patterns": list(patterns), "ignore_patterns": list(without)}
     return _asked(repo_id, lambda: Path(hub.snapshot_download(repo_id, **wanted)))
 
 
@@ -86,7 +113,11 @@ def _shards(repo_id: str, folder: Path) -> list[str]:
     else:
         api = hf_hub.package().HfApi()
         files = _asked(repo_id, lambda: api.list_repo_files(repo_id))
-        names = [n for n in files if n.endswith(".safetensors") and not n.startswith("consolid")]
+        safe = [n for n in files if n.endswith(".safetensors")]
+        names = [n for n in safe if not n.startswith(OWN)] or safe
+        if not names and any(fnmatch(n, PICKLED) for n in files):
+            what = "its weights are torch's, whose sizes are known only when they are here"
+            raise UsageError(f"{printable(repo_id)}: {what}: no dry run")
     return [n for n in names if Path(n).name == n and "\\" not in n]
 
 

@@ -193,6 +193,11 @@ def hf_tensors(
             factor = row.factor and np.asarray(row.factor(config), np.float32)
             made.append(_bind(name, how, shape, layer or 0, hp, parts, factor))
         taken.update(f.name for f in parts)
+    if used := [n for n in checkpoint.beside if n in taken]:
+        what = (
+            f"{len(used)} tensors, such as {printable(used[0])}, are of files that no index lists"
+        )
+        checkpoint.warnings.append(what)
     unknown = [n for n in left if n not in taken]
     skipped = [n for n in unknown if arch.ignores(n, hp)]
     if len(skipped) < len(unknown):
@@ -241,7 +246,10 @@ def own_blocks(tensor: SourceTensor) -> list[str]:
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
     bare = name.removeprefix(arch.hf_base)
     candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
-    return next((checkpoint.tensors[c] for c in candidates if c in checkpoint.tensors), None)
+    for held in (checkpoint.tensors, checkpoint.beside):
+        if found := next((held[c] for c in candidates if c in held), None):
+            return found
+    return None
 
 
 def _bind(

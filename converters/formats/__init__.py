@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ggq.converters.formats.base import Format, Pieces, TensorLike
+from ggq.converters.formats.mlx import METHOD, is_mlx
 from ggq.errors import FormatError, ModelError, printable
 
 __all__ = ["decoded", "methods", "quantization"]
@@ -41,11 +42,10 @@ def quantization(
     have the settings there. FormatError, ModelError: no object, or a method that is not read.
     """
     text = config.get("text_config")
-    mlx = config.get("quantization")
-    if isinstance(mlx, Mapping) and {"group_size", "bits"} <= mlx.keys():
-        bits = printable(repr(mlx["bits"]), 20)
-        what = f"config.json: MLX quantization ({bits} bits) is not read"
-        raise ModelError(f"{what}: convert the original model, or mlx_lm.convert --dequantize it")
+    if is_mlx(config.get("quantization")):
+        settings = dict(config["quantization"])
+        _check(_registry()[METHOD], settings)
+        return METHOD, settings
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in PLACES:
             if place.get(key) is not None:
@@ -64,6 +64,8 @@ def _recognised(key: str, settings: object) -> tuple[str, dict[str, Any]]:
     method = settings.get("quant_method")
     if method is None and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
         method = "bitsandbytes"  # as its first versions saved it
+    if method is None and _of_modelopt(settings):
+        method = "modelopt"
     if not isinstance(method, str) or method not in _registry():
         known = ", ".join(methods())
         raise ModelError(
@@ -74,6 +76,13 @@ def _recognised(key: str, settings: object) -> tuple[str, dict[str, Any]]:
     return method, dict(settings)
 
 
+def _of_modelopt(settings: Mapping[str, Any]) -> bool:
+    """Tell whether settings without a method are NVIDIA's: some of its exports name none."""
+    producer = settings.get("producer")
+    named = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
+    return named or "quant_algo" in settings
+
+
 def _check(found: Format, settings: Mapping[str, Any]) -> None:
     """Refuse settings that this format's file says it does not read."""
     check = getattr(found, "check", None)
@@ -82,14 +91,18 @@ def _check(found: Format, settings: Mapping[str, Any]) -> None:
 
 
 def decoded(
-    tensors: Mapping[str, TensorLike], found: tuple[str, Mapping[str, Any]] | None
+    tensors: Mapping[str, TensorLike],
+    found: tuple[str, Mapping[str, Any]] | None,
+    metadata: Mapping[str, str] | None = None,
 ) -> dict[str, TensorLike]:
     """Return the tensors with each quantized weight in one piece; ``found``: see `quantization`.
+
+    ``metadata``: what the files of the tensors say of themselves.
 
     Scales, zeros and indices that belong to a weight are gone from the result; one that belongs to
     none is still there. FormatError or ModelError name the tensor that is missing or malformed.
     """
-    pieces = Pieces(tensors)
+    pieces = Pieces(tensors, metadata or {})
     if found is not None:
         method, settings = found
         _registry()[method].decode(pieces, settings)

@@ -95,8 +95,11 @@ class Format(Protocol):
 class Pieces:
     """The tensors of a checkpoint while a format takes the pieces of its weights out."""
 
-    def __init__(self, tensors: Mapping[str, TensorLike]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, TensorLike], metadata: Mapping[str, str] | None = None
+    ) -> None:
         self.tensors = dict(tensors)
+        self.metadata = dict(metadata or {})
 
     def modules(self, suffix: str) -> Iterator[str]:
         """Yield the modules that have a tensor ``module + suffix``."""

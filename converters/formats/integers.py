@@ -1,4 +1,5 @@
-"""Weights as integer codes with scales per group of columns: ``(code - zero) * scale``.
+"""Weights as integer codes with scales per group of columns: ``(code - zero) * scale``, or
+``code * scale + bias``.
 
 It unpacks bits, decodes rows, and makes blocks of any type that holds the same codes under
 half-precision scales. Where the codes come from is told by the formats.
@@ -62,6 +63,7 @@ class Coded:
     ``codes``: uint8 (rows, columns) below ``1 << bits``; ``scales``: float32 (rows, groups);
     ``zeros``: one for all, or float32 (rows, groups). Each group is ``group`` columns, in order
     unless ``order`` gives the group of every column. ``half``: the scales are stored as F16.
+    ``biases``: float32 (rows, groups) to add, where the zero is no code; ``zeros`` is 0 then.
     """
 
     bits: int
@@ -71,6 +73,7 @@ class Coded:
     zeros: Callable[[Rows], np.ndarray] | int
     order: np.ndarray | None = None
     half: bool = False
+    biases: Callable[[Rows], np.ndarray] | None = None
 
 
 class Integers(Decoded):
@@ -84,10 +87,20 @@ class Integers(Decoded):
         zeros = self.coded.zeros
         return zeros if isinstance(zeros, int) else zeros(rows)
 
+    def _minimums(self, rows: Rows) -> np.ndarray:
+        """Return what code 0 is worth, float32 (rows, groups)."""
+        c = self.coded
+        return -(c.scales(rows) * self._zeros(rows)) if c.biases is None else c.biases(rows)
+
     def values(self, rows: Rows) -> np.ndarray:
         c, width = self.coded, self.shape[1]
         codes = c.codes(rows).astype(np.float32)
         scales, zeros = c.scales(rows), self._zeros(rows)
+        if c.biases is not None:
+            grouped = codes.reshape(len(codes), -1, c.group)
+            grouped *= scales[..., None]
+            grouped += c.biases(rows)[..., None]
+            return codes
         if c.order is None and width % c.group == 0:
             grouped = codes.reshape(len(codes), -1, c.group)
             grouped -= np.float32(zeros) if isinstance(zeros, int) else zeros[..., None]
@@ -105,8 +118,8 @@ class Integers(Decoded):
         if c.group % kind.block and c.group < self.shape[1]:
             return False
         top, levels, zero = (1 << c.bits) - 1, kind.levels, kind.zero
-        if zero is None:
-            return top < levels
+        if zero is None or c.biases is not None:
+            return zero is None and top < levels
 
         def holds(low: float, high: float) -> bool:
             return high <= zero and top - low < levels - zero
@@ -130,7 +143,7 @@ class Integers(Decoded):
             scales = c.scales(rows)
             if not (c.half or _is_half(scales)):
                 return True
-            if kind.zero is None and not _is_half(scales * self._zeros(rows)):
+            if kind.zero is None and not _is_half(self._minimums(rows)):
                 return True
         return False
 
@@ -145,7 +158,7 @@ class Integers(Decoded):
         of = np.arange(0, self.shape[1], kind.block) // c.group
         params = {"d": scales}
         if kind.zero is None:
-            params["m"] = -(scales * zeros)
+            params["m"] = self._minimums(rows)
         else:
             codes = _recoded(codes, kind.zero - zeros, of, kind.block)
         halves = {n: p.astype(np.float16)[:, of] for n, p in params.items()}

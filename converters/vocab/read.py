@@ -6,6 +6,7 @@ folder's own tokenizer. The way back, ``write_vocab``, is in write.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def _builder(files: TokenizerFiles, arch: str | None) -> Builder:
     if files.sentencepiece and _is_sentencepiece(files):
         return _spm
     if not files.json:
-        raise FormatError(f"{files.folder}: neither tokenizer.json nor tokenizer.model")
+        what = "neither tokenizer.json nor tokenizer.model, tekken.json, vocab.txt or vocab.json"
+        raise FormatError(f"{files.folder}: {what} with merges.txt")
     kind = files.model.get("type")
     if kind == "WordPiece" or (kind is None and "continuing_subword_prefix" in files.model):
         return _wordpiece
@@ -239,7 +241,11 @@ def _reference(files: TokenizerFiles) -> Callable[[str], list[int]] | None:
     import tokenizers
 
     try:
-        backend: Any = tokenizers.Tokenizer.from_file(str(files.folder / "tokenizer.json"))
+        backend: Any = (
+            tokenizers.Tokenizer.from_str(json.dumps(files.json))
+            if files.is_made
+            else tokenizers.Tokenizer.from_file(str(files.folder / "tokenizer.json"))
+        )
     except Exception as error:  # the Rust side raises bare Exception
         files.warnings.append(f"tokenizer.json was not compared: {printable(error)}")
         return None

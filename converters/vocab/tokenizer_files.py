@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ggq.converters.checkpoint.folder import read_json
+from ggq.converters.vocab import plain_files, tekken
 from ggq.errors import FormatError, printable
 
 NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -57,13 +58,41 @@ class TokenizerFiles:
 
     @cached_property
     def json(self) -> dict[str, Any]:
-        """tokenizer.json."""
-        return read_json(self.folder / "tokenizer.json")
+        """tokenizer.json, or what other files of a tokenizer make in its form."""
+        found = read_json(self.folder / "tokenizer.json")
+        if found or self.sentencepiece:
+            return found
+        if self._has(tekken.NAME):
+            return tekken.as_tokenizer_json(read_json(self.folder / tekken.NAME))
+        if self._has(plain_files.VOCAB, plain_files.MERGES):
+            vocab = read_json(self.folder / plain_files.VOCAB)
+            return plain_files.bpe(self.folder, vocab, self._said, self.model_config)
+        if self._has(plain_files.WORDS):
+            return plain_files.word_piece(self.folder, self._said)
+        return {}
+
+    @cached_property
+    def is_made(self) -> bool:
+        """Tell whether ``json`` was made of other files."""
+        return bool(self.json) and not self._has("tokenizer.json")
+
+    def _has(self, *names: str) -> bool:
+        return all((self.folder / name).is_file() for name in names)
+
+    @cached_property
+    def _said(self) -> dict[str, Any]:
+        return read_json(self.folder / "tokenizer_config.json")
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """tokenizer_config.json."""
-        return read_json(self.folder / "tokenizer_config.json")
+        """tokenizer_config.json; where tokenizer.json is made, with what its class has besides."""
+        if not self.is_made:
+            return self._said
+        special = tekken.SPECIAL
+        if not self._has(tekken.NAME):
+            special = plain_files.defaults(self.folder, self._said, self.model_config)
+        named = read_json(self.folder / "special_tokens_map.json")
+        return {**{k: v for k, v in special.items() if k not in named}, **self._said}
 
     @cached_property
     def model_config(self) -> dict[str, Any]:
@@ -79,9 +108,12 @@ class TokenizerFiles:
 
     @property
     def sentencepiece(self) -> Path | None:
-        """tokenizer.model, if there is one."""
-        path = self.folder / "tokenizer.model"
-        return path if path.is_file() else None
+        """tokenizer.model, if there is one; Mistral's own have a version behind it."""
+        found = [
+            self.folder / "tokenizer.model",
+            *sorted(self.folder.glob("tokenizer.model.v[0-9]")),
+        ]
+        return next((path for path in found if path.is_file()), None)
 
     @cached_property
     def model(self) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def load_sentencepiece(files: TokenizerFiles) -> Any:
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor()
-    path = files.folder / "tokenizer.model"
+    path = files.sentencepiece or files.folder / "tokenizer.model"
     try:
         data = path.read_bytes()
         if data.startswith(GIT_LFS):

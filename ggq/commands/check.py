@@ -53,7 +53,7 @@ def _bare(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _hf_lines(source: str) -> Iterator[str]:
     from ggq.converters import formats
-    from ggq.converters.checkpoint.folder import read_json
+    from ggq.converters.checkpoint.folder import read_config
     from ggq.converters.checkpoint.repository import config_file
 
     path = Path(source)
@@ -63,7 +63,7 @@ def _hf_lines(source: str) -> Iterator[str]:
     file = path / "config.json" if path.is_dir() else path
     if not path.exists():
         file = config_file(source)
-    config = read_json(file, required=True)
+    config = read_config(file)
     arch = models.for_hf(config)
     hp = arch.hparams(config)
     quantized = formats.quantization(config)

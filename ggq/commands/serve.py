@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ggq.commands._answering import ANSWER_OPTIONS, HTTPS_OPTIONS, answering, certificate, prefix
 from ggq.commands._cache import DISK, cache_options, cache_type
 from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
+from ggq.commands._groups import GroupedCommand
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
 from ggq.commands._sampling import sampling_flags, sampling_options
@@ -60,6 +63,8 @@ _OPTIONS = (
                  help="Without MODEL: how long a model stays unused; 0, 1h30m; -1: for ever."),
     click.option("--memory", metavar="SIZE",
                  help="Without MODEL: what all together may take; default: what is free at first."),
+    *ANSWER_OPTIONS,
+    *HTTPS_OPTIONS,
     click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
     click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
     YES,
@@ -75,7 +80,25 @@ def serve_options(function: Any) -> Any:
     return function
 
 
-@click.command()
+_GROUPS = {
+    "Address": (
+        "host", "port", "api_prefix", "api_key", "api_key_file", "ssl_cert", "ssl_key",
+        "cors_origin", "allow_host", "max_body", "max_queue",
+    ),
+    "Models": ("alias", "models_dir", "keep_alive", "memory", "lora", "yes"),
+    "Requests that do not say": (
+        "n_predict", "chat_template", "chat_template_file", "chat_template_kwargs",
+        "reasoning_format", "reasoning_budget", "max_tokens",
+    ),
+    "Memory and speed": (
+        "parallel", "ctx", "threads", "cache_type", "cache_type_k", "cache_type_v",
+        "cache_disk", "device", "device_weights", "no_mmap", "draft", "draft_max",
+    ),
+    "Sampling of requests that do not say": tuple(f.name for f in fields(SamplingParams)),
+}  # fmt: skip
+
+
+@click.command(cls=GroupedCommand, groups=_GROUPS)
 @click.argument("model", required=False)
 @serve_options
 def command(model: str | None, **options: Any) -> None:
@@ -90,6 +113,8 @@ def command(model: str | None, **options: Any) -> None:
     keys = _keys(options)
     options["sampling"] = sampling_flags(options)
     SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
+    options["answering"] = answering(options)
+    options["certificate"], options["prefix"] = certificate(options), prefix(options)
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("ggq.server").setLevel(logging.INFO)
@@ -125,10 +150,11 @@ def _serve_one(path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> No
         _note(
             f"{n_slots} answers of {scheduler.n_ctx} tokens each, {size:.0f} MiB of cache at most"
         )
-        scheduler.engine.warm_up()
         settings = _settings(options["alias"] or path.stem, keys, options)
+        service = Service(model, scheduler, settings)
+        scheduler.engine.warm_up()
         try:
-            _listen(OneModel(Service(model, scheduler, settings)), options)
+            _listen(OneModel(service), options)
         finally:
             scheduler.close()  # before the weights go, its last step ends
 
@@ -146,6 +172,8 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
         raise UsageError("--alias names one model: say which, ggq serve MODEL --alias NAME")
     if options["lora"]:
         raise UsageError("--lora: adapters belong to one model: ggq serve MODEL --lora FILE")
+    if options["answering"]["template"]:
+        raise UsageError("--chat-template is for one model: say which, ggq serve MODEL ...")
     if options["draft"] not in (None, "off", *drafters()):
         raise UsageError("--draft: a model drafts for one model; say which, or take ngram or off")
     try:
@@ -184,6 +212,8 @@ def _settings(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> Any:
         origins=options["cors_origin"],
         max_body=options["max_body"] << 20,
         max_tokens=options["max_tokens"],
+        prefix=options["prefix"],
+        **options["answering"],
     )
 
 
@@ -191,7 +221,7 @@ def _listen(models: Any, options: dict[str, Any]) -> None:
     from ggq.runtime.server.start import serve
 
     address = options["host"], options["port"]
-    serve(models, address, lambda url: _note(f"listening on {url}"))
+    serve(models, address, lambda url: _note(f"listening on {url}"), options["certificate"])
 
 
 def _keys(options: dict[str, Any]) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
     The first ten are what the operation reads. Where it is not ``causal`` every token sees its
-    text, which one step evaluates whole, or half the window to both sides. ``alibi``: the greatest
+    text, which one step evaluates whole, or half the window to both sides. ``mutual``: tokens of
+    one picture see each other, whatever the window. ``alibi``: the greatest
     exponent of ALiBi's slopes, 0 where it has none. ``clamp``: queries, keys and values lie between
     minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
     together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
@@ -56,6 +57,7 @@ class Attention(Part):
     softcap: float | None = None
     sinks: str | None = None
     causal: bool = True
+    mutual: bool = False
     alibi: float = 0.0
     rope: Rope | None = None
     norms: str | None = None

@@ -48,6 +48,9 @@ class Rope:
     dims/2 divisors; ``long_and_short`` names two of which the context's length chooses (LongRoPE).
     ``temperature`` t multiplies queries by 1 + t ln(1 + floor(p / original_context)) (Llama 4's
     attention temperature; only where every column rotates).
+    ``sections``: how many pairs turn by the time, the row and the column of a picture's token,
+    which are one position for text (M-RoPE, arXiv 2409.12191), one section after the other, or
+    ``interleaved``, a pair of each in turn (Qwen3-VL).
     """
 
     kind: str
@@ -65,6 +68,8 @@ class Rope:
     truncate: bool = True
     temperature: float = 0.0
     long_and_short: tuple[str, str] | None = None
+    sections: tuple[int, ...] = ()
+    interleaved: bool = False
 
     @classmethod
     def of(cls, values: Values, kind: str, dims: int) -> Rope:
@@ -106,6 +111,15 @@ class Rope:
         growth = 0.1 * math.log(self.factor)
         return self.attn_factor * (1.0 + growth) / (1.0 + self.log_multiplier * growth)
 
+    @property
+    def axes(self) -> list[int]:
+        """What each pair turns by where a token has several positions: 0 time, 1 row, 2 column."""
+        n, ends = self.dims // 2, [sum(self.sections[: i + 1]) for i in range(3)]
+        if not self.interleaved:  # pairs beyond the sections begin with the first again
+            period = max(ends[2], 1)
+            return [sum(i % period >= end for end in ends[:2]) for i in range(n)]
+        return [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(n)]
+
     def for_context(self, n_ctx: int) -> Rope:
         """Return the rotation as it is in a context of ``n_ctx`` tokens."""
         if self.long_and_short is None:
@@ -117,6 +131,8 @@ class Rope:
         if self.dims > width or self.dims % 2 or self.base <= 0 or self.factor <= 0:
             what = f"{self.dims} rotary dimensions, base {self.base}, factor {self.factor}"
             return f"{what} do not fit heads of {width}"
+        if self.sections and not (len(self.sections) >= 3 and sum(self.sections[:3]) > 0):
+            return f"rope sections {list(self.sections)}: expected time, height and width"
         if self.temperature and not self.original_context:
             return "an attention temperature without an original context length"
         return None

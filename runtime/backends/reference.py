@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class ReferenceOps(Ops):
         super().__init__(weights)
         self.ids = np.empty(0, np.int64)  # the tokens under evaluation
         self.types: np.ndarray = np.empty(0, np.int64)  # of the parts of a text they belong to
+        self.pictures: Any = None  # (numbers of tokens, rows (parts, n, n_embd)) of this step
+        self.places: np.ndarray = np.empty(0, np.int64)  # positions as rotations take them
         self.last_only = False
         self._decoded: dict[str, np.ndarray] = {}
         self.reset()
@@ -35,6 +38,7 @@ class ReferenceOps(Ops):
     def reset(self) -> None:
         """Forget the cached sequence."""
         self.past = 0  # tokens already in the cache
+        self.spans: list[tuple[int, int]] = []  # first and end of each picture in the sequence
         # layer -> (key rows, value rows), one per token
         self.cache: dict[int, tuple[Rows, Rows]] = defaultdict(lambda: ([], []))
 
@@ -54,12 +58,15 @@ class ReferenceOps(Ops):
         forward: Callable[[Ops], np.ndarray],
         ids: Sequence[int],
         types: Sequence[int] | None = None,
+        places: np.ndarray | None = None,
     ) -> np.ndarray:
         """Append ``ids`` to the sequence and return what ``forward(self)`` computes for them.
 
-        ``types``: which part of a text each belongs to, all to the first unless given.
+        ``types``: which part of a text each belongs to, all to the first unless given. ``places``:
+        positions that rotations turn by, (n,) or (n, 3), where they are not the tokens' own.
         """
         self.ids = np.asarray(ids, np.int64)
+        self.places = self.positions if places is None else places
         self.types = np.zeros_like(self.ids) if types is None else np.asarray(types, np.int64)
         rows = forward(self)
         self.past += len(self.ids)

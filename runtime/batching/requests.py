@@ -177,7 +177,7 @@ class Task:
         prompt = self.prompt.tolist()
         self._answer = Answer(tokenizer, prompt, params, request.config, n_ctx, constraint)
         if speculation is not None:
-            self._ids = prompt
+            self._ids = [max(token, 0) for token in prompt]  # what guesses knows no pictures
             self.writer = speculation.start()
 
     def take(self, logits: np.ndarray) -> Iterator[Piece]:

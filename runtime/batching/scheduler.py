@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import abc, deque
+from collections import abc
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ggq.errors import GGQError, UsageError
+from ggq.runtime.batching.jobs import Jobs
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.refusals import ClosedError, QueueFullError
@@ -69,7 +70,7 @@ class Scheduler:
         self._store = PrefixStore(engine.cache)
         self._waiting = FairQueue()
         self._running: list[Task] = []
-        self._jobs: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
+        self._jobs = Jobs()
         self._news = threading.Condition()
         self._closed = False
         self.pace = Pace(batch)
@@ -109,11 +110,10 @@ class Scheduler:
 
     def call(self, job: Callable[[], Any], n_positions: int = 0) -> Future[Any]:
         """Run ``job()`` between two steps, once the cache has ``n_positions`` free."""
-        future: Future[Any] = Future()
         with self._news:
             if self._closed:
                 raise ClosedError
-            self._jobs.append((job, n_positions, future))
+            future = self._jobs.add(job, n_positions)
             self._news.notify()
         return future
 
@@ -148,13 +148,11 @@ class Scheduler:
                     self._news.wait()
                 if self._closed:
                     break
-            self._run_jobs()
+            self._jobs.run(self._has_room)
             self.step()
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
-        for _, _, future in self._jobs:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(ClosedError())
+        self._jobs.refuse()
         self._store.clear()
 
     def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:
@@ -371,18 +369,9 @@ class Scheduler:
         elif n_answers:
             self.pace.mixed(n_answers, n_prompt, positions, seconds)
 
-    def _run_jobs(self) -> None:
-        while self._jobs:
-            job, n_positions, future = self._jobs[0]
-            if not self._store.make_room(-(-n_positions // PAGE)) and self._running:
-                return  # answers that end will make room
-            self._jobs.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(job())
-            except Exception as error:
-                future.set_exception(error)
+    def _has_room(self, n_positions: int) -> bool:
+        """Return whether a job may begin: answers that end make room for it, if there are any."""
+        return bool(self._store.make_room(-(-n_positions // PAGE))) or not self._running
 
     def _retry_after(self) -> int:
         return max(1, min(60, round(self._request_s * len(self._waiting) / self.n_slots)))

@@ -18,7 +18,8 @@ from ggq.errors import UsageError
 from ggq.models.layers.base import Memory
 from ggq.runtime.cache.kinds import CACHE_TYPES, Kind, kinds_of
 from ggq.runtime.cache.layout import PAGE
-from ggq.runtime.cache.memory import free_memory
+from ggq.runtime.cache.memory import free_memory, physical_memory
+from ggq.runtime.cache.pictured import Pictured, kept
 from ggq.runtime.cache.sizes import ENDS, cache_bytes, columns_of
 
 __all__ = ["KVCache", "Sequence"]
@@ -97,6 +98,21 @@ class KVCache:
         here = "" if free is None else f", {free / 1e9:.1f} GB are free"
         return f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory{here}"
 
+    def check_fits(self) -> None:
+        """Raise UsageError where the pages, all written, are more than the machine has."""
+        memory = physical_memory()
+        if memory is None or self.nbytes <= memory:
+            return
+        low, high = 0, self.n_pages  # pages: these fit, those do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = cache_bytes(self._layers, middle * PAGE, self.kinds) <= memory
+            low, high = (middle, high) if fits else (low, middle)
+        raise UsageError(
+            f"a context of {self.n_ctx} tokens takes {self.nbytes / 1e9:.1f} GB of memory, this "
+            f"machine has {memory / 1e9:.1f} GB: {low * PAGE} tokens fit at most"
+        )
+
     def new_state(self) -> Any:
         """Return a sequence's state of the recurrent layers before its first token."""
         return np.zeros(self.state_floats, np.float32)
@@ -153,7 +169,8 @@ class Sequence:
 
     Of windowed layers, ``recent`` names the pages that are held: those that the next token can
     see, one more to go back by, and those before the ends of the last prompts. ``mix``: the scales
-    of the adapters that what it holds was computed with.
+    of the adapters that what it holds was computed with. ``pictured``: pictures among the tokens,
+    where they have positions of rows and columns.
     """
 
     def __init__(self, cache: KVCache, mix: tuple[float, ...] = ()):
@@ -164,6 +181,7 @@ class Sequence:
         self._n_pages = 0
         self._held = np.zeros(len(self.recent), bool)
         self._ends: list[int] = []  # lengths at which prompts ended
+        self.pictured: tuple[Pictured, ...] = ()
         self._pinned = 0
         self._state = cache.new_state()
         self._checkpoints: list[tuple[int, Any]] = []  # (length, state), shortest first
@@ -309,6 +327,7 @@ class Sequence:
             if self._trial is not None and self._trial[0] > length:
                 self._trial = None
         self.length = length
+        self.pictured = kept(self.pictured, length)
         self._ends = [end for end in self._ends if end <= length]
         self._cut(-(-length // PAGE))
         return length
@@ -329,6 +348,7 @@ class Sequence:
         other._state[:] = self._state_at(other.length)
         other._checkpoints = [c for c in self._checkpoints if c[0] <= other.length]
         other._ends = [end for end in self._ends if end <= other.length]
+        other.pictured = kept(self.pictured, other.length)
         other._pinned = min(self._pinned, other.length)
         other._n_pages = -(-other.length // PAGE)
         for i in range(other._n_pages):
@@ -353,11 +373,9 @@ class Sequence:
         return int(self._state.ctypes.data)
 
     @property
-    def table_address(self) -> int:
-        """Return the address of the page table (int64 page numbers), for kernels."""
-        return self.table.ctypes.data
+    def tables(self) -> tuple[int, int]:
+        """Return the addresses of the page tables (int64 page numbers), for kernels.
 
-    @property
-    def recent_address(self) -> int:
-        """Return the address of the page table of windowed layers, for kernels."""
-        return self.recent.ctypes.data
+        That of most layers, and that of windowed ones.
+        """
+        return self.table.ctypes.data, self.recent.ctypes.data

@@ -11,8 +11,12 @@ import numpy as np
 from ggq.errors import UsageError
 from ggq.models.hparams import HParams, check_generates
 from ggq.runtime.cache.kvcache import Sequence
+from ggq.runtime.cache.layout import STEP_TOKENS
+from ggq.runtime.cache.pictured import LAST, Pictured, kept
 from ggq.runtime.engine.backend import Backend, Output, Part
+from ggq.runtime.engine.looking import Looker
 from ggq.runtime.engine.places import Places
+from ggq.runtime.pictures.gallery import Gallery
 
 __all__ = ["Engine"]
 
@@ -26,9 +30,19 @@ class Engine:
     ``places`` are those of the context, for threads that write answers side by side.
     """
 
-    def __init__(self, hp: HParams, backend: Backend, mix: tuple[float, ...] = ()):
-        """Take what computes; ``mix``: the scales of its adapters in sequences that say none."""
+    def __init__(
+        self,
+        hp: HParams,
+        backend: Backend,
+        mix: tuple[float, ...] = (),
+        gallery: Gallery | None = None,
+    ):
+        """Take what computes; ``mix``: the scales of its adapters in sequences that say none.
+
+        ``gallery``: the pictures that tokens may be of.
+        """
         self.mix = mix
+        self.looker = None if gallery is None else Looker(hp, gallery)
         self.hp, self.backend = hp, backend
         self.cache = backend.cache
         # an encoder's cache has room for more than one text
@@ -41,6 +55,11 @@ class Engine:
     def max_tokens(self) -> int:
         """The most tokens of a step."""
         return self.backend.max_tokens
+
+    @property
+    def usual_tokens(self) -> int:
+        """The tokens of a prompt's step; more where a picture is not cut."""
+        return min(self.max_tokens, STEP_TOKENS) if self.hp.causal else self.max_tokens
 
     def sequence(self, mix: tuple[float, ...] | None = None) -> Sequence:
         """Return a new, empty sequence, whose adapters have the scales ``mix``."""
@@ -63,15 +82,34 @@ class Engine:
         n_tokens = sum(len(part.ids) for part in parts)
         if not 0 < n_tokens <= self.max_tokens:
             raise UsageError(f"a step takes 1 to {self.max_tokens} tokens, not {n_tokens}")
-        for part in parts:
-            if len(part.ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
-                raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
+        pictured = [part.sequence.pictured for part in parts]
+        try:
+            parts = [self._checked(part) for part in parts]
+        except BaseException:
+            _take_back(parts, pictured)
+            raise
         with self.turn:
             self._ended = None
             try:
                 return self._step(parts, output)
+            except BaseException:
+                _take_back(parts, pictured)
+                raise
             finally:
                 self._ended = time.monotonic()
+
+    def _checked(self, part: Part) -> Part:
+        """Return a part whose tokens the model knows, with its pictures; UsageError otherwise."""
+        ids = part.ids
+        if self.looker is not None and (part.sequence.pictured or (len(ids) and ids.min() < LAST)):
+            part = self.looker.prepared(part)
+        if len(ids) and not 0 <= part.ids.min() <= part.ids.max() < self.hp.n_vocab:
+            raise UsageError(f"token ids must be in 0..{self.hp.n_vocab - 1}")
+        return part
+
+    def cut(self, ids: np.ndarray, n: int) -> int:
+        """Return how many of a sequence's next ``ids`` a step should take, about ``n``."""
+        return min(n, len(ids)) if self.looker is None else self.looker.cut(ids, n, self.max_tokens)
 
     def _step(self, parts: list[Part], output: Output) -> np.ndarray:
         for part in parts:
@@ -113,13 +151,14 @@ class Engine:
             raise UsageError(
                 f"{sequence.length + len(ids)} tokens do not fit in the context of {self.n_ctx}"
             )
-        rows = []
-        for start in range(0, len(ids), self.max_tokens):
-            chunk = ids[start : start + self.max_tokens]
+        rows, start = [], 0
+        while start < len(ids):
+            chunk = ids[start : start + self.cut(ids[start:], self.usual_tokens)]
             wanted = np.full(len(chunk), every)
             wanted[-1] |= start + len(chunk) == len(ids)
             kinds = None if types is None else types[start : start + len(chunk)]
             rows.append(self.step([Part(sequence, chunk, wanted, types=kinds)], output))
+            start += len(chunk)
         return np.concatenate(rows) if every else rows[-1][-1]
 
     def warm_up(self) -> None:
@@ -136,3 +175,9 @@ class Engine:
         """Give back what the back end holds: threads, a device's memory."""
         with self.turn:
             self.backend.close()
+
+
+def _take_back(parts: list[Part], pictured: list[tuple[Pictured, ...]]) -> None:
+    """Let sequences forget the pictures of a step that was broken off."""
+    for part, before in zip(parts, pictured, strict=True):
+        part.sequence.pictured = kept(before, part.sequence.length)

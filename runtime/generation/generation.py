@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ggq.errors import UsageError, option
+from ggq.runtime.cache.pictured import is_picture
 from ggq.runtime.generation.answer import Answer, AnswerConfig, Piece, Tokenizer
 from ggq.runtime.generation.drafting.speculation import Speculation, Writer
 from ggq.runtime.sampling import SamplingParams
@@ -178,6 +179,7 @@ class _Stepper:
     def __init__(self, session: Session, prompt: list[int], answer: Answer, stats: Stats) -> None:
         self._session, self._answer, self._stats = session, answer, stats
         self._ids = list(prompt)  # and the answer's tokens
+        self._known = [max(i, 0) for i in prompt]  # likewise: what guesses knows no pictures
         self._speculation = session.speculation
         self._writer: Writer | None = None
         if self._speculation is not None:
@@ -194,6 +196,7 @@ class _Stepper:
     def agrees(self, token: int) -> bool:
         """Take the answer's next token; return whether it is the next guess."""
         self._ids.append(token)
+        self._known.append(token)
         return self._writer is not None and self._writer.accept(token)
 
     def step(self) -> Iterable[np.ndarray] | None:
@@ -206,7 +209,7 @@ class _Stepper:
         again = len(new) > 1  # evaluated once more: that step must not be taken back, too
         with self._session.turn:  # the step is timed: nobody else's may be a part of it
             room = 0 if again else min(self._answer.room, self._session.room) - 1
-            self._speculation.plan([(writer, self._ids, room)], len(new))
+            self._speculation.plan([(writer, self._known, room)], len(new))
             guesses, started = list(writer.draft.tokens), time.perf_counter()
             rows = _undone(
                 self._session, lambda: self._session.attempt(new + guesses, len(guesses))
@@ -275,7 +278,7 @@ def check_prompt(prompt: Sequence[int], params: SamplingParams, n_vocab: int, n_
     if not len(prompt):
         raise UsageError("the prompt is empty: it has no tokens")
     for ids, label in ((prompt, ""), (params.logit_bias, "logit_bias: ")):
-        bad = next((i for i in ids if not 0 <= i < n_vocab), None)
+        bad = next((i for i in ids if not (0 <= i < n_vocab or is_picture(i))), None)
         if bad is not None:
             raise UsageError(f"{label}token id {bad} is outside the vocabulary of {n_vocab}")
     if len(prompt) > n_ctx:

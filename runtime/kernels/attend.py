@@ -55,6 +55,7 @@ SEGMENT = Struct(
     position=INT,
     page_table=INT,
     end=INT,  # unless 0: tokens see what follows them, too, up to here
+    begin=INT,  # unless -1: where the picture that ends there begins, whatever the window
 )
 SEGMENT_BYTES = SEGMENT.nbytes
 
@@ -168,10 +169,11 @@ def mix4(values, ahead, weights, places, sums, width, decays, size, vector):
 
 
 @njit
-def window_start(args, position):
+def window_start(args, segment, position):
     """Return the first position that the query at ``position`` sees."""
-    window = args.window
-    return max(int64(0), position + 1 - window) if window else int64(0)
+    window, begin = args.window, segment.begin
+    start = max(int64(0), position + 1 - window) if window else int64(0)
+    return min(start, begin) if begin >= 0 else start
 
 
 @njit
@@ -180,7 +182,7 @@ def window_end(args, segment, position):
     end, window = segment.end, args.window
     if not end:
         return position + 1
-    return min(end, position + window) if window else end
+    return min(end, position + window) if window and segment.begin < 0 else end
 
 
 @njit
@@ -225,7 +227,7 @@ def _forget(states, sums, count, width):
 def _weigh(args, segment, scratch, i, scores, first):
     """Turn 64 scores of the block's query ``i`` into weights; return its decay."""
     position = load(scratch + _POSITIONS + 8 * i, int64)
-    start, end = window_start(args, position), window_end(args, segment, position)
+    start, end = window_start(args, segment, position), window_end(args, segment, position)
     slope, state = scratch + _SLOPES + 8 * i, scratch + STATES + 8 * i
     return online_softmax(scores, args.softcap, slope, first, start, end, state)
 
@@ -259,7 +261,7 @@ def visit(args, segment, kv, pages, count, scratch, key, value):
         for i in range(0, count, 4):
             lowest = load(scratch + _POSITIONS + 8 * i, int64)
             highest = load(scratch + _POSITIONS + 8 * i + 24, int64)
-            low = max(int64(0), window_start(args, lowest) - first)
+            low = max(int64(0), window_start(args, segment, lowest) - first)
             high = min(int64(PAGE), window_end(args, segment, highest) - first)
             if low < high:
                 keys, values = args.keys, args.values
@@ -348,7 +350,7 @@ def attend(args, first, last, key, value):
                 put_query(args, scratch, i, query, (row, position, h), key)
                 low, high = position if i == 0 else low, position
             end = window_end(args, segment, high)
-            pages = (window_start(args, low) // PAGE, (end - 1) // PAGE + 1)
+            pages = (window_start(args, segment, low) // PAGE, (end - 1) // PAGE + 1)
             _visit_chunks(args, segment, kv, pages, count, scratch, key, value)
             for i in range(count):
                 row, position, h = place(args, segment, kv, index + i)

@@ -150,7 +150,8 @@ def _quantize_group(args, token, kv):
 def _pages(args, segment):
     """Return the first page that a segment's queries see and one past the last."""
     position = segment.position
-    return window_start(args, position) // PAGE, (position + segment.count - 1) // PAGE + 1
+    first = window_start(args, segment, position) // PAGE
+    return first, (position + segment.count - 1) // PAGE + 1
 
 
 @njit

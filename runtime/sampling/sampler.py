@@ -65,6 +65,7 @@ class Sampler:
     def prime(self, prompt: Sequence[int]) -> None:
         """Remember the prompt's tokens: penalties count them, a constraint does not see them."""
         windows = (self.params.repeat_last_n, self.params.dry_last_n)
+        prompt = [token for token in prompt if token >= 0]  # the others are pictures'
         for token in prompt if min(windows) < 0 else prompt[max(len(prompt) - max(windows), 0) :]:
             self._remember(token)
 

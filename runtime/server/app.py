@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ggq.runtime.server import adapters, info, native
+from ggq.runtime.server import adapters, info, lmstudio, native
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
-from ggq.runtime.server.embeddings import embeddings
+from ggq.runtime.server.embeddings import either_embeddings, embedding, embeddings
 from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.hosting.base import Host
 from ggq.runtime.server.http import NOTES_HEADER, answer_json, give_back, notes_of
@@ -69,7 +69,13 @@ _ROUTES = {
     ("POST", "/v1/messages"): messages,
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("POST", "/v1/embeddings"): embeddings,
-    ("POST", "/embeddings"): embeddings,
+    ("POST", "/embeddings"): either_embeddings,
+    ("POST", "/embedding"): embedding,
+    ("GET", "/api/v0/models"): lmstudio.models,
+    ("GET", "/api/v0/models/{name:path}"): lmstudio.model,
+    ("POST", "/api/v0/chat/completions"): lmstudio.chat,
+    ("POST", "/api/v0/completions"): lmstudio.text,
+    ("POST", "/api/v0/embeddings"): embeddings,
     ("POST", "/v1/rerank"): rerank,
     ("POST", "/v2/rerank"): rerank,
     ("POST", "/rerank"): rerank,
@@ -143,6 +149,7 @@ class _Gate:
     def __init__(self, app: Any, host: Host, metrics: Metrics):
         self._app, self._host, self._metrics = app, host, metrics
         self._settings: Settings = host.settings
+        self._prefix = self._settings.prefix
         self._known = {path for _, path in _ROUTES}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -166,8 +173,11 @@ class _Gate:
                     MutableHeaders(scope=message)[NOTES_HEADER] = notes
             await send(message)
 
+        scope, is_ours = self._without_prefix(scope)
         request = Request(scope)
         answer = self._refusal(request, headers, origin, allowed)
+        if answer is None and not is_ours:
+            answer = self._outside(request)
         try:
             if answer is None:
                 await self._app(scope, receive, reply)
@@ -179,6 +189,22 @@ class _Gate:
             seconds = time.perf_counter() - started
             self._metrics.count(path, status[0], seconds)
             log.info("%s %s %s %.3fs", scope["method"], path, status[0], seconds)
+
+    def _without_prefix(self, scope: Any) -> tuple[Any, bool]:
+        """Return a request's scope without the prefix of its path, and whether it had it."""
+        path, start = scope["path"], f"{self._prefix}/"
+        if not self._prefix:
+            return scope, True
+        if not path.startswith(start):
+            return scope, False
+        raw = scope.get("raw_path", b"")[len(self._prefix) :]
+        return {**scope, "path": path[len(self._prefix) :], "raw_path": raw}, True
+
+    def _outside(self, request: Request) -> Response:
+        """Answer what lies outside of the prefix; its own name alone is the page's."""
+        if request.url.path == self._prefix:
+            return RedirectResponse(f"{self._prefix}/")
+        return _written(request, APIError(404, f"Not Found: all is below {self._prefix}/"))
 
     def _origin_is_allowed(self, origin: str) -> bool:
         return bool(origin) and bool({"*", origin} & set(self._settings.origins))

@@ -17,8 +17,9 @@ from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.prompts import Prompt
 from ggq.runtime.server.schema import ChatBody
-from ggq.runtime.server.service import Answers, Service, new_id
+from ggq.runtime.server.service import Answers, More, Service, new_id, nothing_more
 from ggq.runtime.server.streaming import EventStream, data, while_connected
+from ggq.runtime.server.thoughts import Placed
 from ggq.runtime.server.tools import offered_tools, skipped_tools
 
 __all__ = ["ChatRun", "answer_chat", "chat_completions", "token_logprob"]
@@ -43,6 +44,10 @@ class ChatRun:
             service.format.parser(schemas, prompt.thinking, prompt.continued)
             for _ in range(body.n or 1)
         ]
+        self._placed = [
+            Placed(body.reasoning_format or "auto", service.format.think, prompt.thinking)
+            for _ in range(body.n or 1)
+        ]
 
     @classmethod
     async def start(
@@ -60,6 +65,7 @@ class ChatRun:
         make = await asyncio.to_thread(
             service.constraints.of, body, tools, prompt.thinking, prompt.begun
         )
+        make = service.budgets.over(make, body.thinking_budget_tokens, prompt.thinking)
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         request = service.request(
             body,
@@ -84,7 +90,8 @@ class ChatRun:
                 found += parser.finish()
             if self.body.parallel_tool_calls is False or self.older:
                 found = [d for d in found if d.kind != CALL or d.index == 0]
-            yield event.choice, found, piece
+            placed = self._placed[event.choice]
+            yield event.choice, placed.of(found), piece
 
     def reason(self, choice: int, piece: Piece) -> str | None:
         """Return OpenAI's finish_reason."""
@@ -93,25 +100,31 @@ class ChatRun:
         return piece.finish_reason
 
 
-async def chat_completions(request: Request) -> Response:
-    """Answer POST /v1/chat/completions."""
+async def chat_completions(request: Request, more: More = nothing_more) -> Response:
+    """Answer POST /v1/chat/completions; ``more`` is added to the answer, or the stream's end."""
     body = await read(request, ChatBody)
     service = await service_of(request, body.model)
+    _place_thoughts(service, body)
     note(request, *skipped_tools(body), *unused(body))
     if not body.stream:
         told = partial(note, request)
-        whole = answer_chat(service, body, client_of(request), told)
+        whole = answer_chat(service, body, client_of(request), told, more)
         return answer_json(await while_connected(request, whole))
     run = await ChatRun.start(service, body, client_of(request))
     note(request, *run.notes)
-    chunks = _stream(run, _base(service, body, "chat.completion.chunk"))
+    chunks = _stream(run, _base(service, body, "chat.completion.chunk"), more)
     return EventStream(chunks, run.answers.cancel, service.settings.ping_seconds)
 
 
 async def answer_chat(
-    service: Service, body: ChatBody, client: str, told: Callable[..., None] = lambda *notes: None
+    service: Service,
+    body: ChatBody,
+    client: str,
+    told: Callable[..., None] = lambda *notes: None,
+    more: More = nothing_more,
 ) -> dict[str, Any]:
     """Return the whole answer to a chat request; its work ends with the caller."""
+    _place_thoughts(service, body)
     run = await ChatRun.start(service, body, client)
     told(*run.notes)
     base = _base(service, body, "chat.completion")
@@ -120,7 +133,13 @@ async def answer_chat(
     finally:
         run.answers.cancel()
     answers = run.answers
-    return {**base, "choices": choices, "usage": answers.usage(), "timings": answers.timings()}
+    whole = {**base, "choices": choices, "usage": answers.usage(), "timings": answers.timings()}
+    return {**whole, **more(service, answers)}
+
+
+def _place_thoughts(service: Service, body: ChatBody) -> None:
+    """Say where thoughts stand where the request does not; other interfaces have their own way."""
+    body.reasoning_format = body.reasoning_format or service.settings.reasoning_format
 
 
 def _base(service: Service, body: ChatBody, kind: str) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def _base(service: Service, body: ChatBody, kind: str) -> dict[str, Any]:
     }
 
 
-async def _stream(run: ChatRun, base: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _stream(run: ChatRun, base: dict[str, Any], more: More) -> AsyncIterator[bytes]:
     options = run.body.stream_options
     with_usage = bool(options and options.include_usage)
     if with_usage:
@@ -150,8 +169,9 @@ async def _stream(run: ChatRun, base: dict[str, Any]) -> AsyncIterator[bytes]:
         elif logprobs:
             yield data(_chunk(base, choice, {"content": ""}, logprobs=logprobs))
     last = {**base, "choices": [], "timings": run.answers.timings()}
-    if with_usage:
-        yield data({**last, "usage": run.answers.usage()})
+    extra = more(run.service, run.answers)
+    if with_usage or extra:
+        yield data({**last, "usage": run.answers.usage(), **extra})
     yield b"data: [DONE]\n\n"
 
 

@@ -19,7 +19,7 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.schema import CompletionBody
 from ggq.runtime.server.scoring import prompt_logprobs
-from ggq.runtime.server.service import Answers, Service, new_id
+from ggq.runtime.server.service import Answers, More, Service, new_id, nothing_more
 from ggq.runtime.server.streaming import EventStream, data, while_connected
 
 __all__ = ["answer_completion", "completions", "token_lists"]
@@ -48,20 +48,22 @@ def token_lists(
     return ids
 
 
-async def completions(request: Request) -> Response:
-    """Answer POST /v1/completions."""
+async def completions(request: Request, more: More = nothing_more) -> Response:
+    """Answer POST /v1/completions; ``more`` is added to the answer, or the stream's end."""
     body = await read(request, CompletionBody)
     service = await service_of(request, body.model)
     note(request, *unused(body))
     if not body.stream:
-        whole = answer_completion(service, body, client_of(request))
+        whole = answer_completion(service, body, client_of(request), more)
         return answer_json(await while_connected(request, whole))
     answers, heads = await _start(service, body, client_of(request))
-    chunks = _stream(service, body, answers, heads)
+    chunks = _stream(service, body, answers, heads, more)
     return EventStream(chunks, answers.cancel, service.settings.ping_seconds)
 
 
-async def answer_completion(service: Service, body: CompletionBody, client: str) -> dict[str, Any]:
+async def answer_completion(
+    service: Service, body: CompletionBody, client: str, more: More = nothing_more
+) -> dict[str, Any]:
     """Return the whole answer to a completion request; its work ends with the caller."""
     answers, heads = await _start(service, body, client)
     try:
@@ -69,7 +71,7 @@ async def answer_completion(service: Service, body: CompletionBody, client: str)
     finally:
         answers.cancel()
     whole = {**_base(service, body), "choices": choices, "usage": answers.usage()}
-    return {**whole, "timings": answers.timings()}
+    return {**whole, "timings": answers.timings(), **more(service, answers)}
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ async def _start(service: Service, body: CompletionBody, client: str) -> tuple[A
         raise APIError(400, f"prompt: at most {_MAX_PROMPTS} prompts at once", "prompt")
     make = await asyncio.to_thread(service.constraints.of, body, [], False)
     more: dict[str, Any] = {"logprobs": body.logprobs, "constraint": make}
-    if body.max_tokens is None and body.n_predict is None:
-        more["max_tokens"] = 16  # OpenAI's default for this endpoint
+    if body.max_tokens is None and body.n_predict is None and service.settings.n_predict is None:
+        more["max_tokens"] = min(16, service.settings.max_tokens or 16)  # OpenAI's default here
     requests = [service.request(body, ids, client, **more) for ids in prompts]
     for request in requests:
         request.check(service.tokenizer.n_vocab, service.scheduler.n_ctx)
@@ -126,7 +128,7 @@ def _base(service: Service, body: CompletionBody) -> dict[str, Any]:
 
 
 async def _stream(
-    service: Service, body: CompletionBody, answers: Answers, heads: list[Head]
+    service: Service, body: CompletionBody, answers: Answers, heads: list[Head], more: More
 ) -> AsyncIterator[bytes]:
     base = _base(service, body)
     for i, head in enumerate(heads):
@@ -138,9 +140,10 @@ async def _stream(
         logprobs = _logprobs(service, Head(), [piece])
         choice = _choice(event.choice, piece.text, piece.finish_reason, logprobs)
         yield data({**base, "choices": [choice]})
-    if body.stream_options and body.stream_options.include_usage:
+    extra = more(service, answers)
+    if extra or (body.stream_options and body.stream_options.include_usage):
         last = {**base, "choices": [], "usage": answers.usage()}
-        yield data({**last, "timings": answers.timings()})
+        yield data({**last, "timings": answers.timings(), **extra})
     yield b"data: [DONE]\n\n"
 
 

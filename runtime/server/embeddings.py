@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,12 +17,15 @@ from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.engine.embedding import Tokens, finished
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.server.completions import token_lists
-from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.http import answer_json, read, service_of
-from ggq.runtime.server.schema import EmbeddingBody
+from ggq.runtime.server.errors import APIError, fields_named
+from ggq.runtime.server.http import answer_json, read, request_members, service_of
+from ggq.runtime.server.schema import EmbeddingBody, Ids
 from ggq.runtime.server.streaming import while_connected
 
-__all__ = ["answer_embedding", "embeddings", "in_turns"]
+__all__ = ["answer_embedding", "either_embeddings", "embedding", "embeddings", "in_turns"]
+
+_LARGEST = 32760.0  # fits in an int16, as llama.cpp has it
+Texts = str | Annotated[list[str | int | Ids], Meta(max_length=2048)]
 
 
 async def embeddings(request: Request) -> Response:
@@ -28,6 +33,46 @@ async def embeddings(request: Request) -> Response:
     body = await read(request, EmbeddingBody)
     service = await service_of(request, body.model)
     return answer_json(await while_connected(request, answer_embedding(service, body)))
+
+
+class NativeEmbedding(msgspec.Struct, kw_only=True):
+    """POST /embedding; ``embd_normalize``: -1 none, 0 by the largest, 1 by the sum, 2 by length, P.
+
+    ``content`` is llama-server's own name, ``input`` OpenAI's.
+    """
+
+    content: Texts | None = None
+    input: Texts | None = None
+    model: str | None = None
+    embd_normalize: Annotated[int, Meta(ge=-1, le=64)] = 2
+
+
+async def either_embeddings(request: Request) -> Response:
+    """Answer POST /embeddings: llama-server's shape to ``content``, OpenAI's to ``input``."""
+    kind = await request_members(request)
+    return await (embedding(request) if "content" in kind else embeddings(request))
+
+
+async def embedding(request: Request) -> Response:
+    """Answer POST /embedding, as llama-server: a list of vectors, each in a list of its own."""
+    body = await read(request, NativeEmbedding)
+    given = body.content if body.content is not None else body.input
+    if given is None or given == []:
+        raise APIError(400, "content: missing, it is required", "content")
+    service = await service_of(request, body.model)
+    asked = EmbeddingBody(input=given, normalize=False)
+    with fields_named({r"input\b": "content" if body.content is not None else "input"}):
+        whole = await while_connected(request, answer_embedding(service, asked))
+    vectors = [scaled(np.array(x["embedding"]), body.embd_normalize) for x in whole["data"]]
+    return answer_json([{"index": i, "embedding": [v.tolist()]} for i, v in enumerate(vectors)])
+
+
+def scaled(vector: np.ndarray, how: int) -> np.ndarray:
+    """Return a vector as llama-server's ``embd_normalize`` says; 0: the largest is 32760."""
+    if how < 0:
+        return vector
+    size = np.abs(vector).max() / _LARGEST if how == 0 else np.linalg.norm(vector, how)
+    return vector / size if size > 0 else vector
 
 
 async def answer_embedding(service: Any, body: EmbeddingBody, client: str = "") -> dict[str, Any]:

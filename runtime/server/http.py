@@ -25,10 +25,12 @@ __all__ = [
     "note",
     "notes_of",
     "read",
+    "request_members",
     "service_of",
 ]
 
 NOTES_HEADER = "x-ggq-notes"  # what of a request has had no effect
+_KEPT = "ggq.body"
 _NOTES_LIMIT = 1000  # characters: clients choose some of them
 
 T = TypeVar("T")
@@ -70,18 +72,31 @@ async def read(request: Request, kind: type[T]) -> T:
 
     APIError 413 if it is too large, 408 if it does not come, 400 if it does not fit.
     """
-    settings = host_of(request).settings
-    try:
-        body = await asyncio.wait_for(_body(request, settings.max_body), settings.body_seconds)
-    except asyncio.TimeoutError:
-        raise APIError(408, "the body did not arrive in time") from None
-    except ClientDisconnect:
-        raise ClientGone from None
+    body = await _received(request)
     found: T = decode(body, kind)
     unknown = unknown_fields(body, kind)
     if unknown:
         note(request, f"without effect: {', '.join(unknown)}")
     return found
+
+
+async def request_members(request: Request) -> set[str]:
+    """Return the names of a body's members, where what is asked for depends on them."""
+    body = request.scope[_KEPT] = await _received(request)
+    return set(decode(body, dict[str, msgspec.Raw]))
+
+
+async def _received(request: Request) -> bytes:
+    """Return the body, which comes once: `request_members` keeps it for whoever reads it then."""
+    if (kept := request.scope.pop(_KEPT, None)) is not None:
+        return bytes(kept)
+    settings = host_of(request).settings
+    try:
+        return await asyncio.wait_for(_body(request, settings.max_body), settings.body_seconds)
+    except asyncio.TimeoutError:
+        raise APIError(408, "the body did not arrive in time") from None
+    except ClientDisconnect:
+        raise ClientGone from None
 
 
 def note(request: Request, *texts: str) -> None:

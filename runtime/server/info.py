@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from ggq.runtime.server.hosting.base import LOADED, Listed
 from ggq.runtime.server.http import answer_json, host_of, read, service_of
+from ggq.runtime.server.native import generation_settings
 from ggq.runtime.server.schema import ChatBody, DetokenizeBody, ModelBody, TokenizeBody
 from ggq.runtime.server.service import Service
 
@@ -89,19 +91,33 @@ async def props(request: Request) -> Response:
         if not loaded:
             first = listing[0].name if listing else ""
             nothing = {"n_ctx": 0, "total_slots": 0, "chat_template": ""}
-            return answer_json({"model": first, **nothing, "default_generation_settings": {}})
+            settings = {"n_ctx": 0, "params": {}}
+            return answer_json({"model": first, **nothing, "default_generation_settings": settings})
         name = loaded[0].name
     service = await service_of(request, name)
-    params = service.model.sampling({})
+    settings, template = service.settings, service.template
+    params = service.model.sampling(settings.sampling)
+    limit = settings.n_predict or settings.max_tokens
     return answer_json({
-        "model": service.settings.model_id,
+        "model": settings.model_id,
         "n_ctx": service.scheduler.n_ctx,
-        "total_slots": service.scheduler.n_slots,
-        "chat_template": service.model.template.source,
         "default_generation_settings": {
-            name: getattr(params, name)
-            for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
+            "n_ctx": service.scheduler.n_ctx,
+            "params": {
+                **generation_settings(params, limit),
+                "reasoning_format": settings.reasoning_format,
+            },
         },
+        "total_slots": service.scheduler.n_slots,
+        "model_alias": settings.model_id,
+        "model_path": Path(service.model.gguf.path).name,  # where it lies is nobody's business
+        "modalities": {"vision": False, "audio": False},
+        "chat_template": template.source,
+        "chat_template_caps": service.prompter.abilities,
+        "bos_token": template.special_tokens.get("bos_token", ""),
+        "eos_token": template.special_tokens.get("eos_token", ""),
+        "build_info": service.fingerprint,
+        "is_sleeping": False,
     })  # fmt: skip
 
 

@@ -27,6 +27,7 @@ __all__ = ["count_tokens", "messages"]
 Blocks = str | list[dict[str, Any]]
 
 _THINKING = ("enabled", "disabled", "adaptive")
+_THINKING_FIELDS = {"type", "budget_tokens"}
 _BLOCKS = {  # what is read of each kind of block; the signature of thoughts is for its service
     kind: frozenset(names.split())
     for kind, names in {
@@ -134,6 +135,10 @@ def as_chat(body: CountBody) -> ChatBody:
             message = f"thinking.type: expected {' or '.join(_THINKING)}"
             raise APIError(400, message, "thinking")
         options["enable_thinking"] = kind != "disabled"
+    budget = (body.thinking or {}).get("budget_tokens") if options.get("enable_thinking") else None
+    if budget is not None and (type(budget) is not int or not 1 <= budget < 1 << 31):
+        message = "thinking.budget_tokens: expected a number of tokens from 1"
+        raise APIError(400, message, "thinking")
     single = choice.get("disable_parallel_tool_use") is True
     return ChatBody(
         messages=turns,
@@ -141,6 +146,7 @@ def as_chat(body: CountBody) -> ChatBody:
         tool_choice=chosen,
         parallel_tool_calls=False if single else None,
         chat_template_kwargs=options or None,
+        thinking_budget_tokens=budget,
     )
 
 
@@ -184,7 +190,7 @@ def _unused(body: MessagesBody) -> list[str]:
     found = {f"{b.get('type', 'text')}.{n}" for b in blocks for n in b.keys() - _block(b)}
     found |= {f"tools.{n}" for tool in body.tools or () for n in tool.keys() - _TOOL}
     found |= {f"metadata.{name}" for name in (body.metadata or {}).keys() - {"user_id"}}
-    found |= {f"thinking.{name}" for name in (body.thinking or {}).keys() - {"type"}}
+    found |= {f"thinking.{name}" for name in (body.thinking or {}).keys() - _THINKING_FIELDS}
     found |= {f"output_config.{name}" for name in (body.output_config or {}).keys() - {"format"}}
     return [f"without effect: {', '.join(sorted(found))}"] if found else []
 

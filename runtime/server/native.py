@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ggq.errors import UsageError
 from ggq.runtime.generation.answer import Logprobs, Piece
+from ggq.runtime.sampling.params import SAMPLER_LETTERS, SamplingParams
 from ggq.runtime.server.chat import token_logprob
 from ggq.runtime.server.http import answer_json, client_of, host_of, read, service_of
 from ggq.runtime.server.infill import infill_ids
@@ -21,7 +22,11 @@ from ggq.runtime.server.schema import SamplingBody
 from ggq.runtime.server.service import Answers, Service
 from ggq.runtime.server.streaming import EventStream, data, while_connected
 
-__all__ = ["completion", "infill", "slots"]
+__all__ = ["completion", "generation_settings", "infill", "slots"]
+
+_ANY_SEED = 2**32 - 1
+_SAMPLERS = {letter: name for name, letter in reversed(SAMPLER_LETTERS.items())}
+_THEIR_NAMES = {"dry_last_n": "dry_penalty_last_n", "dry_breakers": "dry_sequence_breakers"}
 
 
 class NativeBody(SamplingBody, kw_only=True):
@@ -144,20 +149,30 @@ def _end(service: Service, body: NativeBody, answers: Answers, piece: Piece) -> 
     """Return what is told once, at the end."""
     usage, params = answers.usage(), answers.tickets[0].request.params
     kind = "limit" if piece.finish_reason == "length" else "word" if piece.stop else "eos"
-    names = (f.name for f in dataclasses.fields(params) if f.name != "logit_bias")
-    settings = {name: getattr(params, name) for name in names}
     return {
         "stop": True,
         "model": body.model or service.settings.model_id,
         "tokens_predicted": usage["completion_tokens"],
         "tokens_evaluated": usage["prompt_tokens"],
         "tokens_cached": usage["prompt_tokens_details"]["cached_tokens"],
-        "generation_settings": settings,
+        "generation_settings": generation_settings(params, answers.tickets[0].request.max_tokens),
         "truncated": False,
         "stop_type": kind,
         "stopping_word": piece.stop or "",
         "timings": answers.timings(),
     }
+
+
+def generation_settings(params: SamplingParams, max_tokens: int | None) -> dict[str, Any]:
+    """Return sampling parameters and the limit of tokens under llama-server's names."""
+    said = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+    said.pop("logit_bias")
+    said["samplers"] = [_SAMPLERS[letter] for letter in said.pop("sequence")]
+    for ours, theirs in _THEIR_NAMES.items():
+        said[theirs] = said.pop(ours)
+    said["seed"] = _ANY_SEED if params.seed is None else params.seed
+    limit = -1 if max_tokens is None else max_tokens
+    return {"n_predict": limit, "max_tokens": limit, **said}
 
 
 def _probabilities(service: Service, pieces: list[Piece]) -> dict[str, Any]:

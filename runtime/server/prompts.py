@@ -6,9 +6,8 @@ system message. It knows no HTTP.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,18 +18,14 @@ from ggq.runtime.server.errors import APIError
 from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
+from ggq.runtime.server.telling import Telling
 from ggq.runtime.server.tools import choice_of, functions_of
 
-__all__ = ["Prompt", "Prompter", "part_text", "text_of"]
+__all__ = ["Prompt", "Prompter", "part_text", "reserved", "text_of"]
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
-_EXPLAINED = (
-    "You may call one or more functions to assist with the user query.\n\n"
-    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{tools}\n"
-    "</tools>\n\nFor each function call, return a json object with function name and arguments "
-    "in this form:\n{example}"
-)
 
 
 class Prompt(msgspec.Struct):
@@ -46,12 +41,21 @@ class Prompt(msgspec.Struct):
 class Prompter:
     """Writes prompts with one model's template."""
 
-    def __init__(self, template: Any, tokenizer: Any, form: Format):
+    def __init__(
+        self, template: Any, tokenizer: Any, form: Format, given: Mapping[str, Any] = _NOTHING
+    ) -> None:
+        """Take the template and its variables of requests that do not set them."""
         self._template, self._tokenizer, self._form = template, tokenizer, form
+        self._given = given
+        self._telling = Telling(template, form)
         sources = [template.source, *template.variants.values()]
-        self._knows_tools = any("tools" in source for source in sources)
-        self._knows_calls = any("tool_calls" in source for source in sources)
         self._knows_developer = any("developer" in source for source in sources)
+
+    @property
+    def abilities(self) -> dict[str, bool]:
+        """What the template writes by itself, under llama-server's names."""
+        telling = self._telling
+        return {"supports_tools": telling.by_template, "supports_tool_calls": telling.knows_calls}
 
     def render(self, body: ChatBody, check: Callable[[str], None] = lambda text: None) -> Prompt:
         """Return the prompt of a request; APIError or GGQError where there is none.
@@ -61,14 +65,13 @@ class Prompter:
         variables = self._variables(body)
         tools = functions_of(body) if choice_of(body).mode != "none" else []
         messages = [self._message(m, i) for i, m in enumerate(body.messages)]
-        if tools and not self._knows_tools:
-            messages = _explain(messages, tools, self._form.example)
+        messages, given = self._telling.tools(messages, tools)
         begun = None
         if is_continued(body):
             messages, begun = split_answer(messages, body.messages[-1].tool_calls)
         segments = self._template.render(
             messages,
-            tools=tools if tools and self._knows_tools else None,
+            tools=given,
             add_generation_prompt=body.add_generation_prompt or begun is not None,
             **variables,
         )
@@ -85,16 +88,17 @@ class Prompter:
         return Prompt(ids, text, thinking, begun is not None, content)
 
     def _variables(self, body: ChatBody) -> dict[str, Any]:
+        field = "chat_template_kwargs"
         variables = dict(body.chat_template_kwargs or {})
-        for name in variables:
-            if name in _RESERVED or not name.isidentifier():
-                field = "chat_template_kwargs"
-                raise APIError(400, f"{field}: {name} cannot be set", field)
+        if name := reserved(variables):
+            raise APIError(400, f"{field}: {name} cannot be set", field)
+        if body.thinking_budget_tokens == 0:
+            variables.setdefault("enable_thinking", False)
         if body.reasoning_effort is not None:
             variables.setdefault("reasoning_effort", body.reasoning_effort)
             if body.reasoning_effort == "none":
                 variables.setdefault("enable_thinking", False)
-        return variables
+        return {**self._given, **variables}
 
     def _message(self, message: Message, at: int) -> dict[str, Any]:
         where = f"messages[{at}]"
@@ -114,11 +118,16 @@ class Prompter:
             given = [*(message.tool_calls or ()), *older]
             calls = [_call(c, f"{where}.tool_calls") for c in given]
             out["tool_calls"] = [{**c, "id": self._id(c["id"])} if "id" in c else c for c in calls]
-        return out if self._knows_tools or self._knows_calls else _plain_call(out)
+        return self._telling.call(out)
 
     def _id(self, given: str) -> str:
         """Return a call's id as the template wants it."""
         return self._form.call_id(given)
+
+
+def reserved(names: Iterable[str]) -> str | None:
+    """Return the first of some variables of a template that nobody may set, None without any."""
+    return next((n for n in names if n in _RESERVED or not n.isidentifier()), None)
 
 
 def text_of(content: Any, where: str) -> str:
@@ -164,33 +173,3 @@ def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     function = {"name": function["name"], "arguments": arguments or "{}"}
     out = {"type": "function", "function": function}
     return {**out, "id": call["id"]} if isinstance(call.get("id"), str) else out
-
-
-def _plain_call(message: dict[str, Any]) -> dict[str, Any]:
-    """Write calls and their results as text, for templates that know neither."""
-    if message["role"] == "tool":
-        text = f"<tool_response>\n{message['content']}\n</tool_response>"
-        return {"role": "user", "content": text}
-    calls = []
-    for call in message.pop("tool_calls", ()):
-        function = dict(call["function"])
-        if isinstance(function["arguments"], str):
-            with suppress(ValueError, RecursionError):  # what is no JSON stays text
-                function["arguments"] = json.loads(function["arguments"])
-        text = json.dumps(function, ensure_ascii=False)
-        calls.append(f"<tool_call>\n{text}\n</tool_call>")
-    if calls:
-        message["content"] = "\n".join(filter(None, [message["content"], *calls]))
-    return message
-
-
-def _explain(
-    messages: list[dict[str, Any]], tools: list[dict[str, Any]], example: str
-) -> list[dict[str, Any]]:
-    """Add the tools' description to the system message."""
-    lines = (json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = _EXPLAINED.format(tools="\n".join(lines), example=example)
-    if messages[0]["role"] == "system":
-        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
-        return [first, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]

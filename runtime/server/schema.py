@@ -39,6 +39,7 @@ StopText = Annotated[str, Meta(min_length=1, max_length=512)]  # an empty one en
 Stops = Annotated[list[StopText], Meta(max_length=256)]
 Stop = StopText | Stops | None
 Truncation = Literal["auto", "disabled"]
+ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
@@ -119,6 +120,8 @@ class ChatBody(SamplingBody, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_format: ReasoningFormat | None = None  # where thoughts stand, as llama-server has it
+    thinking_budget_tokens: Tokens | None = None  # -1: no limit
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool | None = None

@@ -29,8 +29,10 @@ from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompt, Prompter
 from ggq.runtime.server.schema import AdapterScale, ChatBody, CompletionBody, Message, SamplingBody
 from ggq.runtime.server.settings import Settings
+from ggq.runtime.server.thoughts import Budgets
+from ggq.runtime.template.template import chosen_template
 
-__all__ = ["Answers", "Service", "mix_of", "new_id"]
+__all__ = ["Answers", "More", "Service", "mix_of", "new_id", "nothing_more"]
 
 _FIELDS = {"sequence": "samplers", "dry_breakers": "dry_sequence_breakers"}
 _NAMES = {f.name for f in dataclasses.fields(SamplingParams)}
@@ -49,6 +51,7 @@ class Answers:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.tickets: list[Ticket] = []
+        self.ends: dict[int, Piece] = {}  # the last piece of each choice that is finished
         first = 0
         try:
             for request in requests:
@@ -85,7 +88,9 @@ class Answers:
                 raise event.error
             if event.piece.finish_reason == "cancelled":
                 raise ClosedError
-            self._unfinished -= event.piece.finish_reason is not None
+            if event.piece.finish_reason is not None:
+                self._unfinished -= 1
+                self.ends[event.choice] = event.piece
             yield event
 
     def usage(self) -> dict[str, Any]:
@@ -123,6 +128,14 @@ class Answers:
         }
 
 
+More = Callable[["Service", Answers], dict[str, Any]]  # what an interface adds to an answer
+
+
+def nothing_more(service: Service, answers: Answers) -> dict[str, Any]:
+    """Add nothing."""
+    return {}
+
+
 def mix_of(adapters: list[Any], chosen: list[AdapterScale]) -> tuple[float, ...]:
     """Return the scale of each adapter, 0 where it is not named; UsageError for others."""
     mix = [0.0] * len(adapters)
@@ -141,9 +154,14 @@ class Service:
         self.tokenizer = model.tokenizer
         self.created = int(time.time())
         tokens = self.tokenizer.ids
-        self.format = choose_format(model.template.source, tokens)
-        self.prompter = Prompter(model.template, self.tokenizer, self.format)
+        self.template = chosen_template(model.template, settings.template)
+        self.format = choose_format(self.template.source, tokens)
+        given = dict(settings.template_kwargs)
+        if settings.reasoning_budget == 0:
+            given.setdefault("enable_thinking", False)
+        self.prompter = Prompter(self.template, self.tokenizer, self.format, given)
         self.constraints = Constraints(self.tokenizer, self.format)
+        self.budgets = Budgets(self.tokenizer, self.format, settings.reasoning_budget)
         self._shown = frozenset(tokens[mark] for mark in self.format.marks if mark in tokens)
         self._running: WeakSet[Answers] = WeakSet()
 
@@ -269,7 +287,9 @@ class Service:
                 limit = self.settings.max_tokens
                 found: int | None = value if limit is None else min(value, limit)
                 return found
-        return self.settings.max_tokens
+        said = any(getattr(body, name, None) is not None for name in names)  # -1: no limit
+        usual = None if said else self.settings.n_predict
+        return min((n for n in (usual, self.settings.max_tokens) if n is not None), default=None)
 
     def shown(self, parsed: bool) -> frozenset[int]:
         """Return the control tokens whose text is part of an answer that is parsed."""

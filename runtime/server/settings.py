@@ -11,7 +11,13 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """``hosts``: names allowed in the Host header, empty for any; ``origins``: allowed by CORS."""
+    """``hosts``: names allowed in the Host header, empty for any; ``origins``: allowed by CORS.
+
+    The last ones hold for requests that do not say: ``sampling``, ``n_predict`` (tokens of an
+    answer, None for no limit), ``template`` (in place of the model's, as `Service.template` reads
+    it), ``template_kwargs``, ``reasoning_format`` and ``reasoning_budget`` (tokens of thoughts, -1
+    for no limit).
+    """
 
     model_id: str = "model"
     api_keys: tuple[str, ...] = ()
@@ -22,4 +28,10 @@ class Settings:
     ping_seconds: float = 10.0
     body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True
-    sampling: Mapping[str, Any] = field(default_factory=dict)  # of requests that do not say
+    prefix: str = ""  # that all paths begin with
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    n_predict: int | None = None
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_format: str = "auto"
+    reasoning_budget: int = -1

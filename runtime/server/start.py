@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from ggq.errors import UsageError
+from ggq.errors import UsageError, printable, reason
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.hosting.base import Host
 
-__all__ = ["LOOPBACK", "serve"]
+__all__ = ["LOOPBACK", "check_certificate", "serve"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _GRACE = 1  # seconds for what is open to be told that it ends
@@ -23,10 +25,12 @@ def serve(
     models: Host,
     address: tuple[str, int],
     ready: Callable[[str], None] = lambda url: None,
+    certificate: tuple[Path, Path] | None = None,
 ) -> None:
     """Listen until interrupted; ``ready`` is told the address once the port is open.
 
-    Raises UsageError where the port cannot be had.
+    ``certificate``: files of a certificate and its key, for https. Raises UsageError where the port
+    cannot be had.
     """
     import uvicorn
 
@@ -42,13 +46,17 @@ def serve(
         server_header=False,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE,
+        ssl_certfile=certificate and certificate[0],
+        ssl_keyfile=certificate and str(certificate[1]),
     )
+    scheme = "https" if certificate else "http"
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if self.started:
-                ready(_url(self.servers[0].sockets[0].getsockname()))
+                place = _place(self.servers[0].sockets[0].getsockname())
+                ready(f"{scheme}://{place}{models.settings.prefix}")
 
         async def shutdown(self, sockets: Any = None) -> None:
             models.stop()  # every open answer ends with an error that says why
@@ -60,6 +68,20 @@ def serve(
         raise UsageError(f"cannot listen on {host}:{port}: is it in use?") from None
 
 
-def _url(name: Any) -> str:
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Raise UsageError where two files are no certificate and its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for flag, path in (("--ssl-cert", certificate), ("--ssl-key", key)):
+        if not path.is_file():
+            raise UsageError(f"{flag}: {printable(path)}: no such file")
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError) as error:
+        names = f"{printable(certificate)} and {printable(key)}"
+        message = f"{names} are no certificate and its key in PEM, without a passphrase"
+        raise UsageError(f"--ssl-cert, --ssl-key: {message} ({reason(error)})") from None
+
+
+def _place(name: Any) -> str:
     host, port = name[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -32,6 +32,7 @@ _INST = (
     "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}{{ eos_token }}"
     "{% else %}[INST] {{ system if loop.first }}{{ m.content }} [/INST]{% endif %}{% endfor %}"
 )
+USUAL = {"chatml": _CHATML, "llama3": _LLAMA_3, "gemma": _GEMMA, "phi3": _PHI, "mistral": _INST}
 _BY_TOKEN = (
     (b"<|im_start|>", _CHATML),
     (b"<|start_header_id|>", _LLAMA_3),

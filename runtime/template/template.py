@@ -18,7 +18,7 @@ import jinja2
 from jinja2.exceptions import TemplateSyntaxError
 
 from ggq.errors import FormatError, GGQError, UsageError, printable
-from ggq.runtime.template.defaults import default_template
+from ggq.runtime.template.defaults import USUAL, default_template
 from ggq.runtime.template.readings import readings
 from ggq.runtime.template.sandbox import Budget, TemplateEnvironment, TemplateLimitError
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
@@ -157,6 +157,23 @@ class ChatTemplate:
         return self._compiled[name]
 
 
+def chosen_template(own: ChatTemplate, wanted: str | None) -> ChatTemplate:
+    """Return a model's template, or what stands in for it: Jinja source, or a name.
+
+    Names are those of the file's further templates and of the usual ones (`USUAL`). Raises
+    UsageError for others.
+    """
+    if wanted is None or wanted == "default":
+        return own
+    if "{{" in wanted or "{%" in wanted:
+        return ChatTemplate(wanted, own.special_tokens)
+    source = own.variants.get(wanted, USUAL.get(wanted))
+    if source is None:
+        known = ", ".join(map(printable, [*sorted(own.variants), *USUAL]))
+        raise UsageError(f"no chat template {printable(wanted)!r}; there are: {known}")
+    return ChatTemplate(source, own.special_tokens)
+
+
 def encode_segments(
     tokenizer: Any, segments: Iterable[Segment], at_start: bool = True
 ) -> list[int]:
@@ -270,7 +287,8 @@ def _checked(messages: Any) -> list[dict[str, Any]]:
         plain = _plain(message)
         reasoning = next((plain[k] for k in _REASONING if plain.get(k) is not None), None)
         if reasoning is not None:  # templates know it by different names
-            plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+            known = {"thinking": reasoning, "reasoning": reasoning}
+            plain = {**known, **plain, "reasoning_content": reasoning}
         if plain["role"] in ROLES:
             plain["role"] = Text.own(plain["role"])
         copied.append(plain)

@@ -39,6 +39,7 @@ from ggq.simd import (
 
 _SUPER = abi.SUPER
 _AHEAD = 4608  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_WHILE_ADDING = 128  # bytes of each of two streams to prefetch while a block's sums are added
 _TOKENS = 8  # share an unpacked block
 _STRIP = 32  # blocks x tokens whose weighted sums wait, 16 KiB
 _ROWS = 8 * 64  # bytes of a block's weighted sums with a token: of rows r and r + 8, r = 0 .. 7
@@ -262,12 +263,29 @@ def _add_tails(total, rows, share, scales):
 
 
 @njit
-def _add_strip(total, rows, step, start, stop, n_cols, scales):
-    """Return a token's totals with blocks [start, stop) added; ``step``: between its blocks."""
+def _add_strip(total, rows, step, blocks, n_cols, scales, following):
+    """Return a token's totals with blocks [start, stop) added; ``step``: between its blocks.
+
+    Adding reads no weights: ``following`` is asked for meanwhile, so that memory does not rest.
+    """
+    start, stop = blocks
+    ahead, other = following
     for block in range(start, stop):
         n_subs = min(8, (n_cols - block * _SUPER) // 32)
+        for line in range(0, _WHILE_ADDING, 64):
+            prefetch(ahead + line)
+            prefetch(other + line)
+        ahead, other = ahead + _WHILE_ADDING, other + _WHILE_ADDING
         total = _add_rows(total, rows + step * (block - start), n_subs, scales + 32 * block)
     return total
+
+
+@njit
+def _following(at, row_bytes):
+    """Return what the rows at ``at`` have not asked for of the next group's two streams."""
+    half = 8 * row_bytes
+    ahead = at + 2 * half + (_AHEAD if half > _AHEAD else _AHEAD + half)
+    return ahead, ahead + half
 
 
 @njit
@@ -301,6 +319,7 @@ def decode_tokens(args, first, last, stride, kind, turned, dots, centre, halves)
         for item in range(first, last):
             row = item * abi.GROUP
             n_valid, at = min(int64(abi.GROUP), n_rows - row), weights + row * row_bytes
+            following = _following(at, row_bytes)
             if share:  # long before they are read
                 _collect_tails(at, n_valid, shape, tails)
             for i in range(count):
@@ -330,7 +349,7 @@ def decode_tokens(args, first, last, stride, kind, turned, dots, centre, halves)
                 for i in range(count):
                     total, scales = load(totals + 64 * i, f32x16), token + i * step + n
                     mine, apart = rows + _ROWS * i, _ROWS * count
-                    total = _add_strip(total, mine, apart, start, stop, n_cols, scales)
+                    total = _add_strip(total, mine, apart, (start, stop), n_cols, scales, following)
                     store(totals + 64 * i, total)
                 start = stop
             for pair in range(8 // share if share else 0):

@@ -20,6 +20,7 @@ __all__ = [
     "MOST_ADAPTERS",
     "ONE",
     "OUTPUTS",
+    "SEEN",
     "TOKENS",
     "Buffer",
     "Plan",
@@ -32,9 +33,19 @@ _ALIGN = 64
 
 # Slots of the state: counts that rows multiply their items by.
 # SPLITS: into how many parts attention splits a segment's past; SPLITS_OF_ALL: those of all.
-TOKENS, ONE, OUTPUTS, SEGMENTS, OUTPUTS_DECODE, OUTPUTS_PREFILL, SPLITS, SPLITS_OF_ALL, PARTS = (
-    range(9)
-)
+# SEEN: tokens of pictures.
+(
+    TOKENS,
+    ONE,
+    OUTPUTS,
+    SEGMENTS,
+    OUTPUTS_DECODE,
+    OUTPUTS_PREFILL,
+    SPLITS,
+    SPLITS_OF_ALL,
+    PARTS,
+    SEEN,
+) = range(10)
 MOST_ADAPTERS = 16  # of one model
 _SWITCHES = 16  # the first of the slots that are 1 where a step needs an adapter
 _STATE_WORDS = _SWITCHES + MOST_ADAPTERS
@@ -53,7 +64,7 @@ class State:
         for slot, known in self.multiples.items():
             if known == factor:
                 return slot
-        slot = PARTS + 1 + len(self.multiples)
+        slot = SEEN + 1 + len(self.multiples)
         assert slot < _SWITCHES, "a model routes to few different numbers of experts"
         self.multiples[slot] = factor
         return slot

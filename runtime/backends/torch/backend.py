@@ -32,6 +32,7 @@ class TorchOps(Ops):
         self.ids = torch.empty(0, 0, dtype=torch.int64)  # (n_sequences, n_tokens) under evaluation
         self.past = 0  # tokens of each sequence already in the cache
         self.last_only = False
+        self.pictures = None  # of text alone
         # layer -> keys, values: (n_sequences, n_head_kv, n_tokens, head_dim)
         self.cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._tensors: dict[str, torch.Tensor] = {}

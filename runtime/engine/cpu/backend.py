@@ -46,14 +46,22 @@ class CPUBackend:
         self._state = State()
         self._adapters: Sequence[Any] = getattr(weights, "adapters", ())  # a dictionary has none
         self._inputs = Inputs(
-            self.max_tokens, self._state, DECODE_TOKENS, hp.causal, len(self._adapters)
+            self.max_tokens,
+            self._state,
+            DECODE_TOKENS,
+            hp.causal,
+            len(self._adapters),
+            (1 + hp.deepstack, hp.n_embd) if hp.pictures else None,
         )
         self._plans: dict[tuple[Output, int], Plan] = {}
         self._executor = Executor(n_threads)
 
     def run(self, parts: list[Part], output: Output) -> np.ndarray:
         """Evaluate the parts of a step; return a row for each token that wants one."""
-        plan = self._plan(sum(len(part.ids) for part in parts), output)
+        n_tokens = sum(len(part.ids) for part in parts)
+        if any(glimpse.span[1] for part in parts for glimpse in part.pictures):
+            n_tokens = max(n_tokens, DECODE_TOKENS + 1)  # keys are there before they are looked at
+        plan = self._plan(n_tokens, output)
         self._check_unchanged()
         n_rows = self._inputs.fill(parts)
         self._executor.run(plan, self.profile)

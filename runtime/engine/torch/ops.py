@@ -111,6 +111,7 @@ class DeviceOps(Ops):
 
     def __init__(self, on_device: DeviceWeights, cache: DeviceCache):
         super().__init__(on_device.weights)
+        self.pictures = None  # they are looked at on a CPU
         self._on_device, self._cache, self.device = on_device, cache, on_device.device
 
     def fill(self, parts: list[Any]) -> int:

@@ -1,7 +1,8 @@
 """attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head.
 
 A token sees itself and those before it, ``window`` of them if given. Where the spec is not
-``causal`` it sees its whole text, or as far as half the ``window`` to both sides.
+``causal`` it sees its whole text, or as far as half the ``window`` to both sides. Where it is
+``mutual`` a picture's tokens see all of that picture, too.
 
 q (n_tokens, n_head * head_dim), k (n_tokens, n_head_kv * head_dim), v (n_tokens, n_head_kv *
 head_dim_v) give (n_tokens, n_head * head_dim_v); k and v join the cache of ``layer``, None: that

@@ -74,8 +74,7 @@ class _Layout:
         self.backend, self.spec = backend, spec
         self.keys, self.values = backend.cache.keys[layer], backend.cache.values[layer]
         self.kernels = KERNELS[tuple(backend.cache.kinds)]
-        inputs = backend.inputs
-        segments = inputs.recent_segments if backend.cache.windowed[layer] else inputs.segments
+        segments = backend.inputs.segments(backend.cache.windowed[layer], spec.mutual)
         self.place = {
             "n_kv": spec.n_head_kv,
             "head": spec.head_dim,

@@ -16,6 +16,9 @@ def run(backend, q, k, v, layer, spec):
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
     values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
     seen = visible(n_tokens, len(keys) - n_tokens, spec.window, spec.causal)
+    for begin, end in backend.spans if spec.mutual else ():
+        mine = slice(max(0, begin - len(keys) + n_tokens), max(0, end - len(keys) + n_tokens))
+        seen[mine, begin:end] = True
     sinks = None if spec.sinks is None else backend.array(spec.sinks)
     past = len(keys) - n_tokens
     away = abs(past + np.arange(n_tokens)[:, None] - np.arange(len(keys)))

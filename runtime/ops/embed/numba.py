@@ -1,6 +1,7 @@
 """embed as plan rows: a token's row is decoded by its block type's kernel."""
 
 from ggq.runtime.backends.numba.plan import TOKENS
+from ggq.runtime.ops.embed import EMBEDDING
 
 
 def run(backend, name, of="ids"):
@@ -27,4 +28,5 @@ def run(backend, name, of="ids"):
         )
         return out
 
-    return backend.value(width, TOKENS, make)
+    rows_of_all = backend.value(width, TOKENS, make)
+    return backend.see(rows_of_all, 0) if name == EMBEDDING else rows_of_all

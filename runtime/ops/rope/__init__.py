@@ -46,9 +46,14 @@ def frequencies(rope: Rope, factors: np.ndarray | None = None) -> np.ndarray:
 def angles(
     rope: Rope, positions: np.ndarray, factors: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each."""
-    positions = np.asarray(positions, np.float64)[:, None]
-    turned, length = positions * frequencies(rope, factors), rope.magnitude
+    """Return (cos, sin) with the magnitude in them, float64 (n_positions, dims / 2) each.
+
+    ``positions``: (n_positions,), or (n_positions, 3): time, row and column, for ``rope.sections``.
+    """
+    places = np.asarray(positions, np.float64).reshape(len(positions), -1)
+    positions = places[:, :1]
+    pairs = places[:, rope.axes] if places.shape[1] > 1 and rope.sections else positions
+    turned, length = pairs * frequencies(rope, factors), rope.magnitude
     if rope.temperature:
         length = length * (1 + rope.temperature * np.log1p(positions // rope.original_context))
     return np.cos(turned) * length, np.sin(turned) * length

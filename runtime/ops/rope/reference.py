@@ -8,7 +8,7 @@ from ggq.runtime.ops.rope import angles
 def run(backend, x, n_head, rope):
     """Return x with the pairs of each head rotated."""
     factors = None if rope.factors is None else backend.array(rope.factors)
-    cos, sin = (a[:, None, :] for a in angles(rope, backend.positions, factors))
+    cos, sin = (a[:, None, :] for a in angles(rope, backend.places, factors))
     heads = x.reshape(len(x), n_head, -1).copy()
     half = rope.dims // 2
     if rope.kind == "neox":

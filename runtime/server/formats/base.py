@@ -135,6 +135,12 @@ class Format(ABC):
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
         """Return Lark rules, ``calls`` among them: one call of these functions, or ``many``."""
 
+    @property
+    def thoughts(self) -> tuple[str, str, str]:
+        """Return the marks around thoughts and the text that ends them before their time."""
+        opening, closing = self.think
+        return opening, closing, f"\n{closing}" if closing else ""
+
     def opens(self, prompt: str) -> bool:
         """Tell whether a prompt ends where thoughts have just been opened."""
         opening = self.think[0].rstrip()
@@ -160,6 +166,13 @@ class Format(ABC):
             segments.append(Segment(content, False))
             thinking = False
         return segments, thinking
+
+    def spelled(self, calls: list[dict[str, Any]]) -> str:
+        """Return calls, each its name and arguments, as the model writes them; "" is not known.
+
+        It is for conversations whose template writes none.
+        """
+        return ""
 
     def call_id(self, given: str) -> str:
         """Return the id of a call in the history as the format's templates take it."""

@@ -39,6 +39,10 @@ class Harmony(Format):
     think = ("", "")
     marks = ("<|call|>",)  # ends a call and the answer
 
+    @property
+    def thoughts(self) -> tuple[str, str, str]:
+        return _ANALYSIS, "<|end|>", f"<|end|><|start|>assistant{_FINAL}<|message|>"
+
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|channel|>" in tokens and "<|message|>" in tokens
 

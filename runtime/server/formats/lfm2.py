@@ -55,6 +55,15 @@ class Lfm2(MarkedFormat):
     calls = (("<|tool_call_start|>", "<|tool_call_end|>"),)
     reader = PythonReader
 
+    def spelled(self, calls: list[dict[str, Any]]) -> str:
+        """Return calls as Python writes them; "" where arguments are no object."""
+        if not all(isinstance(call["arguments"], dict) for call in calls):
+            return ""
+        inside = (", ".join(f"{k}={v!r}" for k, v in c["arguments"].items()) for c in calls)
+        texts = (f"{c['name']}({said})" for c, said in zip(calls, inside, strict=True))
+        opening, closing = self.calls[0]
+        return f"{opening}[{', '.join(texts)}]{closing}"
+
     def recognizes(self, template: str, tokens: Collection[str]) -> bool:
         return "<|tool_list_start|>" in template or self.calls[0][0] in template
 

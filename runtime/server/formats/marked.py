@@ -64,6 +64,11 @@ class MarkedFormat(Format):
         """Return the rules of calls as they are written."""
         return self.written.rules(functions, lark, many)
 
+    def spelled(self, calls: list[dict[str, Any]]) -> str:
+        """Return calls as they are written, where their arguments are JSON."""
+        written = getattr(self, "written", None)
+        return "" if written is None else written.spelled(calls)
+
     def fitted(self, template: str, tokens: Collection[str]) -> Format:
         """Return the format with the marks around thoughts that the template writes."""
         think = marks_of(template, self.think)

@@ -41,6 +41,16 @@ class Written:
         call = f"{head.replace('$NAME', '<function-name>')}<args-json-object>{tail}"
         return f"{self.around[0]}{call}{self.around[1]}"
 
+    def spelled(self, calls: list[dict[str, Any]]) -> str:
+        """Return calls with arguments in JSON as text, "" where they are written otherwise."""
+        head, tail = self.call
+        if any(self.argument) or "$ID" in head + tail or "$NAME" not in head:
+            return ""
+        said = (json.dumps(call["arguments"], ensure_ascii=False) for call in calls)
+        heads = (head.replace("$NAME", call["name"]) for call in calls)
+        texts = [f"{before}{text}{tail}" for before, text in zip(heads, said, strict=True)]
+        return f"{self.around[0]}{self.between.join(texts)}{self.around[1]}"
+
     def rules(self, functions: list[Function], lark: Lark, many: bool) -> list[str]:
         """Return the rules of calls that are written like this: one, or ``many``."""
         make = tag_rules if any(self.argument) else json_rules

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ggq.errors import FormatError, GGQError
-from ggq.gguf import open_gguf, spec
+from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.gguf.summary import plain_value
 from ggq.runtime.server.hosting.base import Listed
 from ggq.runtime.server.infill import fills_gaps
 
-__all__ = ["Description", "describe"]
+__all__ = ["Description", "describe", "quantization"]
 
 _THINKING = ("<think>", "enable_thinking", "[THINK]", "<|channel|>", "reasoning_effort")
 _ENCODERS = ("bert", "embedding", "t5encoder")
@@ -68,11 +68,10 @@ def _described(path: Path, mtime_ns: int, size: int) -> Description:
             template = file.get("tokenizer.chat_template", "", str)
             texts = meta.get("tokenizer.ggml.tokens", ())
             tokens = [bytes(t).decode("utf-8", "replace") for t in texts]
-            kind = spec.FILE_TYPES.get(file.get(spec.KEY_FILE_TYPE, -1, int), "unknown")
             return Description(
                 architecture=arch,
                 n_weights=sum(t.n_elements for t in file.tensors.values()),
-                quantization=kind,
+                quantization=quantization(file),
                 n_ctx_train=file.get(f"{arch}.context_length", 0, int),
                 template=template,
                 license=file.get("general.license", "", str),
@@ -86,6 +85,11 @@ def _described(path: Path, mtime_ns: int, size: int) -> Description:
         return Description(
             unknown, 0, unknown, 0, "", "", (), {}, modified, digest, problem=str(error)
         )
+
+
+def quantization(file: GGUFFile) -> str:
+    """Return the name of a file's type, such as Q4_K_M."""
+    return spec.FILE_TYPES.get(file.get(spec.KEY_FILE_TYPE, -1, int), "unknown")
 
 
 def _is_short(value: Any) -> bool:

@@ -174,7 +174,7 @@ def chat_body(
     return ChatBody(
         messages=[_message(m, i) for i, m in enumerate(messages)],
         model=body.model,
-        max_tokens=None if predict is None or predict < 0 else predict,
+        max_tokens=None if predict is None else max(predict, -1),
         seed=options.seed,
         stop=options.stop,
         logit_bias=options.logit_bias,

@@ -39,7 +39,7 @@ export async function learn() {
   info.models = models.data.map(entry => entry.id);
   info.model = info.models.includes(options.model) ? options.model : props.model;
   info.nCtx = models.data.find(entry => entry.id === info.model)?.meta?.n_ctx ?? props.n_ctx;
-  info.defaults = props.default_generation_settings;
+  info.defaults = props.default_generation_settings.params;
 }
 
 // Texts that are wanted at the same time go in one request, as far as it may be long.

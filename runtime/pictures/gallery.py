@@ -1,0 +1,182 @@
+"""The pictures of one model: what of a prompt each is, and what its projector makes of it.
+
+A picture's tokens have numbers of their own below those of any vocabulary, made of a hash of the
+file, the projector and the view. So whoever compares tokens compares pictures: caches in memory and
+on disk know a picture by its numbers, and a conversation about it goes on where it was. A picture
+is looked at when one of its tokens is evaluated first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import shake_128
+from typing import Any, Protocol
+from weakref import WeakSet
+
+import numpy as np
+
+from ggq.errors import ModelError, UsageError
+from ggq.runtime.cache.pictured import FIRST, LAST
+from ggq.runtime.pictures.families import family_of
+from ggq.runtime.pictures.opening import Picture
+from ggq.runtime.pictures.plans import View, pixels
+
+__all__ = ["Block", "Gallery", "Shown"]
+
+_MOST_ROWS = 512 << 20  # bytes of rows that are kept
+_MOST_FILES = 128 << 20  # bytes of picture files that are kept
+_MOST_SHOWN = 64
+
+
+class Eyes(Protocol):
+    """What looks at prepared pixels (ggq.runtime.engine.eyes.Eyes)."""
+
+    sight: Any
+    n_text: int
+    identity: str
+
+    def encode(self, pixels: np.ndarray, progress: Callable[[float], None] | None = None) -> Any:
+        """Return what it sees in one view: ``rows``, ``deepstack`` and ``grid``."""
+
+
+class Block:
+    """One view of a picture in a prompt: its tokens' numbers, int64 (n,), and their grid."""
+
+    def __init__(self, shown: Shown, number: int, ids: np.ndarray, grid: tuple[int, int]) -> None:
+        self.shown, self.number, self.ids, self.grid = shown, number, ids, grid
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(eq=False)
+class Shown:
+    """A picture as it stands in a prompt: the model's own texts, and blocks of its tokens."""
+
+    picture: Picture
+    pieces: list[str | Block]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens its views are, without the texts around them."""
+        return sum(len(piece) for piece in self.pieces if isinstance(piece, Block))
+
+
+class Gallery:
+    """Pictures of one model with ``eyes``; any thread may ask.
+
+    ``n_embd`` and ``deepstack``: what the text model takes, ModelError where the eyes give other
+    rows. ``scale``: what the text model multiplies its own rows by, and pictures' not.
+    ``progress``: called with the share of a picture that has been looked at.
+    """
+
+    def __init__(self, eyes: Eyes, n_embd: int, deepstack: int = 0, scale: float | None = None):
+        found = len(eyes.sight.deepstack)
+        if eyes.n_text != n_embd or found != deepstack:
+            raise ModelError(
+                f"the projector gives rows of {eyes.n_text} for {found + 1} layers, the model takes"
+                f" {n_embd} for {deepstack + 1}: it is another model's"
+            )
+        self.eyes, self.family = eyes, family_of(eyes.sight.projector)
+        self.progress: Callable[[float], None] | None = None
+        self._scale = scale or 1.0
+        self._shown: OrderedDict[bytes, Shown] = OrderedDict()
+        self._rows: OrderedDict[int, np.ndarray] = OrderedDict()  # by a block's first number
+        self._blocks: WeakSet[Block] = WeakSet()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+
+    def show(self, picture: Picture) -> Shown:
+        """Return what stands in prompts for a picture."""
+        with self._lock:
+            if picture.digest in self._shown:
+                self._shown.move_to_end(picture.digest)
+                return self._shown[picture.digest]
+        sight = self.eyes.sight
+        plan = self.family.plan(sight, picture.height, picture.width)
+        shown = Shown(picture, [])
+        for piece in plan:
+            if isinstance(piece, View):
+                number = sum(isinstance(p, Block) for p in shown.pieces)
+                ids = self._numbers(picture, number, sight.tokens(*piece.size))
+                piece = Block(shown, number, ids, sight.grid(*piece.size))
+            shown.pieces.append(piece)
+        with self._lock:
+            self._shown[picture.digest] = shown
+            self._blocks.update(p for p in shown.pieces if isinstance(p, Block))
+            while len(self._shown) > 1 and (
+                len(self._shown) > _MOST_SHOWN
+                or sum(len(s.picture.data) for s in self._shown.values()) > _MOST_FILES
+            ):
+                self._shown.popitem(last=False)
+        return shown
+
+    def _numbers(self, picture: Picture, view: int, n: int) -> np.ndarray:
+        """Return the numbers of a view's tokens: 62 bits of a hash each."""
+        seed = b"%s %d %s" % (self.eyes.identity.encode(), view, picture.digest)
+        drawn = np.frombuffer(shake_128(seed).digest(8 * n), "<i8")
+        return FIRST + (drawn & (LAST - FIRST - 1))
+
+    def find(self, number: int) -> tuple[Block, int]:
+        """Return the block that a token is of, and which of its tokens; UsageError if unknown."""
+        with self._lock:
+            for block in self._blocks:
+                at = np.flatnonzero(block.ids == number)
+                if len(at):
+                    return block, int(at[0])
+        raise UsageError("a picture of this prompt is no longer in memory: send it again")
+
+    def within(self, ids: np.ndarray) -> list[Block]:
+        """Return the blocks that some of ``ids`` are of."""
+        found, at = list[Block](), 0
+        places = np.flatnonzero(ids < 0)
+        while len(places := places[places >= at]):
+            block, first = self.find(int(ids[places[0]]))
+            found.append(block)
+            at = int(places[0]) + len(block) - first
+        return found
+
+    def is_seen(self, block: Block) -> bool:
+        """Return whether `rows` has nothing left to do but to hand them out."""
+        with self._lock:
+            return int(block.ids[0]) in self._rows
+
+    def rows(self, block: Block) -> np.ndarray:
+        """Return a block's rows, float32 (1 + deepstack, n, n_embd); it may have to look first."""
+        key = int(block.ids[0])
+        with self._looking:
+            with self._lock:
+                if key in self._rows:
+                    self._rows.move_to_end(key)
+                    return self._rows[key]
+            self._look(block.shown)
+            with self._lock:
+                return self._rows[key]
+
+    def _look(self, shown: Shown) -> None:
+        """Make the rows of all views of a picture."""
+        picture, sight = shown.picture, self.eyes.sight
+        plan = self.family.plan(sight, picture.height, picture.width)
+        blocks = [piece for piece in shown.pieces if isinstance(piece, Block)]
+        views = pixels(picture.rgb(), plan, self.family, sight)
+        found: dict[int, np.ndarray] = {}
+        for i, (block, view) in enumerate(zip(blocks, views, strict=True)):
+            seen = self.eyes.encode(view, self._told(i, len(blocks)))
+            first = np.asarray(seen.rows, np.float32)[None] / np.float32(self._scale)
+            deep = np.asarray(seen.deepstack, np.float32).reshape(-1, *first.shape[1:])
+            rows = np.concatenate([first, deep])
+            if rows.shape[1] != len(block):
+                raise ModelError(f"the projector made {rows.shape[1]} rows, not {len(block)}")
+            found[int(block.ids[0])] = rows
+        with self._lock:
+            self._rows |= found
+            while len(self._rows) > len(found) and (
+                sum(rows.nbytes for rows in self._rows.values()) > _MOST_ROWS
+            ):
+                self._rows.popitem(last=False)
+
+    def _told(self, i: int, n: int) -> Callable[[float], None] | None:
+        told = self.progress
+        return None if told is None else lambda share: told((i + share) / n)
