@@ -17,6 +17,7 @@ from typing import Any
 from ggq.arguments import check_fields
 from ggq.converters.checkpoint.tensors import SourceTensor, in_own_blocks
 from ggq.converters.encode import EncodeTask, encode_all
+from ggq.converters.grids import Inputs
 from ggq.converters.imatrix import Imatrix
 from ggq.converters.metadata import general
 from ggq.errors import UsageError, option, printable
@@ -53,6 +54,8 @@ class Options:
     base: str | os.PathLike[str] | None = None  # the model that an adapter belongs to
     mmproj: bool = False  # convert the vision part, not the text model
     beside: bool = False  # the vision part is converted, too: into a file beside this one
+    group_size: int | None = None  # of the grids of serving engines; None: by the type
+    ignore: Sequence[str] = ()  # expressions: modules that such a folder keeps as they are
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -122,6 +125,8 @@ class Conversion:
     warnings: list[str] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
     original: dict[str, SourceTensor] = field(default_factory=dict)  # before any pre-pass
+    inputs: Inputs = field(default_factory=Inputs)  # how the engine rounds activations
+    peaks: dict[str, float] = field(default_factory=dict)  # of the activations that enter a tensor
     on_written: list[Callable[[], None]] = field(default_factory=list)  # when the file is complete
 
     def __enter__(self) -> Conversion:
@@ -155,6 +160,10 @@ class Conversion:
             tensors=dict(self.plan.types),
             fallbacks=tuple(self.plan.fallbacks),
         )
+
+    def check(self) -> None:
+        """Refuse before any work a file that could not be written; UsageError."""
+        self.writer().check()
 
     def writer(self) -> GGUFWriter:
         """Return a writer with all keys and tensors declared; nothing is on disk yet."""

@@ -56,6 +56,8 @@ class Settings(TypedDict, total=False):
     mmproj: str | os.PathLike[str] | bool  # the vision part, too: its file, True: beside the model
     mmproj_type: str | None  # F16 (default), BF16, F32 or Q8_0
     only_mmproj: bool  # the vision part instead of the text model
+    group_size: int | None  # weights a scale, of types such as W4A16
+    ignore: Sequence[str]  # expressions: modules that such a folder keeps as they are
     provenance: bool
     force: bool
     options: Options  # the same as one value; keywords beside it count more
@@ -67,7 +69,7 @@ _REQUEST = (
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
-_OPTIONS += ("merge_lora", "base")
+_OPTIONS += ("merge_lora", "base", "group_size", "ignore")
 
 
 @checked
@@ -81,12 +83,12 @@ def convert(
     """Convert an HF folder, an HF repository id, a GGUF file or an adapter to a GGUF file.
 
     ``out``: a file, a folder or None for a name by convention. ``type``: Q4_K_M where neither it
-    nor a recipe says so. ``progress``: True for a bar on
-    stderr, or a function that is called with weights done, in all, and a tensor's name. Further
-    keywords are `Settings`: all that ``ggq convert`` can do, by the names of its flags. Each of
-    ``prepasses`` is a name with options, a pass of `ggq.prepass` or a function that is called with
-    the `Conversion` before it runs. Returns the paths and what is in them. Raises GGQError naming
-    the file, tensor, key or option at fault.
+    nor a recipe says so; W4A16, FP8 and the like (docs/export.md) make ``out`` a folder.
+    ``progress``: True for a bar on stderr, or a function that is called with weights done, in all,
+    and a tensor's name. Further keywords are `Settings`: all that ``ggq convert`` can do, by the
+    names of its flags. Each of ``prepasses`` is a name with options, a pass of `ggq.prepass` or a
+    function that is called with the `Conversion` before it runs. Returns the paths and what is in
+    them. Raises GGQError naming the file, tensor, key or option at fault.
     """
     return run(make_request(source, out, type, **settings), _Told(progress))
 

@@ -15,9 +15,11 @@ from math import prod
 
 import numpy as np
 
+from ggq.converters import grids
 from ggq.converters.checkpoint.tensors import SourceTensor
 from ggq.converters.imatrix import Imatrix
 from ggq.errors import FormatError, UsageError, option, printable
+from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = ["F16_MAX", "EncodeTask", "default_threads", "encode_all"]
 
@@ -83,16 +85,14 @@ def encode_all(
 
 def _check_types(tasks: list[EncodeTask], imatrix: Imatrix | None) -> None:
     """Refuse types that cannot be written before any work: each encodes one block of zeros."""
-    from ggq import quants
-
     measured = imatrix.values if imatrix else {}
     new = [j for j in tasks if j.type_name != j.tensor.type_name]
     for task in new:
-        if quants.get(task.type_name).needs_importance and task.tensor.name not in measured:
+        if grids.kind(task.type_name).needs_importance and task.tensor.name not in measured:
             what = f"{printable(task.tensor.name)} cannot be written in {task.type_name}"
             raise UsageError(f"{what} without importance ({option('--imatrix')})")
     for name in sorted({j.type_name for j in new}):
-        kind = quants.get(name)
+        kind = grids.kind(name)
         kind.quantize(np.zeros((1, kind.block_size), np.float32), np.ones(kind.block_size, "f4"))
 
 
@@ -110,8 +110,6 @@ def _slabs(task: EncodeTask) -> Iterator[Slab]:
 
 def _encode(slab: Slab, imatrix: Imatrix | None) -> np.ndarray:
     """Return the slab's blocks, uint8 (rows, bytes)."""
-    from ggq import quants
-
     task, tensor = slab.task, slab.task.tensor
     if tensor.type_name == task.type_name:
         stored = tensor.raw(slab.start, slab.stop)
@@ -123,10 +121,14 @@ def _encode(slab: Slab, imatrix: Imatrix | None) -> np.ndarray:
         _check_f16(peak, tensor.name)
     if task.via_f16:
         x = x.astype(np.float16).astype(np.float32)
-    kind = quants.get(task.type_name)
-    importance = _importance(imatrix, slab) if kind.block_size > 1 else None
+    kind = grids.kind(task.type_name)
+    importance = _importance(imatrix, slab) if task.type_name not in UNQUANTIZED else None
     blocks = kind.quantize(x, importance)
-    if peak > F16_MAX and kind.block_size > 1 and not np.isfinite(kind.dequantize(blocks)).all():
+    if (
+        peak > F16_MAX
+        and task.type_name not in UNQUANTIZED
+        and not np.isfinite(kind.dequantize(blocks)).all()
+    ):
         raise FormatError(
             f"tensor {printable(tensor.name)}: {peak:g} is too large for the scales of {kind.name}"
         )

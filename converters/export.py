@@ -10,7 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ggq import models
-from ggq.converters.checkpoint.pieces import Piece, pieces, rows_of
+from ggq.converters.checkpoint.pieces import FileTensors, Piece, pieces
 from ggq.converters.checkpoint.rotations import llama3_factors
 from ggq.converters.encode import F16_MAX, SLAB_ELEMENTS
 from ggq.converters.metadata.general import SAMPLING, card_text
-from ggq.converters.safetensors import write_header
+from ggq.converters.safetensors import Output, save, shards
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture
@@ -30,7 +31,16 @@ from ggq.models.hparams import HParams
 from ggq.models.pooled import POOLINGS
 from ggq.outputs import output_file
 
-__all__ = ["export", "hf_config"]
+__all__ = [
+    "Folder",
+    "dtype_of",
+    "export",
+    "generation",
+    "hf_config",
+    "outputs",
+    "save_json",
+    "tokenizer",
+]
 
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 ROPE_CONTEXTS = [1 << k for k in range(5, 21)]
@@ -81,19 +91,20 @@ def _export(
     arch.check(file, hp)
     if hp.readout.dense:
         raise ModelError("dense layers after pooling: writing their folders is not supported")
-    kind = _dtype(file, dtype)
+    kind = dtype_of(file, dtype)
     parts = [(name, row, layer) for name, row, layer in arch.rows(hp) if name in file.tensors]
     left = set(file.tensors) - {name for name, _, _ in parts}
     if left:
         raise ModelError(f"tensor {printable(min(left))} is not one that {arch.name} has")
     config = hf_config(file, arch, hp, kind)
-    with _Folder(out, force) as folder:
-        _save_json(folder / "config.json", config)
-        _save_json(folder / "generation_config.json", _generation(file, config))
+    with Folder(out, force) as folder:
+        save_json(folder / "config.json", config)
+        save_json(folder / "generation_config.json", generation(file, config))
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
-        warnings = _tokenizer(file, folder)
+        warnings = tokenizer(file, folder)
         _save_modules(file, hp, folder)
-        _save_tensors(list(pieces(file, arch, hp, parts)), folder, kind, progress)
+        made = outputs(list(pieces(FileTensors(file), arch, hp, parts)), kind, progress)
+        save(shards(made, SHARD_BYTES), folder)
     return warnings
 
 
@@ -171,7 +182,7 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
 
 
 def _factors(file: GGUFFile, name: str) -> np.ndarray:
-    return rows_of(file, name, file.tensors[name].type_id, slice(0, 1)).ravel()
+    return FileTensors(file).rows(name, slice(0, 1)).ravel()
 
 
 def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
@@ -192,7 +203,7 @@ def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     raise ModelError("tensor rope_freqs.weight is not of the form that config.json can express")
 
 
-def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
+def generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
     made = {k: config[k] for k in ("bos_token_id", "eos_token_id") if k in config}
     for key, names, _ in SAMPLING:
         value = file.metadata.get(f"general.sampling.{key}")
@@ -201,7 +212,7 @@ def _generation(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _tokenizer(file: GGUFFile, folder: Path) -> list[str]:
+def tokenizer(file: GGUFFile, folder: Path) -> list[str]:
     from ggq.converters.vocab.write import write_vocab
 
     return write_vocab(file, folder)
@@ -212,7 +223,7 @@ def _short(value: Any) -> Any:
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def _dtype(file: GGUFFile, wanted: str | None) -> str:
+def dtype_of(file: GGUFFile, wanted: str | None) -> str:
     if wanted is not None:
         if wanted.lower() not in DTYPES:
             raise UsageError(f"{option('--dtype')} {printable(wanted)}: one of {', '.join(DTYPES)}")
@@ -221,41 +232,22 @@ def _dtype(file: GGUFFile, wanted: str | None) -> str:
     return kinds.pop() if len(kinds) == 1 and kinds <= set(DTYPES.values()) else "F16"
 
 
-def _save_tensors(made: list[Piece], folder: Path, kind: str, progress: Progress | None) -> None:
-    """Write model.safetensors, or shards of at most SHARD_BYTES with an index."""
-    width = 4 if kind == "F32" else 2
-    groups: list[list[Piece]] = [[]]
-    filled = 0
-    for piece in made:
-        size = prod(piece.shape) * width
-        if groups[-1] and filled + size > SHARD_BYTES:
-            groups.append([])
-            filled = 0
-        groups[-1].append(piece)
-        filled += size
+def outputs(made: list[Piece], kind: str, progress: Progress | None) -> list[Output]:
+    """Return the tensors to write, in slabs of rows of the dtype ``kind``; progress is told."""
     total, done = sum(prod(p.shape) for p in made), 0
-    weight_map: dict[str, str] = {}
-    for i, group in enumerate(groups):
-        name = "model.safetensors"
-        if len(groups) > 1:
-            name = f"model-{i + 1:05}-of-{len(groups):05}.safetensors"
-        weight_map |= {p.name: name for p in group}
-        with open(folder / name, "wb") as out:
-            out.write(write_header({p.name: (kind, p.shape) for p in group}))
-            for piece in group:
-                for rows in piece.slabs(SLAB_ELEMENTS):
-                    out.write(_stored(rows, kind, piece.name))
-                    done += rows.size
-                    if progress:
-                        progress(done, total, piece.name)
-    if len(groups) > 1:
-        _save_json(
-            folder / "model.safetensors.index.json",
-            {"metadata": {"total_size": total * width}, "weight_map": weight_map},
-        )
+
+    def data(piece: Piece) -> Iterator[np.ndarray]:
+        nonlocal done
+        for rows in piece.slabs(SLAB_ELEMENTS):
+            yield _stored(rows, kind, piece.name)
+            done += rows.size
+            if progress:
+                progress(done, total, piece.name)
+
+    return [Output(p.name, kind, p.shape, partial(data, p)) for p in made]
 
 
-def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
+def _stored(x: np.ndarray, kind: str, name: str) -> np.ndarray:
     from ggq import quants
 
     if kind == "F16" and np.abs(x).max() > F16_MAX:
@@ -263,7 +255,7 @@ def _stored(x: np.ndarray, kind: str, name: str) -> bytes:
             f"tensor {printable(name)} is beyond F16's {F16_MAX:g}; "
             f"{option('--dtype')} f32 holds it"
         )
-    return quants.get(kind).quantize(np.ascontiguousarray(x, np.float32)).tobytes()
+    return quants.get(kind).quantize(np.ascontiguousarray(x, np.float32)).view(np.uint8)
 
 
 def _save_modules(file: GGUFFile, hp: HParams, folder: Path) -> None:
@@ -279,21 +271,21 @@ def _save_modules(file: GGUFFile, hp: HParams, folder: Path) -> None:
         pooling = {f"pooling_mode_{name}": n == hp.readout.pooling for n, name in names.items()}
         (folder / "1_Pooling").mkdir()
         size = {"word_embedding_dimension": hp.n_embd}
-        _save_json(folder / "1_Pooling" / "config.json", size | pooling)
+        save_json(folder / "1_Pooling" / "config.json", size | pooling)
     prefix = "ggq.prompt."
     prompts = {k.removeprefix(prefix): v for k, v in file.metadata.items() if k.startswith(prefix)}
     if prompts:
         default = prompts.pop("default", None)
         name = next((n for n, text in prompts.items() if text == default), None)
         said = {"prompts": prompts, "default_prompt_name": name, "similarity_fn_name": "cosine"}
-        _save_json(folder / "config_sentence_transformers.json", said)
+        save_json(folder / "config_sentence_transformers.json", said)
 
 
-def _save_json(path: Path, value: Mapping[str, Any]) -> None:
+def save_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-class _Folder:
+class Folder:
     """A folder that appears under its name only when it is complete."""
 
     def __init__(self, path: Path, force: bool) -> None:

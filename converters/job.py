@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any, overload
 
 from ggq.arguments import check_fields
+from ggq.converters import grids
 from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress, Summary
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.prepare import MMPROJ, prepare
-from ggq.converters.prepasses.base import Pass, Prepass
+from ggq.converters.prepasses.base import Pass, Prepass, parse
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
 from ggq.converters.projector import MMPROJ_TYPES
 from ggq.converters.report.card import Card, check_card, measured, write_card
 from ggq.converters.report.predictions import HeldBack
+from ggq.converters.serving import FolderConversion, prepare_folder, refuse_options
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
 
-__all__ = ["Events", "Request", "Result", "planned", "run"]
+__all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
 DEFAULT_TYPE = "Q4_K_M"
 MEASURED = (  # what asks for a model that runs
@@ -154,7 +156,7 @@ def run(request: Request, events: Events | None = None) -> Result:
     events = events or Events()
     with ExitStack() as stack:
         conversion, passes = stack.enter_context(planned(request, events))
-        eyes = _eyes(request, conversion, stack)
+        eyes = vision_beside(request, conversion, stack)
         events.planned(conversion, passes)
         with events.progress() as progress:
             run_passes(conversion, [_reporting(one, progress) for one in passes])
@@ -173,7 +175,7 @@ def run(request: Request, events: Events | None = None) -> Result:
         )
 
 
-def _eyes(request: Request, model: Conversion, stack: ExitStack) -> Conversion | None:
+def vision_beside(request: Request, model: Conversion, stack: ExitStack) -> Conversion | None:
     """Return the planned conversion of the vision part into a file beside the model's, if any."""
     if not request.mmproj:
         return None
@@ -215,9 +217,11 @@ def planned(
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
     request = replace(request, type=request.type or recipe.type or request.default_type)
+    if chosen := grids.find(request.type):
+        _refuse_of_files(request, chosen.name)
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
-        passes = _that_matter(passes, conversion)
+        passes = _that_matter(_with_activations(passes, conversion, request), conversion)
         if request.card:
             check_card(conversion)
         if request.calibration and not (passes or request.has_target):
@@ -250,8 +254,36 @@ def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
     return [one for one in passes if not any(one is other for other in idle)]
 
 
+def _refuse_of_files(request: Request, name: str) -> None:
+    """Refuse what is measured of and written into GGUF files; UsageError."""
+    for field_name in ("target_size", "target_bpw", "plan", "card", "report", "mmproj"):
+        if getattr(request, field_name):
+            flag = "--" + field_name.replace("_", "-")
+            raise UsageError(f"{option(flag, field_name)}: not for a folder of {name}")
+
+
+def _with_activations(passes: list[Pass], conversion: Conversion, request: Request) -> list[Pass]:
+    """Return the passes for the type: static scales need one more; UsageError: one that cannot."""
+    if not isinstance(conversion, FolderConversion):
+        return passes
+    for one in passes:
+        if isinstance(one, Prepass) and not one.GRIDS:
+            kind = conversion.plan.file_type.name
+            raise UsageError(f"pre-pass {one.name}: not for a folder of {kind}")
+    there = any(isinstance(one, Prepass) and one.name == "activations" for one in passes)
+    if conversion.inputs.scope != "tensor" or there:
+        return passes
+    last = parse("activations", calibration=request.calibration)
+    last.check_needs()
+    return [*passes, last]
+
+
 def _prepared(request: Request, options: Options) -> Conversion:
     assert request.type is not None
+    if chosen := grids.find(request.type):
+        _refuse_of_files(request, chosen.name)
+        return prepare_folder(request.source, request.out, chosen, request.imatrix, options)
+    refuse_options(options)
     made = prepare(request.source, request.out, request.type, request.imatrix, options)
     if request.card:  # in place from the start: sizes are planned with it
         made.items += Card().items()

@@ -1,4 +1,4 @@
-"""Reads one safetensors file in slabs of rows through mmap; the file is validated before any use.
+"""Reads one safetensors file in slabs of rows, mapped and validated before use; writes shards.
 
 It knows the container only: not which model the tensors belong to, nor what they become. The format
 is that of github.com/huggingface/safetensors; pickles and remote code have no way in.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +19,16 @@ import numpy as np
 
 from ggq.errors import GIT_LFS, FormatError, pointer_error, printable
 
-__all__ = ["Mapped", "SafetensorsFile", "StoredTensor", "write_header"]
+__all__ = [
+    "Mapped",
+    "Output",
+    "SafetensorsFile",
+    "StoredTensor",
+    "layout",
+    "save",
+    "shards",
+    "write_header",
+]
 
 MAX_HEADER = 100_000_000
 DTYPES = {  # stored as -> numpy view; BF16 has no numpy type and is widened by hand
@@ -179,3 +189,74 @@ def write_header(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor to write: ``data`` gives its bytes in order, in arrays of any size, when asked."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Callable[[], Iterable[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.width
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element."""
+        return np.dtype(DTYPES[self.dtype]).itemsize
+
+
+def shards(outputs: Iterable[Output], limit: int) -> dict[str, list[Output]]:
+    """Return the files of a checkpoint: model.safetensors, or several of ``limit`` bytes at most.
+
+    A tensor that is larger has a file of its own.
+    """
+    groups: list[list[Output]] = [[]]
+    filled = 0
+    for one in outputs:
+        if groups[-1] and filled + one.nbytes > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(one)
+        filled += one.nbytes
+    if len(groups) == 1:
+        return {"model.safetensors": groups[0]}
+    n = len(groups)
+    return {f"model-{i + 1:05}-of-{n:05}.safetensors": g for i, g in enumerate(groups)}
+
+
+def layout(group: list[Output]) -> tuple[bytes, dict[str, int]]:
+    """Return a file's header and where in it each tensor begins.
+
+    Wider elements come first, so that each lies where its type may be read in place.
+    """
+    ordered = sorted(group, key=lambda one: -one.width)
+    header = write_header({one.name: (one.dtype, one.shape) for one in ordered})
+    starts, at = {}, len(header)
+    for one in ordered:
+        starts[one.name] = at
+        at += one.nbytes
+    return header, starts
+
+
+def save(files: dict[str, list[Output]], folder: Path) -> None:
+    """Write the files of `shards` and, where there are several, their index."""
+    for name, group in files.items():
+        header, starts = layout(group)
+        with open(folder / name, "wb") as out:
+            out.write(header)
+            for one in group:
+                out.seek(starts[one.name])
+                for part in one.data():
+                    out.write(np.ascontiguousarray(part).data)
+                assert out.tell() == starts[one.name] + one.nbytes, one.name
+    if len(files) > 1:
+        total = sum(one.nbytes for group in files.values() for one in group)
+        told = {one.name: name for name, group in files.items() for one in group}
+        index = {"metadata": {"total_size": total}, "weight_map": told}
+        text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")

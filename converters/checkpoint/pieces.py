@@ -1,4 +1,4 @@
-"""What a GGUF file's tensors are in a checkpoint: each HF tensor and how its rows are read.
+"""What tensors by GGUF names are in a checkpoint: each HF tensor and how its rows are read.
 
 The architectures' tables read backwards, in slabs of rows. It knows no config and no files of
 weights.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,37 @@ from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
 from ggq.models.table import Tensor
 
-__all__ = ["Piece", "pieces", "rows_of"]
+__all__ = ["FileTensors", "Piece", "Tensors", "pieces"]
+
+
+class Tensors(Protocol):
+    """Where the rows come from: a file, or the tensors of a conversion."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, row length last."""
+
+    def rows(self, name: str, rows: Any) -> np.ndarray:
+        """Return rows, a slice or their numbers, of the flattened tensor: (rows, width)."""
+
+
+class FileTensors:
+    """The tensors of a GGUF file, dequantized."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self.file = file
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.file.tensors[name].shape)
+
+    def rows(self, name: str, rows: Any) -> np.ndarray:
+        from ggq import quants
+
+        kind = quants.by_id(self.file.tensors[name].type_id)
+        return kind.dequantize(np.ascontiguousarray(self.file.data(name)[rows]))
 
 
 class Piece:
-    """One HF tensor and how to read its rows from the GGUF file."""
+    """One HF tensor and how to read its rows."""
 
     def __init__(
         self, name: str, shape: tuple[int, ...], read: Callable[[int, int], np.ndarray], n_rows: int
@@ -37,25 +63,25 @@ class Piece:
 
 
 def pieces(
-    file: GGUFFile, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
+    source: Tensors, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
 ) -> Iterator[Piece]:
-    """Yield the HF tensors of a file; those that hold several of its tensors come last."""
+    """Yield the HF tensors of ``parts``; those that hold several of them come last."""
     joined: dict[str, list[str]] = {}
     for name, row, layer in parts:
         if TRANSFORMS[row.transform].share[1] > 1:
             joined.setdefault(arch.sources(row, hp, layer)[0], []).append(name)
         elif row.hf:
-            yield from _pieces(file, arch, hp, name, row, layer)
+            yield from _pieces(source, arch, hp, name, row, layer)
     for hf_name, names in joined.items():
-        yield _joined(file, hf_name, names)
+        yield _joined(source, hf_name, names)
 
 
-def _joined(file: GGUFFile, hf_name: str, names: list[str]) -> Piece:
-    """Return the HF tensor that holds several of the file's, expert by expert one after the other.
+def _joined(source: Tensors, hf_name: str, names: list[str]) -> Piece:
+    """Return the HF tensor that holds several of these, expert by expert one after the other.
 
     The tables list them in their order there.
     """
-    *n_expert, n_out, n_in = (int(n) for n in file.tensors[names[0]].shape)
+    *n_expert, n_out, n_in = source.shape(names[0])
 
     def read(start: int, stop: int) -> np.ndarray:
         expert, within = np.divmod(np.arange(start, stop), n_out * len(names))
@@ -64,7 +90,7 @@ def _joined(file: GGUFFile, hf_name: str, names: list[str]) -> Piece:
         for i, name in enumerate(names):
             mine = part == i
             rows = (expert * n_out + row)[mine]
-            x[mine] = rows_of(file, name, file.tensors[name].type_id, rows)
+            x[mine] = source.rows(name, rows)
         return x
 
     shape = (*n_expert, n_out * len(names), n_in)
@@ -72,18 +98,17 @@ def _joined(file: GGUFFile, hf_name: str, names: list[str]) -> Piece:
 
 
 def _pieces(
-    file: GGUFFile, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
+    source: Tensors, arch: Architecture, hp: HParams, name: str, row: Tensor, layer: int | None
 ) -> Iterator[Piece]:
-    """Yield the HF tensors of a GGUF tensor: itself, or one per expert."""
-    info, transform = file.tensors[name], TRANSFORMS[row.transform]
-    shape = tuple(int(n) for n in info.shape)
+    """Yield the HF tensors of one tensor: itself, or one per expert."""
+    shape, transform = source.shape(name), TRANSFORMS[row.transform]
     hf_names = arch.sources(row, hp, layer)
     shape = shape[1:] if len(hf_names) > 1 and len(shape) > 2 else shape
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
     n = shape[0] if vector else n_rows
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
     if transform.transposes:
-        whole = rows_of(file, name, info.type_id, slice(None)).T
+        whole = source.rows(name, slice(None)).T
         yield Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
         return
 
@@ -94,15 +119,9 @@ def _pieces(
                 rows: Any = slice(first + start, first + stop)
             else:
                 rows = first + undo(np.arange(start, stop))
-            x = rows_of(file, name, info.type_id, rows)
+            x = source.rows(name, rows)
             x = x[:, undo(np.arange(n))] if vector and undo is not None else x
             return transform.undo_values(x) if transform.undo_values else x
 
         stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape
         yield Piece(hf_name, stored, read, n_rows)
-
-
-def rows_of(file: GGUFFile, name: str, type_id: int, rows: Any) -> np.ndarray:
-    from ggq import quants
-
-    return quants.by_id(type_id).dequantize(np.ascontiguousarray(file.data(name)[rows]))

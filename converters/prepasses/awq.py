@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq.converters import grids
 from ggq.converters.prepasses.folds import Fold, FoldPass, whole
 from ggq.converters.prepasses.solving.hessian import layer_error
 
@@ -33,14 +34,13 @@ class AWQ(FoldPass):
     clip: bool = False
 
     def search(self, job: Any, fold: Fold, x: Any) -> float:
-        from ggq import quants
         from ggq.converters.prepasses.base import Replaced
         from ggq.converters.prepasses.solving.streams import Moments
 
         hessian = Moments(x, fold.consumers[0]).hessian.damped(0.01)
         magnitude = sum(part.abs().double().sum(0) for part in x.student).numpy()
         types = dict(job.plan.types)
-        kinds = {n: quants.get(types[n]) for n in fold.consumers}
+        kinds = {n: grids.kind(types[n]) for n in fold.consumers}
         weights = {n: whole(job.tensors[n]) for n in fold.consumers}
 
         def error(scale: np.ndarray) -> float:

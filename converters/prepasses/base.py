@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ggq import quants
 from ggq.arguments import check_fields
+from ggq.converters import grids
 from ggq.converters.calibration.text import Calibration, calibrate
 from ggq.converters.conversion import Conversion, Progress
 from ggq.converters.metadata.general import Item
@@ -31,6 +31,7 @@ from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.errors import UsageError, printable
 from ggq.extras import how_to_install
 from ggq.gguf import spec
+from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = [
     "Packed",
@@ -59,13 +60,15 @@ class Prepass:
     ``calibration``: text or jsonl file, None for the text that comes with ggq; ``tokens``: how many
     of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all). ``RANGES``: the least and
     the most that a number may be, by its field's name; where none is given it is not negative.
-    ``REFINES``: the codes of an earlier pass are kept, not chosen anew. ``NEEDS``: libraries that
+    ``REFINES``: the codes of an earlier pass are kept, not chosen anew. ``GRIDS``:
+    it works on the grids of serving engines, too. ``NEEDS``: libraries that
     ggq itself does not need, as they are imported; each is an extra of the package, too.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ()
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {}
     REFINES: ClassVar[bool] = False
+    GRIDS: ClassVar[bool] = True
 
     calibration: str | os.PathLike[str] | None = None
     tokens: int = 32768
@@ -125,7 +128,7 @@ class Prepass:
 
 def has_blocks(job: Conversion) -> bool:
     """Return whether any tensor is planned in a type of blocks: F16 rounds each weight alone."""
-    return any(quants.get(kind).block_size > 1 for _, kind in job.plan.types)
+    return any(kind not in UNQUANTIZED for _, kind in job.plan.types)
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Packed:
     blocks: np.ndarray
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return quants.get(self.type_name).dequantize(self.blocks[start:stop])
+        return grids.kind(self.type_name).dequantize(self.blocks[start:stop])
 
     def raw(self, start: int, stop: int) -> np.ndarray:
         return self.blocks[start:stop]

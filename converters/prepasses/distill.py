@@ -32,6 +32,7 @@ class Distill(Prepass):
     ``held``, eight at least, judges. ``memory``: GB that training end to end may take.
     """
 
+    GRIDS: ClassVar[bool] = False
     NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"batch": (1, inf), "held": (1, inf)}
     REFINES: ClassVar[bool] = True

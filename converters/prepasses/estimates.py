@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ggq import quants
+from ggq.converters import grids
 from ggq.converters.calibration.text import BUILT_IN
 from ggq.converters.calibration.weights import hparams_of
 from ggq.converters.conversion import Conversion
 from ggq.converters.encode import default_threads
 from ggq.converters.prepasses.base import Pass, Prepass
 from ggq.converters.prepasses.cost import Sizes
+from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = ["Estimate", "estimate", "speed"]
 
@@ -128,11 +129,12 @@ def speed() -> float:
 @cache
 def _per_weight(type_name: str) -> float:
     """Return the seconds that one weight takes to encode on one core."""
-    kind = quants.get(type_name)
-    if kind.block_size == 1:
+    kind = grids.kind(type_name)
+    if type_name in UNQUANTIZED:
         return 1e-9
-    x = np.random.default_rng(0).normal(size=(16, 1024)).astype(np.float32)
-    importance = np.ones(1024, np.float32)
+    n = kind.block_size * max(1, 1024 // kind.block_size)
+    x = np.random.default_rng(0).normal(size=(16, n)).astype(np.float32)
+    importance = np.ones(n, np.float32)
     kind.quantize(x[:1], importance)  # compiled or read from the cache
     return _fastest(lambda: kind.quantize(x, importance)) / x.size
 

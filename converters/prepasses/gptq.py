@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ggq.converters import grids
 from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.base import Packed, Prepass, has_blocks
 from ggq.converters.prepasses.cost import Cost, Sizes
 from ggq.converters.prepasses.solving.hessian import Hessian
 from ggq.errors import UsageError, printable
+from ggq.quants.mixtures import UNQUANTIZED
 
 if TYPE_CHECKING:  # these import torch and numba
     from ggq.converters.prepasses.solving.solver import Solution
@@ -97,7 +99,6 @@ class _Run:
     """The state of one pass over one model."""
 
     def __init__(self, options: GPTQ, job: Any, weights: Any, calibration: Any):
-        from ggq import quants
         from ggq.converters.prepasses.resume import Store
 
         facts = {k: v for k, v in vars(options).items() if k not in ("progress", "threads")}
@@ -107,7 +108,7 @@ class _Run:
         self.types = {
             n: t
             for n, t in job.plan.types
-            if len(job.tensors[n].shape) in (2, 3) and quants.get(t).block_size > 1
+            if len(job.tensors[n].shape) in (2, 3) and t not in UNQUANTIZED
         }
         solves = options.head and "token_embd.weight" in self.types
         self.is_tied = solves and "output.weight" not in job.tensors
@@ -160,10 +161,9 @@ class _Run:
 
         ``x`` (a Pair) holds the inputs of all, ``rows(e)`` those of one.
         """
-        from ggq import quants
         from ggq.converters.prepasses.solving.streams import Moments
 
-        kind, width = quants.get(self.types[name]), w.shape[-1]
+        kind, width = grids.kind(self.types[name]), w.shape[-1]
         kept = self.store.load(name, (w.shape[0] * w.shape[1], kind.row_bytes(width)))
         if kept is not None:
             self._keep(name, w.shape, kept, [])
@@ -225,18 +225,15 @@ class _Run:
         return regress(w, moments.hessian, missing, options.ridge)
 
     def _blocks(self, name: str, target: np.ndarray, hessian: Hessian) -> Any:
-        from ggq import quants
         from ggq.converters.prepasses.solving.solver import Solver
 
         options = self.options
-        kind = quants.get(self.types[name])
+        kind = grids.kind(self.types[name])
         solver = Solver(kind, options.sweeps, options.damp, options.threads or None)
         return solver.solve(target, hessian)
 
     def _solve(self, name: str, target: np.ndarray, hessian: Hessian) -> np.ndarray:
-        from ggq import quants
-
-        kind = quants.get(self.types[name])
+        kind = grids.kind(self.types[name])
         kept = self.store.load(name, (target.shape[0], kind.row_bytes(target.shape[1])))
         if kept is not None:
             self._keep(name, target.shape, kept, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ggq import quants
+from ggq.converters import grids
 from ggq.converters.calibration.importance import collect
 from ggq.converters.conversion import Conversion
 from ggq.converters.metadata.general import Item
@@ -24,7 +24,7 @@ class Importance(Prepass):
 
     def matters(self, job: Conversion) -> bool:
         """Return whether any planned type goes by importance: Q8_0 and F16 do not."""
-        return any(quants.get(kind).heeds_importance for _, kind in job.plan.types)
+        return any(grids.kind(kind).heeds_importance for _, kind in job.plan.types)
 
     def cost(self, sizes: Sizes) -> Cost:
         """One forward of all tokens through the blocks, whose weights stay in memory."""

@@ -20,7 +20,7 @@ from ggq.converters.imatrix import without_gaps
 from ggq.converters.prepasses.training.latent import rounded
 from ggq.errors import UsageError, printable
 
-__all__ = ["FakeQuant", "export", "fake_quants", "prepare"]
+__all__ = ["FakeQuant", "export", "fake_quants", "freeze", "prepare"]
 
 
 class FakeQuant(torch.nn.Module):
@@ -150,6 +150,29 @@ def fake_quants(model: Any) -> dict[str, tuple[FakeQuant, torch.Tensor]]:
             if isinstance(parts[0], FakeQuant):
                 found[f"{path}.{attribute}"] = parts[0], parts.original
     return found
+
+
+def freeze(model: Any) -> None:
+    """Give a prepared ``model`` the values of its blocks as plain weights that are not trained.
+
+    For an adapter that is trained beside them (QLoRA): nothing is searched or rounded any more, and
+    a file that `ggq convert` makes without passes holds these values. UsageError if the model was
+    not prepared.
+    """
+    fakes = fake_quants(model)
+    if not fakes:
+        raise UsageError("the model has no fake-quantized weights: call qat.prepare first")
+    modules = dict(model.named_modules())
+    for name, (fake, weight) in fakes.items():
+        path, _, attribute = name.rpartition(".")
+        values = fake.kind.dequantize(fake.kind.quantize(_rows(weight), fake.importance))
+        parametrize.remove_parametrizations(modules[path], attribute, leave_parametrized=False)
+        with torch.no_grad():
+            plain = getattr(modules[path], attribute)
+            plain.copy_(torch.from_numpy(values).reshape(plain.shape))
+    if model.config.tie_word_embeddings:
+        model.tie_weights()
+    model.requires_grad_(False)
 
 
 def export(model: Any, folder: str | Path, tokenizer: Any = None) -> Path:

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ggq import quants
 from ggq.converters.calibration.text import BUILT_IN
 from ggq.converters.checkpoint.tensors import SourceTensor
 from ggq.converters.conversion import Conversion
@@ -26,6 +25,7 @@ from ggq.converters.prepasses.base import Packed, Pass, Prepass, parse
 from ggq.converters.prepasses.presets import QUALITY, passes
 from ggq.errors import FormatError, UsageError, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
+from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = ["ENVIRONMENT", "KEY", "Recipe", "read_recipe", "recipe_of", "run_passes"]
 
@@ -146,7 +146,7 @@ def run_passes(job: Conversion, passes: Sequence[Pass]) -> None:
     """
     if not passes:
         return
-    job.writer().check()
+    job.check()
     own = [one for one in passes if isinstance(one, Prepass)]
     for known in own:
         known.check_needs()
@@ -177,7 +177,7 @@ def _note_undone(job: Conversion, before: Mapping[str, SourceTensor], one: Pass)
         for n, t in before.items()
         if job.tensors[n] is not t and len(t.shape) > 1  # trained norms are no blocks
         if isinstance(t, Packed) or t.type_name == planned.get(n)
-        if quants.get(t.type_name).block_size > 1
+        if t.type_name not in UNQUANTIZED
     ]
     if undone and not getattr(one, "REFINES", False):
         name = one.name if isinstance(one, Prepass) else repr(one)

@@ -1,8 +1,8 @@
 """Scales that take outliers out of the activations, where the runtime rounds these to 8 bits.
 
 SmoothQuant (arXiv 2211.10438): s = max|x|^strength / max|w|^(1 - strength), folded into the
-producers; strengths up to the one asked for are tried, 0 among them, with 8-bit activations in
-blocks as the CPU kernels take them.
+producers; strengths up to the one asked for are tried, 0 among them, with activations rounded as
+the engine will: in blocks as the CPU kernels take them, or per token or tensor (grids).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ggq.converters import grids
+from ggq.converters.conversion import Conversion
 from ggq.converters.prepasses.folds import Fold, FoldPass, whole
 from ggq.errors import ModelError, printable
 
@@ -31,10 +33,13 @@ class Smooth(FoldPass):
     strength: float = 0.5
     grid: int = 4
 
-    def search(self, job: Any, fold: Fold, x: Any) -> float:
-        from ggq import quants
+    def matters(self, job: Conversion) -> bool:
+        """Return whether there are blocks to choose and activations that are rounded."""
+        return super().matters(job) and job.inputs.scope != "none"
 
-        if x.student[0].shape[1] % BLOCK:
+    def search(self, job: Any, fold: Fold, x: Any) -> float:
+        inputs = job.inputs
+        if inputs.scope == "block" and x.student[0].shape[1] % BLOCK:
             return 0.0  # such activations are not rounded in blocks
         top = np.max([part.abs().amax(0).numpy() for part in x.student], axis=0)
         rows = np.concatenate([part.numpy() for part in x.student])
@@ -48,11 +53,12 @@ class Smooth(FoldPass):
 
         def error(scale: np.ndarray) -> float:
             importance = (power / scale**2).astype(np.float32)
-            inputs, total = rounded(rows / scale), 0.0
+            made = inputs.rounded(rows / scale, float((top / scale).max()))
+            total = 0.0
             for name, w in weights.items():
-                kind = quants.get(types[name])
+                kind = grids.kind(types[name])
                 values = kind.dequantize(kind.quantize((w * scale).astype(np.float32), importance))
-                total += float(((inputs @ values.T - rows @ w.T) ** 2).sum(dtype=np.float64))
+                total += float(((made @ values.T - rows @ w.T) ** 2).sum(dtype=np.float64))
             return total
 
         ones = np.ones(len(top), np.float32)
@@ -67,14 +73,6 @@ class Smooth(FoldPass):
             fold.scale = tried[best][1]
         self.weigh(job, fold, power / tried[best][1] ** 2)
         return best
-
-
-def rounded(x: np.ndarray) -> np.ndarray:
-    """Return ``x`` (rows, n) as 8-bit activations give it back: one scale for each 32 columns."""
-    blocks = x.reshape(len(x), -1, BLOCK)
-    scale = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
-    codes = np.rint(blocks / np.where(scale == 0, 1, scale))
-    return (codes * scale).reshape(x.shape).astype(np.float32)
 
 
 PREPASS = Smooth

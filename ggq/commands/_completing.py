@@ -76,6 +76,7 @@ def _fetchable() -> list[str]:
 
 
 def _types() -> list[str]:
+    from ggq.converters.grids import types
     from ggq.quants.file_types import FILE_TYPES
 
-    return list(FILE_TYPES)
+    return [*FILE_TYPES, *types()]

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,13 @@ OPTIONS = (
     click.option(
         "-o", "--outfile", metavar="FILE", help="The same as OUT, as llama.cpp's converter has it."
     ),
-    click.option("-t", "--type", "--outtype", metavar="TYPE", help="F16, Q8_0, Q4_K_M, ..."),
+    click.option(
+        "-t",
+        "--type",
+        "--outtype",
+        metavar="TYPE",
+        help="F16, Q8_0, Q4_K_M, ...; W4A16, FP8, ...: a folder for serving engines.",
+    ),
     click.option("--imatrix", type=PATH, help="Importance matrix to use."),
     click.option(
         "--quality",
@@ -121,6 +127,18 @@ OPTIONS = (
         "--mmproj-type", metavar="TYPE", help="Of the vision part: F16 (default), BF16, F32, Q8_0."
     ),
     click.option("--only-mmproj", is_flag=True, help="The vision part instead of the model."),
+    click.option(
+        "--group-size",
+        type=click.Choice(["32", "64", "128"]),
+        callback=lambda ctx, param, value: value and int(value),
+        help="Weights a scale in a folder for serving engines; default 128.",
+    ),
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="REGEX",
+        help="Modules that such a folder keeps unquantized; repeatable.",
+    ),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
@@ -162,6 +180,9 @@ def run(
             click.echo(
                 json.dumps(conversion.summary().as_dict()) if as_json else _plan_text(conversion)
             )
+            with ExitStack() as stack:
+                if eyes := job.vision_beside(request, conversion, stack):
+                    click.echo(_plan_text(eyes), err=as_json)
             _warn(conversion.warnings)
             if conversion.lacking_importance and not passes:
                 kind = conversion.plan.file_type.name
@@ -170,7 +191,8 @@ def run(
     shown = _shown(request, quiet, verbose)
     result = job.run(request, shown)
     _warn(result.warnings[shown.n_warnings :])
-    if settings.get("base") is None and not settings["only_mmproj"]:  # no models to open
+    is_file = result[0].is_file()  # else a folder, which other programs open
+    if is_file and settings.get("base") is None and not settings["only_mmproj"]:
         remember(source, result[0])
     if as_json:
         click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
@@ -186,9 +208,10 @@ def _tell_written(result: Result, seconds: float) -> None:
     path, more = result[0], len(result) - 1
     what = f"{printable(path, 400)} and {more} more" if more else printable(path, 400)
     bits = f"{result.bits_per_weight:.1f} bits a weight"
+    use = f"ggq {_use(path)}" if path.is_file() else "vllm serve"
     click.echo(
         f"wrote {what} ({format_size(result.nbytes)}, {bits}) in {seconds:.0f} s; "
-        f"next: ggq {_use(path)} {shlex.quote(printable(path, 400))}",
+        f"next: {use} {shlex.quote(printable(path, 400))}",
         err=True,
     )
 

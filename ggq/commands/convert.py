@@ -1,4 +1,4 @@
-"""Convert an HF folder, an HF repository or a GGUF file to a GGUF file."""
+"""Convert an HF folder, an HF repository or a GGUF file to a GGUF file or a folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ SECTION = "Convert"
 @click.argument("out", required=False)
 @_conversion.conversion_options
 def command(source: str, out: str | None, **given: Any) -> None:
-    """Convert SOURCE to the GGUF file OUT.
+    """Convert SOURCE to the GGUF file OUT, or with --type W4A16 and the like to a folder.
 
     SOURCE is a Hugging Face folder (its weights may be quantized: GPTQ, AWQ, FP8, bitsandbytes,
     compressed-tensors and others), a repository id, a GGUF file or, with --base, a LoRA adapter
     (a PEFT folder). OUT may be a file or a folder;
     without it the file is named BaseName-SizeLabel-FineTune-Encoding.gguf in this folder.
+    Types for vLLM, SGLang and transformers: FP8, W8A8, W8A8_STATIC, W8A16, W4A16, W4A16_ASYM, GPTQ
+    and AWQ (docs/export.md).
     """
     _conversion.run(source, out, **given)

@@ -146,10 +146,12 @@ class Kernels:
 
     ``decode``: dot products on native blocks for up to a handful of tokens; ``prefill``: a tile
     unpacked once and used for all tokens; ``dequantize`` reads rows by number. All take the
-    arguments of kernels/abi.py; ``activations`` is "f32" or "q8".
+    arguments of kernels/abi.py; ``activations`` is "f32" or "q8". ``sums``, where there are sums of
+    integers: the largest code, whether the minimum is a code, how many scales 32 columns have.
     """
 
     decode: Any  # ggq.machine_code.Function
     prefill: Any
     dequantize: Any
     activations: str
+    sums: tuple[int, bool, int] | None = None

@@ -28,6 +28,7 @@ class InstructionSet:
     lanes: int = 4  # of 32 bits in a register
     has_half: bool = True  # converts halves in one instruction
     has_fma: bool = True  # multiplies and adds in one instruction
+    by_tokens: bool = False  # prefill is kernels/tokens.py's; codes above 127 become words there
     signed_wide: bool = False  # dot4 with ``wide`` takes codes less 128, signed bytes
 
 

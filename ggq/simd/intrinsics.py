@@ -40,6 +40,7 @@ from ggq.simd.ops import (
     fabs,
     floor,
     fma,
+    products,
     reduce_add,
     reduce_max,
     rint,
@@ -52,6 +53,7 @@ from ggq.simd.ops import (
 from ggq.simd.tables import constant_table, gather
 from ggq.simd.transpose import (
     columns8,
+    gather_columns,
     gather_rows,
     scatter_rows,
     transpose8,
@@ -102,6 +104,7 @@ __all__ = [
     "floor",
     "fma",
     "gather",
+    "gather_columns",
     "gather_rows",
     "high_half",
     "i8x8",
@@ -129,6 +132,7 @@ __all__ = [
     "pause",
     "prefetch",
     "prefetch_far",
+    "products",
     "reduce_add",
     "reduce_max",
     "rint",

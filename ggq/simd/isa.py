@@ -22,6 +22,16 @@ def _dots(builder, codes, activations, largest, halves):
 dots = getattr(CHOSEN, "dots", _dots)
 
 
+def _products(builder, total, codes, activations, largest):
+    """Emit ``total`` plus a dot4 of each pair."""
+    for unsigned, signed in zip(codes, activations, strict=True):
+        total = dot4(builder, total, unsigned, signed, wide=largest > 127)
+    return total
+
+
+products = getattr(CHOSEN, "products", _products)
+
+
 def _like(value_type, element):
     is_vector = isinstance(value_type, ir.VectorType)
     return ir.VectorType(element, value_type.count) if is_vector else element

@@ -73,6 +73,16 @@ class MultiplyAdd:
             sums.append(splat(self.sums, 0))
         return concatenate(builder, sums)
 
+    def products(self, builder, total, codes, activations, largest):
+        """Emit ``total`` plus products; of words, where codes are above 127."""
+        if largest > 127:
+            words = [[builder.bitcast(v, self.words) for v in vs] for vs in (codes, activations)]
+            for pair in zip(*words, strict=True):
+                total = builder.add(total, call(builder, self.fours_name, self.sums, list(pair)))
+            return total
+        pairs = [self._pairs(builder, *p, False) for p in zip(codes, activations, strict=True)]
+        return builder.add(total, self._sum(builder, pairs, terms(largest)))
+
     def _sum(self, builder, pairs, together):
         groups = [pairs[i : i + together] for i in range(0, len(pairs), together)]
         return reduce(builder.add, [self._fours(builder, reduce(builder.add, g)) for g in groups])

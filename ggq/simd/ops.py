@@ -153,6 +153,25 @@ def dot4_wide(typingctx, acc, unsigned, signed):
     return acc(acc, unsigned, signed), codegen
 
 
+def products(largest):
+    """Return an intrinsic ``f(sums, codes, activations)`` that adds products to sums of 32 bits.
+
+    Both are tuples of vectors with 4 bytes for each sum, activations -127 .. 127. ``largest``: of
+    the codes; if that is above 127, both hold 2 signed words for each sum instead.
+    """
+
+    @intrinsic
+    def added(typingctx, sums, codes, activations):
+        def codegen(context, builder, sig, args):
+            total, *both = args
+            both = [cgutils.unpack_tuple(builder, arg, len(codes)) for arg in both]
+            return isa.products(builder, total, *both, largest)
+
+        return sums(sums, codes, activations), codegen
+
+    return added
+
+
 def dots(largest, halves=False):
     """Return an intrinsic ``f(codes, activations)`` that adds up four products u8 x i8 per lane.
 

@@ -8,6 +8,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ggq.simd import isa
+from ggq.simd.lowering import concatenate
 from ggq.simd.memory import pointer
 from ggq.simd.types import Vector, cast_type
 
@@ -133,6 +134,32 @@ def scatter_rows(typingctx, source, table, offset, kind):
         return context.get_dummy_value()
 
     return types.void(source, table, offset, kind), codegen
+
+
+@intrinsic
+def gather_columns(typingctx, table, offset, kind):
+    """Return 8 vectors: lane i of the j-th is dword j at the i-th address.
+
+    Addresses are those of ``table`` plus ``offset``: as many int64 as ``kind`` has lanes of 32
+    bits, 8 or 16.
+    """
+    vector = cast_type(kind)
+
+    def codegen(context, builder, sig, args):
+        half = ir.VectorType(_I32, 8)
+        rows = []
+        for address in _row_addresses(builder, args[0], args[1], vector.lanes):
+            row = builder.load(pointer(builder, address, half))
+            row.align = 1
+            rows.append(row)
+        if vector.lanes == 16:
+            rows = [
+                concatenate(builder, list(pair)) for pair in zip(rows[:8], rows[8:], strict=True)
+            ]
+        turned = [builder.bitcast(v, vector.llvm) for v in _transposed(builder, rows)]
+        return context.make_tuple(builder, sig.return_type, turned)
+
+    return types.UniTuple(vector, 8)(table, offset, kind), codegen
 
 
 @intrinsic

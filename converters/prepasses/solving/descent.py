@@ -25,6 +25,15 @@ def _nearest(x, levels, table):
     """Return the code nearest to ``x``: 0 .. levels - 1 by itself, or by its value in ``table``."""
     if len(table) == 0:
         return min(max(np.rint(x), np.float32(0)), np.float32(levels - 1))
+    if len(table) > 16:  # such tables are sorted
+        low, high = 0, len(table) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if table[middle] + table[middle + 1] <= np.float32(2) * x:
+                low = middle + 1
+            else:
+                high = middle
+        return np.float32(low)
     best = 0
     for code in range(1, len(table)):
         if abs(table[code] - x) < abs(table[best] - x):

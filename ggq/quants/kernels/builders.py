@@ -5,15 +5,16 @@ from typing import Any
 
 from ggq.jit import kernel, njit
 from ggq.quants.base import Kernels
-from ggq.quants.kernels import abi, sums
+from ggq.quants.kernels import abi, sums, tiles, tokens
 from ggq.quants.kernels.blocks import dequantize_rows
 from ggq.quants.kernels.decode import decode_tokens
-from ggq.quants.kernels.tiles import prefill_tokens
 from ggq.quants.kernels.turned import turn_unpacked
-from ggq.simd import dot4, dot4_wide
+from ggq.simd import dot4, dot4_wide, f32x8, isa, products
 from ggq.simd import dots as dots_up_to
 
 __all__ = ["matmul"]
+
+_BY_TOKENS = isa.SET.by_tokens
 
 
 def matmul(
@@ -33,7 +34,9 @@ def matmul(
     ``unpack`` gives, with ``halves`` in that of turned.turned_blocks.
     """
     assert (largest > 127) == (centre == sums.WIDE_CENTRE)
-    dot, dots = dot4 if largest < 128 else dot4_wide, dots_up_to(largest, halves)
+    dots, adds = dots_up_to(largest, halves), products(largest)
+    dot = dot4 if largest < 128 else dot4_wide
+    words = largest > 127
 
     if turned is None:
 
@@ -47,10 +50,14 @@ def matmul(
 
     @kernel(abi.MATMUL)
     def prefill(args, first, last):
-        prefill_tokens(args, first, last, unpack, dot, stride, scales, centre)
+        if _BY_TOKENS:
+            tokens.prefill(args, first, last, unpack, adds, stride, scales, centre, words)
+        else:
+            tiles.prefill(args, first, last, unpack, dot, stride, scales, centre)
 
     @kernel(abi.MATMUL)
     def dequantize(args, first, last):
         dequantize_rows(args, first, last, unpack, stride)
 
-    return Kernels(decode, prefill, dequantize, activations="q8")
+    exact = largest, bool(centre), 1 if scales is f32x8 else 2
+    return Kernels(decode, prefill, dequantize, activations="q8", sums=exact)

@@ -293,7 +293,7 @@ def decode_tokens(args, first, last, stride, kind, turned, dots, centre, halves)
     """Multiply rows [16 first, 16 last) by up to a handful of tokens.
 
     ``stride``: bytes of 256 weights; ``kind``: f32x8 or f32x16, the shape of the type's scales;
-    ``turned`` reads a block turned, ``dots`` multiplies; ``centre``: see tiles.prefill_tokens;
+    ``turned`` reads a block turned, ``dots`` multiplies; ``centre``: see tiles.prefill;
     ``halves``: whether these of the products are added, not quarters (turned.turned_blocks).
     """
     n_rows, n_cols = args.n_rows, args.n_cols

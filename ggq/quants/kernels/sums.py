@@ -114,6 +114,40 @@ def tile_weighted(sums, tile, lane, low, centre):
     return fma(load(tile + MINS + 64 * lane, f32x16), splat(load(low, float32), f32x16), value)
 
 
+@njit
+def lanes_low(codes, centre, kind, floats):
+    """Return where sums start, or the bits of the negative sums of codes as floats."""
+    low = -codes
+    if centre:
+        return low * splat(int32(_left(centre)), kind) + splat(int32(_START), kind)
+    return bitcast(convert(low, floats), kind)
+
+
+@njit
+def lanes_start(low, centre, kind):
+    """Return where sums start whose ``lanes_low`` this is."""
+    return low if centre else splat(int32(_START), kind)
+
+
+@njit
+def lanes_back(scales, floats):
+    """Return what takes the start away again."""
+    return scales * splat(float32(-_FLOAT_START), floats)
+
+
+@njit
+def lanes_weighted(sums, row, low, centre, floats):
+    """Return the weighted sums of a row, (scale, lanes_back, minimum) in all lanes, by tokens."""
+    scale, back, minimum = row
+    if _FUSED:
+        value = fma(bitcast(sums, floats), scale, back)
+    else:
+        value = convert(sums, floats) * scale
+    if centre:
+        return value
+    return fma(minimum, bitcast(low, floats), value)
+
+
 def put_row(rows, r, values):
     """Store row ``r``'s lanes for ``turn``: of 8 lanes, rows r and r + 8 stand together."""
     raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Prefill: 32 rows x 256 columns are unpacked once into the L1 cache and used for every token.
+"""Prefill with a dot instruction: 32 rows x 256 columns are unpacked once and used for all tokens.
 
 The tile is interleaved so that a vector lane is a row: a 64-byte vector holds 4 columns of 16 rows,
 and one broadcast of 4 activation codes multiplies them all. Same ``unpack`` as in blocks.py, same
@@ -199,7 +199,7 @@ def _multiply_tile(tile, n_subs, prepared, n_tokens, totals, dot, centre, kind):
 
 
 @njit
-def prefill_tokens(args, first, last, unpack, dot, stride, kind, centre):
+def prefill(args, first, last, unpack, dot, stride, kind, centre):
     """Multiply rows [16 first, 16 last) by any number of tokens, two groups of rows at a time.
 
     ``centre``: the minimum is this many scales; 0 where the type has minimums of its own.

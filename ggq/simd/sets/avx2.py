@@ -14,13 +14,14 @@ SET = InstructionSet(
     dot="vpmaddubsw",
     lanes=8,
     signed_wide=True,
+    by_tokens=True,
 )
 
 
 _FORM = MultiplyAdd(
     8, "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx2.psign.b"
 )
-dot4, dots = _FORM.dot4, _FORM.dots
+dot4, dots, products = _FORM.dot4, _FORM.dots, _FORM.products
 
 
 def lookup16(builder, table, index):

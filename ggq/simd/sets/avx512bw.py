@@ -4,7 +4,7 @@ from ggq.simd.declared import InstructionSet, x86_with
 from ggq.simd.multiply_add import MultiplyAdd
 from ggq.simd.sets.avx512 import lookup8, lookup16
 
-__all__ = ["SET", "dot4", "dots", "lookup8", "lookup16"]
+__all__ = ["SET", "dot4", "dots", "lookup8", "lookup16", "products"]
 
 SET = InstructionSet(
     rank=25,
@@ -14,6 +14,7 @@ SET = InstructionSet(
     dot="vpmaddubsw",
     lanes=16,
     signed_wide=True,
+    by_tokens=True,
 )
 _FORM = MultiplyAdd(16, "llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
-dot4, dots = _FORM.dot4, _FORM.dots
+dot4, dots, products = _FORM.dot4, _FORM.dots, _FORM.products

@@ -1,0 +1,106 @@
+"""Compares W4A16 of ``--prepass gptq`` with a textbook GPTQ at the same bits: layers and KLD.
+
+  python benchmarks/serving.py SOURCE --group-size 64 --calibration CAL.txt --text HELD.txt
+
+The textbook is GPTQ (arXiv 2210.17323) as recipes of llm-compressor use it: scales of the groups'
+largest magnitudes, damp 0.01, columns by their inputs' power, static groups, the quantized model's
+own inputs, towards the original weights. Both see the same tokens. Errors are those of every linear
+layer's output on held-back text inside the quantized model, over the output's own size; KLD is from
+the original's predictions. Needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from ggq.converters import grids
+from ggq.converters.calibration.text import calibrate
+from ggq.converters.calibration.weights import SourceWeights, hparams_of
+from ggq.converters.conversion import Options
+from ggq.converters.grids.kinds.integers import Integers
+from ggq.converters.prepasses.gptq import GPTQ
+from ggq.converters.prepasses.solving.solver import Solver
+from ggq.converters.prepasses.solving.streams import StreamOps
+from ggq.converters.serving import prepare_folder
+from ggq.runtime.backends.torch.backend import logits
+
+
+@contextmanager
+def textbook() -> Iterator[None]:
+    """Take the scales from the largest magnitudes and leave codes as the column loop has them."""
+    fit, descend = Integers.fit, Solver._descend
+
+    def largest(self: Any, x: np.ndarray, importance: Any = None) -> dict[str, np.ndarray]:
+        peak = np.abs(x).reshape(len(x), -1, self.group).max(-1)
+        return {"d": self.rounded_scales(peak * 2 / (self.levels - 1))}
+
+    Integers.fit, Solver._descend = largest, lambda self, target, params, codes, *_: (params, codes)
+    try:
+        yield
+    finally:
+        Integers.fit, Solver._descend = fit, descend
+
+
+def measured(job: Any, original: dict[str, Any], windows: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean relative error of the layers' outputs, the mean KLD and its error."""
+    architecture, hp = hparams_of(job)
+    before, after, errors = SourceWeights(original), SourceWeights(job.tensors), []
+
+    def compare(name: str, x: Any, *_: Any) -> Any:
+        if not name.startswith("blk.") or not grids.is_grid(dict(job.plan.types)[name]):
+            return None
+        w, q = (torch.from_numpy(one[name].dequantized()) for one in (before, after))
+        made = [(t @ w.T, s @ q.T) for t, s in zip(x.teacher, x.student, strict=True)]
+        missed = sum(float(((a - b) ** 2).sum()) for a, b in made)
+        errors.append(missed / sum(float((a**2).sum()) for a, _ in made))
+        return q
+
+    with torch.inference_mode():
+        StreamOps(before, windows, compare, lambda name: None).run(architecture, hp)
+    klds = []
+    for one in windows:
+        p, q = (torch.from_numpy(logits(w, hp, one[None])).log_softmax(-1) for w in (before, after))
+        klds.append(float((p.exp() * (p - q)).sum(-1).mean()))
+    return float(np.mean(errors)), float(np.mean(klds)), float(np.std(klds) / len(klds) ** 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("--group-size", type=int, default=128)
+    parser.add_argument("--calibration")
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--windows", type=int, default=8)
+    given = parser.parse_args()
+    options = Options(group_size=given.group_size)
+    same = {"calibration": given.calibration, "tokens": given.tokens, "head": False}
+    recipes = {
+        "textbook": GPTQ(strength=0, residual=0, damp=0.01, ridge=0, **same),
+        "ggq": GPTQ(**same),
+    }
+    for name, recipe in recipes.items():
+        kind = grids.find("W4A16")
+        assert kind is not None
+        with prepare_folder(given.source, "unwritten", kind, None, options) as job:
+            original = dict(job.tensors)
+            held = calibrate(job, given.text, 512, given.windows, spread=True, starts=True)
+            if name == "textbook":
+                with textbook():
+                    recipe(job)
+            else:
+                recipe(job)
+            error, kld, spread = measured(job, original, held.windows)
+            for forget in job.on_written:
+                forget()
+        print(f"{name}: layers {error:.5f}, KLD {kld:.5f} +- {spread:.5f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

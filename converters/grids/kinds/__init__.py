@@ -1,0 +1,1 @@
+"""One file per kind of grid; ``GRID`` is its class."""
