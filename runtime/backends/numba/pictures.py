@@ -12,7 +12,7 @@ import numpy as np
 
 from ggq.quants.kernels import abi
 from ggq.runtime.backends.numba.backend import DECODE_TOKENS, NumbaOps
-from ggq.runtime.backends.numba.plan import ONE, PARTS, Buffer, Recorder, State
+from ggq.runtime.backends.numba.plan import ONE, SEEN, Buffer, Recorder, State
 from ggq.runtime.backends.numba.values import Value
 
 __all__ = ["PictureOps", "padded_rows"]
@@ -44,7 +44,7 @@ class PictureOps(NumbaOps):
         """Return the slot of the state that counts ``n`` rows."""
         if n not in self._slots:
             assert n <= self.recorder.max_tokens
-            self._slots[n] = PARTS + 1 + len(self._slots)
+            self._slots[n] = SEEN + 1 + len(self._slots)
             self.recorder.state.words[self._slots[n]] = n
         return self._slots[n]
 

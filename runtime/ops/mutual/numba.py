@@ -9,6 +9,7 @@ import numpy as np
 from ggq.jit import kernel
 from ggq.runtime.backends.numba.plan import ONE, Work
 from ggq.runtime.cache.layout import PAGE
+from ggq.runtime.kernels.attend import SEGMENT
 from ggq.runtime.ops.attention.numba import KERNELS
 from ggq.simd import INT, ROWS, f32x16, float32, load, store, zeros
 
@@ -44,8 +45,15 @@ class _Pages:
         for start, end, count in zip(starts, bounds, counts, strict=True):
             address = table.ctypes.data + 8 * page
             for first in range(start, end, _SEGMENT_ROWS):
-                rows = min(_SEGMENT_ROWS, end - first)
-                segments.append((first, rows, first - start, address, end - start))
+                one = SEGMENT.filled(
+                    first_token=first,
+                    count=min(_SEGMENT_ROWS, end - first),
+                    position=first - start,
+                    page_table=address,
+                    end=end - start,
+                    begin=-1,
+                )
+                segments.append(one)
             page += count
         self.table, self.segments = table, np.array(segments, np.int64)
         self.keys, self.values = (
