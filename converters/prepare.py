@@ -120,7 +120,7 @@ def _builder(path: Path, options: Options) -> Callable[..., Conversion]:
 def _from_folder(
     folder: Path, wanted: str, options: Options, stack: contextlib.ExitStack
 ) -> Conversion:
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, models.for_hf)
     stack.callback(checkpoint.close)
     _merge(checkpoint, options, stack)
     checkpoint.tensors = grid.on_grid(checkpoint.tensors)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates n
     from ggq.runtime.engine.engine import Engine
     from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.generation.generation import Stats
+    from ggq.runtime.pictures.gallery import Gallery
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 
@@ -66,6 +67,8 @@ class Answers:
 
         @property
         def engine(self) -> Engine: ...
+        @property
+        def gallery(self) -> Gallery | None: ...
         @property
         def tokenizer(self) -> Tokenizer: ...
         def session(self) -> Session: ...
@@ -174,7 +177,10 @@ class Answers:
     ) -> Iterator[str] | Iterator[Detail]:
         """Yield the assistant's answer to a conversation in pieces of text.
 
-        ``details`` and ``sampling`` as for `generate`.
+        A content is a text or a list of parts: {"type": "text", "text": ...} and, for a model with
+        a projector (``mmproj``), OpenAI's {"type": "image_url", ...} of a data: URL, or {"type":
+        "image", "image": ...}: a path, a file's bytes or Pillow's image. ``details`` and
+        ``sampling`` as for `generate`.
         """
         ids = self.chat_ids(messages, tools=tools)
         told: dict[str, Any] = {"details": details, **sampling}
@@ -186,10 +192,13 @@ class Answers:
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
         from ggq.runtime.generation.messages import read_messages
+        from ggq.runtime.pictures.rendering import rendered
         from ggq.runtime.template.template import encode_segments
 
-        rendered = self.template.render(read_messages(messages), **template)
-        return encode_segments(self.tokenizer, rendered)
+        read = read_messages(messages)
+        return encode_segments(
+            self.tokenizer, rendered(self.template, read, self.gallery, **template)
+        )
 
     @once
     def template(self) -> ChatTemplate:

@@ -146,11 +146,17 @@ def test_numbers_of_a_gguf_that_are_no_weights(tmp_path, kind, name):
     refused(tmp_path / "b.gguf", tmp_path / "o.gguf", name, f"holds {kind}", "no type of weights")
 
 
+def test_a_known_class_says_why(folder, tmp_path):
+    edit(folder, "config.json", architectures=["T5ForConditionalGeneration"])
+    refused(folder, tmp_path / "o.gguf", "T5ForConditional", "why: an encoder with cross-attention")
+    (folder / "model.safetensors").write_bytes(b"is not opened")
+    refused(folder, tmp_path / "o.gguf", "T5ForConditional", "why: an encoder with cross-attention")
+
+
 @pytest.mark.parametrize(
     ("name", "similar"),
     [
         ("WhisperForConditionalGeneration", ""),
-        ("T5ForConditionalGeneration", ""),
         ("FooBar", ""),
         ("LlamaForCausalLMM", "LlamaForCausalLM"),
         ("LlamaForTokenClassification", "LlamaForCausalLM"),

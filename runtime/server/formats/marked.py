@@ -74,7 +74,7 @@ class MarkedFormat(Format):
         think = marks_of(template, self.think)
         return self if think == self.think else self.changed(think=think)
 
-    def changed(self, **attributes: Any) -> Format:
+    def changed(self, **attributes: Any) -> MarkedFormat:
         """Return a copy with other attributes."""
         form = copy(self)
         vars(form).update(attributes)
