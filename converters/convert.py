@@ -53,7 +53,7 @@ class Settings(TypedDict, total=False):
     threads: int | None
     merge_lora: Sequence[str | os.PathLike[str]]  # folders of adapters to add to the weights
     base: str | os.PathLike[str] | None  # of an adapter: its model's folder, repository or file
-    mmproj: str | os.PathLike[str] | bool  # the vision part, too: its file, True: beside the model
+    mmproj: str | os.PathLike[str] | bool | None  # the vision part, too: its file, True: beside
     mmproj_type: str | None  # F16 (default), BF16, F32 or Q8_0
     only_mmproj: bool  # the vision part instead of the text model
     group_size: int | None  # weights a scale, of types such as W4A16

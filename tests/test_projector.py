@@ -14,7 +14,7 @@ from floats import distance
 from tinyeyes import EYES, make_eyes
 
 import ggq
-from ggq.cli import main
+from ggq.cli import cli
 from ggq.errors import GGQError, ModelError, UsageError
 from ggq.gguf import open_gguf, spec
 from ggq.models import vision
@@ -105,11 +105,11 @@ def test_files_hold_what_llama_cpp_writes(label, kind, made, tmp_path):
 def test_the_command_writes_both_files_and_says_what_it_leaves_out(made, tmp_path):
     folder, _, _ = made("qwen3-vl")
     out = tmp_path / "model.gguf"
-    told = CliRunner().invoke(main, ["convert", str(folder), str(out), "--type", "F16"])
+    told = CliRunner().invoke(cli, ["convert", str(folder), str(out), "--type", "F16"])
     assert told.exit_code == 0, told.output
     assert "--mmproj writes it" in told.stderr
     both = ["convert", str(folder), str(out), "--type", "F16", "--force", "--mmproj"]
-    told = CliRunner().invoke(main, both)
+    told = CliRunner().invoke(cli, both)
     assert told.exit_code == 0, told.output
     assert told.stdout.split() == [str(out), str(tmp_path / "mmproj-model.gguf")]
     assert "left out" not in "".join(line for line in told.stderr.splitlines() if "vision" in line)
