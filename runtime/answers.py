@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates n
     from ggq.runtime.generation.generation import Stats
     from ggq.runtime.grammar.asked import Asked
     from ggq.runtime.grammar.compiler import GrammarCompiler, MakeConstraint
+    from ggq.runtime.pictures.gallery import Gallery
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 
@@ -70,6 +71,8 @@ class Answers:
 
         @property
         def engine(self) -> Engine: ...
+        @property
+        def gallery(self) -> Gallery | None: ...
         @property
         def tokenizer(self) -> Tokenizer: ...
         def session(self) -> Session: ...
@@ -197,7 +200,10 @@ class Answers:
     ) -> Iterator[str] | Iterator[Detail]:
         """Yield the assistant's answer to a conversation in pieces of text.
 
-        ``details`` and ``sampling`` as for `generate`.
+        A content is a text or a list of parts: {"type": "text", "text": ...} and, for a model with
+        a projector (``mmproj``), OpenAI's {"type": "image_url", ...} of a data: URL, or {"type":
+        "image", "image": ...}: a path, a file's bytes or Pillow's image. ``details`` and
+        ``sampling`` as for `generate`.
         """
         from ggq.runtime.generation.answer import AnswerConfig
 
@@ -218,7 +224,7 @@ class Answers:
         from ggq.runtime.grammar.compiler import AfterReasoning
 
         form = choose_format(self.template.source, self.tokenizer.ids)
-        last = b"".join(self.tokenizer.token_bytes(i) for i in prompt[-_TAIL:])
+        last = b"".join(self.tokenizer.token_bytes(i) for i in prompt[-_TAIL:] if i >= 0)
         if not form.opens(last.decode("utf-8", "replace")):
             return make
         return lambda: AfterReasoning(make(), self.tokenizer, form.think[1])
@@ -233,10 +239,13 @@ class Answers:
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
         from ggq.runtime.generation.messages import read_messages
+        from ggq.runtime.pictures.rendering import rendered
         from ggq.runtime.template.template import encode_segments
 
-        rendered = self.template.render(read_messages(messages), **template)
-        return encode_segments(self.tokenizer, rendered)
+        read = read_messages(messages)
+        return encode_segments(
+            self.tokenizer, rendered(self.template, read, self.gallery, **template)
+        )
 
     @once
     def template(self) -> ChatTemplate:

@@ -14,6 +14,8 @@ from ggq.errors import UsageError, printable, reason
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.conversation import Conversation, Prompt
 from ggq.runtime.generation.generation import ContextError, Options, Stats
+from ggq.runtime.generation.messages import text_of
+from ggq.runtime.generation.saved import with_urls
 from ggq.runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class RemoteConversation(Conversation):
         sent = self.sent(messages)
         body = {
             "model": self.model,
-            "messages": [*sent, begun] if begun is not None else sent,
+            "messages": with_urls([*sent, begun] if begun is not None else sent),
             "continue_final_message": True if begun is not None else None,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -162,7 +164,7 @@ def _pieces(choice: dict[str, Any]) -> Iterator[Piece]:
 
 
 def _characters(messages: Sequence[dict[str, Any]]) -> int:
-    return sum(len(m["content"]) + _MARKS for m in messages)
+    return sum(len(text_of(m["content"])) + _MARKS for m in messages)
 
 
 def _changed(params: SamplingParams) -> dict[str, Any]:

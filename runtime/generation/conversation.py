@@ -17,6 +17,9 @@ from ggq.errors import UsageError
 from ggq.runtime.generation import saved
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
+from ggq.runtime.generation.messages import text_of
+from ggq.runtime.pictures.gallery import Gallery
+from ggq.runtime.pictures.rendering import rendered
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 
@@ -51,9 +54,13 @@ class Form(Protocol):
 class Conversation:
     """Messages with one model; ``messages`` are plain dictionaries with role and content.
 
+    A content is a text, or a list of texts and pictures (ggq.runtime.pictures.rendering), which a
+    model with a ``gallery`` takes.
+
     ``summary`` stands for what was said before them, where turns were summarized to make room.
     """
 
+    gallery: Gallery | None = None
     counts = True  # whether `count` counts; a server's tokens are estimated
 
     def __init__(
@@ -145,13 +152,13 @@ class Conversation:
         asked = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
         if not asked:
             raise UsageError("there is nothing to undo")
-        text = str(self.messages[asked[-1]]["content"])
+        text = text_of(self.messages[asked[-1]]["content"])
         del self.messages[asked[-1] :]
         return text
 
     def say(
         self,
-        text: str,
+        text: str | list[dict[str, Any]],
         params: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
@@ -325,7 +332,7 @@ class Conversation:
         self.messages, self.summary = saved.read(Path(path).expanduser())
 
     def _render(self, messages: list[dict[str, Any]]) -> list[Segment]:
-        return self.template.render(messages, **self.template_options)
+        return rendered(self.template, messages, self.gallery, **self.template_options)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,9 @@ class Service:
         given = dict(settings.template_kwargs)
         if settings.reasoning_budget == 0:
             given.setdefault("enable_thinking", False)
-        self.prompter = Prompter(self.template, self.tokenizer, self.format, given)
+        self.prompter = Prompter(
+            self.template, self.tokenizer, self.format, given, model.gallery, settings.fetch
+        )
         self.constraints = Constraints(self.tokenizer, self.format)
         self.budgets = Budgets(self.tokenizer, self.format, settings.reasoning_budget)
         self._shown = frozenset(tokens[mark] for mark in self.format.marks if mark in tokens)
