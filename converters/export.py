@@ -102,6 +102,9 @@ def _export(
         save_json(folder / "generation_config.json", generation(file, config))
         (folder / "README.md").write_text(card_text(file.metadata), encoding="utf-8")
         warnings = tokenizer(file, folder)
+        written = config["architectures"][0]
+        if written not in arch.hf_classes and not hp.readout.labels:
+            warnings.append(f"written as {written}: the text model, all that this file has")
         _save_modules(file, hp, folder)
         made = outputs(list(pieces(FileTensors(file), arch, hp, parts)), kind, progress)
         save(shards(made, SHARD_BYTES), folder)

@@ -18,6 +18,7 @@ from typing import Any
 
 from ggq.errors import ModelError, printable
 from ggq.models.base import Architecture
+from ggq.models.refused import reason
 from ggq.models.unsupported import missing_piece
 from ggq.models.wrappers import WRAPPERS, text_class
 
@@ -102,6 +103,8 @@ def _unsupported(name: object, known: list[str], facts: Mapping[str, Any] | None
     near = f"; the most similar name that is supported: {stems[similar[0]]}" if similar else ""
     what = f"architecture {printable(repr(name))} is not supported"
     lacks = f"; missing: {missing_piece(facts)}" if facts else ""
+    if known_why := reason(name):
+        lacks = f"; why: {known_why}"
     return f"{what}{near}{lacks}"
 
 

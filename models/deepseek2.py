@@ -43,7 +43,6 @@ class Deepseek2(Architecture):
     name = "deepseek2"
     hf_classes = tuple(BY_CLASS)
     hf_model_type = "deepseek_v3"
-    exports = False
     reads = (
         *("head_dim", "num_key_value_heads", "qk_head_dim", "topk_method", "rope_interleave"),
         *("mlp_layer_types", "moe_layer_freq", "norm_topk_prob", "scoring_func"),
@@ -166,10 +165,40 @@ class Deepseek2(Architecture):
             )
         return flat
 
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        mixer, feed = hp.find(LatentAttention), hp.find(Experts)
+        assert mixer is not None, "every layer has one"
+        old = feed is None or (feed.routing.gating == "softmax" and not feed.routing.normalize)
+        if old and feed is not None and feed.routing.n_group > 1:
+            raise ModelError("deepseek2: writing groups of experts under softmax is not supported")
+        made: dict[str, Any] = {
+            "architectures": [f"DeepseekV{2 if old else 3}ForCausalLM"],
+            "model_type": f"deepseek_v{2 if old else 3}",
+            "num_key_value_heads": mixer.n_head,
+            "q_lora_rank": mixer.q_rank or None,
+            "qk_nope_head_dim": mixer.nope_dim,
+            "topk_method": "greedy" if old else "noaux_tc",
+            "n_routed_experts": hp.n_expert or None,
+            "num_local_experts": None,
+        }
+        if feed is not None:
+            made |= {"norm_topk_prob": feed.routing.normalize, "scoring_func": feed.routing.gating}
+        if mixer.rope.scaling == "yarn":
+            made["rope_scaling"] = _settings(mixer)
+        return made
+
     def complete(self, values: Values) -> None:
         names = {number: name for name, number in GATING.items()}
         values["gating"] = names.get(values.get("gating_func") or 1, "softmax")
         values["n_ff_shared"] = values["n_shared"] * (values.get("n_ff_expert") or 0)
+
+
+def _settings(mixer: LatentAttention) -> dict[str, Any]:
+    """Return rope_scaling: the growth of scores is there as mscale, which `_attention` has used."""
+    growth = math.sqrt(mixer.scale * math.sqrt(mixer.nope_dim + mixer.rope_dim)) - 1
+    log = round(10 * growth / math.log(mixer.rope.factor), 6) if mixer.rope.factor > 1 else 0.0
+    settings = replace(mixer.rope, attn_factor=1.0).settings()
+    return settings | ({"mscale": log, "mscale_all_dim": log} if log else {})
 
 
 def _attention(values: Values, i: int) -> LatentAttention:

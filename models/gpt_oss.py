@@ -78,7 +78,6 @@ class GptOss(Architecture):
     }
     reads = ("initial_context_length", "experts_per_token", "layer_types")
     rope_truncates = False
-    exports = False
     keys = changed(
         (*DECODER_KEYS, *experts.KEYS, *window_keys(PERIOD)),
         Key("{arch}.expert_feed_forward_length", ("intermediate_size",), "n_ff_expert"),
@@ -117,6 +116,17 @@ class GptOss(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return llama.forward(ops, hp, ff_norm=NORM)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        kinds = {True: "sliding_attention", False: "full_attention"}
+        mixers = [layer.find(Attention) for layer in hp.layers]
+        made: dict[str, Any] = {
+            "hidden_act": "silu",
+            "layer_types": [kinds[bool(m and m.window)] for m in mixers],
+        }
+        if hp.rope is not None and hp.rope.scaling == "yarn":
+            made["rope_scaling"] = hp.rope.settings() | {"truncate": False}
+        return made
 
 
 ARCHITECTURE = GptOss()

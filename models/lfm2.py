@@ -77,7 +77,6 @@ class Lfm2(Architecture):
         *("block_use_xavier_init", "conv_dim", "conv_dim_out", "conv_use_xavier_init"),
         *("num_heads", "conv_bias", "full_attn_idxs", "theta", "intermediate_size"),
     )
-    exports = False
     keys = changed(
         DECODER_KEYS,
         Key("{arch}.feed_forward_length", (), "n_ff", "u32s", required=True, derive=_ff),
@@ -110,6 +109,18 @@ class Lfm2(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return llama.forward(ops, hp, final_norm=FINAL_NORM)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        mixers = [layer.find(Attention) for layer in hp.layers]
+        dense = next((f for layer in hp.layers if (f := layer.find(FeedForward))), None)
+        made: dict[str, Any] = {
+            "hidden_act": None,
+            "layer_types": ["full_attention" if m else "conv" for m in mixers],
+            "num_key_value_heads": max([m.n_head_kv for m in mixers if m], default=hp.n_head),
+        }
+        if dense is not None:
+            made |= {"intermediate_size": dense.n_ff, "block_auto_adjust_ff_dim": False}
+        return made
 
 
 ARCHITECTURE = Lfm2()

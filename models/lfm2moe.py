@@ -1,5 +1,8 @@
 """Liquid LFM2 with experts: after some dense layers, sigmoid gates with a bias for choosing."""
 
+from typing import Any
+
+from ggq.models.hparams import HParams
 from ggq.models.layers import experts, feed_forward
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import GATING, Experts, expert_rows, router_bias
@@ -42,6 +45,10 @@ class Lfm2MoE(Lfm2):
             return Layer(self.mixer(values, i), FeedForward.of(values, i))
         feed = Experts.of(values, i, gating="sigmoid", normalize=True)
         return Layer(self.mixer(values, i), feed)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        own = {"num_experts": hp.n_expert, "num_local_experts": None}
+        return {**super().export_config(hp), "block_auto_adjust_ff_dim": None, **own}
 
 
 ARCHITECTURE = Lfm2MoE()

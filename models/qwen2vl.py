@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.models.hparams import HParams
 from ggq.models.layers.rope import sections
 from ggq.models.qwen2 import Qwen2
 from ggq.models.table import Key
@@ -20,7 +21,6 @@ class Qwen2VL(Qwen2):
     )
     hf_model_type = "qwen2_vl_text"
     rope_reads = ("mrope_section",)
-    exports = False
     keys = (
         *Qwen2.keys,
         Key(
@@ -33,6 +33,10 @@ class Qwen2VL(Qwen2):
         if flat["rope_parameters"].get("rope_type") == "mrope":  # sections alone, of older files
             flat["rope_parameters"]["rope_type"] = "default"
         return flat
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        """Return what makes it the text model alone, which is this one's whole graph."""
+        return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 
 
 ARCHITECTURE = Qwen2VL()

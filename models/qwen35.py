@@ -65,7 +65,6 @@ QWEN35_KEYS = changed(
 class Qwen35(Architecture):
     """What the dense and the mixed models share."""
 
-    exports = False
     heads_in = "mtp.layers."
     hf_prefixes = (*Architecture.hf_prefixes, "model.")
     grouped = False  # whether value heads of a key head are neighbours
@@ -114,6 +113,23 @@ class Qwen35(Architecture):
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         heads = hf_name.startswith(("mtp.", "model.mtp."))
         return super().ignores(hf_name, hp) or (heads and not hp.heads)
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        delta, mixer = hp.find(DeltaNet), hp.find(Attention)
+        deltas = [layer.find(DeltaNet) for layer in hp.layers]
+        made: dict[str, Any] = {
+            "layer_types": ["linear_attention" if d else "full_attention" for d in deltas],
+        }
+        if delta is not None:
+            made["linear_value_head_dim"] = delta.head_dim_v
+        if hp.n_expert:
+            made |= {"num_experts": hp.n_expert, "num_local_experts": None}
+        if mixer is not None and mixer.rope is not None:
+            share = {"partial_rotary_factor": mixer.rope.dims / mixer.head_dim}
+            made |= share | {"rope_parameters": mixer.rope.settings() | share}
+            if mixer.rope.sections:
+                made["rope_parameters"]["mrope_section"] = list(mixer.rope.sections[:3])
+        return made
 
     def placed(self, hf_name: str, hp: HParams, layer: int | None) -> str:
         if layer is None or layer < hp.n_layer:

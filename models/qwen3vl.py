@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.models.hparams import HParams
 from ggq.models.layers.base import Values
 from ggq.models.layers.rope import sections
 from ggq.models.qwen3 import Qwen3
@@ -30,11 +31,14 @@ class Qwen3VL(Qwen3):
     hf_classes = ("Qwen3VLForConditionalGeneration",)
     hf_model_type = "qwen3_vl_text"
     rope_reads = ("mrope_section", "mrope_interleaved")
-    exports = False
     keys = (*Qwen3.keys, *VISION_KEYS)
 
     def complete(self, values: Values) -> None:
         values["rope_interleaved"] = True
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        """Return what makes it the text model alone, which is this one's whole graph."""
+        return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 
 
 ARCHITECTURE = Qwen3VL()

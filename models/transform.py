@@ -27,7 +27,7 @@ class Transform:
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
     the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
-    ``share``: which of how many matrices of the checkpoint's tensor ``bind`` takes.
+    ``join(held)`` makes the checkpoint's tensor of those that ``bind`` made of it, in their order.
     ``whole(hp, layer)``: the rows of a source of which ``rows`` takes a part. ``transposes``: what
     ``bind`` makes is a matrix whose columns are the source's rows.
     """
@@ -43,4 +43,4 @@ class Transform:
     stored_as: Callable[[str], tuple[str, ...]] | None = None
     whole: Callable[[HParams, int], int] | None = None
     transposes: bool = False
-    share: tuple[int, int] = (0, 1)
+    join: Callable[[Sequence[Any]], Any] | None = None

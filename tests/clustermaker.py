@@ -32,6 +32,16 @@ class Nodes:
         """Begin another node."""
         return self._cluster.add_node(**_EACH)
 
+    def replace(self):
+        """Begin a node in the place of one that was killed; a busy machine needs several tries."""
+        for last in (False, False, True):
+            try:
+                self.nodes.append(self.add())
+                return
+            except Exception:
+                if last:
+                    raise
+
     def kill_node(self, node):
         """End a node as a power failure does: its process and all that it began."""
         self._cluster.remove_node(node, allow_graceful=False)

@@ -96,12 +96,27 @@ FIELDS |= {
     "keep_alive": st.one_of(st.sampled_from(["5m", "-1", "x"]), NUMBERS, JUNK),
     "suffix": st.one_of(st.text(max_size=5), JUNK),
     "raw": st.one_of(st.booleans(), JUNK),
+    "query": st.one_of(st.text(max_size=5), JUNK),
+    "documents": st.one_of(st.lists(st.text(max_size=5), max_size=3), JUNK),
+    "thinking": st.one_of(
+        st.fixed_dictionaries(
+            {
+                "type": st.sampled_from(["enabled", "disabled", "adaptive", "x"]),
+                "budget_tokens": st.one_of(NUMBERS, JUNK),
+            }
+        ),
+        JUNK,
+    ),
+    "reasoning_format": st.one_of(st.sampled_from(["none", "auto", "deepseek-legacy"]), JUNK),
+    "reasoning": st.one_of(st.fixed_dictionaries({"effort": JUNK}), JUNK),
+    "texts": st.one_of(st.lists(st.text(max_size=9), max_size=3), JUNK),
     "model": st.one_of(st.text(max_size=8), JUNK),
 }
 _NUMBERS = (
     "temperature top_p top_k min_p typical_p repeat_penalty presence_penalty frequency_penalty "
     "repeat_last_n mirostat mirostat_tau mirostat_eta dry_multiplier dry_base dry_allowed_length "
     "xtc_probability xtc_threshold top_n_sigma dynatemp_range dynatemp_exponent n seed "
-    "top_logprobs max_completion_tokens n_predict dimensions best_of"
+    "top_logprobs max_completion_tokens n_predict dimensions best_of thinking_budget_tokens "
+    "embd_normalize"
 )
 FIELDS |= dict.fromkeys(_NUMBERS.split(), st.one_of(NUMBERS, JUNK))

@@ -268,9 +268,11 @@ def test_export_gives_transformers_the_same_model(tiny, made, tmp_path):
         folder, dtype=torch.float32, output_loading_info=True
     )
     assert not told["missing_keys"] and not told["unexpected_keys"]
-    again = models.for_hf(Checkpoint(folder).config).hparams(Checkpoint(folder).config)
+    config = Checkpoint(folder).config
     with open_gguf(path) as file:
-        assert rounded(again) == rounded(models.get(tiny.arch).hparams(file))
+        if models.for_hf(config).name == tiny.arch:  # others are written as their text model
+            again = models.for_hf(config).hparams(config)
+            assert rounded(again) == rounded(models.get(tiny.arch).hparams(file))
     with torch.no_grad():
         got = model.eval()(torch.as_tensor(ids)[None]).logits[0].numpy()
     assert distance(got, want) <= TOLERANCE

@@ -70,7 +70,7 @@ def test_format_and_tools(client, model):
 def test_vectors_and_lists(client):
     assert len(client.embed("tiny", ["a", "b"]).embeddings) == 2
     assert client.embeddings("tiny", "a").embedding
-    assert client.list().models[0].model == "tiny"
+    assert client.list().models[0].model == "tiny:latest"
     assert client.show("tiny").capabilities == ["completion"]
     assert client.ps().models[0].context_length
 

@@ -146,6 +146,9 @@ def test_experts_and_long_contexts_become_mixtral_and_ministral():
         ({"use_biases": True}, "biases"),
         ({"quantization": {"qformat_weight": "int4"}}, "'int4' is not read, only fp8_e4m3"),
         ({"yarn": {"factor": 2}}, "yarn says no original_max_position_embeddings"),
+        ({"moe": {}}, "moe is {}, no object"),
+        ({"yarn": 5}, "yarn is 5, no object"),
+        ({"n_heads": 0}, "no pairs of rows for 0 heads"),
         ({"n_heads": 3}, "no pairs of rows for 3 heads"),
     ],
 )

@@ -170,6 +170,7 @@ def test_malformed_pieces_are_named(tmp_path, rng, changed, words):
         {"group_size": 48, "bits": 4},
         {"group_size": "64", "bits": 4},
         {"group_size": 64, "bits": 4, "mode": "ternary"},
+        {"group_size": 64, "bits": 4, "mode": ["affine"]},
         {"group_size": 64, "bits": 4, "lm_head": {"bits": 1}},
     ],
 )

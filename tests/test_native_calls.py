@@ -1,5 +1,7 @@
 """Every published template: the calls that it writes are read back, and a grammar writes them."""
 
+import json
+
 import pytest
 
 pytest.importorskip("msgspec", reason="the extra serve is not installed")
@@ -112,3 +114,71 @@ def test_a_grammar_writes_what_the_template_writes(made):
         text, ends = max(found, key=lambda pair: len(pair[0]))
         assert ends, (text, answer)
         assert read(form, [text], SCHEMA)[2] == [(TOOL, SMALL)] * (1 + given.many)
+
+
+M3 = """]<]minimax[>[<tool_call>
+]<]minimax[>[<invoke name="f">{}]<]minimax[>[</invoke>
+]<]minimax[>[</tool_call>"""
+NESTED = {
+    "type": "object",
+    "properties": {
+        "rows": {"type": "array", "items": PLACE},
+        "note": STRING,
+        "none": {"type": "array", "items": STRING},
+        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "any": {},
+    },
+}
+
+
+def element(name, inside):
+    return f"]<]minimax[>[<{name}>{inside}]<]minimax[>[</{name}>"
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_elements_inside_of_elements(size):
+    from ggq.runtime.formats.minimax_m3 import FORMAT
+
+    place = (
+        element("street", "A ]<]x") + element("zip", "1") + element("at", element("item", "2.5"))
+    )
+    inside = element("rows", element("item", place) + element("item", ""))
+    inside += element("note", "<b>\n]<]mini") + element("none", "") + element("maybe", "7")
+    inside += element("any", element("k", "v"))
+    text = M3.format(inside)
+    parser = FORMAT.parser({"f": NESTED}, False)
+    deltas = [d for i in range(0, len(text), size) for d in parser.push(text[i : i + size])]
+    deltas += parser.finish()
+    assert {d.kind for d in deltas} == {"call"} and parser.n_calls == 1
+    said = "".join(d.call.arguments if d.call else d.text for d in deltas)
+    rows = [{"street": "A ]<]x", "zip": "1", "at": [2.5]}, {}]
+    assert json.loads(said) == {
+        "rows": rows, "note": "<b>\n]<]mini", "none": [], "maybe": 7, "any": {"k": "v"}
+    }  # fmt: skip
+
+
+def test_a_call_of_no_known_tool_stays_text():
+    from ggq.runtime.formats.minimax_m3 import FORMAT
+
+    text = M3.format(element("a", "1"))
+    parser = FORMAT.parser({"g": {}}, False)
+    deltas = [d for c in text for d in parser.push(c)] + parser.finish()
+    assert "".join(d.text for d in deltas) == text and parser.n_calls == 0
+
+
+def test_messages_to_oneself_a_tool_and_the_user():
+    from ggq.runtime.formats.muse import FORMAT
+
+    call = (
+        ' to=get_weather<|message|><atem:function_calls>\n<atem:invoke name="get_weather">\n'
+        '<atem:parameter name="code"> 007</atem:parameter>\n</atem:invoke>\n</atem:function_calls>'
+    )
+    begin = "<|start|>assistant"
+    text = f" to=self<|message|>Hm.<|eom|>{begin} to=user<|message|>Let me.<|eom|>{begin}{call}"
+    for pieces in ([text], text):
+        assert read(FORMAT, pieces, SCHEMA) == ("Hm.", "Let me.", [(TOOL, {"code": " 007"})])
+    answer = f" to=self<|message|>Hm.<|eom|>{begin} to=user<|message|>Sunny.<|eot|>"
+    assert read(FORMAT, answer, SCHEMA) == ("Hm.", "Sunny.", [])
+    segments, thinking = FORMAT.begun("Sun", "Hm.", "", False)
+    begun = "".join(s.text for s in segments)
+    assert (begun, thinking) == (answer.removesuffix("ny.<|eot|>"), False)

@@ -1,6 +1,6 @@
 """Malformed requests: whatever is sent, the answer is not a 5xx and the server lives on.
 
-GGQ_FUZZ_EXAMPLES sets how many requests each test sends.
+GGQ_FUZZ_EXAMPLES sets how many requests each of the four tests sends: 3400 make 10,200 to all APIs.
 """
 
 import json
@@ -44,6 +44,16 @@ PATHS = (
     "/api/embed",
     "/api/embeddings",
     "/api/show",
+    "/api/v0/chat/completions",
+    "/api/v0/completions",
+    "/api/v0/embeddings",
+    "/embedding",
+    "/embeddings",
+    "/v1/rerank",
+    "/models/load",
+    "/models/unload",
+    "/lora-adapters",
+    "/page/render",
 )
 
 
@@ -58,11 +68,11 @@ def client(tmp_path_factory):
 
 def good(path):
     """Return a body that is answered, to be spoilt."""
-    if path.startswith(("/v1/completions",)):
+    if path in ("/v1/completions", "/api/v0/completions"):
         return {"prompt": "the"}
-    if path in ("/v1/embeddings", "/v1/responses"):
+    if path in ("/v1/embeddings", "/api/v0/embeddings", "/embeddings", "/v1/responses"):
         return {"input": "the"}
-    if path.startswith("/api/"):
+    if is_ollama(path):
         options = {"num_predict": 2}
         return {"model": "m", "messages": HI, "prompt": "the", "input": "the", "options": options}
     if path in ("/completion", "/infill"):
@@ -70,12 +80,16 @@ def good(path):
     return {"messages": HI, "content": "the", "tokens": [5], "max_tokens": 2}
 
 
+def is_ollama(path):
+    return path.startswith("/api/") and not path.startswith("/api/v0")
+
+
 def send(client, path, body):
     found = client.post(path, content=json.dumps(body).encode("utf-8", "surrogatepass"))
     assert found.status_code < 500, (path, body, found.text)
     if found.status_code >= 400:
         error = found.json()["error"]
-        message = error if path.startswith("/api/") else error["message"]
+        message = error if is_ollama(path) else error["message"]
         assert message
         assert "\n" not in message
     elif body.get("stream") is True:
@@ -101,7 +115,8 @@ def test_junk_in_known_fields(client, path, body):
 @given(path=st.sampled_from(PATHS), body=st.binary(max_size=100))
 def test_any_bytes(client, path, body):
     found = client.post(path, content=body)
-    assert 400 <= found.status_code < 500, (path, body, found.text)
+    good = path == "/lora-adapters" and body.strip() == b"[]"  # no adapters: nothing to set
+    assert good or 400 <= found.status_code < 500, (path, body, found.text)
 
 
 @SETTINGS

@@ -89,7 +89,7 @@ def test_models_are_loaded_by_name(serving):
     assert len(texts) == 3, "each model says something else"
     assert serving.loaded() == ["a", "b", "org/c-Q8_0"]
     running = serving.client.get("/api/ps").json()["models"]
-    assert sorted(m["name"] for m in running) == ["a", "b", "org/c-Q8_0"]
+    assert sorted(m["name"] for m in running) == ["a:latest", "b:latest", "org/c-Q8_0:latest"]
     assert len(serving.client.get("/api/tags").json()["models"]) == 4
 
 
@@ -119,7 +119,7 @@ def test_load_unload_and_keep_alive(serving):
     ask("a", "/api/chat", keep_alive=-1)
     ask("b", "/api/chat", keep_alive="1h")
     expiries = {m["name"]: m["expires_at"] for m in serving.client.get("/api/ps").json()["models"]}
-    assert expiries["a"].startswith("2318") and not expiries["b"].startswith("2318")
+    assert [expiries[f"{name}:latest"].startswith("2318") for name in "ab"] == [True, False]
     body = {"model": "b", "keep_alive": 0}
     assert serving.client.post("/api/generate", json=body).json()["done_reason"] == "unload"
     settle(lambda: serving.loaded() == ["a"])

@@ -115,7 +115,7 @@ def test_logprobs(client):
 
 def test_models_are_listed(client, model):
     (tag,) = client.get("/api/tags").json()["models"]
-    assert tag["name"] == tag["model"] == "tiny" and len(tag["digest"]) == 64
+    assert tag["name"] == tag["model"] == "tiny:latest" and len(tag["digest"]) == 64
     assert tag["details"]["format"] == "gguf" and tag["details"]["family"] == "llama"
     assert tag["size"] == model.gguf.nbytes
     (running,) = client.get("/api/ps").json()["models"]
@@ -198,3 +198,29 @@ def test_durations(given, seconds):
 def test_no_durations(given):
     with pytest.raises(UsageError, match="no duration"):
         parse_duration(given)
+
+
+def test_what_open_webui_asks(client):
+    """It looks for the names of the list with a tag, and puts one where there is none."""
+    assert client.get("/api/version").json()["version"]
+    names = {m["model"] for m in client.get("/api/tags").json()["models"]}
+    loaded = client.get("/api/ps").json()["models"]
+    assert names == {"tiny:latest"} == {m["name"] for m in loaded}
+    assert client.post("/api/show", json={"model": "tiny:latest"}).json()["capabilities"]
+    ask = {"role": "user", "content": "hi", "images": []}
+    body = {
+        "model": "tiny:latest",
+        "messages": [ask],
+        "options": {"num_ctx": 512, "num_predict": 3},
+    }
+    reply = client.post("/api/chat", json={**body, "stream": True, "keep_alive": "5m"})
+    assert reply.headers["content-type"].startswith("application/x-ndjson")
+    assert json.loads(reply.text.splitlines()[-1])["done"] is True
+    title = client.post("/api/chat", json={**body, "stream": False}).json()  # titles, tags
+    assert title["message"]["role"] == "assistant"
+    vectors = client.post("/api/embed", json={"model": "tiny:latest", "input": ["a", "b"]}).json()
+    assert len(vectors["embeddings"]) == 2
+    gone = {"model": "tiny:latest", "keep_alive": 0, "prompt": ""}
+    assert client.post("/api/generate", json=gone).status_code == 200
+    for path in ("/v1/models", "/models"):
+        assert client.get(path).json()["data"][0]["id"] == "tiny"

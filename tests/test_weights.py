@@ -134,6 +134,7 @@ def test_code_in_a_pickle_is_never_run(torch, folder, capsys, form):
         (lambda t: {"a": t.ones(2, device="meta")}, "tensor a is torch.strided on meta"),
         (lambda t: {"a": t.ones(2, dtype=t.complex64)}, "tensor a is complex64"),
         (lambda t: {"a": t.ones(0)}, "tensor a is empty"),
+        (lambda t: {"a": t.ones(1).expand(1 << 40)}, "tensor a repeats few values in memory"),
         (lambda t: {}, "holds no named tensors, only nothing"),
     ],
 )

@@ -79,13 +79,17 @@ class Checkpoint:
     Where there is an index, its weight_map says which tensor of which shard is the model's.
     ``absent``: what it lists and no shard holds, and why; ``beside``: what it does not list, of
     files next to the shards, for what would be missing; ``warnings``: what is not used.
+    ``accept`` may refuse the config before any weights are opened.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, accept: Callable[[dict[str, Any]], object] = lambda config: None
+    ) -> None:
         self.folder = Path(folder)
         self._refuse_others()
         has_config = (self.folder / "config.json").is_file()
         self.config = read_config(self.folder / ("config.json" if has_config else mistral.PARAMS))
+        accept(self.config)
         self.config |= modules.settings(self.folder, self.config, read_json)
         self._weights = Weights(self.folder, read_json)
         self.tensors, self.absent = self._weights.tensors, self._weights.absent

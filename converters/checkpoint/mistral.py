@@ -50,7 +50,8 @@ CONTEXTS = ("max_position_embeddings", "max_seq_len")
 CONTEXT = 128_000  # what Mistral's programs take where nothing says it
 SILENT = ("use_biases", "causal", "model_type", "architecture", "ragged_attention", "use_cache")
 PARTS = ("vision_encoder", "multimodal")
-READ = (*SAME, *CONTEXTS, *SILENT, *PARTS, "moe", "yarn", "llama_4_scaling", "quantization")
+OBJECTS = ("moe", "yarn", "llama_4_scaling", "quantization")
+READ = (*SAME, *CONTEXTS, *SILENT, *PARTS, *OBJECTS)
 
 
 def is_own(names: Iterable[str]) -> bool:
@@ -65,6 +66,11 @@ def config(params: Mapping[str, Any]) -> dict[str, Any]:
             raise ModelError(
                 f"{PARAMS}: {printable(name)} {printable(repr(value), 60)} is not read"
             )
+    for name in OBJECTS:
+        if params.get(name) is not None and not (
+            isinstance(params[name], Mapping) and params[name]
+        ):
+            raise ModelError(f"{PARAMS}: {name} is {printable(repr(params[name]), 60)}, no object")
     for name in NEEDED:
         if params.get(name) is None:
             raise ModelError(f"{PARAMS} has no {name}")
@@ -175,14 +181,13 @@ def in_halves(
     counts["k_proj"] = config.get("num_key_value_heads") or counts["q_proj"]
     made = dict(tensors)
     for name, tensor in tensors.items():
-        n_head = counts.get(name.removesuffix(".weight").rpartition(".")[2])
-        if n_head is not None and name.endswith(".weight"):
-            if (
-                not isinstance(n_head, int)
-                or len(tensor.shape) != 2
-                or tensor.shape[0] % (2 * n_head)
-            ):
-                what = f"tensor {printable(name)} has shape {tensor.shape}"
-                raise FormatError(f"{what}, no pairs of rows for {printable(repr(n_head))} heads")
-            made[name] = Halves(tensor, n_head)
+        kind = name.removesuffix(".weight").rpartition(".")[2]
+        if kind not in counts or not name.endswith(".weight"):
+            continue
+        n_head = counts[kind]
+        counted = isinstance(n_head, int) and n_head > 0 and len(tensor.shape) == 2
+        if not counted or tensor.shape[0] % (2 * n_head):
+            what = f"tensor {printable(name)} has shape {tensor.shape}"
+            raise FormatError(f"{what}, no pairs of rows for {printable(repr(n_head))} heads")
+        made[name] = Halves(tensor, n_head)
     return made

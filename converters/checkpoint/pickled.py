@@ -7,12 +7,13 @@ never otherwise. The one file of this folder that needs torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ggq.converters.safetensors import StoredTensor
+from ggq.converters.safetensors import StoredTensor, open_regular
 from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
 from ggq.extras import how_to_install
 
@@ -28,12 +29,12 @@ NO_WEIGHTS = ("_extra_state",)  # what modules keep beside their tensors
 
 
 class Memory:
-    """The bytes of one tensor, copied only where torch holds them in another order."""
+    """The bytes of one tensor, copied (once) only where torch holds them in another order."""
 
     def __init__(self, tensor: Any) -> None:
         self._tensor = tensor
 
-    @property
+    @cached_property
     def buffer(self) -> np.ndarray:
         import torch
 
@@ -66,7 +67,7 @@ class PickledFile:
         import pickle
 
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 if file.read(len(GIT_LFS)) == GIT_LFS:
                     raise pointer_error(path)
             try:
@@ -108,8 +109,18 @@ class PickledFile:
         if not tensor.numel():
             raise FormatError(f"{self._where}: tensor {printable(name)} is empty")
         kind = str(tensor.dtype).removeprefix("torch.")
+        if _repeats(tensor):
+            raise FormatError(
+                f"{self._where}: tensor {printable(name)} repeats few values in memory"
+            )
         dense = str(tensor.layout) == "torch.strided" and tensor.device.type == "cpu"
         if kind not in DTYPES or not dense:
             form = kind if dense else f"{tensor.layout} on {tensor.device.type}"
             raise FormatError(f"{self._where}: tensor {printable(name)} is {printable(form)}")
         return StoredTensor(name, DTYPES[kind], tuple(tensor.shape), 0, Memory(tensor))
+
+
+def _repeats(tensor: Any) -> bool:
+    """Tell whether a tensor is larger than its memory: a file of bytes may say terabytes."""
+    strided = str(tensor.layout) == "torch.strided" and tensor.device.type == "cpu"
+    return strided and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()

@@ -6,12 +6,14 @@ weights.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
+from ggq.converters.checkpoint.joined import Held, by_rows
 from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.gguf import GGUFFile
 from ggq.models.base import Architecture
@@ -66,35 +68,39 @@ def pieces(
     source: Tensors, arch: Architecture, hp: HParams, parts: list[tuple[str, Tensor, int | None]]
 ) -> Iterator[Piece]:
     """Yield the HF tensors of ``parts``; those that hold several of them come last."""
-    joined: dict[str, list[str]] = {}
+    joined: dict[str, list[tuple[str, Tensor, int | None]]] = {}
+    taken = Counter(arch.sources(row, hp, i)[0] for _, row, i in parts if row.hf)
     for name, row, layer in parts:
-        if TRANSFORMS[row.transform].share[1] > 1:
-            joined.setdefault(arch.sources(row, hp, layer)[0], []).append(name)
+        hf_name = arch.sources(row, hp, layer)[0] if row.hf else ""
+        transform = TRANSFORMS[row.transform]
+        if transform.join or (transform.whole and taken[hf_name] > 1):
+            joined.setdefault(hf_name, []).append((name, row, layer))
         elif row.hf:
             yield from _pieces(source, arch, hp, name, row, layer)
-    for hf_name, names in joined.items():
-        yield _joined(source, hf_name, names)
+    for hf_name, of in joined.items():
+        yield _joined(source, hp, hf_name, of)
 
 
-def _joined(source: Tensors, hf_name: str, names: list[str]) -> Piece:
-    """Return the HF tensor that holds several of these, expert by expert one after the other.
+def _joined(
+    source: Tensors, hp: HParams, hf_name: str, of: list[tuple[str, Tensor, int | None]]
+) -> Piece:
+    """Return the HF tensor that holds several of these, in the order of the tables."""
+    held = [_held(source, name) for name, _, _ in of]
+    transforms = [TRANSFORMS[row.transform] for _, row, _ in of]
+    join = transforms[0].join
+    if join is not None:
+        made = join(held)
+    else:
+        maps = []
+        for transform, one, (_, _, layer) in zip(transforms, held, of, strict=True):
+            assert transform.rows is not None, "what takes a part says which rows"
+            maps.append(transform.rows(hp, layer or 0, prod(one.shape[:-1])))
+        made = by_rows(held, maps)
+    return Piece(hf_name, made.shape, made.read, prod(made.shape[:-1]))
 
-    The tables list them in their order there.
-    """
-    *n_expert, n_out, n_in = source.shape(names[0])
 
-    def read(start: int, stop: int) -> np.ndarray:
-        expert, within = np.divmod(np.arange(start, stop), n_out * len(names))
-        part, row = np.divmod(within, n_out)
-        x = np.empty((stop - start, n_in), np.float32)
-        for i, name in enumerate(names):
-            mine = part == i
-            rows = (expert * n_out + row)[mine]
-            x[mine] = source.rows(name, rows)
-        return x
-
-    shape = (*n_expert, n_out * len(names), n_in)
-    return Piece(hf_name, shape, read, prod(shape[:-1]))
+def _held(source: Tensors, name: str) -> Held:
+    return Held(source.shape(name), lambda rows: source.rows(name, rows))
 
 
 def _pieces(
@@ -107,6 +113,7 @@ def _pieces(
     vector, n_rows = len(shape) == 1, prod(shape[:-1])
     n = shape[0] if vector else n_rows
     undo = transform.undo_rows(hp, layer or 0, n) if transform.undo_rows else None
+    columns = transform.undo_columns(hp)(np.arange(shape[-1])) if transform.undo_columns else None
     if transform.transposes:
         whole = source.rows(name, slice(None)).T
         yield Piece(hf_names[0], whole.shape, lambda start, stop: whole[start:stop], len(whole))
@@ -121,6 +128,7 @@ def _pieces(
                 rows = first + undo(np.arange(start, stop))
             x = source.rows(name, rows)
             x = x[:, undo(np.arange(n))] if vector and undo is not None else x
+            x = x if columns is None else x[:, columns]
             return transform.undo_values(x) if transform.undo_values else x
 
         stored = tuple(hp.dim(d, layer) for d in row.hf_shape) if row.hf_shape else shape

@@ -11,7 +11,7 @@ import pkgutil
 
 import numpy as np
 
-from ggq.converters.checkpoint import fused, heads, rotations
+from ggq.converters.checkpoint import fused, heads, joined, patches, rotations
 from ggq.models import layers
 from ggq.models.transform import Transform
 
@@ -27,7 +27,7 @@ def _stack(part: int, n_parts: int) -> Transform:
     """Return the binding of experts stacked in one tensor, with ``n_parts`` matrices in each."""
     return Transform(
         bind=lambda name, shape, parts: fused.stack(name, shape, parts, part, n_parts),
-        share=(part, n_parts),
+        join=joined.stacked if n_parts > 1 else None,
     )
 
 
@@ -36,6 +36,7 @@ def _experts(first: int, step: int) -> Transform:
     return Transform(
         bind=lambda name, shape, parts: fused.experts(name, shape, parts, first, step),
         stored_as=lambda name: (f"{name}_blocks", f"{name}_scales"),
+        join=joined.turned,
     )
 
 
@@ -69,10 +70,11 @@ TRANSFORMS: dict[str, Transform] = {
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),
-    "latent_keys": Transform(bind=fused.latent_keys),
-    "latent_values": Transform(bind=fused.latent_values),
+    "latent_keys": Transform(bind=fused.latent_keys, join=joined.latent),
+    "latent_values": Transform(bind=fused.latent_values, join=joined.latent),
     "transposed": _experts(0, 1),
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),
     **rotations.TRANSFORMS,
+    **patches.TRANSFORMS,
 }

@@ -124,7 +124,7 @@ def _layout(settings: Mapping[str, Any], module: str) -> Layout:
             what = f"with {printable(repr(bits))} bits in groups of {printable(repr(group))}"
             raise ModelError(f"{where} {what} is not supported, only bits {BITS}, groups {GROUPS}")
         return Layout(mode, int(bits), int(group))
-    if mode not in SMALL_FLOATS:
+    if not isinstance(mode, str) or mode not in SMALL_FLOATS:
         raise ModelError(f"{where} is not supported, only affine, {', '.join(SMALL_FLOATS)}")
     return Layout(str(mode), *SMALL_FLOATS[str(mode)][:2])
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from ggq.converters import grids
 from ggq.converters.checkpoint.folder import read_json
+from ggq.converters.checkpoint.joined import stacked
 from ggq.converters.checkpoint.repository import fetch
+from ggq.converters.checkpoint.transforms import TRANSFORMS
 from ggq.converters.conversion import Conversion, Options
 from ggq.converters.export import dtype_of
 from ggq.converters.grids import GROUP_SIZES, ServingType
@@ -27,6 +29,7 @@ from ggq.converters.serving.plan import GROUP, ServingPlan, plan_folder
 from ggq.errors import ModelError, UsageError, option, printable
 from ggq.models.base import Architecture
 from ggq.models.hparams import check_generates
+from ggq.models.transform import Transform
 from ggq.quants.mixtures import UNQUANTIZED
 
 __all__ = ["prepare_folder", "refuse_options"]
@@ -139,11 +142,20 @@ def _check(
 ) -> None:
     """Refuse models that a folder of the type cannot be made of; ModelError, UsageError."""
     check_generates(hp)
-    if not arch.exports:
+    if not arch.exports or any(_mixes(TRANSFORMS[row.transform]) for row in arch.tensors):
         raise ModelError(f"{arch.name}: a folder of {chosen.name} is not supported")
     if config is not None and "text_config" in config:
         what = "a model inside another one (text_config), such as one that sees"
         raise ModelError(f"{what}: a folder of {chosen.name} would lack the rest")
+
+
+def _mixes(transform: Transform) -> bool:
+    """Tell whether a tensor of the folder holds several of ours, or our columns in another order.
+
+    Scales of groups would have to be taken apart, too.
+    """
+    joined = transform.join not in (None, stacked) or transform.whole is not None
+    return joined or transform.undo_columns is not None
 
 
 def _dtype(job: Conversion, config: Mapping[str, Any] | None) -> str:

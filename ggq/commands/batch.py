@@ -6,6 +6,7 @@ Options only; the work is ``ggq.runtime.server.batch``.
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from ggq.commands._cluster import actor_options, actors, refuse_without
 from ggq.commands._draft import draft_options, drafting
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
+from ggq.commands._pictures import MMPROJ
 from ggq.errors import GGQError, UsageError
 from ggq.extras import how_to_install
 from ggq.progress import Progress, progress_bar
@@ -25,6 +27,7 @@ from ggq.progress import Progress, progress_bar
 SECTION = "Run"
 
 _NEEDED = ("starlette", "msgspec")
+_LIMITS = ("cache_disk", "lora", "mmproj")  # that `load` takes by the same names
 
 
 @click.command()
@@ -44,6 +47,7 @@ _NEEDED = ("starlette", "msgspec")
 @DISK
 @draft_options
 @LORA
+@MMPROJ
 @YES
 @actor_options
 @click.option("--send-model", is_flag=True, help="Send the model's file to the cluster's nodes.")
@@ -72,7 +76,7 @@ def command(
     total = _count(source)
     path = model_path(model, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits |= {name: options[name] for name in ("cache_disk", "lora")}
+    limits |= {name: options[name] for name in _LIMITS}
     with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])
@@ -108,7 +112,11 @@ def _on_cluster(
         name = str(Path(name).expanduser().absolute())  # the same path on every node
     files = model_files(model_path(model, options["yes"])) if options["send_model"] else []
     given = {"n_ctx": options["ctx"], **drafting(options)}
-    given |= {k: options[k] for k in ("cache_disk", "lora")}
+    given |= {k: options[k] for k in _LIMITS}
+    for k in ("draft", "mmproj"):
+        if given[k] and given[k] not in ("ngram", "off"):
+            given[k] = os.path.abspath(given[k])
+    given["lora"] = tuple(map(os.path.abspath, given["lora"]))  # =SCALE stays at the end
     memory = options["actor_memory"]
     nbytes = bytes_of(memory) if memory else actor_bytes(name, options["ctx"], parallel)
     actors(options["actors"], 1)

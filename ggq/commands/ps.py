@@ -22,9 +22,11 @@ def command(server: str, server_key: str | None, as_json: bool) -> None:
         click.echo(json.dumps(models, indent=1))
         return
     for model in models:
-        name, size = printable(model["name"], 80), format_size(model["size"])
+        name, size = model["name"].removesuffix(":latest"), format_size(model["size"])
         context = f"{model['context_length']} tokens"
-        click.echo(f"{name:<48} {size:>10} {context:>14}  {_until(model['expires_at'])}")
+        click.echo(
+            f"{printable(name, 80):<48} {size:>10} {context:>14}  {_until(model['expires_at'])}"
+        )
     if not models:
         click.echo("no model is loaded: a request that names one loads it", err=True)
 

@@ -121,6 +121,8 @@ def _row(name: str, hf: str, shape: tuple[str, ...], transform: str, **more: Any
 AHEAD = {"input": "attn_in", "absorbs": f"{BLOCK}attn_norm.weight"}
 QKV, HEADS = ("channels", "embd"), ("delta_heads", "embd")
 CONV, OUT = ("channels", "conv_kernel"), ("embd", "delta_v")
+STORED = ("channels", "1", "conv_kernel")
+CONVOLVES: dict[str, Any] = {"role": "conv", "f32": True, "hf_shape": STORED}
 TENSORS = (
     _row("attn_qkv.weight", "in_proj_qkv.weight", QKV, "tile_qkv", role="attn_qkv", **AHEAD),
     _row("attn_gate.weight", "in_proj_z.weight", ("delta_v", "embd"), "tile_values", **AHEAD),
@@ -128,7 +130,7 @@ TENSORS = (
     _row("ssm_beta.weight", "in_proj_b.weight", HEADS, "tile_heads", **AHEAD),
     _row("ssm_a", "A_log", ("delta_heads",), "tile_decay", f32=True),
     _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "tile_heads", f32=True),
-    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "tile_qkv", role="conv", f32=True),
+    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "tile_qkv", **CONVOLVES),
     _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
     _row("ssm_out.weight", "out_proj.weight", OUT, "tile_columns", input="delta_out"),
 )
@@ -139,7 +141,7 @@ GROUPED_TENSORS = (
     _row("ssm_ba.weight", "in_proj_ba.weight", ("2*delta_heads", "embd"), "copy", **AHEAD),
     _row("ssm_a", "A_log", ("delta_heads",), "negative_exp", f32=True),
     _row("ssm_dt.bias", "dt_bias", ("delta_heads",), "copy", f32=True),
-    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "copy", role="conv", f32=True),
+    _row("ssm_conv1d.weight", "conv1d.weight", CONV, "copy", **CONVOLVES),
     _row("ssm_norm.weight", "norm.weight", ("delta_head",), "copy", f32=True),
     _row("ssm_out.weight", "out_proj.weight", OUT, "copy", input="delta_out"),
 )

@@ -47,10 +47,12 @@ class ShortConvolution(Part):
 KEYS = (Key("{arch}.shortconv.l_cache", ("conv_L_cache",), "conv_kernel", required=True),)
 PLAIN: dict[str, Any] = {"part": ShortConvolution, "bias": False}
 AHEAD: dict[str, Any] = {"input": "attn_in", "absorbs": "attn_norm"}
+CONVOLVES: dict[str, Any] = {
+    **{"role": "conv", "f32": True},
+    "hf_shape": ("channels", "1", "conv_kernel"),
+}
 TENSORS = (
-    *rows(
-        "shortconv.conv", "conv.conv", ("channels", "conv_kernel"), role="conv", f32=True, **PLAIN
-    ),
+    *rows("shortconv.conv", "conv.conv", ("channels", "conv_kernel"), **CONVOLVES, **PLAIN),
     *rows("shortconv.in_proj", "conv.in_proj", ("3*embd", "embd"), role="other", **AHEAD, **PLAIN),
     *rows(
         "shortconv.out_proj",

@@ -36,6 +36,7 @@ def _loaded(service: Service) -> dict[str, Any]:
         "n_ctx_train": hp.n_ctx_train,
         "n_embd": hp.n_embd,
         "n_slots": scheduler.n_slots,
+        "vision": service.model.gallery is not None,
     }
 
 
@@ -91,8 +92,8 @@ async def props(request: Request) -> Response:
         if not loaded:
             first = listing[0].name if listing else ""
             nothing = {"n_ctx": 0, "total_slots": 0, "chat_template": ""}
-            settings = {"n_ctx": 0, "params": {}}
-            return answer_json({"model": first, **nothing, "default_generation_settings": settings})
+            defaults = {"default_generation_settings": {"n_ctx": 0, "params": {}}}
+            return answer_json({"model": first, **nothing, **defaults})
         name = loaded[0].name
     service = await service_of(request, name)
     settings, template = service.settings, service.template
@@ -111,7 +112,7 @@ async def props(request: Request) -> Response:
         "total_slots": service.scheduler.n_slots,
         "model_alias": settings.model_id,
         "model_path": Path(service.model.gguf.path).name,  # where it lies is nobody's business
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": service.model.gallery is not None, "audio": False},
         "chat_template": template.source,
         "chat_template_caps": service.prompter.abilities,
         "bos_token": template.special_tokens.get("bos_token", ""),

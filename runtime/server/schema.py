@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.errors import APIError
+from ggq.runtime.server.settings import ReasoningFormat
 
 __all__ = [
     "AdapterScale",
@@ -39,7 +40,6 @@ StopText = Annotated[str, Meta(min_length=1, max_length=512)]  # an empty one en
 Stops = Annotated[list[StopText], Meta(max_length=256)]
 Stop = StopText | Stops | None
 Truncation = Literal["auto", "disabled"]
-ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Ids = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 

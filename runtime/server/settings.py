@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Settings"]
+__all__ = ["ReasoningFormat", "Settings"]
+
+ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Settings:
     ping_seconds: float = 10.0
     body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True
+    fetch: Callable[[str], bytes] | None = None  # what gets pictures of URLs
     prefix: str = ""  # that all paths begin with
     sampling: Mapping[str, Any] = field(default_factory=dict)
     n_predict: int | None = None
     template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    reasoning_format: str = "auto"
+    reasoning_format: ReasoningFormat = "auto"
     reasoning_budget: int = -1

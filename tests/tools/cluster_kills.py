@@ -4,6 +4,7 @@
 each kill, and at the end whether the file is the same, byte for byte. Not a test itself: minutes.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -32,24 +33,23 @@ def main(kills=20, n=500):
         begin = [*command, str(out), *model, "--cluster", cluster.address]
         driver = subprocess.Popen(begin)
         while sum(done.values()) < kills and not out.exists():
-            time.sleep(chance.uniform(0.5, 3))
             if driver.poll() is not None:
-                if out.exists():
-                    break
                 driver = subprocess.Popen(begin)
+            at_work = cluster.workers("Answerer.work")
+            if not at_work:
+                time.sleep(0.05)
+                continue
+            time.sleep(chance.uniform(0, 0.3))
             kind = chance.choices(("actor", "driver", "node"), (6, 3, 1))[0]
             if kind == "actor":
-                found = cluster.workers("Answerer")
-                if not found:
-                    continue
-                os.kill(chance.choice(found), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(at_work), signal.SIGKILL)
             elif kind == "driver":
                 driver.kill()
                 driver.wait()
-                driver = subprocess.Popen(begin)
             else:
                 cluster.kill_node(cluster.nodes[0])
-                cluster.nodes.append(cluster.add())
+                cluster.replace()
             done[kind] += 1
             parts = len(list(folder.glob("out.jsonl.parts/0*")))
             print(f"killed {kind}; {parts} parts are done", flush=True)

@@ -1,7 +1,7 @@
 """The page docs/architectures.md: what converts, and what llama.cpp's converter takes alone.
 
-``python tests/tools/architecture_table.py`` writes it. The list of classes and the reasons are
-``tests/data/llama_cpp_classes.json``; which of them are refused is asked of ggq.
+``python tests/tools/architecture_table.py`` writes it. The list of classes is
+``tests/data/llama_cpp_classes.json``; which are refused, and why, is asked of ggq.
 """
 
 import json
@@ -16,6 +16,7 @@ def refused():
     """Return (known classes, reason -> refused ones)."""
     from ggq import models
     from ggq.errors import ModelError
+    from ggq.models.refused import REASONS
 
     data = json.loads(DATA.read_text(encoding="utf-8"))
 
@@ -28,11 +29,10 @@ def refused():
 
     lacking = {name for name in data["classes"] if not takes(name)}
     by_reason = {
-        reason: [name for name in names if name in lacking]
-        for reason, names in data["reasons"].items()
+        reason: [name for name in names if name in lacking] for reason, names in REASONS.items()
     }
     told = {name for names in by_reason.values() for name in names}
-    assert lacking <= told, f"no reason in {DATA.name}: {sorted(lacking - told)}"
+    assert lacking <= told, f"no reason in models/refused.py: {sorted(lacking - told)}"
     return data["classes"], by_reason
 
 

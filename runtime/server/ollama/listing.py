@@ -84,9 +84,10 @@ async def _described(request: Request) -> list[tuple[Listed, Description]]:
 
 
 def _entry(listed: Listed, about: Description) -> dict[str, Any]:
+    name = listed.name if ":" in listed.name else f"{listed.name}:latest"
     return {
-        "name": listed.name,
-        "model": listed.name,
+        "name": name,  # with a tag, always: Open WebUI looks for the name with one
+        "model": name,
         "modified_at": timestamp(about.modified),
         "size": listed.size,
         "digest": about.digest,
