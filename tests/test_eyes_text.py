@@ -36,7 +36,8 @@ LFM2 = {"intermediate_size": 300, "block_multiple_of": 32, "block_auto_adjust_ff
 TEXTS = {  # what text alone is converted of
     "lfm2-vl": LFM2,
     "mistral3": {"sliding_window": None},
-    "gemma4": {"use_bidirectional_attention": "vision"},
+    # a window that holds a picture, as in the published models
+    "gemma4": {"use_bidirectional_attention": "vision", "sliding_window": 512},
 }
 FAMILIES = [replace(t, text=t.text | TEXTS.get(t.label, {})) for t in tinyeyes.EYES]
 WIDE = {"gemma4": {"position_embedding_size": 128}}
