@@ -20,6 +20,20 @@ _ONE = ("items", "additionalProperties", "contains", "not", "if", "then", "else"
 _LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _DEPTH = 64
+# Words of a value that asks for nothing: generators of schemas write them out.
+_IDLE: dict[str, tuple[Any, ...]] = {
+    "uniqueItems": (False,),
+    "propertyNames": (True, {}),
+    "not": (False,),
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "dependencies": ({},),
+    "unevaluatedProperties": (True, {}),
+    "unevaluatedItems": (True, {}),
+    "minProperties": (0,),
+    "minContains": (0,),
+}
+_ASIDE = ("allOf", "anyOf", "oneOf", "if", "$ref", "dependentSchemas")  # know of properties, too
 
 
 def prepared(schema: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:
@@ -36,7 +50,7 @@ def _closed(part: Any, root: Mapping[str, Any], depth: int) -> Any:
     if not isinstance(part, Mapping) or depth > _DEPTH:
         return part
     merged = _merged(part, root, 0)
-    out = dict(part if merged is None else merged)
+    out = _plain(part if merged is None else merged)
     if isinstance(out.get("properties"), Mapping) and not _OPEN & set(out) and "allOf" not in out:
         out["additionalProperties"] = False
     if _distinct(out.get("oneOf")) and "anyOf" not in out:
@@ -51,6 +65,27 @@ def _closed(part: Any, root: Mapping[str, Any], depth: int) -> Any:
     for word in _NAMED:
         if isinstance(out.get(word), Mapping):
             out[word] = {k: _closed(p, root, depth + 1) for k, p in out[word].items()}
+    return out
+
+
+def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without words that ask for nothing, others in the form that grammars know."""
+    out = {
+        word: value
+        for word, value in part.items()
+        if not any(value is idle or (value == idle == {}) for idle in _IDLE.get(word, ()))
+    }
+    if "if" not in out:
+        out.pop("then", None)
+        out.pop("else", None)
+    elif not {"then", "else"} & set(out):
+        del out["if"]
+    if out.pop("nullable", False) is True and isinstance(out.get("type"), str):  # OpenAPI 3.0
+        out["type"] = [out["type"], "null"]
+        if isinstance(out.get("enum"), list) and None not in out["enum"]:
+            out["enum"] = [*out["enum"], None]
+    if "unevaluatedProperties" in out and not {*_ASIDE, "additionalProperties"} & set(out):
+        out["additionalProperties"] = out.pop("unevaluatedProperties")
     return out
 
 
