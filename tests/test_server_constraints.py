@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("msgspec", reason="the extra serve is not installed")
 pytest.importorskip("llguidance")
 
+from ggq.runtime.formats import all_formats
+from ggq.runtime.grammar.json_schema import prepared
 from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats import all_formats
-from ggq.runtime.server.json_schema import prepared
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.tools import offered_tools
 

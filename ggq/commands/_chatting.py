@@ -12,6 +12,7 @@ import click
 from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._grammar import GRAMMAR_OPTIONS, asked
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES
 from ggq.commands._pictures import MMPROJ
@@ -36,6 +37,7 @@ _OPTIONS = (
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
+    *GRAMMAR_OPTIONS,
     MMPROJ,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
@@ -75,6 +77,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+    demand = asked(options)
     printer = _printer(options)
     if options["server"]:
         from ggq.runtime.chat.remote import RemoteConversation
@@ -88,11 +91,13 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         url, key, system = options["server"], options["server_key"], options["system"]
         remote = RemoteConversation(url, key, system, variables(options))
         remote.model = reference
+        if demand:
+            remote.ask(demand)
         prompt = _prompt(options["prompt"], dialogue)
         _talk(remote, RemoteHost(remote), settings, printer, prompt, options | {"shown": pictures})
         return
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
-    with LocalHost(options, settings, printer) as host:
+    with LocalHost({**options, "asked": demand}, settings, printer) as host:
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)
