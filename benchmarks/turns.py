@@ -96,6 +96,9 @@ def main() -> None:
     if given.worker:
         work(str(given.model), given.threads, given.prefill)
         return
+    for tree in given.trees:
+        if not (tree / "ggq").is_dir():
+            sys.exit(f"{tree}: not a checkout of ggq")
     until = time.monotonic() + given.seconds
     given.model = given.model.resolve()
     workers = [start(tree.resolve(), given) for tree in given.trees]
