@@ -36,7 +36,8 @@ LFM2 = {"intermediate_size": 300, "block_multiple_of": 32, "block_auto_adjust_ff
 TEXTS = {  # what text alone is converted of
     "lfm2-vl": LFM2,
     "mistral3": {"sliding_window": None},
-    "gemma4": {"use_bidirectional_attention": "vision"},
+    # a window that holds a picture, as in the published models
+    "gemma4": {"use_bidirectional_attention": "vision", "sliding_window": 512},
 }
 FAMILIES = [replace(t, text=t.text | TEXTS.get(t.label, {})) for t in tinyeyes.EYES]
 WIDE = {"gemma4": {"position_embedding_size": 128}}
@@ -94,14 +95,15 @@ def prompt(model, tiny, n):
     given |= dict.fromkeys(("mm_token_type_ids", "token_type_ids"), kinds)
     each = [tiny.inputs(view) for view in views]
     axis = 1 if tiny.projector == "idefics3" else 0
-    return mine, given | {name: joined([one[name] for one in each], axis) for name in each[0]}
+    return mine, given | {name: joined(each, name, axis) for name in each[0]}
 
 
-def joined(arrays, axis):
-    """Return the pictures' inputs as one, padded at their ends where sizes differ."""
+def joined(each, name, axis):
+    """Return the pictures' inputs of a name as one, padded at their ends where sizes differ."""
+    arrays, nowhere = [one[name] for one in each], -1 if name == "image_position_ids" else 0
     most = np.max([a.shape for a in arrays], axis=0)
     grown = []
     for a in arrays:
         width = [(0, 0 if i == axis else int(most[i] - n)) for i, n in enumerate(a.shape)]
-        grown.append(np.pad(a, width))
+        grown.append(np.pad(a, width, constant_values=nowhere))
     return torch.as_tensor(np.concatenate(grown, axis))

@@ -12,16 +12,16 @@ import click
 from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._grammar import GRAMMAR_OPTIONS, asked
 from ggq.commands._lora import LORA
-from ggq.commands._models import YES
+from ggq.commands._models import MODEL, YES
 from ggq.commands._pictures import MMPROJ
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
-    click.option("-m", "--model", "model_option", metavar="MODEL",
-                 help="The same as MODEL, as llama.cpp has it."),
+    MODEL,
     click.option("-p", "--prompt", metavar="TEXT",
                  help="Answer this, and after it what is piped in, and end; -: only that."),
     click.option("--image", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
@@ -36,10 +36,11 @@ _OPTIONS = (
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
+    *GRAMMAR_OPTIONS,
     MMPROJ,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
-    click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
+    click.option("--think/--no-think", default=None, help="Ask for an answer with thoughts, or without."),
     click.option("--thoughts", type=click.Choice(["fold", "show", "hide"]), default="fold",
                  show_default=True, help="How to show a model's thoughts; fold: as one line."),
     click.option("--plain", is_flag=True, help="Show answers as they are: no Markdown, no colour."),
@@ -75,6 +76,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+    demand = asked(options)
     printer = _printer(options)
     if options["server"]:
         from ggq.runtime.chat.remote import RemoteConversation
@@ -88,11 +90,13 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         url, key, system = options["server"], options["server_key"], options["system"]
         remote = RemoteConversation(url, key, system, variables(options))
         remote.model = reference
+        if demand:
+            remote.ask(demand)
         prompt = _prompt(options["prompt"], dialogue)
         _talk(remote, RemoteHost(remote), settings, printer, prompt, options | {"shown": pictures})
         return
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
-    with LocalHost(options, settings, printer) as host:
+    with LocalHost({**options, "asked": demand}, settings, printer) as host:
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)

@@ -110,6 +110,8 @@ class LocalHost:
                 variables(options),
                 form,
             )
+            if options["asked"]:
+                found.ask(options["asked"])
             found.gallery = model.gallery
         except BaseException:
             model.close()
@@ -129,7 +131,7 @@ def _form(template: str, tokens: Mapping[str, int]) -> Any:
     """
     if not _THINKS.search(template) and "<think>" not in tokens:
         return None
-    from ggq.runtime.server.formats import choose_format
+    from ggq.runtime.formats import choose_format
 
     return choose_format(template, tokens)
 

@@ -20,7 +20,7 @@ from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._groups import GroupedCommand
 from ggq.commands._lora import LORA
-from ggq.commands._models import YES, model_path
+from ggq.commands._models import MODEL, YES, model_path, one_model
 from ggq.commands._pictures import MMPROJ
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable, reason
@@ -105,8 +105,9 @@ _GROUPS = {
 
 @click.command(cls=GroupedCommand, groups=_GROUPS)
 @click.argument("model", required=False)
+@MODEL
 @serve_options
-def command(model: str | None, **options: Any) -> None:
+def command(model: str | None, model_option: str | None, **options: Any) -> None:
     """Serve MODEL at http://127.0.0.1:8080 (the page), /v1 (OpenAI's interface), /api (Ollama's).
 
     MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]. Without it requests choose among the
@@ -115,7 +116,7 @@ def command(model: str | None, **options: Any) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
-    keys = _keys(options)
+    model, keys = one_model(model, model_option), _keys(options)
     options["sampling"] = sampling_flags(options)
     SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     options["answering"] = answering(options)

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggq.errors import UsageError, printable, reason
 from ggq.runtime.generation.answer import Piece
@@ -17,6 +17,9 @@ from ggq.runtime.generation.generation import ContextError, Options, Stats
 from ggq.runtime.generation.messages import text_of
 from ggq.runtime.generation.saved import with_urls
 from ggq.runtime.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from ggq.runtime.grammar.asked import Asked
 
 __all__ = ["RemoteConversation"]
 
@@ -49,6 +52,11 @@ class RemoteConversation(Conversation):
         self._n_ctx: int | None = None
         self._asked = False
         self._rate = _RATE  # tokens per character
+
+    def ask(self, asked: Asked) -> None:
+        """Have the server hold all answers to a grammar or schema."""
+        named = {"grammar": asked.grammar, "response_format": asked.response_format}
+        self._demand = {name: value for name, value in named.items() if value is not None}
 
     @property
     def n_ctx(self) -> int | None:
@@ -91,6 +99,7 @@ class RemoteConversation(Conversation):
             "stream": True,
             "stream_options": {"include_usage": True},
             "chat_template_kwargs": self.template_options or None,
+            **(self._demand or {}),
             **_changed(params or SamplingParams()),
         }
         if max_tokens is not None:

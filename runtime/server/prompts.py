@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from ggq.runtime.formats.base import Format
 from ggq.runtime.generation.conversation import encode_segments
 from ggq.runtime.pictures.gallery import Gallery
 from ggq.runtime.pictures.parts import Fetch
 from ggq.runtime.pictures.rendering import rendered
 from ggq.runtime.server.contents import content_of, opened
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.telling import Telling

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.errors import printable
+from ggq.runtime.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.chat import ChatRun
 from ggq.runtime.server.contents import content_of
 from ggq.runtime.server.errors import APIError, fields_named
-from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.schema import ChatBody, Message, Tokens, Truncation
 from ggq.runtime.server.service import new_id

@@ -20,12 +20,12 @@ from ggq.errors import UsageError
 from ggq.runtime.batching.refusals import ClosedError
 from ggq.runtime.batching.requests import Event, Request, Ticket
 from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.formats import choose_format
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.generation.truncation import turns, without_oldest
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.constraints import Constraints
-from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompt, Prompter
 from ggq.runtime.server.schema import AdapterScale, ChatBody, CompletionBody, Message, SamplingBody
 from ggq.runtime.server.settings import Settings

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ggq.errors import GGQError
-from ggq.runtime.server.formats.base import Format
+from ggq.runtime.formats.base import Format
 
 __all__ = ["Telling"]
 
