@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections import deque
 
@@ -105,6 +106,16 @@ def test_a_model_that_is_sent(cluster, path, answered, tmp_path):
     assert out.read_bytes() == local
 
 
+@pytest.fixture
+def by_value():
+    """Have workers get this file's classes with the work: they cannot import tests."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
 class Fragile:
     """An actor that one item kills."""
 
@@ -134,7 +145,7 @@ class Items:
         self.given_up.append(item)
 
 
-def test_an_item_that_kills_its_actor_is_given_up(cluster):
+def test_an_item_that_kills_its_actor_is_given_up(cluster, by_value):
     work = Items("a", "poison", "b", "c")
     with cluster.driver():
         Pool(Fragile, (), Size(1, 2, 1, 1)).run(work)
@@ -146,7 +157,7 @@ class Stillborn(Fragile):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_actors_that_never_begin_end_the_run(cluster):
+def test_actors_that_never_begin_end_the_run(cluster, by_value):
     with cluster.driver(), pytest.raises(GGQError, match="died while they began"):
         Pool(Stillborn, (), Size(1, 2, 1, 1)).run(Items("a"))
 
