@@ -283,7 +283,8 @@ def load(
     or auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so
     that one step checks several tokens: ngram (from the text itself; the default on a CPU), mtp
     (heads of the file's own; the default where it has some), off, or the file or name of a smaller
-    model with the same tokens; ``draft_max``: most guesses of a step. ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
+    model with the same tokens; ``draft_max``: most guesses of a step.
+    ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
     ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
     evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
