@@ -52,6 +52,8 @@ class Options:
     outline: bool = False  # of a repository the headers do: nothing will be written
     merge_lora: Sequence[str | os.PathLike[str]] = ()  # adapter folders to add to the weights
     base: str | os.PathLike[str] | None = None  # the model that an adapter belongs to
+    mmproj: bool = False  # convert the vision part, not the text model
+    beside: bool = False  # the vision part is converted, too: into a file beside this one
     group_size: int | None = None  # of the grids of serving engines; None: by the type
     ignore: Sequence[str] = ()  # expressions: modules that such a folder keeps as they are
 

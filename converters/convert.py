@@ -53,6 +53,9 @@ class Settings(TypedDict, total=False):
     threads: int | None
     merge_lora: Sequence[str | os.PathLike[str]]  # folders of adapters to add to the weights
     base: str | os.PathLike[str] | None  # of an adapter: its model's folder, repository or file
+    mmproj: str | os.PathLike[str] | bool | None  # the vision part, too: its file, True: beside
+    mmproj_type: str | None  # F16 (default), BF16, F32 or Q8_0
+    only_mmproj: bool  # the vision part instead of the text model
     group_size: int | None  # weights a scale, of types such as W4A16
     ignore: Sequence[str]  # expressions: modules that such a folder keeps as they are
     provenance: bool
@@ -62,7 +65,7 @@ class Settings(TypedDict, total=False):
 
 _REQUEST = (
     *("prepasses", "imatrix", "quality", "recipe", "calibration"),
-    *("target_size", "target_bpw", "plan", "report", "card"),
+    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
@@ -107,11 +110,15 @@ def make_request(
     changed = _chosen(given, _OPTIONS)
     if "via" in changed:
         changed["via"] = changed["via"].lower()
+    for name, flag in {"mmproj": "only_mmproj", "beside": "mmproj"}.items():
+        changed |= {name: True} if given.get(flag) else {}
     if "split_max_size" in given:
         changed["split_max_bytes"] = bytes_of(given["split_max_size"])
     options = replace(options, mixture=mixture, **changed)
     if "target_size" in given:
         given["target_size"] = bytes_of(given["target_size"])
+    if given.get("mmproj_type") and given.get("only_mmproj"):
+        type = type or given["mmproj_type"]
     return Request(source, out, type, options=options, **_chosen(given, _REQUEST))
 
 

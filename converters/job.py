@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +18,10 @@ from ggq.arguments import check_fields
 from ggq.converters import grids
 from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress, Summary
 from ggq.converters.imatrix import Imatrix, read_imatrix
-from ggq.converters.prepare import prepare
+from ggq.converters.prepare import MMPROJ, prepare
 from ggq.converters.prepasses.base import Pass, Prepass, parse
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
+from ggq.converters.projector import MMPROJ_TYPES
 from ggq.converters.report.card import Card, check_card, measured, write_card
 from ggq.converters.report.predictions import HeldBack
 from ggq.converters.serving import FolderConversion, prepare_folder, refuse_options
@@ -28,9 +29,13 @@ from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
 
-__all__ = ["Events", "Request", "Result", "planned", "run"]
+__all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
 DEFAULT_TYPE = "Q4_K_M"
+MEASURED = (  # what asks for a model that runs
+    *("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report"),
+    *("target_size", "target_bpw", "card"),
+)
 TARGET_TOKENS, TARGET_WINDOWS = 256, 8  # of the text that types for a target are weighed on
 
 
@@ -42,6 +47,7 @@ class Request:
     ``target_bpw`` choose a type for each tensor; ``plan``: JSON of such types, written with a
     target, else read. ``calibration``: the text of passes and targets. ``report``:
     a name in .html or .json. ``card``: measure the file against the original, into its keys.
+    ``mmproj``: where the vision part goes, True for mmproj- and the name of ``out`` beside it.
     """
 
     source: str | os.PathLike[str]
@@ -57,6 +63,8 @@ class Request:
     plan: str | os.PathLike[str] | None = None
     report: str | os.PathLike[str] | None = None
     card: bool = False
+    mmproj: str | os.PathLike[str] | bool = False
+    mmproj_type: str | None = None
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -76,18 +84,26 @@ class Request:
             output_file(self.plan)
         if self.options.base is not None:
             self._check_adapter()
+        if self.options.mmproj:
+            self._check_alone(MEASURED, "a projector file, whose tensors are not measured")
+            if self.mmproj:
+                raise UsageError(f"{option('--mmproj')} and --only-mmproj: give one of them")
 
     def _check_adapter(self) -> None:
         """Refuse for an adapter, which is stored as it is, all that measures; UsageError."""
-        no_passes = ("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report")
-        for name in (*no_passes, "target_size", "target_bpw", "card"):
+        self._check_alone((*MEASURED, "mmproj"), "an adapter, which is kept")
+
+    def _check_alone(self, names: Sequence[str], what: str) -> None:
+        for name in names:
             if getattr(self, name):
                 flag = {"prepasses": "prepass"}.get(name, name).replace("_", "-")
-                raise UsageError(f"{option('--' + flag, name)}: not for an adapter, which is kept")
+                raise UsageError(f"{option('--' + flag, name)}: not for {what}")
 
     @property
     def default_type(self) -> str:
-        """The type where nothing says one: an adapter keeps its numbers."""
+        """The type where nothing says one: an adapter keeps its numbers, eyes theirs nearly."""
+        if self.options.mmproj:
+            return MMPROJ_TYPES[0]
         return DEFAULT_TYPE if self.options.base is None else "F32"
 
     @property
@@ -109,10 +125,14 @@ class Events:
 
 @dataclass(frozen=True)
 class Result(Summary, Sequence[Path]):
-    """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``."""
+    """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``.
+
+    ``mmproj``: the projector file that was written beside the model.
+    """
 
     paths: tuple[Path, ...]
     warnings: tuple[str, ...]
+    mmproj: Path | None = None
 
     @overload
     def __getitem__(self, index: int) -> Path: ...
@@ -134,7 +154,9 @@ def run(request: Request, events: Events | None = None) -> Result:
     A report is written last, when the file is complete.
     """
     events = events or Events()
-    with planned(request, events) as (conversion, passes):
+    with ExitStack() as stack:
+        conversion, passes = stack.enter_context(planned(request, events))
+        eyes = vision_beside(request, conversion, stack)
         events.planned(conversion, passes)
         with events.progress() as progress:
             run_passes(conversion, [_reporting(one, progress) for one in passes])
@@ -143,8 +165,32 @@ def run(request: Request, events: Events | None = None) -> Result:
         held = _carded(conversion, paths[0], passes) if request.card else None
         if request.report is not None:
             _report(conversion, paths[0], passes, request.report, held)
+        if eyes is not None:
+            with events.progress() as progress:
+                eyes.run(progress)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
-        return Result(**told, paths=tuple(paths), warnings=tuple(conversion.warnings))
+        beside = eyes and eyes.out
+        return Result(
+            **told, paths=tuple(paths), warnings=tuple(conversion.warnings), mmproj=beside
+        )
+
+
+def vision_beside(request: Request, model: Conversion, stack: ExitStack) -> Conversion | None:
+    """Return the planned conversion of the vision part into a file beside the model's, if any."""
+    if not request.mmproj:
+        return None
+    out = model.out.with_name(MMPROJ + model.out.name)
+    if not isinstance(request.mmproj, bool):
+        out = Path(request.mmproj)
+    if out.is_dir():
+        out = out / (MMPROJ + model.out.name)
+    if out.resolve() == model.out.resolve():
+        raise UsageError(f"{option('--mmproj')} {printable(out)}: that is the model's file")
+    options = Options(mmproj=True, threads=request.options.threads, force=request.options.force)
+    kind = request.mmproj_type or MMPROJ_TYPES[0]
+    found = stack.enter_context(prepare(request.source, out, kind, None, options))
+    found.writer().plan()  # what is in the way is known before the model is written
+    return found
 
 
 @contextmanager
@@ -210,7 +256,7 @@ def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
 
 def _refuse_of_files(request: Request, name: str) -> None:
     """Refuse what is measured of and written into GGUF files; UsageError."""
-    for field_name in ("target_size", "target_bpw", "plan", "card", "report"):
+    for field_name in ("target_size", "target_bpw", "plan", "card", "report", "mmproj"):
         if getattr(request, field_name):
             flag = "--" + field_name.replace("_", "-")
             raise UsageError(f"{option(flag, field_name)}: not for a folder of {name}")

@@ -37,6 +37,7 @@ from ggq.converters.conversion import Conversion, Options
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.metadata import general
 from ggq.converters.metadata.names import NameParts, file_name, model_id
+from ggq.converters.projector import from_vision, left_out
 from ggq.converters.provenance import listed, provenance_item
 from ggq.converters.vocab.read import read_vocab
 from ggq.errors import ModelError, UsageError, option, printable
@@ -49,7 +50,7 @@ from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
-__all__ = ["prepare"]
+__all__ = ["MMPROJ", "prepare"]
 
 RERANK_KEY = "tokenizer.chat_template.rerank"  # as llama-server looks for it
 VALUE_TYPES = {
@@ -60,6 +61,7 @@ VALUE_TYPES = {
     "str": spec.STR,
 }
 PREFIX = "ggq"  # of the provenance keys
+MMPROJ = "mmproj-"  # what the names of projector files begin with
 
 
 @checked
@@ -105,7 +107,10 @@ def _builder(path: Path, options: Options) -> Callable[..., Conversion]:
         what = f"{option('--base')}: {printable(path)} is no adapter folder (adapter_config.json)"
         raise UsageError(what)
     if path.is_dir():
-        return _from_folder
+        return from_vision if options.mmproj else _from_folder
+    if options.mmproj:
+        what = f"{printable(path)} is a GGUF file: the vision part lies in the Hugging Face folder"
+        raise UsageError(f"{option('--only-mmproj', 'only_mmproj')}: {what}")
     if options.merge_lora:
         what = "adapters are merged into a Hugging Face model, not into a GGUF file"
         raise UsageError(f"{option('--merge-lora')}: {what}")
@@ -151,6 +156,8 @@ def _from_folder(
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
+    eyes = None if options.beside else left_out(checkpoint.config, checkpoint.tensors)
+    found.warnings += [eyes] if eyes else []
     return found
 
 
@@ -365,7 +372,8 @@ def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None)
     parts = NameParts(**{n: text.get(f"general.{n}") for n in names})
     if parts.name is None and parts.basename is None:
         parts = replace(parts, name=source.stem)
-    return Path(out or ".") / file_name(parts, job.plan.file_type.name)
+    prefix = MMPROJ if job.options.mmproj else ""
+    return Path(out or ".") / (prefix + file_name(parts, job.plan.file_type.name))
 
 
 def _importance_notes(job: Conversion) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +26,7 @@ __all__ = [
     "SafetensorsFile",
     "StoredTensor",
     "layout",
+    "open_regular",
     "save",
     "shards",
     "write_header",
@@ -93,6 +95,13 @@ class StoredTensor:
         return wide.view(np.float32)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; FormatError where it is a FIFO or a device: these may wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FormatError(f"{printable(path.name)}: is not a regular file")
+    return open(path, "rb")
+
+
 class SafetensorsFile:
     """One open file; ``tensors`` maps names to `StoredTensor`. FormatError names what is wrong.
 
@@ -103,7 +112,7 @@ class SafetensorsFile:
         self.path = Path(path)
         self._where = printable(self.path.name)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 header, data = self._header(file, size)
                 self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,4 @@
-"""How far long work is, on stderr: a bar on a terminal, else a plain line now and then."""
+"""How far long work is: a bar on a terminal and in a notebook, else a line now and then."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def progress_bar(quiet: bool, live: bool = True) -> Iterator[Progress | None]:
     elif sys.stderr.isatty():
         with _bar(live) as bar:
             yield _Bar(bar, live)
+    elif in_notebook():
+        with _Cell() as cell:
+            yield cell
     else:
         yield _Lines()
 
@@ -48,6 +51,49 @@ def progress_when_told(quiet: bool) -> Iterator[Progress]:
                 bars[0](done, total, name)
 
         yield tell
+
+
+def in_notebook() -> bool:
+    """Tell whether an IPython kernel runs this: a notebook, whose stderr is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+class _Cell:
+    """A bar in a notebook's cell, by tqdm: a widget where there are some, else text."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> _Cell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is; what is told next begins another."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        if self._bar is None:
+            self._bar = _tqdm(total)
+        self._bar.total, self._bar.n = total, done
+        self._bar.set_description(printable(name, 40))  # and draws
+
+
+def _tqdm(total: int) -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no widgets
+        from tqdm.auto import tqdm
+    return tqdm(total=total, bar_format="{l_bar}{bar}| {elapsed} < {remaining}")
+
+
+_compiling = _Cell()  # in a notebook
 
 
 def _bar(live: bool) -> Any:
@@ -112,6 +158,11 @@ def show_compiling(done: int, total: int) -> None:
         return
     if done == 0:
         _tell_unused_kernels()
+    if in_notebook():
+        _compiling(done, total, text)
+        if done >= total:
+            _compiling.close()
+        return
     # A progress bar puts something else in the place of stderr, which is no place for half lines.
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.isatty():
         line = f"{text}: {done} of {total}"

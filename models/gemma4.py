@@ -124,7 +124,8 @@ def _wide(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _head_dim(config: Mapping[str, Any]) -> Any:
-    return config.get("global_head_dim") or _wide(config, "head_dim") or 512
+    usual = config.get("head_dim") if "per_layer_config" in config else 512
+    return config.get("global_head_dim") or _wide(config, "head_dim") or usual
 
 
 def _heads_kv(config: Mapping[str, Any]) -> Any:

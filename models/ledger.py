@@ -229,6 +229,8 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
     for name in (ROPE, "rope_scaling"):
         if isinstance(rope := settings.get(name), Mapping) and _is_nameless(rope):
             raise refuse(f"{name}.rope_type", None, "its other settings need a type")
+        for kind, its, why in _unread_rotations(arch, rope or {}):
+            raise refuse(f"{name}.{kind}", its, why)
     read, rope_read = _used(arch.keys, config)
     used = {*read, *OLDER, *arch.reads, *WITHOUT_EFFECT}
     for name, value in settings.items():
@@ -280,6 +282,21 @@ def _wrong_rotations(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]
     kinds = older.get("rope_type") or older.get("type"), used.get("rope_type")
     if kinds[0] and kinds[0] not in (kinds[1], "su") and kinds[1] != YARN_AS_FACTORS:
         yield "rope_scaling.rope_type", kinds[0], f"{ROPE} says {kinds[1]!r}"
+
+
+def _unread_rotations(arch: Any, rope: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield the rotations of kinds of layers that ``arch`` would not read."""
+    full = rope.get("full_attention") if isinstance(rope, Mapping) else None
+    if not isinstance(full, Mapping):  # one for all layers
+        return
+    read = ["sliding_attention"] * any(p.startswith("rope_local.") for k in arch.keys for p in k.hf)
+    for kind, its in rope.items():
+        if its and its != full and kind not in ("full_attention", *read):
+            yield (
+                kind,
+                its,
+                f"only the rotation of {' and '.join(['full_attention', *read])} is read",
+            )
 
 
 def _is_nameless(rope: Mapping[str, Any]) -> bool:

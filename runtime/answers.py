@@ -21,10 +21,15 @@ if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates n
     from ggq.runtime.engine.engine import Engine
     from ggq.runtime.generation.answer import AnswerConfig
     from ggq.runtime.generation.generation import Stats
+    from ggq.runtime.grammar.asked import Asked
+    from ggq.runtime.grammar.compiler import GrammarCompiler, MakeConstraint
+    from ggq.runtime.pictures.gallery import Gallery
     from ggq.runtime.template.template import ChatTemplate
     from ggq.runtime.tokenizers.base import Tokenizer
 
 __all__ = ["Answers", "Detail", "Usage"]
+
+_TAIL = 64  # tokens of a prompt's end: more than the mark that opens thoughts
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Answers:
         @property
         def engine(self) -> Engine: ...
         @property
+        def gallery(self) -> Gallery | None: ...
+        @property
         def tokenizer(self) -> Tokenizer: ...
         def session(self) -> Session: ...
         def tokenize(self, text: str) -> list[int]: ...
@@ -105,21 +112,36 @@ class Answers:
         """Yield the continuation of a prompt in pieces of text; what is wrong is told at once.
 
         ``details``: yield a `Detail` for each token instead, the last with why it ended and what it
-        took. ``sampling``: fields of `ggq.runtime.sampling.SamplingParams`.
+        took. ``sampling``: fields of `ggq.runtime.sampling.SamplingParams`, and ``grammar`` (GBNF
+        or Lark) or ``response_format`` ({"type": "json_object"}, or OpenAI's "json_schema" with
+        a schema), which the text then has to fit; these need the package llguidance.
         """
         from ggq.runtime.generation.answer import AnswerConfig
-        from ggq.runtime.generation.generation import check_prompt
 
         self._needs_weights()
         check_generates(self.hparams)
-        params, config = self.sampling(sampling), AnswerConfig(max_tokens, strings(stop))
+        asked, config = _asked(sampling), AnswerConfig(max_tokens, strings(stop))
+        params = self.sampling(sampling)
+        constraint = asked.made(self._grammars) if asked else None
         ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
-        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
-        found = self._answer(ids, params, config)
+        found = self._answer(ids, params, config, constraint)
         return found if details else (one.text for one in found if one.text)
 
     def _answer(
-        self, ids: list[int], params: SamplingParams, config: AnswerConfig
+        self,
+        ids: list[int],
+        params: SamplingParams,
+        config: AnswerConfig,
+        make: MakeConstraint | None,
+    ) -> Iterator[Detail]:
+        """Check the prompt; return the iterator over its answer."""
+        from ggq.runtime.generation.generation import check_prompt
+
+        check_prompt(ids, params, self.tokenizer.n_vocab, self.n_ctx)
+        return self._written(ids, params, config, None if make is None else make())
+
+    def _written(
+        self, ids: list[int], params: SamplingParams, config: AnswerConfig, constraint: Any
     ) -> Iterator[Detail]:
         """Yield the answer to a prompt from a session of its own, which ends with it.
 
@@ -132,7 +154,11 @@ class Answers:
         with self.engine.places.of(min(len(ids) + more, self.n_ctx)):
             session = self.session()
             try:
-                length, stop, options = config.max_tokens, config.stop, Options(stats=stats)
+                length, stop, options = (
+                    config.max_tokens,
+                    config.stop,
+                    Options(stats=stats, constraint=constraint),
+                )
                 for piece in generate(session, self.tokenizer, ids, params, length, stop, options):
                     usage = _usage(stats) if piece.finish_reason else None
                     yield Detail(piece.text, piece.token_id, piece.finish_reason, piece.stop, usage)
@@ -174,22 +200,52 @@ class Answers:
     ) -> Iterator[str] | Iterator[Detail]:
         """Yield the assistant's answer to a conversation in pieces of text.
 
-        ``details`` and ``sampling`` as for `generate`.
+        A content is a text or a list of parts: {"type": "text", "text": ...} and, for a model with
+        a projector (``mmproj``), OpenAI's {"type": "image_url", ...} of a data: URL, or {"type":
+        "image", "image": ...}: a path, a file's bytes or Pillow's image. ``details`` and
+        ``sampling`` as for `generate`.
         """
+        from ggq.runtime.generation.answer import AnswerConfig
+
+        self._needs_weights()
+        check_generates(self.hparams)
+        asked, config = _asked(sampling), AnswerConfig(max_tokens, strings(stop))
+        params = self.sampling(sampling)
         ids = self.chat_ids(messages, tools=tools)
-        told: dict[str, Any] = {"details": details, **sampling}
-        found: Iterator[str] | Iterator[Detail]
-        found = self.generate(ids, max_tokens=max_tokens, stop=stop, **told)
-        return found
+        make = asked.made(self._grammars) if asked else None
+        if make is not None:
+            make = self._after_thoughts(make, ids)
+        found = self._answer(ids, params, config, make)
+        return found if details else (one.text for one in found if one.text)
+
+    def _after_thoughts(self, make: MakeConstraint, prompt: list[int]) -> MakeConstraint:
+        """Return constraints that leave thoughts free where a prompt has opened them."""
+        from ggq.runtime.formats import choose_format
+        from ggq.runtime.grammar.compiler import AfterReasoning
+
+        form = choose_format(self.template.source, self.tokenizer.ids)
+        last = b"".join(self.tokenizer.token_bytes(i) for i in prompt[-_TAIL:] if i >= 0)
+        if not form.opens(last.decode("utf-8", "replace")):
+            return make
+        return lambda: AfterReasoning(make(), self.tokenizer, form.think[1])
+
+    @once
+    def _grammars(self) -> GrammarCompiler:
+        from ggq.runtime.grammar.compiler import GrammarCompiler
+
+        return GrammarCompiler(self.tokenizer)
 
     @checked
     def chat_ids(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
         """Return the token ids of a conversation under the model's own template."""
         from ggq.runtime.generation.messages import read_messages
+        from ggq.runtime.pictures.rendering import rendered
         from ggq.runtime.template.template import encode_segments
 
-        rendered = self.template.render(read_messages(messages), **template)
-        return encode_segments(self.tokenizer, rendered)
+        read = read_messages(messages)
+        return encode_segments(
+            self.tokenizer, rendered(self.template, read, self.gallery, **template)
+        )
 
     @once
     def template(self) -> ChatTemplate:
@@ -202,6 +258,16 @@ class Answers:
     def sampling(self, flags: Mapping[str, Any]) -> SamplingParams:
         """Return sampling parameters: ``flags``, else the file's, else the defaults."""
         return SamplingParams.resolve(dict(flags), self.gguf.metadata)
+
+
+def _asked(options: dict[str, Any]) -> Asked | None:
+    """Take what an answer has to be out of the options of a call, None for nothing."""
+    grammar, form = options.pop("grammar", None), options.pop("response_format", None)
+    if grammar is None and form is None:
+        return None
+    from ggq.runtime.grammar.asked import Asked
+
+    return Asked(grammar, form)
 
 
 def _usage(stats: Stats) -> Usage:

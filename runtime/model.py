@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -26,6 +27,7 @@ from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.engine.adapters import Adapter, open_adapters
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.engine import Engine
+from ggq.runtime.engine.projectors import beside, open_gallery
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
 from ggq.runtime.generation.drafting.model import DraftModel
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # imported where they are used: whoever embeds or evaluates n
     from typing_extensions import Unpack
 
     from ggq.runtime.cache.disk import DiskCache
+    from ggq.runtime.pictures.gallery import Gallery
     from ggq.runtime.tokenizers.base import Tokenizer
 else:
     Unpack = list  # Python 3.10 has none, and nothing looks at it when the program runs
@@ -62,9 +65,11 @@ class Model(Answers, Texts):
         vocab_only: bool = False,
         lora: Sequence[str | os.PathLike[str]] = (),
     ):
+        self.gallery: Gallery | None = None  # what looks at pictures
         self.gguf, self.making = gguf, threading.RLock()
         self.speculation: Speculation | None = None  # what guesses how answers go on
         self.draft_model: Model | None = None
+        self.projector: Path | None = None
         self.disk_bytes = 0  # what states of prompts may take on disk
         self.warnings = validate_model(gguf, vocab_only=vocab_only)
         self.vocab_only = vocab_only
@@ -104,6 +109,8 @@ class Model(Answers, Texts):
             disk.close()
         if "engine" in self.__dict__:
             self.engine.close()
+        if self.gallery is not None:
+            self.gallery.close()
         for adapter in self.adapters:
             adapter.file.close()
         self.gguf.close()
@@ -129,7 +136,8 @@ class Model(Answers, Texts):
             threads=self._threads,
             adapters=self.adapters,
         )
-        engine = Engine(self.hparams, backend, tuple(one.scale for one in self.adapters))
+        mix = tuple(one.scale for one in self.adapters)
+        engine = Engine(self.hparams, backend, mix, self.gallery)
         if self.speculation is not None and isinstance(self.speculation.drafter, HeadDrafter):
             from ggq.runtime.engine.heads import Heads
 
@@ -150,6 +158,13 @@ class Model(Answers, Texts):
         changes = [adapter.file for adapter in self.adapters]
         return DiskCache(folder, identity_of(self.gguf, self.hparams, cache, changes), cache)
 
+    def see_with(self, path: str | os.PathLike[str]) -> None:
+        """Take pictures, which a projector file looks at; GGQError where it is not this model's."""
+        check_generates(self.hparams)
+        self.gallery = open_gallery(path, self.hparams, self._threads)
+        self.hparams = replace(self.hparams, pictures=True)
+        self.projector = Path(path)
+
     def draft_with(self, drafter: Drafter, most: int = DRAFT_TOKENS) -> None:
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
         recurrent = any(sum(memory.states) for memory in self.hparams.memories)
@@ -157,16 +172,12 @@ class Model(Answers, Texts):
 
     def draft_by_name(self, name: str, most: int = DRAFT_TOKENS) -> None:
         """Let the drafter ``name`` guess: auto is mtp where the file has heads, else ngram."""
-        has_heads = bool(self.hparams.heads)
-        if name == "mtp" and not has_heads:
-            raise UsageError(
-                f"{option('--draft')} mtp: {printable(self.gguf.path)} has no heads that predict "
-                "further tokens: take ngram"
-            )
-        if name == "mtp" or (name == "auto" and has_heads):
-            self.draft_with(HeadDrafter(), most)
-        else:
-            self.draft_with(drafters()["ngram" if name == "auto" else name](), most)
+        if name == "auto":
+            name = "mtp" if self.hparams.heads else "ngram"
+        if name == "mtp" and not self.hparams.heads:
+            where = f"{option('--draft')} mtp: {printable(self.gguf.path)}"
+            raise UsageError(f"{where} has no heads that predict further tokens: take ngram")
+        self.draft_with(HeadDrafter() if name == "mtp" else drafters()[name](), most)
 
     def draft_with_model(self, gguf: GGUFFile, most: int = DRAFT_TOKENS) -> None:
         """Let the model of another open file guess; UsageError where it cannot."""
@@ -255,6 +266,7 @@ class Settings(TypedDict, total=False):
 
     draft: str | os.PathLike[str] | None  # ngram, mtp, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
+    mmproj: str | os.PathLike[str] | None  # the projector of a model that sees, or off
     lora: Sequence[str | os.PathLike[str]]  # GGUF adapters: FILE or FILE=SCALE
     cache_disk: int | str | None  # bytes, or text such as "4G": room on disk for prompts' states
 
@@ -285,6 +297,8 @@ def load(
     (heads of the file's own; the default where it has some), off, or the file or name of a smaller
     model with the same tokens; ``draft_max``: most guesses of a step.
     ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
+    ``mmproj``: the projector file of a model that takes pictures; unless told, the one beside the
+    model that fits it; "off" for none (on a CPU).
     ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
     evaluated twice, restarts or not (default: none; "4G").
     Raises GGQError where the file or an option is at fault.
@@ -317,11 +331,30 @@ def load(
                 model.draft_with_model(opened.enter_context(open_gguf(draft)), most)
             elif draft != "off" and not vocab_only:
                 model.draft_by_name(str(draft), most)
+            projector = _projector(chosen.get("mmproj"), model)
+            if projector is not None:
+                model.see_with(projector)
         except KeyError as error:  # an architecture asks for what validation let pass
             raise ModelError(f"the file has no {error.args[0]}") from None
         model.disk_bytes = disk_bytes
         opened.pop_all()  # they are the model's now
     return model
+
+
+def _projector(given: str | os.PathLike[str] | None, model: Model) -> Path | None:
+    """Return the projector file to see with: the one given, or the one beside the model."""
+    if given is not None and os.fspath(given) == "off":
+        return None
+    flag = option("--mmproj")
+    if given is None:
+        path = getattr(model.gguf, "path", None)
+        if model.vocab_only or model.device != "cpu" or not model.hparams.causal or not path:
+            return None
+        return beside(path, model.hparams.n_embd)
+    if model.vocab_only or model.device != "cpu":
+        where = "without the weights" if model.vocab_only else f"on {model.device}"
+        raise UsageError(f"{flag}: not {where}; pictures are looked at on a CPU")
+    return Path(_file(given))
 
 
 def _disk_bytes(size: int | str | None, place: Device) -> int:

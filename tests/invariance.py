@@ -1,28 +1,48 @@
 """Holds a model to one answer per request: the same logits, bit for bit, on every way to them.
 
-As a script it tries the whole matrix on tiny models of every kind of layer (half an hour):
+As a script it tries the matrix on tiny models and writes a table of what it tried:
 
-    python tests/invariance.py [a part of a model's name ...]
+    python tests/invariance.py [--all] [--types Q4_0,F16] [--wide] [part of a model's name ...]
 
 A way cuts the tokens into steps, sets other sequences beside them, asks for all logits or some,
-starts from a fork or goes back; a setting is a type of weights, of the cache, a number of threads.
+starts from a fork, goes back, guesses tokens and takes them back, goes on from what another process
+kept on disk; a setting is a type of weights, of the cache, a number of threads. Without ``--all``
+each type of cache meets each number of threads, each size of step and each number of neighbours,
+but not all of them together; without a name a model of each kind of layer is tried, not all.
+``--wide``: rows wide enough for blocks of 256 weights, in every type of weights.
 """
 
+import argparse
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 import ggq
-from ggq.errors import UsageError
+from ggq.errors import GGQError, UsageError
+from ggq.runtime.cache.disk import BLOCK, DiskCache
+from ggq.runtime.cache.folder import StateFolder
 from ggq.runtime.engine.backend import Part
 
 STEPS = (1, 2, 3, 5, 8, 17, 0)  # tokens of a step; 0: as many as one takes
-NEIGHBOURS = range(8)  # other sequences in the same steps
+NEIGHBOURS = range(9)  # other sequences in the same steps
 THREADS = (1, 2, 4)
 CACHES = ("f16", "q8_0", "f32", ("q8_0", "f16"), "q4_0", ("q8_0", "q4_0"))
+KINDS = (  # of layers
+    *("llama", "gemma2", "gpt-oss", "mixtral", "phi4", "cohere2", "olmo3", "bitnet", "qwen2vl"),
+    *("deepseek2", "glm4moe", "bloom", "mpt clamped", "gpt2", "starcoder", "smollm3", "chatglm"),
+    *("qwen35moe", "qwen3next", "lfm2", "mamba", "falcon mamba", "mamba2", "falcon h1", "jamba"),
+    *("nemotron_h latent", "granite h", "gemma3n shared", "gemma4 e", "gemma4 moe", "afmoe"),
+)
+WIDE = {  # block types of 256 weights fit into all rows
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "head_dim": 64,
+    "num_hidden_layers": 1,
+}
 LONG = 300  # tokens: behind the first border of attention's chunks
 N_CTX = 4096  # of all sequences together
 
@@ -103,25 +123,82 @@ def try_prefix(model, ids, want, size, rng):
     return bad
 
 
+def try_guesses(model, ids, want, rng):
+    """Guess tokens, some of them wrong, and take these back; return the rows that differ."""
+    sequence, bad = model.engine.sequence(), 0
+    try:
+        while sequence.length < len(ids):
+            at = sequence.length
+            step = ids[at : at + int(rng.integers(1, 8))].copy()
+            right = int(rng.integers(1, len(step) + 1))
+            step[right:] = rng.integers(3, model.tokenizer.n_vocab, len(step) - right)
+            part = Part(sequence, step, np.ones(len(step), bool), guesses=len(step) - 1)
+            rows = model.engine.step([part])
+            bad += differences({at + i: rows[i] for i in range(right)}, want)
+            if right < len(step):  # recurrent layers go back to before the step
+                sequence.truncate(at + right)
+    finally:
+        sequence.free()
+    return bad
+
+
+def keep(model, ids, folder):
+    """Leave the states of ``ids`` in a folder."""
+    disk = DiskCache(StateFolder(folder, 1 << 30), b"", model.engine.cache)
+    sequence = model.engine.sequence()
+    for at in range(0, len(ids), BLOCK):
+        evaluate(model, sequence, ids[at : at + BLOCK], 0)
+        disk.keep(sequence, ids, sequence.length + 1)
+    disk.close()
+    sequence.free()
+
+
+def try_kept(model, ids, want, size, folder, rng):
+    """Go on from what another model kept in a folder; return the rows that differ."""
+    disk = DiskCache(StateFolder(folder, 1 << 30), b"", model.engine.cache)
+    sequence = model.engine.sequence()
+    try:
+        n = disk.restore(sequence, ids)
+        assert n == len(ids) // BLOCK * BLOCK
+        return differences(evaluate(model, sequence, ids[n:], size, rng=rng), want)
+    finally:
+        disk.close()
+        sequence.free()
+
+
 def try_all(path, ids_of, caches, threads, ways, rng):
     """Try ``ways`` (step size, neighbours) with each cache and each number of threads.
 
     ``ids_of(model)`` gives the tokens. Returns a line for each way that gives other bits.
     """
-    bad = []
-    for cache in caches:
-        want: dict[int, np.ndarray] = {}
-        for n_threads in threads:
-            with ggq.load(path, n_ctx=N_CTX, threads=n_threads, cache_type=cache) as model:
-                ids = ids_of(model)
-                want = want or truth(model, ids)
-                for size, n_beside in ways:
-                    n = try_way(model, ids, want, size, n_beside, rng)
-                    n += try_prefix(model, ids, want, size, rng)
-                    if n:
-                        name = f"{Path(path).parent.name} {Path(path).stem} cache {cache}"
-                        way = f"steps of {size or 'all'}, {n_beside} beside"
-                        bad.append(f"{name}, {n_threads} threads, {way}: {n} rows differ")
+    return [
+        line
+        for cache in caches
+        for line in try_cache(path, ids_of, cache, [(n, ways) for n in threads], rng)
+    ]
+
+
+def try_cache(path, ids_of, cache, ways_of_threads, rng):
+    """Try the ways that go with each number of threads; return a line for each that differs.
+
+    What is kept on disk the first number of threads keeps.
+    """
+    bad, want, folder = [], {}, Path(path).parent / f"kept {Path(path).name} {cache}"
+    for n_threads, ways in ways_of_threads:
+        with ggq.load(path, n_ctx=N_CTX, threads=n_threads, cache_type=cache) as model:
+            ids = ids_of(model)
+            tried = []
+            if not want:
+                want = truth(model, ids)
+                keep(model, ids, folder)
+            for size, n_beside in ways:
+                n = try_way(model, ids, want, size, n_beside, rng)
+                n += try_prefix(model, ids, want, size, rng)
+                tried.append((f"steps of {size or 'all'}, {n_beside} beside", n))
+            tried.append(("from disk", try_kept(model, ids, want, ways[0][0], folder, rng)))
+            tried.append(("guesses", try_guesses(model, ids, want, rng)))
+            name = f"{Path(path).parent.name} {Path(path).stem} cache {cache}"
+            bad += [f"{name}, {n_threads} threads, {way}: {n} rows differ" for way, n in tried if n]
     return bad
 
 
@@ -140,23 +217,76 @@ def random_ids(n):
     return lambda model: np.random.default_rng(5).integers(3, model.tokenizer.n_vocab, n)
 
 
+def some_ways(rng):
+    """Return (threads, ways) in which each size and each number of neighbours is met once."""
+    n = max(len(STEPS), len(NEIGHBOURS))
+    sizes, beside = (rng.permutation(np.resize(each, n)).tolist() for each in (STEPS, NEIGHBOURS))
+    ways = list(zip(sizes, beside, strict=True))
+    return [(threads, ways[i :: len(THREADS)]) for i, threads in enumerate(THREADS)]
+
+
+def all_ways(rng):
+    """Return every number of threads with every size of step and number of neighbours."""
+    return [(threads, [(size, n) for size in STEPS for n in NEIGHBOURS]) for threads in THREADS]
+
+
+def widened(tiny):
+    """Return a tiny model whose rows take every block type."""
+    return replace(tiny, label=f"{tiny.label} wide", config={**tiny.config, **WIDE})
+
+
+def block_types():
+    """Return the names of all types that a whole file can be of."""
+    from ggq.quants.file_types import FILE_TYPES
+
+    return [name for name in FILE_TYPES if name not in {"F32", "BF16", "F16"}]
+
+
+def try_tiny(tiny, types, ways, rng):
+    """Try a tiny model in file types; write a row of the table for each, return whether all fit."""
+    fine = True
+    with TemporaryDirectory() as folder:
+        for kind in types:
+            try:
+                (path,) = make_files(tiny, Path(folder), [kind])
+            except GGQError as error:
+                sys.stdout.write(f"| {tiny.label} | {kind} | not written: {error} |\n")
+                continue
+            caches, bad, n_ways = caches_of(path), [], 0
+            for cache in caches:
+                chosen = ways(rng)
+                n_ways += sum(2 * len(each) + 2 for _, each in chosen)
+                bad += try_cache(path, random_ids(LONG), cache, chosen, rng)
+            names = ", ".join(c if isinstance(c, str) else "/".join(c) for c in caches)
+            row = [tiny.label, kind, names, str(n_ways), str(len(bad))]
+            sys.stdout.write("\n    ".join([f"| {' | '.join(row)} |", *bad[:9]]) + "\n")
+            sys.stdout.flush()
+            fine &= not bad
+    return fine
+
+
 def main():
-    """Try the whole matrix; write what differs and how much was tried."""
+    """Try the matrix; write a table of what was tried, and what differs."""
     from tinymodels import TINY
 
-    names = sys.argv[1:] or [""]
-    rng, failed = np.random.default_rng(1), 0
-    ways = [(size, n) for size in STEPS for n in NEIGHBOURS]
-    for tiny in TINY:
-        if not any(name in tiny.label for name in names):
-            continue
-        with TemporaryDirectory() as folder:
-            for path in make_files(tiny, Path(folder), ("Q4_K_M", "Q4_0", "F16")):
-                bad = try_all(path, random_ids(LONG), caches_of(path), THREADS, ways, rng)
-                failed += len(bad)
-                lines = [f"{tiny.label} {path.stem}: {len(bad)} ways differ", *bad[:9]]
-                sys.stdout.write("\n  ".join(lines) + "\n")
-    raise SystemExit(failed > 0)
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--types")
+    args = parser.parse_args()
+    rng, ways = np.random.default_rng(1), all_ways if args.all else some_ways
+    types = block_types() if args.wide else ["Q4_0", "F16"]
+    types = args.types.split(",") if args.types else types
+    chosen = [
+        widened(tiny) if args.wide else tiny
+        for tiny in TINY
+        if (any(name in tiny.label for name in args.names) if args.names else tiny.label in KINDS)
+    ]
+    sys.stdout.write(f"| model | type | caches | ways, threads {THREADS} | differ |\n")
+    sys.stdout.write("|---|---|---|---|---|\n")
+    fine = [try_tiny(tiny, types, ways, rng) for tiny in chosen]
+    raise SystemExit(not all(fine))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from functools import cache
 
 from test_server_prompts import prompter
 
-from ggq.runtime.server.formats import choose_format
+from ggq.runtime.formats import choose_format
 from ggq.runtime.server.schema import ChatBody, decode
 
 TOKENS = {"llama": {"<|python_tag|>"}, "harmony": {"<|channel|>", "<|message|>"}}

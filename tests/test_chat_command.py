@@ -55,7 +55,7 @@ def test_one_shot(toy, capsys):
     path, options = toy.calls[0]
     assert path == Path(toy.path)
     kinds = {"cache_type": "f16", "device": "cpu", "device_weights": "auto"}
-    kinds |= {"draft": None, "draft_max": 15, "cache_disk": None, "lora": ()}
+    kinds |= {"draft": None, "draft_max": 15, "cache_disk": None, "lora": (), "mmproj": None}
     assert options == {"n_ctx": 99, "threads": 3, **kinds}
 
 

@@ -116,7 +116,7 @@ class Terminal:
 
 def test_one_answer_into_a_pipe_loads_no_terminal(tmp_path):
     (tmp_path / "toy.gguf").touch()
-    watched = "{'prompt_toolkit', 'rich', 'huggingface_hub', 'ggq.runtime.server.formats', 'numba'}"
+    watched = "{'prompt_toolkit', 'rich', 'huggingface_hub', 'ggq.runtime.formats', 'numba'}"
     code = PROGRAM.replace("sys.exit(", "code = (") + f"print(sorted({watched} & set(sys.modules)))"
     code = code.replace("toy.template.source += '{# thinks #}'", "")
     given = json.dumps([str(tmp_path / "log"), ["ok"], 1000, 0])

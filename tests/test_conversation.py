@@ -7,12 +7,12 @@ import pytest
 from toy_model import CHATML, END, HELLO, START, ToySession, ToyTokenizer, tokens
 
 from ggq.errors import UsageError
+from ggq.runtime.formats import choose_format
 from ggq.runtime.generation.conversation import Conversation
 from ggq.runtime.generation.generation import ContextError, Options
 from ggq.runtime.generation.room import drop_oldest, summarize_oldest
 from ggq.runtime.generation.truncation import without_oldest
 from ggq.runtime.sampling import SamplingParams
-from ggq.runtime.server.formats import choose_format
 from ggq.runtime.template.template import ChatTemplate
 
 GREEDY = SamplingParams(temperature=0)

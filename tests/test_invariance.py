@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ggufmaker import make_tiny_llama
-from invariance import STEPS, THREADS, make_files, random_ids, try_all
+from invariance import STEPS, THREADS, make_files, random_ids, try_all, widened
 from schedules import ask, drain
 from tinymodels import TINY
 
@@ -27,6 +27,7 @@ MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for quanti
     "deepseek2": ("Q4_K_M", "f16"),  # latent attention
     "bloom": ("Q4_0", "f16"),  # ALiBi
     "gemma3n shared": ("Q4_0", "f16"),  # alternating updates, sparse gates
+    "llama wide": ("Q3_K_M", "f16"),  # blocks of 256 weights
 }
 
 
@@ -34,7 +35,8 @@ MODELS = {  # type of file and of cache; heads of lfm2 are too narrow for quanti
 def test_logits_do_not_depend_on_the_way(label, tmp_path):
     rng = np.random.default_rng(len(label))
     kind, cache = MODELS[label]
-    (path,) = make_files(next(t for t in TINY if t.label == label), tmp_path, [kind])
+    tiny = next(t for t in TINY if t.label == label.removesuffix(" wide"))
+    (path,) = make_files(tiny if tiny.label == label else widened(tiny), tmp_path, [kind])
     threads = sorted(rng.choice(THREADS, 2, replace=False).tolist())
     ways = [(int(size), int(rng.integers(8))) for size in rng.choice(STEPS, 3, replace=False)]
     assert not try_all(path, random_ids(270), [cache], threads, ways, rng)

@@ -137,7 +137,7 @@ def element(name, inside):
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_elements_inside_of_elements(size):
-    from ggq.runtime.server.formats.minimax_m3 import FORMAT
+    from ggq.runtime.formats.minimax_m3 import FORMAT
 
     place = (
         element("street", "A ]<]x") + element("zip", "1") + element("at", element("item", "2.5"))
@@ -158,7 +158,7 @@ def test_elements_inside_of_elements(size):
 
 
 def test_a_call_of_no_known_tool_stays_text():
-    from ggq.runtime.server.formats.minimax_m3 import FORMAT
+    from ggq.runtime.formats.minimax_m3 import FORMAT
 
     text = M3.format(element("a", "1"))
     parser = FORMAT.parser({"g": {}}, False)
@@ -167,7 +167,7 @@ def test_a_call_of_no_known_tool_stays_text():
 
 
 def test_messages_to_oneself_a_tool_and_the_user():
-    from ggq.runtime.server.formats.muse import FORMAT
+    from ggq.runtime.formats.muse import FORMAT
 
     call = (
         ' to=get_weather<|message|><atem:function_calls>\n<atem:invoke name="get_weather">\n'

@@ -12,9 +12,9 @@ from newfiles import copy_package, run_in
 FORMAT = '''
 """Shout: CALL! before a JSON object and a line's end after it."""
 
-from ggq.runtime.server.formats.json_calls import JsonReader
-from ggq.runtime.server.formats.marked import MarkedFormat
-from ggq.runtime.server.formats.rules import Written
+from ggq.runtime.formats.json_calls import JsonReader
+from ggq.runtime.formats.marked import MarkedFormat
+from ggq.runtime.formats.rules import Written
 
 WRITTEN = Written(call=('CALL!{"name": "$NAME", "arguments": ', "}\\n"), marks=("CALL!",))
 
@@ -32,7 +32,7 @@ FORMAT = Shout()
 SCRIPT = """
 import json
 from ggq.runtime.server.constraints import Constraints
-from ggq.runtime.server.formats import choose_format
+from ggq.runtime.formats import choose_format
 from ggq.runtime.server.schema import ChatBody, Message
 
 
@@ -65,7 +65,7 @@ print(json.dumps(said))
 
 
 def test_a_format_that_is_added_works(tmp_path):
-    package = copy_package(tmp_path, {"runtime/server/formats/shout.py": FORMAT})
+    package = copy_package(tmp_path, {"runtime/formats/shout.py": FORMAT})
     said = run_in(package, SCRIPT)
     assert said.pop("arguments") == json.dumps({"a": 1})
     want = {"name": "shout", "others": "hermes", "content": "Well.", "calls": ["add"], "ends": True}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from floats import distance, float_weights
 from opcases import TOKENS, Case, found
+from picturecases import CASES as PICTURES
 
 from ggq.machine_code import Function
 from ggq.models.layers.attention import Attention
@@ -166,7 +167,7 @@ CASES = [
     Case("shift", "row", lambda o: o.shift(o.embed("x"), "row"), X | {"row": (2, 96)}),
     *(
         Case("activate", kind, lambda o, kind=kind: o.activate(o.embed("x"), kind), X)
-        for kind in ("gelu", "gelu_tanh", "relu", "relu2")
+        for kind in ("gelu", "gelu_tanh", "gelu_quick", "silu", "relu", "relu2")
     ),
     Case("conv", "plain", lambda o: o.conv(o.embed("x"), "taps", 0), X | TAPS),
     Case("conv", "silu", lambda o: o.conv(o.embed("x"), "taps", 0, kind="silu"), X | TAPS),
@@ -262,7 +263,7 @@ def test_agrees_with_reference(case, back_end, rng):
 
 
 def test_every_operation_has_a_case_and_all_back_ends():
-    assert {case.op for case in CASES} == set(op_names())
+    assert {case.op for case in CASES + PICTURES} == set(op_names())
     pytest.importorskip("torch")
     for name in op_names():
         for back_end in ("reference", *BACK_ENDS):

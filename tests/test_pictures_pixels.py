@@ -19,7 +19,8 @@ def sight(patch, merge, image_size=0, moments=HALF, **more):
     wanted = dict.fromkeys(("min_pixels", "max_pixels", "longest_edge", "min_tiles", "max_tiles"))
     mean, std = moments
     return SimpleNamespace(
-        patch=patch, merge=merge, multiple=patch * merge, image_size=image_size, mean=mean, std=std,
+        patch=patch, merge=merge, multiple=patch * merge, breaks=False, image_size=image_size,
+        mean=mean, std=std,
         **(wanted | more),
     )  # fmt: skip
 

@@ -73,6 +73,26 @@ def test_no_row_is_worse_than_the_search(rng, name, n, share):
     assert after.sum() < share * before.sum()
 
 
+@pytest.mark.parametrize("parts", [((0, 96),), ((0, 32), (40, 96))])
+def test_errors_are_spread_over_the_rows_behind(rng, parts):
+    """The loss tr(O E H E') falls by it, and rows without a curvature are solved alone."""
+    kind = quants.get("Q4_K")
+    w, h = problem(rng, 96, 256)
+    _, curvature = problem(rng, 1, 96)
+    outer = [(slice(a, b), Hessian(curvature[a:b, a:b], "w")) for a, b in parts]
+    solver, hessian = Solver(kind), Hessian(h, "w")
+    alone, found = solver.solve(w, hessian), solver.solve(w, hessian, outer)
+    np.testing.assert_array_equal(found.values, kind.dequantize(found.blocks))
+    for rows, one in outer:
+        losses = [
+            np.trace(one.matrix @ e @ hessian.damped(0.2) @ e.T)
+            for e in ((q.values - w)[rows].astype(np.float64) for q in (alone, found))
+        ]
+        assert losses[1] < 0.95 * losses[0]
+    apart = np.setdiff1d(np.arange(96), np.concatenate([np.arange(a, b) for a, b in parts]))
+    np.testing.assert_array_equal(found.values[apart], alone.values[apart])
+
+
 def test_more_sweeps_never_raise_the_error(rng):
     w, h = problem(rng, 16, 512)
     errors = [
@@ -127,7 +147,7 @@ def test_gptq_writes_blocks_that_predict_better(source, tmp_path):
     from ggq.runtime.measure.evaluation import evaluate
 
     text = source.parent / "text.txt"
-    passes = [parse("gptq:tokens=4096,sweeps=1,n_ctx=128", calibration=str(text))]
+    passes = [parse("gptq:tokens=4096,sweeps=1,curvature=1024,n_ctx=128", calibration=str(text))]
     plain = convert(source, tmp_path / "plain.gguf", type="Q3_K_M")[0]
     solved = convert(source, tmp_path / "solved.gguf", type="Q3_K_M", prepasses=passes)[0]
     with open_gguf(plain) as a, open_gguf(solved) as b:

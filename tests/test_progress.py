@@ -1,6 +1,8 @@
 """What long work tells on a stderr that is no terminal, and what short work does not."""
 
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -74,3 +76,52 @@ def test_commands_tell_without_a_terminal(command, tmp_path, monkeypatch):
 
 def _again(command):
     return ["--force"] if command == "imatrix" else []
+
+
+class Kernel:
+    """What IPython gives in a notebook."""
+
+    kernel = object()
+
+
+def notebook(monkeypatch):
+    """Make this a notebook; return the bars that are drawn."""
+    drawn = []
+
+    class Bar:
+        def __init__(self, total, **_):
+            self.total, self.n, self.states = total, 0, []
+            drawn.append(self.states)
+
+        def set_description(self, text):
+            self.states.append((self.n, self.total, text))
+
+        def close(self):
+            self.states.append("closed")
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=Kernel))
+    monkeypatch.setattr(_progress, "_tqdm", lambda total: Bar(total))
+    return drawn
+
+
+def test_a_bar_in_a_notebook(monkeypatch, capsys):
+    drawn = notebook(monkeypatch)
+    with _progress.progress_bar(False) as progress:
+        progress(1, 4, "a")
+        progress(4, 4, "b")
+    _progress.show_compiling(0, 2)
+    _progress.show_compiling(2, 2)
+    text = "compiling kernels for this processor, o…"
+    assert drawn == [
+        [(1, 4, "a"), (4, 4, "b"), "closed"],
+        [(0, 2, text), (2, 2, text), "closed"],
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_the_notebooks_bar_is_tqdms(capsys):
+    pytest.importorskip("tqdm")
+    bar = _progress._Cell()
+    bar(1, 4, "layer 1")
+    bar.close()
+    assert "layer 1:  25%" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What cannot be converted is refused by its cause, before any work, and ``ggq check`` says so."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def test_pointers_in_the_place_of_single_files(tmp_path):
     folder = make_hf(tmp_path / "spm", tokenizer="spm", hidden_size=64, intermediate_size=64)
     (folder / "tokenizer.model").write_text(POINTER)
     refused(folder, tmp_path / "o.gguf", "tokenizer.model", "is a git-lfs pointer")
+
+
+def test_weights_that_are_no_file_are_not_waited_for(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    refused(folder, tmp_path / "o.gguf", "model.safetensors", "not a regular file")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

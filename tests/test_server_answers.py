@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from ggq.runtime.formats import all_formats, choose_format
 from ggq.runtime.server.answer import make_parser
-from ggq.runtime.server.formats import all_formats, choose_format
 
 BY_NAME = {form.name: form for form in all_formats()}
 GENERIC, HARMONY, HERMES, LLAMA, MISTRAL = (

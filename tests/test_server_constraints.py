@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("msgspec", reason="the extra serve is not installed")
 pytest.importorskip("llguidance")
 
+from ggq.runtime.formats import all_formats
+from ggq.runtime.grammar.json_schema import prepared
 from ggq.runtime.server.constraints import Constraints
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats import all_formats
-from ggq.runtime.server.json_schema import prepared
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.tools import offered_tools
 
@@ -147,6 +147,28 @@ def test_objects_are_closed(schema, value, allowed):
     assert takes(json.dumps(value), json_schema=schema) == allowed
 
 
+@pytest.mark.parametrize(
+    ("words", "good", "bad"),
+    [
+        ({"type": "array", "items": STRING, "uniqueItems": False}, ["a", "a"], [1]),
+        ({"type": "string", "not": False, "then": {"minLength": 9}}, "a", 1),
+        ({"type": "string", "if": {"minLength": 2}}, "a", 1),
+        ({"type": "string", "nullable": True}, None, 1),
+        ({"type": "string", "nullable": False}, "a", None),
+        ({"type": "string", "nullable": True, "enum": ["a"]}, None, "b"),
+        ({**STREET, "unevaluatedProperties": False}, {"street": "a"}, {"street": "a", "b": 1}),
+        ({**STREET, "unevaluatedProperties": True}, {"street": "a"}, {"street": 1}),
+        ({**STREET, "minProperties": 0, "dependentRequired": {}}, {"street": "a"}, {}),
+        ({"type": "object", "propertyNames": {}}, {"b": 1}, []),
+    ],
+)
+def test_words_that_ask_for_nothing_or_are_known_by_another_name(words, good, bad):
+    schema = {"type": "object", "properties": {"a": words}, "required": ["a"]}
+    given = {"tools": [tool("f", schema)], "tool_choice": "required"}
+    assert takes(hermes("f", {"a": good}), **given)
+    assert not takes(hermes("f", {"a": bad}), **given)
+
+
 def test_the_schema_given_is_not_touched():
     before = json.dumps(NESTED)
     assert prepared(NESTED)["$defs"]["Address"]["additionalProperties"] is False
@@ -179,7 +201,12 @@ def test_several_calls():
 @pytest.mark.parametrize(
     "word",
     [
-        *({"uniqueItems": True}, {"not": {}}, {"if": {}, "then": {}}, {"propertyNames": {}}),
+        *(
+            {"uniqueItems": True},
+            {"not": {}},
+            {"if": {}, "then": {}},
+            {"propertyNames": {"maxLength": 3}},
+        ),
         {"oneOf": [{"minItems": 1}, {"maxItems": 3}]},
     ],
 )

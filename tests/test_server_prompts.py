@@ -8,8 +8,8 @@ pytest.importorskip("msgspec", reason="the extra serve is not installed")
 
 from servers import WEATHER
 
+from ggq.runtime.formats import choose_format
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompter
 from ggq.runtime.server.schema import ChatBody, decode
 from ggq.runtime.server.tools import offered_tools, skipped_tools

@@ -2,6 +2,7 @@
 pre-tokenizer's id, the ends of a BERT text; transformers gives the second opinion."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from test_vocab_conversion import full
 
 from ggq.converters.vocab.pre_tokenizer import recognize
 from ggq.converters.vocab.read import read_vocab
+from ggq.errors import FormatError, ModelError
 from ggq.runtime.tokenizers import tokenizer_from_gguf
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 
@@ -171,3 +173,74 @@ def test_a_bert_text_ends_in_one_separator(tmp_path, eos, post):
         ids = made.encode(text, add_special_tokens=False).ids
         assert tokenizer.encode(text) == [2, *ids, 3]
         assert tokenizer.encode(text, add_special=False) == ids
+
+
+def change_model(folder, **changes):
+    found = json.loads((folder / "tokenizer.json").read_text())
+    edit(folder, "tokenizer.json", model={**found["model"], **changes})
+
+
+@pytest.mark.parametrize("name", ["end_of_word_suffix", "continuing_subword_prefix"])
+def test_pieces_written_otherwise_within_words_are_refused(folder, name):
+    change_model(folder, **{name: ""})
+    keys(folder)
+    change_model(folder, **{name: "</w>"})
+    with pytest.raises(ModelError, match=f"{name} '</w>' has no GGUF form"):
+        keys(folder)
+
+
+def test_dropout_is_told_and_not_compared(folder):
+    change_model(folder, dropout=0.5)
+    assert read_vocab(folder, None, "llama").warnings == [
+        "tokenizer.json: dropout 0.5 is left out: it is for training"
+    ]
+
+
+def test_what_transformers_does_only_when_asked_is_no_difference(folder):
+    cut = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    edit(folder, "tokenizer.json", truncation=cut)
+    change_model(folder, byte_fallback=True)  # letters that stand for bytes need none
+    assert read_vocab(folder, None, "llama").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("single", "told"),
+    [
+        ("bos text", None),
+        ("bos bos text", "puts {bos} {bos} before a text and nothing after it, the file BOS"),
+        ("other text", "puts {other} before a text and nothing after it, the file BOS"),
+        ("bos text eos", None),
+        ("text other eos", "nothing before a text and {other} {eos} after it, the file EOS"),
+    ],
+)
+def test_what_stands_around_a_text_is_written_or_told(folder, single, told):
+    names = {"bos": "<|endoftext|>", "eos": "<|im_end|>", "other": "<|im_start|>"}
+    edit(folder, "tokenizer_config.json", bos_token=names["bos"], eos_token=names["eos"])
+    parts = [
+        {"Sequence": {"id": "A", "type_id": 0}}
+        if part == "text"
+        else {"SpecialToken": {"id": names[part], "type_id": 0}}
+        for part in single.split()
+    ]
+    ids = {t: {"id": t, "ids": [i], "tokens": [t]} for i, t in enumerate(names.values())}
+    post = {"type": "TemplateProcessing", "single": parts, "pair": parts, "special_tokens": ids}
+    edit(folder, "tokenizer.json", post_processor=post)
+    warnings = read_vocab(folder, None, "llama").warnings
+    assert [told.format(**names) in w for w in warnings] == [True] if told else not warnings
+
+
+@pytest.mark.parametrize("value", ["<nope>", ["</s>"], 7])
+def test_a_special_token_that_is_none_is_told(folder, value):
+    edit(folder, "tokenizer_config.json", bos_token=value)
+    edit(folder, "config.json", bos_token_id=...)
+    assert [w for w in read_vocab(folder, None, "llama").warnings if w.startswith("bos_token")]
+
+
+def test_files_of_templates_that_cannot_be_read(folder):
+    more = folder / "additional_chat_templates"
+    (more / "folder.jinja").mkdir(parents=True)
+    os.mkfifo(more / "pipe.jinja")  # nobody writes to it
+    assert templates(folder) == {}
+    (more / "rag.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(FormatError, match=r"rag.jinja: cannot be read"):
+        keys(folder)

@@ -80,6 +80,17 @@ def test_a_rotation_whose_type_is_null(tmp_path):
     prepare(str(folder), str(tmp_path / "x.gguf")).close()
 
 
+def test_rotations_of_kinds_of_layers_that_a_model_does_not_have(tmp_path):
+    folder, full = make_hf(tmp_path / "m"), {"rope_type": "default", "rope_theta": 1e6}
+    change(folder, rope_theta=1e6, rope_parameters={"full_attention": full, "other": full})
+    prepare(str(folder), str(tmp_path / "x.gguf")).close()
+    other = {**full, "rope_theta": 1e4}
+    for kind in ("sliding_attention", "chunked_attention"):
+        change(folder, rope_parameters={"full_attention": full, kind: other})
+        with pytest.raises(ModelError, match=f"rope_parameters.{kind} is .*10000.0"):
+            prepare(str(folder), str(tmp_path / "x.gguf"))
+
+
 @pytest.mark.parametrize(
     ("template", "line"),
     [

@@ -113,6 +113,7 @@ class ToyModel:
         self._scripts = scripts
         self.gguf, self.warnings = SimpleNamespace(metadata={}), []
         self.hparams = SimpleNamespace(causal=True, readout=Readout(), n_ctx_train=n_ctx)
+        self.gallery = self.projector = None
         self.engine, self.device = SimpleNamespace(warm_up=lambda: None), "cpu"
 
     def session(self):

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def _float_type(part: StoredTensor) -> str:
+def float_type(part: StoredTensor) -> str:
     """Return the type a part is read as: its own, F32 where it is quantized."""
     return part.dtype if part.dtype in FLOATS else "F32"
 
@@ -69,7 +69,7 @@ class ExpertColumns:
 
     @property
     def type_name(self) -> str:
-        return _float_type(self.parts[0])
+        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         _, n_out, n_in = self.shape
@@ -94,7 +94,7 @@ class Transposed:
 
     @property
     def type_name(self) -> str:
-        return _float_type(self.parts[0])
+        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(self.parts[0].read((slice(None), slice(start, stop))).T)
@@ -113,7 +113,7 @@ class FirstBeyond:
 
     @property
     def type_name(self) -> str:
-        return _float_type(self.parts[0])
+        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         (part,) = self.parts
@@ -198,7 +198,7 @@ class LastRows:
 
     @property
     def type_name(self) -> str:
-        return _float_type(self.parts[0])
+        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         n_out = self.shape[1]

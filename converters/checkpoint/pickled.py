@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ggq.converters.safetensors import StoredTensor
+from ggq.converters.safetensors import StoredTensor, open_regular
 from ggq.errors import GIT_LFS, FormatError, ModelError, pointer_error, printable, reason
 from ggq.extras import how_to_install
 
@@ -67,7 +67,7 @@ class PickledFile:
         import pickle
 
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 if file.read(len(GIT_LFS)) == GIT_LFS:
                     raise pointer_error(path)
             try:

@@ -11,7 +11,7 @@ import pkgutil
 
 import numpy as np
 
-from ggq.converters.checkpoint import fused, heads, joined, rotations
+from ggq.converters.checkpoint import fused, heads, joined, patches, rotations
 from ggq.models import layers
 from ggq.models.transform import Transform
 
@@ -76,4 +76,5 @@ TRANSFORMS: dict[str, Transform] = {
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),
     **rotations.TRANSFORMS,
+    **patches.TRANSFORMS,
 }

@@ -121,9 +121,7 @@ def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
     """Run windows forward and back, labels drawn from the model's own predictions."""
     import torch
 
-    from ggq.runtime.backends.torch.backend import TorchOps
-    from ggq.runtime.ops.embed import torch as embed
-    from ggq.runtime.ops.linear import torch as linear
+    from ggq.converters.prepasses.solving.curvature import gradients
 
     sums: dict[str, list[np.ndarray]] = {}
 
@@ -135,25 +133,12 @@ def _measure(job: Any, calibration: Calibration) -> dict[str, _Power]:
         pair = sums.setdefault(name, [np.zeros(0), np.zeros(0)])
         pair[side] = pair[side] + square if pair[side].size == square.size else square
 
-    class Graded(TorchOps):
-        def embed(self, name: str) -> torch.Tensor:
-            return embed.run(self, name).requires_grad_()
-
-        def linear(self, x: torch.Tensor, name: str, *rest: Any, **more: Any) -> torch.Tensor:
-            y = linear.run(self, x, name, *rest, **more)
-            add(name, 0, x)
-            y.register_hook(lambda gradient: add(name, 1, gradient))
-            return y
+    def on_linear(name: str, x: torch.Tensor, _: object, y: torch.Tensor) -> None:
+        add(name, 0, x)
+        y.register_hook(lambda gradient: add(name, 1, gradient))
 
     architecture, hp = hparams_of(job)
-    ops = Graded(SourceWeights(job.tensors))
-    generator = torch.Generator().manual_seed(0)
-    for ids in calibration.windows:
-        ops.reset()
-        logits = ops.step(lambda o: architecture.forward(o, hp), ids)
-        with torch.no_grad():
-            drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-        torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    gradients(SourceWeights(job.tensors), architecture, hp, calibration.windows, on_linear)
     n = calibration.n_tokens
     return {name: _Power(c / n, r / n) for name, (c, r) in sums.items() if r.size}
 

@@ -47,6 +47,18 @@ class Sizes:
         """Return the operations of all tokens through ``weights``, attention included."""
         return 2.0 * self.tokens * (weights + self.n_ctx * sum(self.inputs) / 4)
 
+    def bend(self, tokens: int, group: int) -> Cost:
+        """Return what it costs to measure how the loss bends with ``group`` outputs at a time.
+
+        Forward, forward once more and back, the head's part too, and the moments of gradients.
+        """
+        pairs = sum(r * min(r, group) for r, _, inside in self.matrices if inside)
+        through = self.forward(self.blocks) * tokens / self.tokens
+        head = 2.0 * tokens * (self.weights - self.blocks)
+        words = max((r for r, _, inside in self.matrices if not inside), default=0)
+        nbytes = 4.0 * pairs + 16.0 * self.n_ctx * words + 4.0 * self.widest**2
+        return Cost(3 * through + 3 * head + 2.0 * tokens * pairs, nbytes)
+
 
 @dataclass(frozen=True)
 class Cost:

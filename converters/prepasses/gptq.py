@@ -28,7 +28,8 @@ __all__ = ["GPTQ"]
 
 MIN_TOKENS = 1024
 SWEEP, COLUMNS = 10, 14  # times rows * columns**2: one sweep of the descent, all before it
-INVERSES = 4  # times columns**3: the factors of a Hessian, in float64
+GROUP = 1024  # rows at most whose errors are spread over each other
+INVERSES = 4  # times columns**3: the factors of a Hessian
 
 
 @dataclass
@@ -37,7 +38,9 @@ class GPTQ(Prepass):
 
     ``damp`` and ``ridge`` are shares of the mean input power; ``head`` treats the embedding or
     output matrix, too. ``sweeps`` of scales and codes may follow the column loop: they lower the
-    error on the calibration text, not on others (docs/quality.md).
+    error on the calibration text, not on others (docs/quality.md). ``curvature``: on how many of
+    the tokens to measure how the loss bends with the outputs (0: not at all); errors of rows are
+    then spread over other rows, too, ``row_damp`` of the mean bend added to every row's.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
@@ -49,6 +52,8 @@ class GPTQ(Prepass):
     ridge: float = 0.05
     sweeps: int = 0
     head: bool = True
+    curvature: int = 0
+    row_damp: float = 0.3
     threads: int = 0
 
     def matters(self, job: Conversion) -> bool:
@@ -62,7 +67,11 @@ class GPTQ(Prepass):
         loops = COLUMNS + SWEEP * self.sweeps
         work += sum(loops * float(r) * n * n for r, n, _ in sizes.matrices)
         largest = max(r * n for r, n, _ in sizes.matrices)
-        return Cost(work, 24.0 * sizes.tokens * sizes.widest + 36.0 * largest, encodings=1)
+        held = 24.0 * sizes.tokens * sizes.widest + 36.0 * largest
+        if self.curvature:
+            more = sizes.bend(min(self.curvature, sizes.tokens), GROUP)
+            work, held = work + more.operations, held + more.nbytes
+        return Cost(work, held, encodings=1)
 
     def __call__(self, job: Conversion) -> None:
         """Replace every quantized matrix of ``job`` by finished blocks."""
@@ -81,8 +90,10 @@ class GPTQ(Prepass):
         weights = SourceWeights(job.tensors)
         run = _Run(self, job, weights, calibration)
         heads = {name for name, _, _ in architecture.rows(hp)} & {"output.weight"}
+        if heads:  # an encoder predicts nothing
+            run.bend(architecture, hp, calibration.windows)
         with torch.inference_mode():
-            if run.is_tied and heads:  # an encoder's embedding is no head
+            if run.is_tied and heads and run.head is None:
                 survey = StreamOps(
                     weights, calibration.windows, run.survey, lambda name: None, teacher_only=True
                 )
@@ -112,17 +123,29 @@ class _Run:
         }
         solves = options.head and "token_embd.weight" in self.types
         self.is_tied = solves and "output.weight" not in job.tensors
-        self.head_moments: Any = None
+        self.head: Hessian | None = None  # of a tied head's inputs
+        self.curvature: dict[str, Any] = {}
         self.packed: dict[str, Packed] = {}
         self.errors: dict[str, tuple[float, float]] = {}
         self.unreached: dict[str, list[int]] = {}  # experts that no token was sent to
+
+    def bend(self, architecture: Any, hp: Any, windows: np.ndarray) -> None:
+        """Measure how the loss bends with every output, on some of the windows."""
+        from ggq.converters.calibration.text import sample
+        from ggq.converters.prepasses.solving.curvature import row_curvature
+
+        n = -(-self.options.curvature // windows.shape[1])
+        if n:
+            some = sample(windows, n)
+            found, self.head = row_curvature(self.weights, architecture, hp, some, GROUP)
+            self.curvature = {name: rows for name, rows in found.items() if name in self.types}
 
     def survey(self, name: str, x: Any, *_: Any) -> None:
         """Keep the second moments of a tied head's input."""
         from ggq.converters.prepasses.solving.streams import Moments
 
         if not name.startswith("blk."):
-            self.head_moments = Moments(x, name)
+            self.head = Moments(x, name).hessian
 
     def embedding(self, name: str) -> Any:
         """Solve the embedding for the head that shares it, or evenly; return the new table."""
@@ -132,8 +155,7 @@ class _Run:
             self.types.pop(name, None)  # tables of single layers: large, and each row for itself
             return None
         w = self.weights[name].dequantized()
-        moments = self.head_moments
-        hessian = Hessian(np.eye(w.shape[1]), name) if moments is None else moments.hessian
+        hessian = Hessian(np.eye(w.shape[1]), name) if self.head is None else self.head
         return torch.from_numpy(self._solve(name, w, hessian))
 
     def choose(self, name: str, x: Any, residual: Any, factor: float, rows: Any = None) -> Any:
@@ -182,7 +204,7 @@ class _Run:
                 share = n / (n + width)
                 moments.shrink_towards(x.moments, share)
             target = self._target(one, own, moments, None, 1.0)
-            parts.append(self._blocks(name, target, moments.hessian))
+            parts.append(self._blocks(name, target, moments.hessian, alone=False))
         blocks = np.concatenate([p.blocks for p in parts])
         self.store.save(name, blocks)
         self._keep(name, w.shape, blocks, parts)
@@ -224,13 +246,14 @@ class _Run:
             missing += (options.residual * moments.against(x, residual, factor)).astype(np.float32)
         return regress(w, moments.hessian, missing, options.ridge)
 
-    def _blocks(self, name: str, target: np.ndarray, hessian: Hessian) -> Any:
+    def _blocks(self, name: str, target: np.ndarray, hessian: Hessian, alone: bool = True) -> Any:
         from ggq.converters.prepasses.solving.solver import Solver
 
         options = self.options
         kind = grids.kind(self.types[name])
         solver = Solver(kind, options.sweeps, options.damp, options.threads or None)
-        return solver.solve(target, hessian)
+        rows = self.curvature.pop(name, ()) if alone else ()
+        return solver.solve(target, hessian, rows, options.row_damp)
 
     def _solve(self, name: str, target: np.ndarray, hessian: Hessian) -> np.ndarray:
         kind = grids.kind(self.types[name])

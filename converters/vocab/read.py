@@ -95,11 +95,29 @@ def _builder(files: TokenizerFiles, arch: str | None) -> Builder:
     if kind == "WordPiece" or (kind is None and "continuing_subword_prefix" in files.model):
         return _wordpiece
     if kind == "BPE":
-        return _fast_spm if files.model.get("byte_fallback") else _gpt2
+        _check_bpe(files)
+        return _fast_spm if files.model.get("byte_fallback") and not _of_bytes(files) else _gpt2
     raise ModelError(
         f"{files.folder / 'tokenizer.json'}: a {printable(kind)} tokenizer is not supported "
         "(BPE, WordPiece, Unigram and SentencePiece BPE are)"
     )
+
+
+def _check_bpe(files: TokenizerFiles) -> None:
+    """Refuse BPE whose tokens are written otherwise within a word: GGUF cannot say so."""
+    for name in ("end_of_word_suffix", "continuing_subword_prefix"):
+        if value := files.model.get(name):
+            what = f"BPE with {name} {printable(repr(value), 40)} has no GGUF form"
+            raise ModelError(f"{files.folder / 'tokenizer.json'}: {what}")
+    if files.model.get("dropout"):
+        what = f"dropout {printable(files.model['dropout'], 40)} is left out: it is for training"
+        files.warnings.append(f"tokenizer.json: {what}")
+
+
+def _of_bytes(files: TokenizerFiles) -> bool:
+    """Return whether bytes become letters before merges, so that none is left to fall back to."""
+    step = files.json.get("pre_tokenizer") or {}
+    return any(one.get("type") == "ByteLevel" for one in (step, *step.get("pretokenizers", ())))
 
 
 def _is_sentencepiece(files: TokenizerFiles) -> bool:
@@ -249,4 +267,8 @@ def _reference(files: TokenizerFiles) -> Callable[[str], list[int]] | None:
     except Exception as error:  # the Rust side raises bare Exception
         files.warnings.append(f"tokenizer.json was not compared: {printable(error)}")
         return None
+    backend.no_truncation()  # as transformers, which cuts and pads when asked to
+    backend.no_padding()
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
     return lambda text: backend.encode(text, add_special_tokens=False).ids

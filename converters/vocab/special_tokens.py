@@ -85,6 +85,12 @@ class Specials:
             if last := _special(single[-1]):
                 self._make_last_eos(last)
                 self.add["eos"] = True
+        around = [[_special(part) for part in side if _special(part)] for side in _sides(single)]
+        if max(map(len, around)) > 1 or (first and first != self.texts.get("bos")):
+            before, after = (" ".join(filter(None, side)) or "nothing" for side in around)
+            what = f"puts {printable(before)} before a text and {printable(after)} after it"
+            kept = " and ".join(n.upper() for n in ("bos", "eos") if self.add.get(n)) or "neither"
+            self.files.warnings.append(f"tokenizer.json {what}, the file {kept}")
         if pair:
             self._read_pair(pair, first, last)
 
@@ -119,7 +125,11 @@ class Specials:
             if number is None:
                 number = self.files.model_config.get(f"{name}_token_id")
             text = self.texts.get(name)
-            if not isinstance(number, int) and name in ("bos", "eos") and text in tokens:
+            if not isinstance(number, int) and name in ("bos", "eos") and text:
+                if text not in tokens:
+                    what = f"{name}_token {printable(text, 40)} is no token"
+                    self.files.warnings.append(f"{what}: left out")
+                    continue
                 number = tokens.index(text)
             if isinstance(number, bool) or not isinstance(number, int):
                 continue
@@ -158,6 +168,12 @@ class Specials:
 
 def _special(part: Mapping[str, Any]) -> str | None:
     return (part.get("SpecialToken") or {}).get("id")
+
+
+def _sides(single: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what a template has before and behind its text."""
+    at = next((i for i, part in enumerate(single) if _sequence(part)), len(single))
+    return single[:at], single[at + 1 :]
 
 
 def _sequence(part: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ggq.converters.checkpoint.folder import read_json
 from ggq.converters.vocab import plain_files, tekken
-from ggq.errors import FormatError, printable
+from ggq.errors import FormatError, printable, reason
 
 NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -33,6 +33,14 @@ def content(entry: Any) -> str | None:
     if isinstance(entry, Mapping):
         entry = entry.get("content")
     return entry if isinstance(entry, str) else None
+
+
+def _text(path: Path) -> str:
+    """Return a file's text; FormatError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{printable(path)}: cannot be read: {reason(error)}") from None
 
 
 def looks_special(text: str) -> bool:
@@ -130,8 +138,12 @@ class TokenizerFiles:
         special_map = read_json(self.folder / "special_tokens_map.json")
         for source in (special_map, self.config):
             for name in NAMED:
-                if (text := content(source.get(f"{name}_token"))) is not None:
+                value = source.get(f"{name}_token")
+                if (text := content(value)) is not None:
                     found[name] = text
+                elif value:
+                    what = f"{name}_token is {printable(repr(value), 40)}, expected a text"
+                    self.warnings.append(f"{what}: left out")
         return found
 
     @cached_property
@@ -179,10 +191,11 @@ class TokenizerFiles:
         """Return the chat template, or several named ones, as transformers chooses: files first."""
         jinja = self.folder / "chat_template.jinja"
         more = sorted((self.folder / "additional_chat_templates").glob("*.jinja"))
+        more = [path for path in more if path.is_file()]
         files = {p.stem: p for p in more} | ({"default": jinja} if jinja.is_file() else {})
         said = self.config.get("chat_template")
         if files:
-            texts = {name: path.read_text("utf-8") for name, path in sorted(files.items())}
+            texts = {name: _text(path) for name, path in sorted(files.items())}
             if said and said != texts.get("default"):
                 used = next(reversed(files.values())).name
                 what = "tokenizer_config.json has another chat template"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,17 +12,20 @@ import click
 from ggq.commands._cache import DISK, cache_options
 from ggq.commands._devices import DEVICE_OPTIONS
 from ggq.commands._draft import DRAFT_OPTIONS
+from ggq.commands._grammar import GRAMMAR_OPTIONS, asked
 from ggq.commands._lora import LORA
-from ggq.commands._models import YES
+from ggq.commands._models import MODEL, YES
+from ggq.commands._pictures import MMPROJ
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
 _OPTIONS = (
-    click.option("-m", "--model", "model_option", metavar="MODEL",
-                 help="The same as MODEL, as llama.cpp has it."),
+    MODEL,
     click.option("-p", "--prompt", metavar="TEXT",
                  help="Answer this, and after it what is piped in, and end; -: only that."),
+    click.option("--image", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+                 help="Show this picture with the first message; repeatable."),
     click.option("-s", "--system", metavar="TEXT", help="System message."),
     click.option("-n", "--max-tokens", type=int, help="Longest answer; default: the context."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable."),
@@ -32,9 +36,11 @@ _OPTIONS = (
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
+    *GRAMMAR_OPTIONS,
+    MMPROJ,
     click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
     click.option("--template", metavar="NAME", help="A named chat template of the file."),
-    click.option("--think/--no-think", default=None, help="Ask for a thinking answer, or a plain."),
+    click.option("--think/--no-think", default=None, help="Ask for an answer with thoughts, or without."),
     click.option("--thoughts", type=click.Choice(["fold", "show", "hide"]), default="fold",
                  show_default=True, help="How to show a model's thoughts; fold: as one line."),
     click.option("--plain", is_flag=True, help="Show answers as they are: no Markdown, no colour."),
@@ -59,32 +65,44 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     """Open the model; answer the prompt and what is piped in, else talk."""
     from ggq.commands._hosts import LocalHost, RemoteHost, variables
     from ggq.runtime.chat.settings import Settings
+    from ggq.runtime.pictures.opening import read_picture
+    from ggq.runtime.pictures.rendering import BLIND
 
+    pictures = [read_picture(path) for path in options["image"]]
+    if pictures and options["raw"]:
+        raise click.UsageError("--image: not with --raw: the template says where a picture stands")
     settings = Settings(sampling_flags(options), {}, options["max_tokens"], options["stop"])
     try:
         settings.params()  # wrong flags are told before anything is read or fetched
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+    demand = asked(options)
     printer = _printer(options)
     if options["server"]:
         from ggq.runtime.chat.remote import RemoteConversation
 
         if options["raw"]:
             raise click.UsageError("--raw needs the model here, not on a server")
+        if options["mmproj"]:
+            raise click.UsageError("--mmproj needs the model here: a server is told at its start")
         if options["lora"]:
             raise click.UsageError("--lora needs the model here: a server is told when it starts")
         url, key, system = options["server"], options["server_key"], options["system"]
         remote = RemoteConversation(url, key, system, variables(options))
         remote.model = reference
+        if demand:
+            remote.ask(demand)
         prompt = _prompt(options["prompt"], dialogue)
-        _talk(remote, RemoteHost(remote), settings, printer, prompt, options)
+        _talk(remote, RemoteHost(remote), settings, printer, prompt, options | {"shown": pictures})
         return
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
-    with LocalHost(options, settings, printer) as host:
+    with LocalHost({**options, "asked": demand}, settings, printer) as host:
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)
-        _talk(conversation, host, settings, printer, prompt, options)
+        if pictures and conversation.gallery is None:
+            raise UsageError(BLIND)
+        _talk(conversation, host, settings, printer, prompt, options | {"shown": pictures})
 
 
 def _talk(
@@ -100,14 +118,17 @@ def _talk(
     stats = options["stats"]
     if prompt is not None:
         chat = Chat(conversation, settings, printer, input, host, bool(stats))
+        chat.pictures = options["shown"]
+        said = prompt if options["raw"] else chat.attached(prompt)
         say = conversation.continue_text if options["raw"] else conversation.say
-        if chat.answer(say, prompt).interrupted:
+        if chat.answer(say, said).interrupted:
             raise KeyboardInterrupt
         return
     if hasattr(host, "warm_up"):
         host.warm_up()
     chat = Chat(conversation, settings, printer, input, host, stats is not False)
     chat.read_with(_reader(chat, host))
+    chat.pictures = options["shown"]
     printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
     chat.loop()
 

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,17 @@ OPTIONS = (
         help="SOURCE is an adapter of this model: folder, repository or GGUF file.",
     ),
     click.option(
+        "--mmproj",
+        is_flag=False,
+        flag_value="",
+        metavar="[FILE]",
+        help="Write the vision part, too, as llama.cpp's projector file; default mmproj-OUT.",
+    ),
+    click.option(
+        "--mmproj-type", metavar="TYPE", help="Of the vision part: F16 (default), BF16, F32, Q8_0."
+    ),
+    click.option("--only-mmproj", is_flag=True, help="The vision part instead of the model."),
+    click.option(
         "--group-size",
         type=click.Choice(["32", "64", "128"]),
         callback=lambda ctx, param, value: value and int(value),
@@ -161,12 +172,17 @@ def run(
         told = f"{printable(out)} and --outfile {printable(outfile)}"
         raise UsageError(f"the output is given twice: {told}")
     out, started = outfile if out is None else out, time.monotonic()
+    if settings["mmproj"] is not None:
+        settings["mmproj"] = settings["mmproj"] or True  # without a value: beside the model
     request = make_request(source, out, **settings)
     if dry_run:
         with job.planned(request, dry_run=True) as (conversion, passes):
             click.echo(
                 json.dumps(conversion.summary().as_dict()) if as_json else _plan_text(conversion)
             )
+            with ExitStack() as stack:
+                if eyes := job.vision_beside(request, conversion, stack):
+                    click.echo(_plan_text(eyes), err=as_json)
             _warn(conversion.warnings)
             if conversion.lacking_importance and not passes:
                 kind = conversion.plan.file_type.name
@@ -176,12 +192,12 @@ def run(
     result = job.run(request, shown)
     _warn(result.warnings[shown.n_warnings :])
     is_file = result[0].is_file()  # else a folder, which other programs open
-    if settings.get("base") is None and is_file:  # an adapter is no model to open
+    if is_file and settings.get("base") is None and not settings["only_mmproj"]:
         remember(source, result[0])
     if as_json:
         click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
         return
-    for path in result:
+    for path in (*result, *([result.mmproj] if result.mmproj else [])):
         click.echo(printable(path, 4096))
     if not quiet:
         _tell_written(result, time.monotonic() - started)

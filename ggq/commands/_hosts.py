@@ -63,6 +63,8 @@ class LocalHost:
         licence = gguf.metadata.get("general.license")
         yield f"licence: {printable(licence or 'not stated in the file')}"
         yield f"device: {self.model.device}"
+        if self.model.projector is not None:
+            yield f"pictures: {printable(self.model.projector, 400)}"
 
     def models(self) -> Iterator[str]:
         """Yield the fetched models' names, and the GGUF files of this folder."""
@@ -86,6 +88,7 @@ class LocalHost:
 
     def _opened(self, path: Path, n_ctx: int | None) -> Any:
         from ggq.models.hparams import check_generates
+        from ggq.runtime.chat.looking import Looking
         from ggq.runtime.generation.conversation import Conversation
         from ggq.runtime.model import load
         from ggq.runtime.template.template import ChatTemplate
@@ -93,7 +96,7 @@ class LocalHost:
         options, raw, name = self._options, self._options["raw"], self._options["template"]
         kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
         limits = {"n_ctx": n_ctx, "threads": options["threads"]}
-        limits |= {name: options[name] for name in ("cache_disk", "lora")}
+        limits |= {name: options[name] for name in ("cache_disk", "lora", "mmproj")}
         model = load(weights(path, options), cache_type=cache_type(options), **limits, **kinds)
         try:
             check_generates(model.hparams)
@@ -107,9 +110,14 @@ class LocalHost:
                 variables(options),
                 form,
             )
+            if options["asked"]:
+                found.ask(options["asked"])
+            found.gallery = model.gallery
         except BaseException:
             model.close()
             raise
+        if model.gallery is not None:
+            model.gallery.progress = Looking(self._printer)
         for warning in model.warnings:
             self._printer.note(f"warning: {printable(warning, 400)}")
         self.model, self.path, self._settings.metadata = model, path, model.gguf.metadata
@@ -123,7 +131,7 @@ def _form(template: str, tokens: Mapping[str, int]) -> Any:
     """
     if not _THINKS.search(template) and "<think>" not in tokens:
         return None
-    from ggq.runtime.server.formats import choose_format
+    from ggq.runtime.formats import choose_format
 
     return choose_format(template, tokens)
 

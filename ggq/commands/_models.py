@@ -12,6 +12,16 @@ from ggq.errors import printable
 
 YES = click.option("-y", "--yes", is_flag=True, help="Fetch a model that is not here unasked.")
 
+MODEL = click.option("-m", "--model", "model_option", metavar="MODEL",
+                     help="The same as MODEL, as llama.cpp has it.")  # fmt: skip
+
+
+def one_model(argument: str | None, option: str | None) -> str | None:
+    """Return the model that is named either way; click.UsageError for two different ones."""
+    if option is not None and argument not in (None, option):
+        raise click.UsageError("give the model once: as an argument or with -m")
+    return argument or option
+
 
 def model_path(reference: str | None, yes: bool = False) -> Path:
     """Return the model's file; a named one is fetched first, on a terminal after asking.

@@ -1,4 +1,4 @@
-"""Answer a file of requests (OpenAI's batch lines), several at once; goes on after a kill.
+"""Answer a file of requests (OpenAI's batch lines), several at once; a second run continues an interrupted one.
 
 Options only; the work is ``ggq.runtime.server.batch``.
 """
@@ -17,6 +17,7 @@ from ggq.commands._cache import DISK
 from ggq.commands._draft import draft_options, drafting
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
+from ggq.commands._pictures import MMPROJ
 from ggq.errors import GGQError, UsageError
 from ggq.extras import how_to_install
 from ggq.progress import Progress, progress_bar
@@ -43,6 +44,7 @@ _NEEDED = ("starlette", "msgspec")
 @DISK
 @draft_options
 @LORA
+@MMPROJ
 @YES
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(
@@ -64,7 +66,7 @@ def command(
     total = _count(source)
     path = model_path(model, options["yes"])
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits |= {name: options[name] for name in ("cache_disk", "lora")}
+    limits |= {name: options[name] for name in ("cache_disk", "lora", "mmproj")}
     with load(path, **limits, **drafting(options)) as opened:
         scheduler = make_scheduler(opened, n_slots=parallel, max_waiting=1_000_000)
         settings = Settings(model_id=path.stem, max_tokens=options["max_tokens"])

@@ -12,6 +12,7 @@ import click
 
 from ggq.commands._cache import cache_type, cached
 from ggq.commands._devices import device_options, weights
+from ggq.commands._models import MODEL, one_model
 from ggq.hub import resolve_model
 from ggq.progress import progress_bar
 
@@ -19,7 +20,8 @@ SECTION = "Measure"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
+@MODEL
 @click.option("-p", "--n-prompt", default=512, show_default=True, type=click.IntRange(0, 1 << 20))
 @click.option("-n", "--n-gen", default=128, show_default=True, type=click.IntRange(0, 1 << 20))
 @click.option("-d", "--n-depth", multiple=True, type=click.IntRange(0, 1 << 20), default=(0,))
@@ -31,16 +33,19 @@ SECTION = "Measure"
 @click.option("--profile", is_flag=True, help="Show what a decoded token's time goes to.")
 @click.option("-v", "--verbose", is_flag=True, help="Show which kernel serves which block type.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(model: str, **given: Any) -> None:
+def command(model: str | None, model_option: str | None, **given: Any) -> None:
     """Time MODEL as llama-bench does: a prompt (pp) and decoding (tg), mean and deviation.
 
     On the CPU decoding also shows the bytes of weights read per second and their share of the
-    memory bandwidth that this machine reaches in a plain read, measured in the same run.
+    memory bandwidth that this machine reaches when it only reads, measured in the same run.
     """
     from ggq.runtime.engine.cpu.threads import default_threads
     from ggq.runtime.measure import benchmark, roofline
     from ggq.runtime.model import load
 
+    model = one_model(model, model_option)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
     threads = given["threads"] or default_threads()
     shape = (given["n_prompt"], given["n_gen"], tuple(given["n_depth"]))
     with load(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ggq.commands._chatting import chat_options, start
+from ggq.commands._models import one_model
 
 SECTION = "Run"
 
@@ -21,6 +22,4 @@ def command(model: str | None, **options: Any) -> None:
     With -p, or with text piped in, it prints one answer and ends.
     """
     named = options.pop("model_option")
-    if named is not None and model not in (None, named):
-        raise click.UsageError("give the model once: as an argument or with -m")
-    start(model or named, options, dialogue=True)
+    start(one_model(model, named), options, dialogue=True)

@@ -20,7 +20,10 @@ SECTION = "Measure"
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option(
+    "-m", "--model", "more", multiple=True, metavar="MODEL", help="The same as MODEL; repeatable."
+)
 @click.option("--text", type=click.Path(path_type=Path), help="Text file to score, UTF-8.")
 @click.option("--against", metavar="BASE", help="HF folder or F16/F32 GGUF to compare with.")
 @click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
@@ -34,7 +37,7 @@ SECTION = "Measure"
     "-n", "--max-tokens", default=64, type=click.IntRange(1), help="Tokens of each answer."
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-def command(models: tuple[str, ...], **given: Any) -> None:
+def command(models: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
     """Score MODEL... (files or names, ggq list) on a text with llama-perplexity's protocol.
 
     Windows of min(512, trained context) tokens begin with BOS and their second half is scored. With
@@ -42,6 +45,9 @@ def command(models: tuple[str, ...], **given: Any) -> None:
     true token's probability, share of equal top tokens. --prompts FILE shows each model's greedy
     answers side by side, the base's first.
     """
+    models += more
+    if not models:
+        raise click.UsageError("Missing argument 'MODEL...'.")
     if given["text"] is None and given["prompts"] is None:
         raise UsageError("give --text FILE to score, or --prompts FILE to answer")
     if given["plot"] and not (given["against"] and given["text"]):

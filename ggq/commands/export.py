@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ggq.commands._reporting import JSON, tell
 from ggq.progress import progress_bar
 
 SECTION = "Convert"
@@ -21,7 +22,10 @@ SECTION = "Convert"
 )
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-def command(model: str, out_dir: Path, dtype: str | None, force: bool, quiet: bool) -> None:
+@JSON
+def command(
+    model: str, out_dir: Path, dtype: str | None, force: bool, quiet: bool, as_json: bool
+) -> None:
     """Write MODEL as a Hugging Face folder: safetensors, config, tokenizer.
 
     MODEL: a GGUF file, or the name of a fetched model (ggq list).
@@ -35,4 +39,5 @@ def command(model: str, out_dir: Path, dtype: str | None, force: bool, quiet: bo
         folder = export(resolve_model(model), out_dir, dtype, force, progress, warnings.append)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(printable(folder, 4096))
+    facts = {"path": str(folder), "warnings": warnings}
+    tell(as_json, facts, [printable(folder, 4096)])

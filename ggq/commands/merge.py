@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from ggq.errors import printable
-from ggq.gguf import GGUFWriter, open_gguf
+from ggq.commands._reporting import JSON, tell
+from ggq.errors import UsageError, printable
+from ggq.gguf import GGUFWriter, open_gguf, spec
 from ggq.gguf.copy import copy_tensors
 from ggq.gguf.units import format_size
 
@@ -19,10 +20,17 @@ SECTION = "Files"
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(first: Path, out: Path, force: bool) -> None:
+@JSON
+def command(first: Path, out: Path, force: bool, as_json: bool) -> None:
     """Merge the model whose first shard is FIRST into the single file OUT."""
     with open_gguf(first) as f, GGUFWriter(out, force) as writer:
+        if spec.KEY_SPLIT_COUNT not in f.metadata:
+            raise UsageError(
+                f"{printable(first)}: is no shard of a split model; it is one file already"
+            )
         writer.copy_metadata(f.metadata)
         copy_tensors(f, writer)
         (plan,) = writer.plan()
-    click.echo(f"{printable(plan.path)}  {len(plan.tensors)} tensors  {format_size(plan.nbytes)}")
+    facts = {"path": str(plan.path), "tensors": len(plan.tensors), "bytes": plan.nbytes}
+    line = f"{printable(plan.path)}  {len(plan.tensors)} tensors  {format_size(plan.nbytes)}"
+    tell(as_json, facts, [line])

@@ -5,6 +5,8 @@ Progress goes to stderr; the last line of stdout is the path.
 
 import click
 
+from ggq.commands._reporting import JSON, tell
+
 SECTION = "Run"
 
 
@@ -12,7 +14,8 @@ SECTION = "Run"
 @click.argument("name", required=False)
 @click.option("--list", "as_list", is_flag=True, help="Show the short names and their licences.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(name: str | None, as_list: bool, quiet: bool) -> None:
+@JSON
+def command(name: str | None, as_list: bool, quiet: bool, as_json: bool) -> None:
     """Fetch model NAME: a short name, or org/repo[:Q4_K_M] of the Hugging Face hub.
 
     What is here already is verified, not fetched again; what was broken off is gone on with.
@@ -22,7 +25,7 @@ def command(name: str | None, as_list: bool, quiet: bool) -> None:
     from ggq.progress import progress_when_told
 
     if as_list:
-        show_available(as_json=False)
+        show_available(as_json)
         return
     if name is None:
         raise click.UsageError("name a model: ggq pull --list shows the short names")
@@ -33,4 +36,5 @@ def command(name: str | None, as_list: bool, quiet: bool) -> None:
 
     with progress_when_told(quiet) as progress:
         path = hub.pull(name, report, progress)
-    click.echo(path)
+    facts = {"name": name, "path": str(path), "bytes": path.stat().st_size}
+    tell(as_json, facts, [str(path)])

@@ -20,7 +20,8 @@ from ggq.commands._devices import DEVICE_OPTIONS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._groups import GroupedCommand
 from ggq.commands._lora import LORA
-from ggq.commands._models import YES, model_path
+from ggq.commands._models import MODEL, YES, model_path, one_model
+from ggq.commands._pictures import MMPROJ
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.errors import UsageError, printable, reason
 from ggq.extras import how_to_install
@@ -51,8 +52,11 @@ _OPTIONS = (
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
+    MMPROJ,
     click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
                  help="Requests that may wait; more get 429."),
+    click.option("--fetch-images", is_flag=True,
+                 help="Fetch pictures that requests name by URL, from public addresses."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
     click.option("--max-body", default=16, show_default=True, type=click.IntRange(1, 1024),
                  help="Largest request in MiB."),
@@ -84,8 +88,9 @@ _GROUPS = {
     "Address": (
         "host", "port", "api_prefix", "api_key", "api_key_file", "ssl_cert", "ssl_key",
         "cors_origin", "allow_host", "max_body", "max_queue",
+        "fetch_images",
     ),
-    "Models": ("alias", "models_dir", "keep_alive", "memory", "lora", "yes"),
+    "Models": ("alias", "models_dir", "keep_alive", "memory", "lora", "mmproj", "yes"),
     "Requests that do not say": (
         "n_predict", "chat_template", "chat_template_file", "chat_template_kwargs",
         "reasoning_format", "reasoning_budget", "max_tokens",
@@ -100,8 +105,9 @@ _GROUPS = {
 
 @click.command(cls=GroupedCommand, groups=_GROUPS)
 @click.argument("model", required=False)
+@MODEL
 @serve_options
-def command(model: str | None, **options: Any) -> None:
+def command(model: str | None, model_option: str | None, **options: Any) -> None:
     """Serve MODEL at http://127.0.0.1:8080 (the page), /v1 (OpenAI's interface), /api (Ollama's).
 
     MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]. Without it requests choose among the
@@ -110,7 +116,7 @@ def command(model: str | None, **options: Any) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
-    keys = _keys(options)
+    model, keys = one_model(model, model_option), _keys(options)
     options["sampling"] = sampling_flags(options)
     SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     options["answering"] = answering(options)
@@ -127,7 +133,7 @@ def command(model: str | None, **options: Any) -> None:
 def _load_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return what `ggq.load` is told of each model."""
     limits = {"n_ctx": options["ctx"], "threads": options["threads"]}
-    limits |= {name: options[name] for name in ("cache_disk", "lora")}
+    limits |= {name: options[name] for name in ("cache_disk", "lora", "mmproj")}
     kinds = {n: options[n] for n in ("device", "device_weights")} | drafting(options)
     return {"cache_type": cache_type(options), **limits, **kinds}
 
@@ -174,6 +180,8 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
         raise UsageError("--lora: adapters belong to one model: ggq serve MODEL --lora FILE")
     if options["answering"]["template"]:
         raise UsageError("--chat-template is for one model: say which, ggq serve MODEL ...")
+    if options["mmproj"] not in (None, "off"):
+        raise UsageError("--mmproj: it belongs to one model: ggq serve MODEL --mmproj FILE")
     if options["draft"] not in (None, "off", *drafters()):
         raise UsageError(
             "--draft: with many models ngram or off (those with heads of their own are drafted "
@@ -214,10 +222,20 @@ def _settings(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> Any:
         hosts=tuple(names),
         origins=options["cors_origin"],
         max_body=options["max_body"] << 20,
+        fetch=_fetch(options),
         max_tokens=options["max_tokens"],
         prefix=options["prefix"],
         **options["answering"],
     )
+
+
+def _fetch(options: dict[str, Any]) -> Any:
+    """Return what gets pictures of URLs, None where none are to be fetched."""
+    if not options["fetch_images"]:
+        return None
+    from ggq.runtime.server.fetching import fetch
+
+    return fetch
 
 
 def _listen(models: Any, options: dict[str, Any]) -> None:

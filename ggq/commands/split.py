@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ggq.commands._reporting import JSON, tell
 from ggq.errors import UsageError, printable
 from ggq.gguf import GGUFWriter, open_gguf
 from ggq.gguf.copy import copy_tensors
@@ -22,6 +23,7 @@ SECTION = "Files"
 @click.option("--max-tensors", type=click.IntRange(min=1), help="Most tensors in a shard.")
 @click.option("--dry-run", is_flag=True, help="Show the shards, write nothing.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
+@JSON
 def command(
     file: Path,
     out: Path,
@@ -29,6 +31,7 @@ def command(
     max_tensors: int | None,
     dry_run: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Split FILE into OUT-00001-of-0000N.gguf and so on."""
     if max_size is None and max_tensors is None:
@@ -42,7 +45,12 @@ def command(
         else:
             copy_tensors(f, writer)
         plans = writer.plan()
-    for plan in plans:
-        click.echo(
-            f"{printable(plan.path)}  {len(plan.tensors)} tensors  {format_size(plan.nbytes)}"
-        )
+    facts = [
+        {"path": str(plan.path), "tensors": len(plan.tensors), "bytes": plan.nbytes}
+        for plan in plans
+    ]
+    lines = (
+        f"{printable(plan.path)}  {len(plan.tensors)} tensors  {format_size(plan.nbytes)}"
+        for plan in plans
+    )
+    tell(as_json, {"shards": facts, "written": not dry_run}, lines)

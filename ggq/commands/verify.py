@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ggq.commands._reporting import JSON, tell
 from ggq.errors import FormatError, GGQError, UsageError, printable
 from ggq.gguf import GGUFFile, TensorInfo, open_gguf, validate_model
 from ggq.gguf.copy import slabs
@@ -45,6 +46,7 @@ OF_SIGNATURE = ("public_key", "identity", "identity_provider")
 @click.option("--public-key", type=PATH, help="Elliptic curve's key in PEM that signed it.")
 @click.option("--identity", help="Or who signed it by Sigstore, such as an email address.")
 @click.option("--identity-provider", help="And the URL of who vouches for that identity.")
+@JSON
 def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
     """Check a GGUF file; end with 1 and one line where something is wrong.
 
@@ -54,14 +56,22 @@ def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
     """
     _refuse_unused(given, "--source", source is not None, OF_SOURCE)
     _refuse_unused(given, "--signature", given["signature"] is not None, OF_SIGNATURE)
-    path = resolve_model(file)
-    if given["signature"] is not None:
-        check_signature(path, given)
-    if source is not None:
-        verify_source(path, source, given)
-        if not tensors:
-            return
-    check(path, file, tensors)
+    path, as_json = resolve_model(file), bool(given["as_json"])
+    facts: dict[str, Any] = {"file": str(path), "ok": True}
+    lines = []
+    try:
+        if given["signature"] is not None:
+            lines.append(check_signature(path, given))
+            facts["signature"] = True
+        if source is not None:
+            lines.append(verify_source(path, source, given, facts))
+        if source is None or tensors:
+            lines.append(check(path, file, tensors, facts))
+    except GGQError as error:
+        if as_json:
+            tell(True, facts | {"ok": False, "error": str(error)}, ())
+        raise
+    tell(as_json, facts, lines)
 
 
 def _refuse_unused(given: dict[str, Any], flag: str, is_given: bool, names: Sequence[str]) -> None:
@@ -71,23 +81,26 @@ def _refuse_unused(given: dict[str, Any], flag: str, is_given: bool, names: Sequ
         raise UsageError(f"--{unused[0].replace('_', '-')}: goes with {flag}")
 
 
-def check(path: Path, file: str, tensors: bool) -> None:
-    """Check structure and keys, and with ``tensors`` every weight."""
+def check(path: Path, file: str, tensors: bool, facts: dict[str, Any]) -> str:
+    """Check structure and keys, and with ``tensors`` every weight; return what to say."""
     with open_gguf(path) as f:
-        for warning in validate_model(f, vocab_only=not f.tensors):
+        facts["warnings"] = validate_model(f, vocab_only=not f.tensors)
+        for warning in facts["warnings"]:
             click.echo(f"warning: {warning}", err=True)
+        facts |= {"keys": len(f.metadata), "tensors": len(f.tensors)}
         checked = f"{len(f.metadata)} keys, {len(f.tensors)} tensors"
         if tensors:
             skipped = check_weights(f)
+            facts |= {"finite": True, "not_decoded": dict(skipped)}
             checked += ", all weights finite"
             for name, count in skipped.items():
                 click.echo(f"warning: {count} tensors of type {name} not decoded", err=True)
         f.check_unchanged()
-    click.echo(f"{printable(file)}: ok ({checked})")
+    return f"{printable(file)}: ok ({checked})"
 
 
-def check_signature(path: Path, given: dict[str, Any]) -> None:
-    """Say that the signature holds; FormatError."""
+def check_signature(path: Path, given: dict[str, Any]) -> str:
+    """Return that the signature holds; FormatError."""
     from ggq.converters import attest
 
     pair = (given["identity"], given["identity_provider"])
@@ -95,11 +108,11 @@ def check_signature(path: Path, given: dict[str, Any]) -> None:
         raise UsageError("--identity and --identity-provider: give both")
     identity = None if pair[0] is None else pair
     attest.check_signature(path, given["signature"], given["public_key"], identity)
-    click.echo(f"{printable(path)}: the signature holds")
+    return f"{printable(path)}: the signature holds"
 
 
-def verify_source(path: Path, source: str, given: dict[str, Any]) -> None:
-    """Say that the file is what ``source`` gives; FormatError with the first difference."""
+def verify_source(path: Path, source: str, given: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Return that the file is what ``source`` gives; FormatError with the first difference."""
     from ggq.converters.verify import Settings, verify
 
     settings = Settings(**{name: given[name] for name in OF_SOURCE})
@@ -109,7 +122,9 @@ def verify_source(path: Path, source: str, given: dict[str, Any]) -> None:
         click.echo(f"note: {note}", err=True)
     shown, where = printable(path), printable(source)
     wrong = [*verdict.differs, *verdict.unknown]
-    for line in wrong if len(wrong) > 1 else []:
+    facts |= {"source": source, "same_tensors": verdict.n_same, "same_keys": verdict.n_keys}
+    facts |= {"notes": verdict.notes, "differs": verdict.differs, "not_verified": verdict.unknown}
+    for line in wrong if len(wrong) > 1 and not given["as_json"] else []:
         click.echo(line)
     if verdict.differs:
         # A tensor says more than the keys that stand before it.
@@ -120,7 +135,7 @@ def verify_source(path: Path, source: str, given: dict[str, Any]) -> None:
         n = f"{verdict.n_same} of {verdict.n_tensors} tensors are what {where} gives"
         raise FormatError(f"{shown}: not verified: {n}; {verdict.unknown[0]}")
     counted = f"{verdict.n_same} tensors and {verdict.n_keys} keys are what {where} gives"
-    click.echo(f"{shown}: verified ({counted})")
+    return f"{shown}: verified ({counted})"
 
 
 def check_weights(f: GGUFFile) -> Counter[str]:

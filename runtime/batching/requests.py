@@ -72,6 +72,7 @@ class Ticket:
     def __init__(self, request: Request, listener: Callable[[Event], None]):
         self.request, self.listener = request, listener
         self.cancelled = False
+        self.pictures: list[Any] = []  # of the prompt, held until it has been answered
         self.prompt_tokens = len(request.ids)
         self.cached_tokens = 0  # of the prompt: found in the cache when the first choice began
         self.generated_tokens = 0

@@ -19,6 +19,7 @@ import numpy as np
 
 from ggq.errors import GGQError, UsageError
 from ggq.runtime.batching.jobs import Jobs
+from ggq.runtime.batching.looks import Looks
 from ggq.runtime.batching.pacing import Pace
 from ggq.runtime.batching.prefixes import FairQueue, PrefixStore
 from ggq.runtime.batching.refusals import ClosedError, QueueFullError
@@ -72,6 +73,7 @@ class Scheduler:
         self._running: list[Task] = []
         self._jobs = Jobs()
         self._news = threading.Condition()
+        self._looks = Looks(engine.looker and engine.looker.gallery, self._news)
         self._closed = False
         self.pace = Pace(batch)
         self._request_s = 1.0
@@ -95,6 +97,7 @@ class Scheduler:
             request = replace(request, mix=self.engine.mix)
         ticket = Ticket(request, listener)
         prompt = np.asarray(request.ids, np.int64)
+        ticket.pictures = self._looks.of(prompt)
         with self._news:
             if self._closed:
                 raise ClosedError
@@ -153,6 +156,7 @@ class Scheduler:
         for task in [*self._running, *self._waiting.remove(lambda _: False)]:
             self._leave(task, Piece("", None, "cancelled"))
         self._jobs.refuse()
+        self._looks.close()
         self._store.clear()
 
     def keep(self, ids: abc.Sequence[int], sequence: Sequence) -> None:
@@ -165,6 +169,7 @@ class Scheduler:
         self._admit()
         batch = self._compose()
         if not batch:
+            self._looks.rest()
             return
         work = _work_of(batch)
         started = time.perf_counter()
@@ -225,6 +230,7 @@ class Scheduler:
                 self._start(task, self._running[:i])
         answering = [t for t in self._running if t.sequence is not None and not t.prefilling]
         prefilling = [t for t in self._running if t.sequence is not None and t.prefilling]
+        prefilling = [task for task in prefilling if self._looks.seen(task, self._fail)]
         if answering and not prefilling and self.speculation is not None:
             plans = [(t.writer, *t.outlook) for t in answering if t.writer]
             self.speculation.plan(plans, sum(t.n_pending for t in answering))
@@ -237,6 +243,9 @@ class Scheduler:
             limit = max(budget // left, 1)
             if self.disk is not None and task.sequence is not None:
                 limit = self.disk.cut(task.sequence, limit, len(task.prompt))
+            limit = self.engine.cut(task.prompt[task.length :], limit)
+            if limit > self.engine.max_tokens - sum(len(part.ids) for _, part in batch):
+                continue  # a picture that is not cut: the next step has room
             part = task.next_part(limit)
             budget -= len(part.ids)
             batch.append((task, part))
@@ -288,6 +297,8 @@ class Scheduler:
         self._store.make_room(reach // PAGE)
         sequence = self.engine.sequence(mix)
         if self.disk.restore(sequence, ids) > length:
+            if self.engine.looker is not None:
+                self.engine.looker.note(sequence, ids)
             return sequence
         sequence.free()
         return None

@@ -17,7 +17,7 @@ from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 __all__ = ["identity_of"]
 
 _CODE = ("quants", "simd", "models", "runtime/ops", "runtime/kernels", "runtime/backends")
-_MORE_CODE = ("runtime/engine", "runtime/cache", "jit.py", "lean.py")
+_MORE_CODE = ("runtime/engine", "runtime/pictures", "runtime/cache", "jit.py", "lean.py")
 _SAMPLE = 4096  # bytes at the begin, in the middle and at the end of each tensor
 
 

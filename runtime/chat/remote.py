@@ -8,13 +8,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggq.errors import UsageError, printable, reason
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.conversation import Conversation, Prompt
 from ggq.runtime.generation.generation import ContextError, Options, Stats
+from ggq.runtime.generation.messages import text_of
+from ggq.runtime.generation.saved import with_urls
 from ggq.runtime.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from ggq.runtime.grammar.asked import Asked
 
 __all__ = ["RemoteConversation"]
 
@@ -47,6 +52,11 @@ class RemoteConversation(Conversation):
         self._n_ctx: int | None = None
         self._asked = False
         self._rate = _RATE  # tokens per character
+
+    def ask(self, asked: Asked) -> None:
+        """Have the server hold all answers to a grammar or schema."""
+        named = {"grammar": asked.grammar, "response_format": asked.response_format}
+        self._demand = {name: value for name, value in named.items() if value is not None}
 
     @property
     def n_ctx(self) -> int | None:
@@ -84,11 +94,12 @@ class RemoteConversation(Conversation):
         sent = self.sent(messages)
         body = {
             "model": self.model,
-            "messages": [*sent, begun] if begun is not None else sent,
+            "messages": with_urls([*sent, begun] if begun is not None else sent),
             "continue_final_message": True if begun is not None else None,
             "stream": True,
             "stream_options": {"include_usage": True},
             "chat_template_kwargs": self.template_options or None,
+            **(self._demand or {}),
             **_changed(params or SamplingParams()),
         }
         if max_tokens is not None:
@@ -153,7 +164,7 @@ def _pieces(choice: dict[str, Any]) -> Iterator[Piece]:
 
 
 def _characters(messages: Sequence[dict[str, Any]]) -> int:
-    return sum(len(m["content"]) + _MARKS for m in messages)
+    return sum(len(text_of(m["content"])) + _MARKS for m in messages)
 
 
 def _changed(params: SamplingParams) -> dict[str, Any]:

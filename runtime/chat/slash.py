@@ -15,10 +15,13 @@ from ggq.runtime.chat.settings import Settings
 from ggq.runtime.generation.conversation import Conversation
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.generation.room import drop_oldest, summarize_oldest
+from ggq.runtime.pictures.opening import Picture, read_picture
+from ggq.runtime.pictures.rendering import BLIND, IMAGE
 
 __all__ = ["ALIASES", "Commands", "Host"]
 
 ALIASES = {"exit": "bye", "quit": "bye", "?": "help", "retry": "regen"}
+Message = str | list[dict[str, Any]]  # a text, or texts and pictures
 _LARGEST = 16 << 20  # bytes of a file that can be attached
 _FENCE = "```"
 _HELP = re.compile(r"(?:(\[.*?\]|FILE): )?(.*)")  # usage, if any, and what it does
@@ -50,8 +53,9 @@ class Commands:
         names = [name for name in dir(self) if name.startswith("do_")]
         self._commands = {name.removeprefix("do_"): getattr(self, name) for name in names}
         self._attached: list[str] = []
+        self.pictures: list[Picture] = []  # that go with the next message
 
-    def answer(self, start: Callable[..., Generator[Any, None, None]], *args: str) -> Ended:
+    def answer(self, start: Callable[..., Generator[Any, None, None]], *args: Any) -> Ended:
         """Stream an answer."""
         raise NotImplementedError
 
@@ -76,10 +80,13 @@ class Commands:
             )
         return bool(run(argument.strip()))
 
-    def attached(self, text: str) -> str:
-        """Return a message with the files that wait for it."""
-        message = "\n\n".join([*self._attached, text])
-        self._attached = []
+    def attached(self, text: str) -> Message:
+        """Return a message with the files and pictures that wait for it."""
+        message: Message = "\n\n".join([*self._attached, text])
+        if self.pictures:
+            shown = [{"type": IMAGE, "picture": picture} for picture in self.pictures]
+            message = [*shown, {"type": "text", "text": message}]
+        self._attached, self.pictures = [], []
         return message
 
     # -- the commands
@@ -93,6 +100,7 @@ class Commands:
             ("Alt-Enter, \\ at the end", "begin a line"),
             ('""" ... """', "a message of several lines"),
             ("Up, Ctrl-R", "go back to, or search, earlier messages"),
+            ("a dropped picture file", "show it with the next message"),
             ("Tab", "complete commands, files and models"),
             ("Ctrl-X Ctrl-E", "write the message in an editor"),
             ("Ctrl-C, Ctrl-D", "stop the answer; leave"),
@@ -147,10 +155,25 @@ class Commands:
         tokens = self.conversation.count([{"role": "user", "content": self._attached[-1]}])
         self.printer.note(f"{printable(path.name)}, {tokens} tokens, goes with the next message")
 
+    def do_image(self, argument: str) -> None:
+        """FILE: show a picture with the next message"""
+        self.show(_path(argument, "image"))
+
+    def show(self, path: Path) -> None:
+        """Open a picture for the next message; UsageError where the model or the file is wrong."""
+        talk = self.conversation
+        if talk.gallery is None and talk.counts:
+            raise UsageError(BLIND)
+        picture = read_picture(path)
+        self.pictures.append(picture)
+        size = f"{picture.width} x {picture.height}"
+        tokens = f", {talk.gallery.show(picture).n_tokens} tokens" if talk.gallery else ""
+        self.printer.note(f"{printable(path.name)}, {size}{tokens}, goes with the next message")
+
     def do_clear(self, argument: str) -> None:
         """forget the conversation, keep the system message"""
         self.conversation.clear()
-        self._attached = []
+        self._attached, self.pictures = [], []
 
     def do_undo(self, argument: str) -> None:
         """forget the last message and its answer"""

@@ -7,20 +7,25 @@ command's; how answers look is the printer's.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ggq.errors import GGQError
 from ggq.runtime.chat.screen import Ended, Printer
 from ggq.runtime.chat.settings import Settings
-from ggq.runtime.chat.slash import Commands, Host
+from ggq.runtime.chat.slash import Commands, Host, Message
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.conversation import Conversation
 from ggq.runtime.generation.generation import ContextError, Options, Stats
 
-__all__ = ["CONTINUED", "PROMPT", "QUOTES", "Chat"]
+__all__ = ["CONTINUED", "PROMPT", "QUOTES", "Chat", "dropped_picture"]
 
 PROMPT, CONTINUED, QUOTES = ">>> ", "... ", '"""'
 _COMMAND = re.compile(r"/[a-z?]+( .*)?")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _ROOM = "[d]rop the oldest messages, [s]ummarize them, or [n]either? "
 
 
@@ -64,6 +69,8 @@ class Chat(Commands):
                 if text.startswith("/") and _COMMAND.fullmatch(text.rstrip()):
                     if self.run_command(text.rstrip()):
                         return
+                elif (dropped := dropped_picture(text)) is not None:
+                    self.show(dropped)
                 elif text.strip():
                     self._say(self.attached(text))
             except GGQError as error:
@@ -71,7 +78,7 @@ class Chat(Commands):
             except KeyboardInterrupt:
                 self.printer.note("(stopped)")
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: Message) -> None:
         """Answer a message; where the context is full, make room as the user wants it."""
         try:
             ended = self.answer(self.conversation.say, text)
@@ -95,7 +102,7 @@ class Chat(Commands):
             if self._make_room(told):
                 self.answer(self.conversation.go_on)
 
-    def answer(self, start: Callable[..., Generator[Piece, None, None]], *args: str) -> Ended:
+    def answer(self, start: Callable[..., Generator[Piece, None, None]], *args: Any) -> Ended:
         """Stream one answer, if one is possible; return how it ended."""
         before, stats = list(self.conversation.messages), Stats()
         try:
@@ -153,3 +160,22 @@ class Chat(Commands):
         while QUOTES not in text:
             text += "\n" + self._read(CONTINUED)
         return text.partition(QUOTES)[0].removeprefix("\n").removesuffix("\n")
+
+
+def dropped_picture(text: str) -> Path | None:
+    """Return the picture file that a message is the path of, as terminals write a dropped one.
+
+    Quoted, with backslashes, or as a file: URL; None for anything else.
+    """
+    text = text.strip()
+    if "\n" in text or not text.lower().rstrip("'\"").endswith(_PICTURES):
+        return None
+    try:
+        words = [text] if Path(text).is_file() else shlex.split(text)
+    except (ValueError, OSError):
+        return None
+    if len(words) != 1:
+        return None
+    name = unquote(urlsplit(words[0]).path) if words[0].startswith("file:") else words[0]
+    path = Path(name).expanduser()
+    return path if path.is_absolute() and path.is_file() else None

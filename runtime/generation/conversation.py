@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ggq.errors import UsageError
 from ggq.runtime.generation import saved
 from ggq.runtime.generation.answer import Piece, Tokenizer
 from ggq.runtime.generation.generation import Options, Session, generate
+from ggq.runtime.generation.messages import text_of
+from ggq.runtime.pictures.gallery import Gallery
+from ggq.runtime.pictures.rendering import rendered
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
+
+if TYPE_CHECKING:  # imported where they are used: few chats have a grammar
+    from ggq.runtime.grammar.asked import Asked
+    from ggq.runtime.grammar.compiler import MakeConstraint
 
 __all__ = ["Conversation", "Prompt", "encode_segments"]
 
@@ -26,7 +34,7 @@ _SUMMARY = "Summary of the conversation so far:\n"
 
 
 class Form(Protocol):
-    """How a model writes its thoughts (ggq.runtime.server.formats.base.Format)."""
+    """How a model writes its thoughts (ggq.runtime.formats.base.Format)."""
 
     think: tuple[str, str]
     marks: tuple[str, ...]
@@ -46,9 +54,13 @@ class Form(Protocol):
 class Conversation:
     """Messages with one model; ``messages`` are plain dictionaries with role and content.
 
+    A content is a text, or a list of texts and pictures (ggq.runtime.pictures.rendering), which a
+    model with a ``gallery`` takes.
+
     ``summary`` stands for what was said before them, where turns were summarized to make room.
     """
 
+    gallery: Gallery | None = None
     counts = True  # whether `count` counts; a server's tokens are estimated
 
     def __init__(
@@ -68,6 +80,7 @@ class Conversation:
         """
         self._session, self.tokenizer, self.template = session, tokenizer, template
         self._form, self.summary = form, ""
+        self._demand: Any = None  # what answers have to be: a factory of constraints
         self.template_options = dict(template_options or {})
         self.messages: list[dict[str, Any]] = []
         self._known_text = ""  # what the cache's first tokens stand for ...
@@ -97,6 +110,21 @@ class Conversation:
         """The context in tokens, None where it is not known."""
         return self.session.n_ctx
 
+    def ask(self, asked: Asked) -> None:
+        """Hold all answers, but not thoughts, to a grammar or schema; GrammarError."""
+        from ggq.runtime.grammar.compiler import GrammarCompiler
+
+        self._demand = asked.made(GrammarCompiler(self.tokenizer))
+
+    @contextmanager
+    def freely(self) -> Iterator[None]:
+        """Hold answers to no grammar until the context ends: a summary is not what was asked."""
+        demand, self._demand = self._demand, None
+        try:
+            yield
+        finally:
+            self._demand = demand
+
     def clear(self) -> None:
         """Forget all messages but the system message."""
         self.summary = ""
@@ -124,13 +152,13 @@ class Conversation:
         asked = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
         if not asked:
             raise UsageError("there is nothing to undo")
-        text = str(self.messages[asked[-1]]["content"])
+        text = text_of(self.messages[asked[-1]]["content"])
         del self.messages[asked[-1] :]
         return text
 
     def say(
         self,
-        text: str,
+        text: str | list[dict[str, Any]],
         params: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
@@ -210,12 +238,26 @@ class Conversation:
         if self._form:
             reader = self._form.parser({}, thinking, begun is not None)
             options = replace(options, shown=self._shown(self._form))
+        constraint = self._constraint(thinking, "" if begun is None else str(begun["content"]))
+        options = replace(options, constraint=constraint)
         ids = self._encode(segments)
         pieces = generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
         prompt = Prompt(text, ids, begun)
         return self._recorded(
             pieces if reader is None else _read_by(reader, pieces), prompt, options
         )
+
+    def _constraint(self, thinking: bool, begun: str) -> Any:
+        make: MakeConstraint | None = self._demand
+        if make is None:
+            return None
+        from ggq.runtime.grammar.compiler import AfterReasoning, begun_with
+
+        if begun:
+            make = begun_with(make, self.tokenizer, begun)
+        if thinking and self._form:
+            return AfterReasoning(make(), self.tokenizer, self._form.think[1])
+        return make()
 
     def _shown(self, form: Form) -> frozenset[int]:
         known = self.tokenizer.ids  # type: ignore[attr-defined]
@@ -231,6 +273,7 @@ class Conversation:
     ) -> Generator[Piece, None, None]:
         """Yield what the model writes after ``text``: no template, no messages kept."""
         ids = self.tokenizer.encode(text)
+        options = replace(options or Options(), constraint=self._constraint(False, ""))
         return generate(self.session, self.tokenizer, ids, params, max_tokens, stop, options)
 
     def _recorded(
@@ -289,7 +332,7 @@ class Conversation:
         self.messages, self.summary = saved.read(Path(path).expanduser())
 
     def _render(self, messages: list[dict[str, Any]]) -> list[Segment]:
-        return self.template.render(messages, **self.template_options)
+        return rendered(self.template, messages, self.gallery, **self.template_options)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,9 @@ def summarize_oldest(conversation: Conversation, params: SamplingParams | None =
         if len(asked) == len(system) + 1:
             raise UsageError("the oldest messages are too long for a summary: drop them")
         conversation.messages = asked  # without the very oldest, where all are too long
-        pieces = conversation.answer(params, n_ctx // 4 if n_ctx else None)
-        text = "".join(piece.text for piece in pieces if not piece.thought).strip()
+        with conversation.freely():
+            pieces = conversation.answer(params, n_ctx // 4 if n_ctx else None)
+            text = "".join(piece.text for piece in pieces if not piece.thought).strip()
     finally:
         conversation.messages = before
     if not text:

@@ -41,12 +41,20 @@ class Eyes(Protocol):
     def encode(self, pixels: np.ndarray, progress: Callable[[float], None] | None = None) -> Any:
         """Return what it sees in one view: ``rows``, ``deepstack`` and ``grid``."""
 
+    def close(self) -> None:
+        """Give back threads and memory."""
+
 
 class Block:
-    """One view of a picture in a prompt: its tokens' numbers, int64 (n,), and their grid."""
+    """Tokens of a view that stand together: their numbers, int64 (n,), and their grid.
 
-    def __init__(self, shown: Shown, number: int, ids: np.ndarray, grid: tuple[int, int]) -> None:
-        self.shown, self.number, self.ids, self.grid = shown, number, ids, grid
+    ``view``: which of the picture's; ``first``: which of the view's rows is the first one.
+    """
+
+    def __init__(
+        self, shown: Shown, view: int, first: int, ids: np.ndarray, grid: tuple[int, int]
+    ) -> None:
+        self.shown, self.view, self.first, self.ids, self.grid = shown, view, first, ids, grid
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,13 +104,13 @@ class Gallery:
                 return self._shown[picture.digest]
         sight = self.eyes.sight
         plan = self.family.plan(sight, picture.height, picture.width)
-        shown = Shown(picture, [])
+        shown, n_views = Shown(picture, []), 0
         for piece in plan:
-            if isinstance(piece, View):
-                number = sum(isinstance(p, Block) for p in shown.pieces)
-                ids = self._numbers(picture, number, sight.tokens(*piece.size))
-                piece = Block(shown, number, ids, sight.grid(*piece.size))
-            shown.pieces.append(piece)
+            if isinstance(piece, str):
+                shown.pieces.append(piece)
+            else:
+                shown.pieces += self._blocks_of(shown, n_views, piece)
+                n_views += 1
         with self._lock:
             self._shown[picture.digest] = shown
             self._blocks.update(p for p in shown.pieces if isinstance(p, Block))
@@ -113,11 +121,28 @@ class Gallery:
                 self._shown.popitem(last=False)
         return shown
 
+    def _blocks_of(self, shown: Shown, number: int, view: View) -> list[str | Block]:
+        """Return a view's tokens in one block, or a block for each row with text between them."""
+        rows, columns = self.eyes.sight.grid(*view.size)
+        n = self.eyes.sight.tokens(*view.size)
+        ids = self._numbers(shown.picture, number, n)
+        if not view.between:
+            return [Block(shown, number, 0, ids, (rows, columns))]
+        found = list[str | Block]()
+        for first in range(0, n, columns):
+            part = ids[first : first + columns]
+            found += [Block(shown, number, first, part, (1, columns)), view.between]
+        return found[:-1]
+
     def _numbers(self, picture: Picture, view: int, n: int) -> np.ndarray:
         """Return the numbers of a view's tokens: 62 bits of a hash each."""
         seed = b"%s %d %s" % (self.eyes.identity.encode(), view, picture.digest)
         drawn = np.frombuffer(shake_128(seed).digest(8 * n), "<i8")
         return FIRST + (drawn & (LAST - FIRST - 1))
+
+    def close(self) -> None:
+        """Give back what the eyes hold."""
+        self.eyes.close()
 
     def find(self, number: int) -> tuple[Block, int]:
         """Return the block that a token is of, and which of its tokens; UsageError if unknown."""
@@ -162,14 +187,15 @@ class Gallery:
         blocks = [piece for piece in shown.pieces if isinstance(piece, Block)]
         views = pixels(picture.rgb(), plan, self.family, sight)
         found: dict[int, np.ndarray] = {}
-        for i, (block, view) in enumerate(zip(blocks, views, strict=True)):
-            seen = self.eyes.encode(view, self._told(i, len(blocks)))
+        for i, view in enumerate(views):
+            seen = self.eyes.encode(view, self._told(i, len(views)))
             first = np.asarray(seen.rows, np.float32)[None] / np.float32(self._scale)
             deep = np.asarray(seen.deepstack, np.float32).reshape(-1, *first.shape[1:])
-            rows = np.concatenate([first, deep])
-            if rows.shape[1] != len(block):
-                raise ModelError(f"the projector made {rows.shape[1]} rows, not {len(block)}")
-            found[int(block.ids[0])] = rows
+            rows, mine = np.concatenate([first, deep]), [b for b in blocks if b.view == i]
+            if rows.shape[1] != (n := sum(map(len, mine))):
+                raise ModelError(f"the projector made {rows.shape[1]} rows of a picture, not {n}")
+            for block in mine:
+                found[int(block.ids[0])] = rows[:, block.first : block.first + len(block)]
         with self._lock:
             self._rows |= found
             while len(self._rows) > len(found) and (

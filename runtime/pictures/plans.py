@@ -34,6 +34,7 @@ class Sight(Protocol):
     longest_edge: int | None
     min_tiles: int | None
     max_tiles: int | None
+    breaks: bool
 
     @property
     def multiple(self) -> int:
@@ -44,12 +45,14 @@ class Sight(Protocol):
 class View:
     """A part of a picture: it is scaled to each of ``sizes`` in turn, then ``box`` is cut out.
 
-    ``box``: top and left corner, and ``size``: the height and width that remain.
+    ``box``: top and left corner, and ``size``: the height and width that remain. ``between``: the
+    text between two rows of its tokens, for projectors whose rows hold nothing there.
     """
 
     sizes: tuple[Size, ...]
     size: Size
     box: Size = (0, 0)
+    between: str = ""
 
 
 Plan = list[str | View]

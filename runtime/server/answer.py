@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ggq.runtime.server.formats.base import Format, Parser, Tools, as_tools
+from ggq.runtime.formats.base import Format, Parser, Tools, as_tools
 
 __all__ = ["make_parser"]
 

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ggq.runtime.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.conflicts import refuse_conflicts, unused
-from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
 from ggq.runtime.server.prompts import Prompt
 from ggq.runtime.server.schema import ChatBody

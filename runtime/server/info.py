@@ -36,6 +36,7 @@ def _loaded(service: Service) -> dict[str, Any]:
         "n_ctx_train": hp.n_ctx_train,
         "n_embd": hp.n_embd,
         "n_slots": scheduler.n_slots,
+        "vision": service.model.gallery is not None,
     }
 
 
@@ -111,7 +112,7 @@ async def props(request: Request) -> Response:
         "total_slots": service.scheduler.n_slots,
         "model_alias": settings.model_id,
         "model_path": Path(service.model.gguf.path).name,  # where it lies is nobody's business
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": service.model.gallery is not None, "audio": False},
         "chat_template": template.source,
         "chat_template_caps": service.prompter.abilities,
         "bos_token": template.special_tokens.get("bos_token", ""),

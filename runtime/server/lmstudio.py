@@ -12,7 +12,7 @@ import ggq
 from ggq.runtime.server.chat import chat_completions
 from ggq.runtime.server.completions import completions
 from ggq.runtime.server.hosting.base import LOADED, LOADING, Listed
-from ggq.runtime.server.hosting.describe import describe, quantization
+from ggq.runtime.server.hosting.describe import Description, describe, quantization
 from ggq.runtime.server.http import answer_json, host_of
 from ggq.runtime.server.service import Answers, Service
 
@@ -50,7 +50,7 @@ def _entry(listed: Listed) -> dict[str, Any]:
     found = {
         "id": listed.name,
         "object": "model",
-        "type": "embeddings" if about.embeds else "llm",
+        "type": _kind(about),
         "publisher": publisher if slash else "",
         "arch": about.architecture,
         "compatibility_type": "gguf",
@@ -62,6 +62,13 @@ def _entry(listed: Listed) -> dict[str, Any]:
     if listed.service is not None:
         found["loaded_context_length"] = listed.service.scheduler.n_ctx
     return found
+
+
+def _kind(about: Description) -> str:
+    """Return LM Studio's word for what a model is."""
+    if about.embeds:
+        return "embeddings"
+    return "vlm" if "vision" in about.capabilities else "llm"
 
 
 def _more(service: Service, answers: Answers) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ggq.runtime.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.server.chat import ChatRun
+from ggq.runtime.server.contents import content_of, joined, part_of, text_of
 from ggq.runtime.server.errors import APIError, fields_named
-from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
-from ggq.runtime.server.prompts import part_text, text_of
 from ggq.runtime.server.schema import ChatBody, Message, Stops
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
@@ -32,6 +32,7 @@ _BLOCKS = {  # what is read of each kind of block; the signature of thoughts is 
     kind: frozenset(names.split())
     for kind, names in {
         "text": "type text",
+        "image": "type source",
         "tool_use": "type id name input",
         "tool_result": "type tool_use_id content",
         "thinking": "type thinking signature",
@@ -154,15 +155,16 @@ def _turn(turn: Turn, where: str) -> list[Message]:
     """Return a turn as chat messages: results of tools are messages of their own."""
     if isinstance(turn.content, str):
         return [Message(turn.role, turn.content)]
-    out, texts, calls, thoughts = [], [], [], []
+    out, calls, thoughts = [], [], []
+    parts = list[Any]()
     for i, block in enumerate(turn.content):
         kind, here = block.get("type"), f"{where}[{i}]"
         if kind == "tool_result":
             call_id = block.get("tool_use_id")
             if not isinstance(call_id, str):
                 raise APIError(400, f"{here}.tool_use_id: is missing", "messages")
-            text = text_of(block.get("content"), f"{here}.content")
-            out.append(Message("tool", text, tool_call_id=call_id))
+            result = content_of(block.get("content"), f"{here}.content")
+            out.append(Message("tool", result, tool_call_id=call_id))
         elif kind == "tool_use":
             arguments = block.get("input")
             for name in ("id", "name"):
@@ -175,9 +177,9 @@ def _turn(turn: Turn, where: str) -> list[Message]:
         elif kind == "thinking" and isinstance(block.get("thinking"), str):
             thoughts.append(block["thinking"])
         elif kind != "redacted_thinking":
-            texts.append(part_text(block, here))
-    if texts or calls or not out:
-        message = Message(turn.role, "\n".join(texts), tool_calls=calls or None)
+            parts.append(part_of(block, here))
+    if parts or calls or not out:
+        message = Message(turn.role, joined(parts), tool_calls=calls or None)
         message.reasoning_content = "\n".join(thoughts) or None
         out.append(message)
     return out

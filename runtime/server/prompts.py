@@ -12,20 +12,22 @@ from typing import Any
 
 import msgspec
 
-from ggq.errors import printable
+from ggq.runtime.formats.base import Format
 from ggq.runtime.generation.conversation import encode_segments
+from ggq.runtime.pictures.gallery import Gallery
+from ggq.runtime.pictures.parts import Fetch
+from ggq.runtime.pictures.rendering import rendered
+from ggq.runtime.server.contents import content_of, opened
 from ggq.runtime.server.errors import APIError
-from ggq.runtime.server.formats.base import Format
 from ggq.runtime.server.prefill import is_continued, split_answer
 from ggq.runtime.server.schema import ChatBody, Message
 from ggq.runtime.server.telling import Telling
 from ggq.runtime.server.tools import choice_of, functions_of
 
-__all__ = ["Prompt", "Prompter", "part_text", "reserved", "text_of"]
+__all__ = ["Prompt", "Prompter", "reserved"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _RESERVED = {"self", "messages", "tools", "add_generation_prompt"}
-_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 class Prompt(msgspec.Struct):
@@ -42,9 +44,20 @@ class Prompter:
     """Writes prompts with one model's template."""
 
     def __init__(
-        self, template: Any, tokenizer: Any, form: Format, given: Mapping[str, Any] = _NOTHING
+        self,
+        template: Any,
+        tokenizer: Any,
+        form: Format,
+        given: Mapping[str, Any] = _NOTHING,
+        gallery: Gallery | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
-        """Take the template and its variables of requests that do not set them."""
+        """Take the template and its variables of requests that do not set them.
+
+        ``gallery``: what looks at pictures, None for a model that cannot; ``fetch``: what gets
+        those that are URLs, where that is allowed.
+        """
+        self._gallery, self._fetch = gallery, fetch
         self._template, self._tokenizer, self._form = template, tokenizer, form
         self._given = given
         self._telling = Telling(template, form)
@@ -69,8 +82,10 @@ class Prompter:
         begun = None
         if is_continued(body):
             messages, begun = split_answer(messages, body.messages[-1].tool_calls)
-        segments = self._template.render(
+        segments = rendered(
+            self._template,
             messages,
+            self._gallery,
             tools=given,
             add_generation_prompt=body.add_generation_prompt or begun is not None,
             **variables,
@@ -106,7 +121,10 @@ class Prompter:
         if role == "developer" and not self._knows_developer:
             role = "system"
         said = message.refusal if message.content is None else message.content
-        out: dict[str, Any] = {"role": role, "content": text_of(said, f"{where}.content")}
+        content = content_of(said, f"{where}.content")
+        if isinstance(content, list):
+            content = opened(content, f"{where}.content", role, self._gallery, self._fetch)
+        out: dict[str, Any] = {"role": role, "content": content}
         if message.name is not None:
             out["name"] = message.name
         if message.tool_call_id is not None:
@@ -128,37 +146,6 @@ class Prompter:
 def reserved(names: Iterable[str]) -> str | None:
     """Return the first of some variables of a template that nobody may set, None without any."""
     return next((n for n in names if n in _RESERVED or not n.isidentifier()), None)
-
-
-def text_of(content: Any, where: str) -> str:
-    """Return a message's content as text; parts of text are joined, others are APIErrors."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise APIError(400, f"{where}: expected a text or a list of parts", _field(where))
-    return "\n".join(part_text(part, f"{where}[{i}]") for i, part in enumerate(content))
-
-
-def part_text(part: Any, where: str) -> str:
-    """Return the text of a part of a message's content; APIError where it is another kind."""
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
-        raise APIError(400, f"{where}: expected a part with a type", _field(where))
-    kind, text = part.get("type", "text"), part.get("text", part.get("refusal"))
-    if kind not in _TEXT_PARTS:
-        message = f"{where}: only text is supported, not {printable(kind, 40)}"
-        raise APIError(400, message, _field(where))
-    if not isinstance(text, str):
-        raise APIError(400, f"{where}.text: expected a text", _field(where))
-    return text
-
-
-def _field(where: str) -> str:
-    """Return the request's field that a place is in."""
-    return where.partition("[")[0].partition(".")[0]
 
 
 def _call(call: dict[str, Any], where: str) -> dict[str, Any]:

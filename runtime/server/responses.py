@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ggq.errors import printable
+from ggq.runtime.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.chat import ChatRun
+from ggq.runtime.server.contents import content_of
 from ggq.runtime.server.errors import APIError, fields_named
-from ggq.runtime.server.formats.base import CALL, CONTENT, REASONING, Delta
 from ggq.runtime.server.http import answer_json, client_of, note, read, service_of
-from ggq.runtime.server.prompts import text_of
 from ggq.runtime.server.schema import ChatBody, Message, Tokens, Truncation
 from ggq.runtime.server.service import new_id
 from ggq.runtime.server.streaming import EventStream, event, reported, while_connected
@@ -146,7 +146,7 @@ def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None
         role, content = item.get("role"), item.get("content")
         if not isinstance(role, str) or not role or content is None:
             raise APIError(400, f"{where}: expected a message with role and content", "input")
-        messages.append(Message(role, text_of(content, f"{where}.content")))
+        messages.append(Message(role, content_of(content, f"{where}.content")))
     elif kind in _CALLS:
         function = _CALLS[kind](item)
         if not isinstance(function["name"], str):
@@ -162,7 +162,7 @@ def _add_item(messages: list[Message], item: dict[str, Any], where: str) -> None
         output, call_id = item.get("output"), item.get("call_id")
         if output is None or not isinstance(call_id, str):
             raise APIError(400, f"{where}: expected call_id and output", "input")
-        said = text_of(output, f"{where}.output")
+        said = content_of(output, f"{where}.output")
         messages.append(Message("tool", said, tool_call_id=call_id))
     elif kind not in _LEFT_OUT:
         message = f"{where}.type: {printable(kind, 40)} is not supported"

@@ -20,12 +20,12 @@ from ggq.errors import UsageError
 from ggq.runtime.batching.refusals import ClosedError
 from ggq.runtime.batching.requests import Event, Request, Ticket
 from ggq.runtime.batching.scheduler import Scheduler
+from ggq.runtime.formats import choose_format
 from ggq.runtime.generation.answer import Piece
 from ggq.runtime.generation.generation import ContextError
 from ggq.runtime.generation.truncation import turns, without_oldest
 from ggq.runtime.sampling import SamplingParams
 from ggq.runtime.server.constraints import Constraints
-from ggq.runtime.server.formats import choose_format
 from ggq.runtime.server.prompts import Prompt, Prompter
 from ggq.runtime.server.schema import AdapterScale, ChatBody, CompletionBody, Message, SamplingBody
 from ggq.runtime.server.settings import Settings
@@ -159,7 +159,9 @@ class Service:
         given = dict(settings.template_kwargs)
         if settings.reasoning_budget == 0:
             given.setdefault("enable_thinking", False)
-        self.prompter = Prompter(self.template, self.tokenizer, self.format, given)
+        self.prompter = Prompter(
+            self.template, self.tokenizer, self.format, given, model.gallery, settings.fetch
+        )
         self.constraints = Constraints(self.tokenizer, self.format)
         self.budgets = Budgets(self.tokenizer, self.format, settings.reasoning_budget)
         self._shown = frozenset(tokens[mark] for mark in self.format.marks if mark in tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class Settings:
     ping_seconds: float = 10.0
     body_seconds: float = 60.0  # a body that has not arrived by then is given up
     metrics: bool = True
+    fetch: Callable[[str], bytes] | None = None  # what gets pictures of URLs
     prefix: str = ""  # that all paths begin with
     sampling: Mapping[str, Any] = field(default_factory=dict)
     n_predict: int | None = None

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ggq.errors import GGQError
-from ggq.runtime.server.formats.base import Format
+from ggq.runtime.formats.base import Format
 
 __all__ = ["Telling"]
 
@@ -80,8 +80,12 @@ class Telling:
         if self.knows_calls:
             return message
         if message["role"] == "tool" and not self._has_word:
-            text = f"<tool_response>\n{message['content']}\n</tool_response>"
-            return {"role": "user", "content": text}
+            opening, closing = "<tool_response>\n", "\n</tool_response>"
+            content = message["content"]
+            if isinstance(content, list):  # with pictures
+                around = [{"type": "text", "text": text} for text in (opening, closing)]
+                return {"role": "user", "content": [around[0], *content, around[1]]}
+            return {"role": "user", "content": f"{opening}{content}{closing}"}
         calls = [_function(call) for call in message.pop("tool_calls", ())]
         if calls:
             own = self._form.spelled(calls) if self.by_template else ""  # else as it is explained

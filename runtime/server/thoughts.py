@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ggq.runtime.formats.base import CONTENT, REASONING, Delta, Format
+from ggq.runtime.grammar.compiler import MakeConstraint
 from ggq.runtime.sampling.sampler import Constraint
-from ggq.runtime.server.formats.base import CONTENT, REASONING, Delta, Format
-from ggq.runtime.server.grammar import MakeConstraint
 
 __all__ = ["Budgets", "Placed"]
 

@@ -36,10 +36,14 @@ _SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of prompt text; ``parse_special`` only where the template itself wrote it."""
+    """A run of prompt text; ``parse_special`` only where the template itself wrote it.
+
+    ``ids``: tokens that stand there instead, a picture's; the text is then a name of it.
+    """
 
     text: str
     parse_special: bool
+    ids: tuple[int, ...] = ()
 
 
 class ChatTemplate:
@@ -182,7 +186,20 @@ def encode_segments(
     The text is tokenised in one piece, as the model was trained; it is cut only around control
     tokens that someone typed. ``at_start`` False: the text goes on after other tokens.
     """
-    segments = list(segments)
+    ids: list[int] = []
+    run: list[Segment] = []
+    for segment in segments:
+        if segment.ids:
+            ids += _encoded(tokenizer, run, at_start and not ids)
+            ids += segment.ids
+            run = []
+        else:
+            run.append(segment)
+    return ids + _encoded(tokenizer, run, at_start and not ids)
+
+
+def _encoded(tokenizer: Any, segments: list[Segment], at_start: bool) -> list[int]:
+    """Return the ids of segments of text."""
     text = "".join(segment.text for segment in segments)
     mask = b"".join((OWN if s.parse_special else FOREIGN) * len(s.text) for s in segments)
     ids: list[int] = []

@@ -1,5 +1,9 @@
-"""clamp: some columns beyond the limit."""
+"""clamp: some columns beyond the limits."""
 
 from opcases import TOKENS, Case
 
-CASES = [Case("clamp", "rows", lambda o: o.clamp(o.embed("x"), 0.5), {"x": (TOKENS, 96)})]
+X = {"x": (TOKENS, 96)}
+CASES = [
+    Case("clamp", "rows", lambda o: o.clamp(o.embed("x"), 0.5), X),
+    Case("clamp", "one-sided", lambda o: o.clamp(o.embed("x"), 0.5, -0.1), X),
+]

@@ -7,7 +7,7 @@ type: quantize and dequantize, and where it has a grid unpack, grid and pack. It
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,8 +21,11 @@ from ggq.converters.prepasses.solving.hessian import Hessian, layer_error
 __all__ = ["Solution", "Solver", "integer_range", "regress"]
 
 _BLOCK = 128  # columns rounded before their errors reach the others
+_ROWS = 64  # rows solved before their errors reach the others, of eighths of fewer rows
+ROW_DAMP = 0.3
 ENOUGH = 0.002  # a sweep that lowers the error by less is the last
 
+Rows = tuple[slice, Hessian]  # rows solved together, the second moment of their gradients
 Params = dict[str, np.ndarray]  # a block type's scales and minimums, by their names
 
 
@@ -87,12 +90,47 @@ class Solver:
         self.kind, self.sweeps, self.damp = kind, sweeps, damp
         self.threads = threads or default_threads()
 
-    def solve(self, target: np.ndarray, hessian: Hessian) -> Solution:
-        """Return the best blocks found; no row is worse than the plain search's."""
-        kind = self.kind
+    def solve(
+        self,
+        target: np.ndarray,
+        hessian: Hessian,
+        curvature: Sequence[Rows] = (),
+        row_damp: float = ROW_DAMP,
+    ) -> Solution:
+        """Return the best blocks found; without ``curvature`` no row is worse than by plain search.
+
+        ``curvature``: how the loss bends with groups of rows. The error is then that of the matrix,
+        tr(O E H E') for errors E, and those of rows that are done are spread over the rows behind
+        them, as columns' are over columns. ``row_damp`` of O's mean diagonal is added to it.
+        Method: rows are to O as columns are to H in GPTQ (two-sided, as YAQA, arXiv 2505.22988).
+        """
         target = np.ascontiguousarray(target, np.float32)
         h = hessian.damped(self.damp)
         h = (h / np.diag(h).mean()).astype(np.float32)
+        blocks = np.empty((len(target), self.kind.row_bytes(target.shape[1])), np.uint8)
+        values, errors = np.empty_like(target), np.zeros((2, len(target)))
+        alone = np.ones(len(target), bool)
+        for part, outer in curvature:
+            alone[part] = False
+            order = np.arange(len(target))[part][outer.order]
+            upper = outer.factor(row_damp).astype(np.float32, copy=False)
+            left, step = target[order], min(_ROWS, max(8, len(order) // 8))
+            for a in range(0, len(order), step):
+                b = min(a + step, len(order))
+                rows = order[a:b]
+                blocks[rows], values[rows], errors[:, rows] = self._rows(left[a:b], hessian, h)
+                spread = np.linalg.solve(upper[a:b, a:b].T, left[a:b] - values[rows])
+                left[b:] -= upper[a:b, b:].T @ spread
+        if alone.any():
+            blocks[alone], values[alone], errors[:, alone] = self._rows(target[alone], hessian, h)
+        before, after = errors.sum(1)
+        return Solution(blocks, values, float(before), float(after))
+
+    def _rows(
+        self, target: np.ndarray, hessian: Hessian, h: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return blocks, values and errors, before and after, of rows that know of no others."""
+        kind = self.kind
         plain = kind.quantize(target, np.diag(h).copy())
         plain_values = kind.dequantize(plain)
         before = layer_error(plain_values, target, h)
@@ -104,8 +142,7 @@ class Solver:
         after = layer_error(values, target, h)
         worse = ~(after <= before)
         blocks[worse], values[worse] = plain[worse], plain_values[worse]
-        error = float(np.where(worse, before, after).sum())
-        return Solution(blocks, values, float(before.sum()), error)
+        return blocks, values, np.stack([before, np.where(worse, before, after)])
 
     def _block_by_block(self, target: np.ndarray, hessian: Hessian) -> np.ndarray:
         """Return blocks by the type's own search, each block's errors spread over those behind it.
@@ -143,7 +180,7 @@ class Solver:
         """Return the codes of the column loop, scales fixed by ``params``."""
         from ggq.converters.prepasses.solving.descent import feed_block
 
-        order, upper = hessian.order, hessian.factor(self.damp).astype(np.float32)
+        order, upper = hessian.order, hessian.factor(self.damp).astype(np.float32, copy=False)
         grid = self.kind.grid(params)
         values = grid.levels, _table(grid)
         codes, left = codes.copy(), target[:, order]

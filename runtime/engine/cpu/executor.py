@@ -6,6 +6,7 @@ Between two steps the workers spin for a moment, then sleep; within a step no Py
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,25 +34,32 @@ class Executor:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def run(self, plan: Plan, profile: dict[str, int] | None = None) -> None:
+    def run(
+        self,
+        plan: Plan,
+        profile: dict[str, int] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
         """Execute one step of ``plan``; KeyboardInterrupt leaves the workers idle and sound.
 
-        ``profile``: where it adds nanoseconds per kind of row, as the calling thread saw them.
+        ``profile``: where it adds nanoseconds per kind of row, as the calling thread saw them;
+        ``progress``: told the share of rows that are begun, between two looks at signals. An
+        exception that it raises ends the step as KeyboardInterrupt does.
         """
         self._start_workers()
         if profile is None:
-            self._run(plan)
+            self._run(plan, progress)
             return
         spent = np.zeros(plan.n_rows, np.int64)
         self._control[w.PROFILE] = spent.ctypes.data
         try:
-            self._run(plan)
+            self._run(plan, progress)
         finally:
             self._control[w.PROFILE] = 0
         for label, nanoseconds in zip(plan.labels, spent.tolist(), strict=True):
             profile[label] = profile.get(label, 0) + nanoseconds
 
-    def _run(self, plan: Plan) -> None:
+    def _run(self, plan: Plan, progress: Callable[[float], None] | None) -> None:
         self._step += 1
         w.prepare(
             self._address,
@@ -68,7 +76,9 @@ class Executor:
         try:
             while row >= 0:
                 row = w.walk(self._address, row, self._step, _SLICE_NS, 0)
-        except KeyboardInterrupt:
+                if progress is not None:
+                    progress(row / plan.n_rows if row >= 0 else 1.0)
+        except BaseException:
             w.abandon(self._address)
             raise
         assert row == w.FINISHED, row

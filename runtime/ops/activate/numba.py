@@ -7,8 +7,16 @@ from ggq.runtime.kernels.gelu import gelu
 from ggq.simd import f32x16, fma, int64, load, splat, store, vmax, zeros
 from ggq.simd.math import sigmoid
 
-_GELU, _GELU_TANH, _RELU, _RELU2 = range(4)
-_KINDS = {"gelu": _GELU, "gelu_tanh": _GELU_TANH, "relu": _RELU, "relu2": _RELU2}
+_GELU, _GELU_TANH, _RELU, _RELU2, _GELU_QUICK, _SILU = range(6)
+_KINDS = {
+    "gelu": _GELU,
+    "gelu_tanh": _GELU_TANH,
+    "gelu_quick": _GELU_QUICK,
+    "silu": _SILU,
+    "relu": _RELU,
+    "relu2": _RELU2,
+}
+_QUICK = 1.702
 _CUBIC, _DOUBLE = 0.044715, 1.5957691216057308  # 2 sqrt(2 / pi): tanh through the sigmoid
 
 
@@ -20,6 +28,10 @@ def _act(x, kind):
     if kind == _GELU_TANH:
         cubic = fma(x * x, splat(_CUBIC, f32x16), one)
         return x * sigmoid(x * cubic * splat(_DOUBLE, f32x16))
+    if kind == _GELU_QUICK:
+        return x * sigmoid(x * splat(_QUICK, f32x16))
+    if kind == _SILU:
+        return x * sigmoid(x)
     y = vmax(x, zeros(f32x16))
     return y * y if kind == _RELU2 else y
 

@@ -1,1 +1,1 @@
-"""clamp(x, limit) -> x kept between -limit and limit, (n_tokens, width)."""
+"""clamp(x, limit, low=None) -> x kept between low (by default -limit) and limit."""

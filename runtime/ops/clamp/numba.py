@@ -1,20 +1,37 @@
-"""clamp as plan rows."""
+"""clamp as plan rows: a token is an item."""
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba import elementwise
-from ggq.simd import f32x16, load, splat, store, vmax, vmin
+from ggq.runtime.backends.numba.plan import Work
+from ggq.simd import FLOAT, INT, ROWS, f32x16, load, splat, store, vmax, vmin
 
 
-@kernel(elementwise.ARGUMENTS)
+@kernel(x=ROWS, out=ROWS, width=INT, low=FLOAT, high=FLOAT)
 def _clamp(args, first, last):
-    x, out, limit = args.a, args.out, splat(args.constant, f32x16)
-    stride, out_stride, width = args.a_stride, args.out_stride, args.width
+    x, out, high, low = args.x, args.out, splat(args.high, f32x16), splat(args.low, f32x16)
+    stride, out_stride, width = args.x_stride, args.out_stride, args.width
     for item in range(first, last):
         for i in range(0, 4 * width, 64):
-            value = vmax(vmin(load(x + item * stride + i, f32x16), limit), -limit)
+            value = vmax(vmin(load(x + item * stride + i, f32x16), high), low)
             store(out + item * out_stride + i, value)
 
 
-def run(backend, x, limit):
-    """Record x between -limit and limit."""
-    return elementwise.record(backend, "clamp", _clamp, [x], limit)
+def run(backend, x, limit, low=None):
+    """Record x between low and limit."""
+
+    def make(value, form, residual):
+        source, out = x.f32(), backend.new(value)
+        backend.recorder.row(
+            "clamp",
+            _clamp,
+            Work(slot=x.slot),
+            reads=[source],
+            writes=[out],
+            x=source,
+            out=out,
+            width=x.width,
+            low=-limit if low is None else low,
+            high=limit,
+        )
+        return out
+
+    return backend.value(x.width, x.slot, make)

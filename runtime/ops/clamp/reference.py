@@ -3,6 +3,6 @@
 import numpy as np
 
 
-def run(backend, x, limit):
-    """Return x between -limit and limit."""
-    return np.clip(x, -limit, limit)
+def run(backend, x, limit, low=None):
+    """Return x between low and limit."""
+    return np.clip(x, -limit if low is None else low, limit)

@@ -13,6 +13,7 @@ from ggq.simd import (
     f32x16,
     float32,
     fma,
+    int64,
     load,
     reduce_add,
     splat,
@@ -55,7 +56,8 @@ def _statistics(x, width, kind, eps):
 def _normalize(x, out, gain, width, kind, eps):
     mean, factor = _statistics(x, width, kind, eps)
     center, scale = splat(mean, f32x16), splat(factor, f32x16)
-    for i in range(0, width, 16):
+    for start in range(0, width, 16):
+        i = min(start, max(width - 16, int64(0)))  # what follows is another group's
         v = load(x + 4 * i, f32x16)
         if kind == 1:
             v = v - center
@@ -108,7 +110,7 @@ def run(backend, x, name, eps, kind="rms", width=None):
     """Record the norm over groups of ``width`` columns."""
     group = width or x.width
     groups = x.width // group
-    if groups > 1 and group % 16:
+    if groups > 1 and group < 16:
         raise ModelError(f"norm {name}: heads of {group} columns are not supported on the CPU")
     gain = backend.weight(name).vector if name else 0
     several = bool(name) and len(backend.weight(name).shape) > 1

@@ -1,6 +1,7 @@
 """Pixtral and Mistral 3: the picture in its shape, no larger than a square (PixtralImageProcessor).
 
-The projector's rows hold what ends each row of the picture; its last mark is text.
+What ends each row of the picture is text where the projector's rows do not hold it; so is the
+picture's last mark.
 """
 
 import math
@@ -17,7 +18,7 @@ def plan(sight: Sight, height: int, width: int) -> Plan:
         height, width = math.floor(height / by), math.floor(width / by)
     side = sight.multiple
     size = (max(height, 1) - 1) // side * side + side, (max(width, 1) - 1) // side * side + side
-    return [View((size,), size), "[IMG_END]"]
+    return [View((size,), size, between="" if sight.breaks else "[IMG_BREAK]"), "[IMG_END]"]
 
 
 FAMILY = Family(("pixtral",), ("[IMG]",), plan)

@@ -11,6 +11,7 @@ from typing import Any
 from ggq.errors import FormatError, GGQError
 from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.gguf.summary import plain_value
+from ggq.runtime.engine.projectors import beside
 from ggq.runtime.server.hosting.base import Listed
 from ggq.runtime.server.infill import fills_gaps
 
@@ -75,7 +76,7 @@ def _described(path: Path, mtime_ns: int, size: int) -> Description:
                 n_ctx_train=file.get(f"{arch}.context_length", 0, int),
                 template=template,
                 license=file.get("general.license", "", str),
-                capabilities=_capabilities(arch, template, meta, tokens),
+                capabilities=_capabilities(arch, template, meta, tokens) + _sight(path, arch, meta),
                 metadata={key: plain_value(meta[key]) for key in meta if _is_short(meta[key])},
                 modified=mtime_ns / 1e9,
                 digest=digest,
@@ -107,6 +108,12 @@ def _capabilities(arch: str, template: str, meta: Any, tokens: list[str]) -> tup
     if fills_gaps(meta, tokens):
         found.append("insert")
     return tuple(found)
+
+
+def _sight(path: Path, arch: str, meta: Any) -> tuple[str, ...]:
+    """Return Ollama's word for a model that sees: its projector lies beside it."""
+    width = meta.get(f"{arch}.embedding_length")
+    return ("vision",) if isinstance(width, int) and beside(path, width) else ()
 
 
 def _digest(path: Path, mtime_ns: int, size: int) -> str:

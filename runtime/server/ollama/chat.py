@@ -65,16 +65,17 @@ async def chat(request: Request) -> Response:
 async def generate(request: Request) -> Response:
     """Answer POST /api/generate; without a prompt the model is loaded, or unloaded."""
     clock, body = Clock(), await read(request, GenerateRequest)
-    for field in ("images", "template", "context"):
+    for field in ("template", "context"):
         if getattr(body, field):
-            advice = "only text is supported" if field == "images" else "not supported: /api/chat"
-            raise APIError(400, f"{field}: {advice}", field)
+            raise APIError(400, f"{field}: not supported: /api/chat", field)
+    if body.images and (body.raw or body.suffix):
+        raise APIError(400, "images: not with raw or suffix: they need the template", "images")
     if not body.prompt and not body.suffix:
         return await _loaded(request, body, {"response": ""})
     service = await asked_for(request, body)
     clock.loaded()
     turns = [OllamaMessage("system", body.system)] if body.system else []
-    turns.append(OllamaMessage("user", body.prompt))
+    turns.append(OllamaMessage("user", body.prompt, images=body.images))
     ours = chat_body(request, service, body, turns)
     prompt = None
     if body.raw or body.suffix:

@@ -172,7 +172,7 @@ def chat_body(
         thinking, effort = {"enable_thinking": True}, body.think
     predict = options.num_predict
     return ChatBody(
-        messages=[_message(m, i) for i, m in enumerate(messages)],
+        messages=[_message(message) for message in messages],
         model=body.model,
         max_tokens=None if predict is None else max(predict, -1),
         seed=options.seed,
@@ -220,12 +220,14 @@ def _format(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
     return {"type": "json_object"}
 
 
-def _message(message: OllamaMessage, at: int) -> Message:
+def _message(message: OllamaMessage) -> Message:
+    content: Any = message.content or ""
     if message.images:
-        raise APIError(400, f"messages[{at}].images: only text is supported", "messages")
+        found = [{"type": "image", "source": {"type": "base64", "data": i}} for i in message.images]
+        content = [*found, content] if content else found
     return Message(
         message.role,
-        message.content or "",
+        content,
         name=message.tool_name or message.name,
         tool_calls=message.tool_calls,
         tool_call_id=message.tool_call_id,

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from ggq.runtime.formats.base import CALL, CONTENT, Delta
 from ggq.runtime.generation.answer import Logprobs, Piece
 from ggq.runtime.server.chat import ChatRun, token_logprob
-from ggq.runtime.server.formats.base import CALL, CONTENT, Delta
 from ggq.runtime.server.ollama.schema import timestamp
 from ggq.runtime.server.service import Answers, Service
 from ggq.runtime.server.streaming import EventStream, reported

@@ -1,10 +1,10 @@
 // Where messages are written: the prompt, its attachments, drafts that outlive a reload.
 
 import * as chat from "./chat.js";
-import { $, icon, iconButton, make, notice } from "./dom.js";
+import { $, iconButton, make, notice } from "./dom.js";
 import { attached } from "./files.js";
 import { toEnd } from "./log.js";
-import { sized } from "./message.js";
+import { sign, sized } from "./message.js";
 import { info } from "./server.js";
 
 const prompt = $("prompt");
@@ -106,7 +106,7 @@ async function add(list) {
 }
 
 function showFiles(name) {
-  const shown = files().map(file => make("li", { class: file.tokens > info.nCtx && "bad" }, icon("file"), make("span", {}, file.name),
+  const shown = files().map(file => make("li", { class: file.tokens > info.nCtx && "bad" }, sign(file), make("span", {}, file.name),
     make("small", {}, sized(file) + (file.tokens > info.nCtx ? ", more than the context" : "")),
     iconButton("x", `Remove ${file.name}`, () => { setFiles(files().filter(other => other !== file)); prompt.focus(); })));
   if (name) shown.push(make("li", { class: "reading" }, make("span", {}, `Reading ${name}…`)));

@@ -1,13 +1,16 @@
 // Conversations as files: JSON with everything in it, Markdown of one branch; files that are attached.
 
 import { make, newId } from "./dom.js";
-import { countTokens, pdfText } from "./server.js";
+import { countTokens, info, pdfText } from "./server.js";
 import { contentOf, newConversation, newMessage } from "./tree.js";
 
 const FORMAT = "ggq conversations";
 const MARK = /^<!-- (system|user|assistant) -->$/;
 const ESCAPED = /^(\\*)(<!-- (?:system|user|assistant) -->)$/gm;  // such a line within a message
 const MAX_FILE = 10 << 20;  // bytes
+const MAX_PICTURE = 32 << 20;
+const LONGEST_SIDE = 1600;  // pixels of a picture that is kept and sent
+const PICTURE = /^data:image\/(png|jpeg);base64,[A-Za-z0-9+/=]+$/;
 
 export function download(name, text, type) {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
@@ -22,8 +25,9 @@ export function toJSON(records) {
 }
 
 export function toMarkdown(record, nodes) {
+  const named = node => (node.files ?? []).filter(file => file.picture).map(file => `(picture ${file.name})`);
   const part = (role, text) => `<!-- ${role} -->\n\n${text.replace(ESCAPED, "\\$1$2")}`;
-  const parts = nodes.map(node => part(node.role, contentOf(node)));
+  const parts = nodes.map(node => part(node.role, [...named(node), contentOf(node)].join("\n\n")));
   if (record.system) parts.unshift(part("system", record.system));
   return `# ${record.title || "Conversation"}\n\n${parts.join("\n\n")}\n`;
 }
@@ -52,7 +56,7 @@ function imported(record) {
   const out = { ...newConversation(text(record.system)), title: text(record.title) };
   for (const node of Object.values(record.nodes ?? {})) {
     if (!["user", "assistant"].includes(node?.role)) throw new Error("a message has no role");
-    const files = Array.isArray(node.files) ? node.files.filter(file => typeof file?.text === "string" && typeof file.name === "string") : [];
+    const files = Array.isArray(node.files) ? node.files.filter(file => typeof file?.name === "string" && (typeof file.text === "string" || PICTURE.test(file.picture ?? ""))) : [];
     const state = text(node.state) === "writing" ? "interrupted" : text(node.state) || "done";
     out.nodes[text(node.id)] = {
       id: text(node.id), parent: text(node.parent) || null, created: Number(node.created) || 0, role: node.role, state,
@@ -104,8 +108,9 @@ function fromMarkdown(text) {
 
 // ---- attachments
 
-// A file's text and its tokens; throws an Error that says why it has none.
+// A file's text and its tokens, or a picture; throws an Error that says why it has none.
 export async function attached(file) {
+  if (file.type.startsWith("image/")) return picture(file);
   if (file.size > MAX_FILE) throw new Error(`${file.name} is larger than ${MAX_FILE >> 20} MiB`);
   const pdf = file.type === "application/pdf" || /\.pdf$/i.test(file.name);
   const { text, pages } = pdf ? await pdfText(file) : { text: await plain(file) };
@@ -118,4 +123,27 @@ async function plain(file) {
     if (!text.includes("\0")) return text.replace(/\r\n?/g, "\n");
   } catch {}  // said below
   throw new Error(`${file.name} is neither text nor a PDF`);
+}
+
+// A picture as a data: URL, upright and no larger than models look at: what is kept stays small.
+async function picture(file) {
+  if (!info.sees) throw new Error(`${file.name} is a picture, and this model takes none: it needs a projector, --mmproj`);
+  if (file.size > MAX_PICTURE) throw new Error(`${file.name} is larger than ${MAX_PICTURE >> 20} MiB`);
+  const image = await createImageBitmap(file).catch(() => { throw new Error(`${file.name} is no picture that this browser can read`); });
+  const share = Math.min(1, LONGEST_SIDE / Math.max(image.width, image.height));
+  const [width, height] = [image.width, image.height].map(side => Math.max(1, Math.round(side * share)));
+  const canvas = make("canvas", { width, height });
+  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
+  image.close();
+  const urls = [canvas.toDataURL("image/png"), onWhite(canvas).toDataURL("image/jpeg", 0.92)];
+  const found = urls[0].length <= 1.5 * urls[1].length ? urls[0] : urls[1];  // drawings stay sharp
+  return { name: file.name, picture: found, width, height };
+}
+
+function onWhite(canvas) {
+  const { width, height } = canvas, made = make("canvas", { width, height }), pen = made.getContext("2d");
+  pen.fillStyle = "white";
+  pen.fillRect(0, 0, width, height);
+  pen.drawImage(canvas, 0, 0);
+  return made;
 }

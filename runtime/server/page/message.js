@@ -50,7 +50,7 @@ export class MessageView {
   showFiles(files) {
     this.files.hidden = !files.length;
     if (this.files.children.length === files.length) return;
-    this.files.replaceChildren(...files.map(file => make("li", {}, icon("file"), make("span", {}, file.name), make("small", {}, sized(file)))));
+    this.files.replaceChildren(...files.map(file => make("li", { class: file.picture && "picture" }, sign(file), make("span", {}, file.name), make("small", {}, sized(file)))));
   }
 
   showNote(node) {
@@ -112,8 +112,13 @@ export class MessageView {
   }
 }
 
-export function sized({ tokens, pages }) {
-  const parts = [pages && `${pages} ${pages === 1 ? "page" : "pages"}`, tokens !== undefined && `${tokens.toLocaleString("en")} tokens`];
+// What stands before a file's name: the picture itself, or a sign.
+export function sign(file) {
+  return file.picture ? make("img", { src: file.picture, alt: "", width: file.width, height: file.height }) : icon("file");
+}
+
+export function sized({ tokens, pages, picture, width, height }) {
+  const parts = [picture && width && `${width} × ${height}`, pages && `${pages} ${pages === 1 ? "page" : "pages"}`, tokens !== undefined && `${tokens.toLocaleString("en")} tokens`];
   return parts.filter(Boolean).join(", ");
 }
 

@@ -2,7 +2,7 @@
 
 import { options } from "./options.js";
 
-export const info = { model: "", models: [], nCtx: 0, defaults: {} };
+export const info = { model: "", models: [], nCtx: 0, sees: false, defaults: {} };
 
 // What the server, or the way to it, has against a request.
 class Failure extends Error {
@@ -39,6 +39,7 @@ export async function learn() {
   info.models = models.data.map(entry => entry.id);
   info.model = info.models.includes(options.model) ? options.model : props.model;
   info.nCtx = models.data.find(entry => entry.id === info.model)?.meta?.n_ctx ?? props.n_ctx;
+  info.sees = models.data.find(entry => entry.id === info.model)?.meta?.vision ?? props.modalities?.vision ?? false;
   info.defaults = props.default_generation_settings.params;
 }
 

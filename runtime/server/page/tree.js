@@ -67,7 +67,21 @@ function fenced({ name, text }) {
 }
 
 export function contentOf(node) {
-  return [...(node.files ?? []).map(fenced), node.content].filter(Boolean).join("\n\n");
+  return [...(node.files ?? []).filter(file => !file.picture).map(fenced), node.content].filter(Boolean).join("\n\n");
+}
+
+// Text and pictures as OpenAI's parts; text alone where there is no picture.
+function partsOf(node) {
+  const text = contentOf(node), pictures = (node.files ?? []).filter(file => file.picture);
+  if (!pictures.length) return text;
+  const shown = pictures.map(file => ({ type: "image_url", image_url: { url: file.picture } }));
+  return text ? [...shown, { type: "text", text }] : shown;
+}
+
+function joined(before, after) {
+  if (typeof before === "string" && typeof after === "string") return `${before}\n\n${after}`;
+  const parts = content => (typeof content === "string" ? [{ type: "text", text: content }] : content);
+  return [...parts(before), ...parts(after)];
 }
 
 // What the model is sent: system prompt, then the messages of a branch from the first that counts.
@@ -75,10 +89,10 @@ export function messages(conversation, nodes) {
   const from = nodes.findIndex(node => node.id === conversation.from);
   const sent = [];
   for (const node of from > 0 ? nodes.slice(from) : nodes) {
-    const content = contentOf(node), last = sent.at(-1);
-    if (!content) continue;
+    const content = partsOf(node), last = sent.at(-1);
+    if (!content.length) continue;
     // A message was deleted between two of a kind: templates want them in turn.
-    if (last?.role === node.role) last.content += `\n\n${content}`;
+    if (last?.role === node.role) last.content = joined(last.content, content);
     else sent.push({ role: node.role, content });
   }
   const summary = from > 0 && conversation.summary && `Summary of the conversation so far:\n${conversation.summary}`;

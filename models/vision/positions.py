@@ -1,0 +1,61 @@
+"""Learned positions of a square resized to a view, and angles of rotations: numpy, per view."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ggq.errors import ModelError
+from ggq.models.vision.sight import View
+
+__all__ = ["axial", "resized"]
+
+Array = np.ndarray
+
+
+def _corners(size: int, side: int) -> Array:
+    """Return weights (size, side) of linear interpolation whose ends are the square's ends."""
+    at = np.arange(size, dtype=np.float64) * (side - 1) / max(size - 1, 1)
+    return np.maximum(0.0, 1 - abs(at[:, None] - np.arange(side)))
+
+
+def _smooth(size: int, side: int) -> Array:
+    """Return weights (size, side) of linear interpolation that averages where it shrinks."""
+    scale = side / size
+    centre = (np.arange(size, dtype=np.float64) + 0.5) * scale - 0.5
+    away = abs(np.arange(side) - centre[:, None]) / max(scale, 1.0)
+    weights = np.maximum(0.0, 1 - away)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized(table: Array, view: View, corners: bool) -> Array:
+    """Return a square's positions for a view, float64 (n, width), row by row.
+
+    ``table``: (side**2, width). ``corners``: the ends stay the ends (torch's align_corners); else
+    pixels' middles count and shrinking averages (torch's antialias).
+    """
+    side = round(len(table) ** 0.5)
+    if side * side != len(table):
+        raise ModelError(f"v.position_embd.weight: {len(table)} positions are no square")
+    weigh = _corners if corners else _smooth
+    square = table.astype(np.float64).reshape(side, side, -1)
+    down = np.tensordot(weigh(view.rows, side), square, axes=(1, 0))
+    both = np.tensordot(weigh(view.columns, side), down, axes=(1, 1))  # (columns, rows, width)
+    return both.transpose(1, 0, 2).reshape(view.n, -1)
+
+
+def axial(view: View, pairs: int, base: float, turns: bool = False) -> Array:
+    """Return angles (n, pairs): the first half turn with the row, the second with the column.
+
+    Frequencies fall from 1 to about 1 / ``base`` in each half; where the halves take ``turns``,
+    rows have the even ones of twice as many, columns the odd ones.
+    """
+    half = pairs // 2
+    if pairs % 2:
+        raise ModelError(f"heads of {2 * pairs} columns do not turn by row and column")
+    steps = np.arange(half, dtype=np.float64)
+    row, column = view.places
+    if turns:
+        along, across = base ** (-2 * steps / pairs), base ** (-(2 * steps + 1) / pairs)
+    else:
+        along = across = base ** (-steps / half)
+    return np.concatenate([np.outer(row, along), np.outer(column, across)], axis=1)

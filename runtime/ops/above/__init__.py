@@ -1,0 +1,1 @@
+"""above(rows, x) -> numpy's (k, width) and below them x, (n, width): (k + n, width)."""

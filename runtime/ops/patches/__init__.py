@@ -1,0 +1,1 @@
+"""patches() -> the picture under evaluation: its patches as rows, (n, 3 patch**2)."""
