@@ -1,4 +1,4 @@
-"""Answer a file of requests (OpenAI's batch lines), several at once; a second run continues an interrupted one.
+"""Answer a file of requests (OpenAI's batch lines), several at once; runs can be resumed.
 
 Options only; the work is ``ggq.runtime.server.batch``.
 """
