@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c .c
 # takes from the others.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast whole venv table reference clean
+.PHONY: demo test test-cluster fast whole venv table reference clean
 
 demo: $(VENV)/.base
 	$(BIN)/python tests/demo.py
@@ -19,6 +19,11 @@ test: $(VENV)/.dev
 
 fast: $(VENV)/.dev
 	$(PYTEST) --fast
+
+# The tests on a Ray cluster of two nodes in this machine; installs Ray (0.6 GB).
+test-cluster: $(VENV)/.dev
+	$(PIP_INSTALL) -e '.[cluster]'
+	$(BIN)/python -m pytest tests/test_cluster.py
 
 # As test, with the whole product of types and instruction sets: many minutes more.
 whole: $(VENV)/.dev

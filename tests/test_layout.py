@@ -143,6 +143,11 @@ def imported(path: str) -> set[str]:
     return names
 
 
+def test_ray_is_imported_only_by_the_cluster():
+    offenders = [p for p in PACKAGE if "ray" in imported(p) and not p.startswith("ggq/cluster/")]
+    assert offenders == []
+
+
 def test_torch_is_imported_only_where_it_may_be():
     offenders = [p for p in PACKAGE if "torch" in imported(p) and not matches(p, TORCH_FILES)]
     assert offenders == []

@@ -14,7 +14,7 @@ from ggq.gguf import GGUFFile
 from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.cache.layout import PAGE, STEP_TOKENS
 
-__all__ = ["identity_of"]
+__all__ = ["content_of", "identity_of"]
 
 _CODE = ("quants", "simd", "models", "runtime/ops", "runtime/kernels", "runtime/backends")
 _MORE_CODE = ("runtime/engine", "runtime/pictures", "runtime/cache", "jit.py", "lean.py")
@@ -43,10 +43,18 @@ def identity_of(
     return digest.digest()
 
 
-def _add_file(digest: Any, gguf: GGUFFile) -> None:
+def content_of(*files: GGUFFile) -> str:
+    """Return a hash of what files hold, by the same samples: equal for copies of other times."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        _add_file(digest, file, times=False)
+    return digest.hexdigest()
+
+
+def _add_file(digest: Any, gguf: GGUFFile, times: bool = True) -> None:
     for shard in gguf.shards:
         header = min((t.offset for t in shard.header.tensors), default=shard.size)
-        digest.update(repr((shard.size, shard.mtime_ns, header)).encode())
+        digest.update(repr((shard.size, shard.mtime_ns if times else 0, header)).encode())
         digest.update(shard.data[:header].tobytes())
     for name in sorted(gguf.tensors):
         flat = gguf.data(name).reshape(-1)

@@ -1,0 +1,99 @@
+"""A Ray cluster of two nodes in this machine, and requests of mixed shapes. Not a test itself."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from ggq.cluster.connect import connected
+
+_EACH = {"num_cpus": 1, "memory": 4_000_000_000, "object_store_memory": 200_000_000}
+
+
+class Nodes:
+    """The cluster: a head that works and another node, one CPU each."""
+
+    def __init__(self, n=1):
+        from ray.cluster_utils import Cluster
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine
+        head = {
+            "num_cpus": 1,
+            "memory": 4_000_000_000,
+            "object_store_memory": 200_000_000,
+            "include_dashboard": False,
+        }
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address = self._cluster.address
+        self.nodes = [self.add() for _ in range(n)]  # that may be killed
+
+    def add(self):
+        """Begin another node."""
+        return self._cluster.add_node(**_EACH)
+
+    def replace(self):
+        """Begin a node in the place of one that was killed; a busy machine needs several tries."""
+        for last in (False, False, True):
+            try:
+                self.nodes.append(self.add())
+                return
+            except Exception:
+                if last:
+                    raise
+
+    def kill_node(self, node):
+        """End a node as a power failure does: its process and all that it began."""
+        self._cluster.remove_node(node, allow_graceful=False)
+        self.nodes.remove(node)
+
+    def workers(self, name):
+        """Return the processes that Ray named so, such as ``Answerer.work``: of this cluster."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (entry / "cmdline").read_bytes()
+                port = self.address.rpartition(":")[2].encode()
+                if title.startswith(b"ray::" + name.encode()):
+                    parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                    if port in Path(f"/proc/{parent}/cmdline").read_bytes():
+                        found.append(int(entry.name))
+        return found
+
+    def driver(self):
+        """Return a context in which this process is a driver of the cluster."""
+        return connected(self.address)
+
+    def close(self):
+        """End all of it."""
+        self._cluster.shutdown()
+
+
+@contextlib.contextmanager
+def two_nodes():
+    """Yield such a cluster."""
+    nodes = Nodes()
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def write_requests(path, n):
+    """Write ``n`` lines of several kinds at temperature 0, two of them wrong; return the path."""
+    lines = []
+    for i in range(n):
+        chat = {"messages": [{"role": "user", "content": f"hi {i}"}]}
+        parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": f"say {i}"}]}]}
+        kinds = (
+            ("/v1/chat/completions", chat),
+            ("/v1/completions", {"prompt": f"the {i}", "logprobs": 2}),
+            ("/v1/chat/completions", parts),
+        )
+        url, body = kinds[i % 3]
+        body |= {"temperature": 0, "max_tokens": 1 + i % 7}
+        lines.append(json.dumps({"custom_id": f"r{i}", "url": url, "body": body}))
+    lines[n // 3] = "no json"
+    lines[n // 2] = json.dumps({"custom_id": "p", "url": "/v1/completions", "body": {"prompt": {}}})
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
