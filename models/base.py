@@ -39,6 +39,7 @@ class Architecture:
     config_defaults: ClassVar[Mapping[str, Any]] = {}  # what the HF config class fills in by itself
     hf_base: ClassVar[str] = "model."  # what its names lack in a checkpoint of the bare model
     heads_in: ClassVar[str | None] = None  # where a checkpoint has layers that predict further on
+    heads_normed: ClassVar[bool] = True  # whether heads read the last states normed, as they end
     hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     vocab: ClassVar[Vocabulary] = Vocabulary()
     classifier: ClassVar[tuple[Tensor, ...]] = pooled.SCORE  # rows of its ForSequenceClassification
@@ -77,6 +78,10 @@ class Architecture:
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Record one evaluation on ``ops``; return the logits, (n_gathered, n_vocab) f32."""
+        raise NotImplementedError(self.name)
+
+    def predict(self, ops: Any, hp: HParams) -> Any:
+        """Record a head's evaluation (`ggq.models.heads`); return its logits."""
         raise NotImplementedError(self.name)
 
     def complete(self, values: Values) -> None:

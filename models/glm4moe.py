@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ggq.models import ledger, llama
+from ggq.models import heads, ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
@@ -24,6 +24,7 @@ class Glm4Moe(Architecture):
     hf_classes = ("Glm4MoeForCausalLM",)
     hf_model_type = "glm4_moe"
     heads_in = next_n.LAYERS
+    heads_normed = False
     fixed = {  # noqa: RUF012 - read only
         "hidden_act": ledger.SILU,
         "n_group": (1,),
@@ -78,6 +79,9 @@ class Glm4Moe(Architecture):
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         return llama.forward(ops, hp, ff_norm=FF_NORM)
+
+    def predict(self, ops: Any, hp: HParams) -> Any:
+        return heads.predict(ops, hp, ff_norm=FF_NORM)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
         return rotary_share(hp)

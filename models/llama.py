@@ -18,7 +18,7 @@ from ggq.models.layers.rope import ALL_FACTORS
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE", "forward"]
+__all__ = ["ARCHITECTURE", "block", "forward"]
 
 
 def forward(
@@ -27,12 +27,17 @@ def forward(
     """Return the logits of a pre-norm decoder; files call some of its norms otherwise."""
     x = ops.embed("token_embd.weight")
     for i, layer in enumerate(hp.layers):
-        normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
-        x = ops.add(x, layer.mixer.forward(ops, normed))
-        normed = rms_norm(ops, x, f"{layer.prefix}{ff_norm}", hp.norm_eps)
-        x = ops.add(x, layer.feed.forward(ops, normed))
+        x = block(ops, x, layer, hp, ff_norm)
         x = ops.see(x, i + 1) if i < hp.deepstack else x
     return logits(ops, x, hp, final_norm)
+
+
+def block(ops: Any, x: Any, layer: Layer, hp: HParams, ff_norm: str = "ffn_norm") -> Any:
+    """Return what a pre-norm layer makes of ``x``."""
+    normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
+    x = ops.add(x, layer.mixer.forward(ops, normed))
+    normed = rms_norm(ops, x, f"{layer.prefix}{ff_norm}", hp.norm_eps)
+    return ops.add(x, layer.feed.forward(ops, normed))
 
 
 def _window(config: Mapping[str, Any]) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ggq.models import ledger, llama
+from ggq.models import heads, ledger, llama
 from ggq.models.base import Architecture
 from ggq.models.decoder import DECODER_KEYS, EMBEDDING, HEAD, MIXER_NORM, head_width
 from ggq.models.hparams import HParams
@@ -107,12 +107,15 @@ class Qwen35(Architecture):
     def forward(self, ops: Any, hp: HParams) -> Any:
         return llama.forward(ops, hp, ff_norm=FF_NORM)
 
+    def predict(self, ops: Any, hp: HParams) -> Any:
+        return heads.predict(ops, hp, ff_norm=FF_NORM)
+
     def head(self, values: Values, i: int) -> Layer:
         return next_n.as_head(Layer(self.attention(values, i), self.feed(values, i)))
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
-        heads = hf_name.startswith(("mtp.", "model.mtp."))
-        return super().ignores(hf_name, hp) or (heads and not hp.heads)
+        further = hf_name.startswith(("mtp.", "model.mtp."))
+        return super().ignores(hf_name, hp) or (further and not hp.heads)
 
     def export_config(self, hp: HParams) -> dict[str, Any]:
         delta, mixer = hp.find(DeltaNet), hp.find(Attention)

@@ -31,6 +31,7 @@ from ggq.runtime.engine.projectors import beside, open_gallery
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
 from ggq.runtime.generation.drafting.model import DraftModel
+from ggq.runtime.generation.drafting.mtp import HeadDrafter
 from ggq.runtime.generation.drafting.speculation import DRAFT_TOKENS, Speculation
 from ggq.runtime.session import Session
 from ggq.runtime.texts import Texts
@@ -136,7 +137,12 @@ class Model(Answers, Texts):
             adapters=self.adapters,
         )
         mix = tuple(one.scale for one in self.adapters)
-        return Engine(self.hparams, backend, mix, self.gallery)
+        engine = Engine(self.hparams, backend, mix, self.gallery)
+        if self.speculation is not None and isinstance(self.speculation.drafter, HeadDrafter):
+            from ggq.runtime.engine.heads import Heads
+
+            self.speculation.drafter.head = Heads(engine, self._architecture, self.gguf)
+        return engine
 
     @once
     def disk(self) -> DiskCache | None:
@@ -163,6 +169,15 @@ class Model(Answers, Texts):
         """Let a drafter guess how answers go on, at most so many tokens at a time."""
         recurrent = any(sum(memory.states) for memory in self.hparams.memories)
         self.speculation = Speculation(drafter, most, recurrent)
+
+    def draft_by_name(self, name: str, most: int = DRAFT_TOKENS) -> None:
+        """Let the drafter ``name`` guess: auto is mtp where the file has heads, else ngram."""
+        if name == "auto":
+            name = "mtp" if self.hparams.heads else "ngram"
+        if name == "mtp" and not self.hparams.heads:
+            where = f"{option('--draft')} mtp: {printable(self.gguf.path)}"
+            raise UsageError(f"{where} has no heads that predict further tokens: take ngram")
+        self.draft_with(HeadDrafter() if name == "mtp" else drafters()[name](), most)
 
     def draft_with_model(self, gguf: GGUFFile, most: int = DRAFT_TOKENS) -> None:
         """Let the model of another open file guess; UsageError where it cannot."""
@@ -249,7 +264,7 @@ def _file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
 class Settings(TypedDict, total=False):
     """How `load` is to go about answers, beyond what concerns the model itself."""
 
-    draft: str | os.PathLike[str] | None  # ngram, off, or the GGUF file of a smaller model
+    draft: str | os.PathLike[str] | None  # ngram, mtp, off, or the GGUF file of a smaller model
     draft_max: int  # most guesses of a step
     mmproj: str | os.PathLike[str] | None  # the projector of a model that sees, or off
     lora: Sequence[str | os.PathLike[str]]  # GGUF adapters: FILE or FILE=SCALE
@@ -278,9 +293,10 @@ def load(
     ``cache_type``: f16, f32, q8_0 or q4_0, or a pair: of keys and of values. ``device``: cpu, mps,
     cuda, or auto: a Mac's GPU where torch is installed, else cpu. ``device_weights``: packed, f16,
     or auto: f16 where there is memory for it. ``draft``: what guesses how an answer goes on, so
-    that one step checks several tokens: ngram (from the text itself; the default on a CPU),
-    off, or the file or name of a smaller model with the same tokens; ``draft_max``: most guesses
-    of a step. ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
+    that one step checks several tokens: ngram (from the text itself; the default on a CPU), mtp
+    (heads of the file's own; the default where it has some), off, or the file or name of a smaller
+    model with the same tokens; ``draft_max``: most guesses of a step.
+    ``lora``: GGUF adapters to apply, each FILE or FILE=SCALE (on a CPU).
     ``mmproj``: the projector file of a model that takes pictures; unless told, the one beside the
     model that fits it; "off" for none (on a CPU).
     ``cache_disk``: room for the states after prompts in the user's cache folder, so that none is
@@ -314,7 +330,7 @@ def load(
             if isinstance(draft, Path) and not vocab_only:
                 model.draft_with_model(opened.enter_context(open_gguf(draft)), most)
             elif draft != "off" and not vocab_only:
-                model.draft_with(drafters()[str(draft)](), most)
+                model.draft_by_name(str(draft), most)
             projector = _projector(chosen.get("mmproj"), model)
             if projector is not None:
                 model.see_with(projector)
@@ -359,16 +375,16 @@ def _drafting(draft: str | os.PathLike[str] | None, most: int, place: Device) ->
     if not 1 <= most <= _DRAFT_LIMIT:
         raise UsageError(f"{option('--draft-max')}: 1 to {_DRAFT_LIMIT}, not {most}")
     if draft is None:
-        return "ngram" if place.name == "cpu" else "off"
+        return "auto" if place.name == "cpu" else "off"
     name, flag = os.fspath(draft), option("--draft")
     if name == "off":
         return name
     if place.name != "cpu":
         raise UsageError(f"{flag}: on cpu only; on {place.name} a larger step changes the sums")
-    if name in drafters():
+    if name in (*drafters(), "mtp"):
         return name
     name = os.fspath(_file(name))
     if not Path(name).is_file():
-        known = ", ".join(["off", *drafters()])
+        known = ", ".join(["off", *drafters(), "mtp"])
         raise UsageError(f"{flag} {printable(name)}: neither {known} nor a model")
     return Path(name)

@@ -1,11 +1,13 @@
 """Drafters and when they are asked: what is guessed, what it may cost, when it stops."""
 
+import numpy as np
 import pytest
 from toy_model import ToySession, tokens
 
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Draft
 from ggq.runtime.generation.drafting.model import DraftModel
+from ggq.runtime.generation.drafting.mtp import HeadDrafter
 from ggq.runtime.generation.drafting.ngram import NGram
 from ggq.runtime.generation.drafting.odds import Costs, Odds
 from ggq.runtime.generation.drafting.speculation import Speculation
@@ -228,3 +230,72 @@ def test_a_long_prompt_is_read_bit_by_bit():
     assert reader.guess([7] * 600, 4).tokens == ()
     assert [len(ids) for ids in session.evaluated] == [256, 256]
     assert reader.guess([7] * 600, 4).tokens
+
+
+# -- of a model's own head
+
+
+class Counting:
+    """A head that knows that tokens count up, and the states of the latest 300 of them.
+
+    It is unsure of multiples of 10. A state is the token that it belongs to.
+    """
+
+    room, n = 500, 0
+
+    def __init__(self):
+        self.read, self.closed = [], False
+
+    def sequence(self):
+        return self
+
+    def states(self, ids):
+        start = max(0, len(ids) - 1 - 300)
+        return start, np.array(ids[start:-1], np.float32)[:, None]
+
+    def predict(self, sequence, ids, states):
+        assert states[:, 0].tolist() == [token - 1 for token in ids]
+        self.read.append(ids)
+        self.n += len(ids)
+        logits = np.zeros(1000, np.float32)
+        logits[ids[-1] + 1] = 1.0 if (ids[-1] + 1) % 10 == 0 else 20.0
+        return logits, np.array([[ids[-1]]], np.float32)
+
+    def truncate(self, length):
+        self.n = min(self.n, length)
+        return self.n
+
+    def free(self):
+        self.closed = True
+
+
+def test_a_head_goes_on_from_its_own_guesses_while_it_is_sure():
+    drafter = HeadDrafter()
+    assert drafter.start().guess([1, 2, 3], 4).tokens == ()  # no head yet
+    drafter.head = head = Counting()
+    reader, ids = drafter.start(), list(range(1, 13))
+    assert reader.guess(ids, 4).tokens == [13, 14, 15, 16]
+    assert head.read == [ids[1:], [13], [14], [15]]
+    assert head.n == len(ids) - 1  # what it guessed is taken back
+    assert reader.guess([*ids, 13, 14, 15, 16, 17], 4).tokens == [18, 19]
+    assert head.read[4] == [13, 14, 15, 16, 17]
+    head.room = 5
+    assert reader.guess(list(range(1, 23)), 4).tokens == ()  # five to read leave none to guess
+    reader.close()
+    assert head.closed
+
+
+def test_of_a_long_prompt_a_head_reads_the_end():
+    drafter = HeadDrafter()
+    drafter.head = head = Counting()
+    drafter.start().guess(list(range(1, 603)), 1)
+    assert head.read == [list(range(347, 603))]
+
+
+def test_what_the_text_repeats_needs_no_head():
+    drafter = HeadDrafter()
+    drafter.head = head = Counting()
+    draft = drafter.start().guess([*range(100, 150), *range(100, 120)], 3)
+    assert draft.tokens == [120, 121, 122]
+    assert max(draft.grades) < len(drafter.prior)
+    assert not head.read

@@ -1,6 +1,7 @@
 """README and CONTRIBUTING stay true: the commands, files and folders that they name exist."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,15 @@ def test_named_commands_exist(document):
         named |= {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
     assert named
     assert sorted(named - set(cli.list_commands(None))) == []
+
+
+def test_plots_are_those_of_the_tables():
+    sys.path.insert(0, str(ROOT / "tests/tools"))
+    try:
+        import plots
+    finally:
+        sys.path.pop(0)
+    for name, text in plots.plots().items():
+        found = (ROOT / "docs/pictures" / name).read_text(encoding="utf-8")
+        assert found == text, "run tests/tools/plots.py"
+        assert text.count("<rect") > 8

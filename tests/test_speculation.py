@@ -259,7 +259,9 @@ def test_a_smaller_model_drafts(tmp_path, monkeypatch):
 
 def test_what_cannot_draft_is_refused_in_a_line(tmp_path):
     path = make_tiny_llama(tmp_path / "a.gguf")
-    with pytest.raises(UsageError, match=r"draft nowhere\.gguf: neither off, ngram nor a model"):
+    with pytest.raises(
+        UsageError, match=r"draft nowhere\.gguf: neither off, ngram, mtp nor a model"
+    ):
         ggq.load(path, draft="nowhere.gguf")
     with pytest.raises(UsageError, match="draft_max: 1 to 64, not 65"):
         ggq.load(path, draft_max=65)

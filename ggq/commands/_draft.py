@@ -11,7 +11,8 @@ from ggq.commands._types import Command
 DRAFT_OPTIONS = (
     click.option("--draft", "-md", "--model-draft", "draft", metavar="HOW",
                  help="Guess how answers go on, at the same text: ngram (the default on a CPU), "
-                      "off, or a smaller model's GGUF file."),
+                      "mtp (by the file's own heads, the default where it has some), off, or a "
+                      "smaller model's GGUF file."),
     click.option("--draft-max", type=click.IntRange(1, 64), default=15, show_default=True,
                  help="Most guesses in a step."),
 )  # fmt: skip

@@ -18,7 +18,7 @@ SECTION = "Run"
 def command(name: str | None, as_list: bool, quiet: bool, as_json: bool) -> None:
     """Fetch model NAME: a short name, or org/repo[:Q4_K_M] of the Hugging Face hub.
 
-    What is here already is verified, not fetched again; what was broken off is gone on with.
+    What is here already is verified, not fetched again; an interrupted download is resumed.
     """
     from ggq import hub
     from ggq.commands._models import show_available

@@ -183,7 +183,10 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
     if options["mmproj"] not in (None, "off"):
         raise UsageError("--mmproj: it belongs to one model: ggq serve MODEL --mmproj FILE")
     if options["draft"] not in (None, "off", *drafters()):
-        raise UsageError("--draft: a model drafts for one model; say which, or take ngram or off")
+        raise UsageError(
+            "--draft: with many models ngram or off (those with heads of their own are drafted "
+            "for by these unless told otherwise); for a model that drafts say which one to serve"
+        )
     try:
         keep = parse_duration(options["keep_alive"])
     except UsageError as error:

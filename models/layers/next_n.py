@@ -1,7 +1,7 @@
-"""Heads behind the last layer that predict further tokens (arXiv 2412.19437): kept, not computed.
+"""Heads behind the last layer that predict further tokens (arXiv 2412.19437): tables and settings.
 
 Each is a layer of the model's own kind over the last hidden state and the next token's embedding,
-joined by ``eh_proj``. The plain forward pass does not read them.
+joined by ``eh_proj``. The plain forward pass does not read them; drafts do (`ggq.models.heads`).
 """
 
 from __future__ import annotations

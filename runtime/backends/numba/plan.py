@@ -120,6 +120,7 @@ class Plan:
     state_address: int
     output: Buffer
     arena: np.ndarray = field(repr=False)
+    tapped: Buffer | None = None
     keep: list[Any] = field(repr=False, default_factory=list)
 
     @property
@@ -129,9 +130,17 @@ class Plan:
 
     def output_rows(self, n: int, width: int) -> np.ndarray:
         """Return a copy of the output's first rows, float32 (n, width)."""
-        start = self.output.address - self.arena.ctypes.data
-        rows = self.arena[start : start + n * self.output.stride].view(np.float32)
-        return rows.reshape(n, self.output.stride // 4)[:, :width].copy()
+        return self._rows(self.output, n, width)
+
+    def tapped_rows(self, n: int, width: int) -> np.ndarray:
+        """Return a copy of the first rows of what was tapped, float32 (n, width)."""
+        assert self.tapped is not None
+        return self._rows(self.tapped, n, width)
+
+    def _rows(self, buffer: Buffer, n: int, width: int) -> np.ndarray:
+        start = buffer.address - self.arena.ctypes.data
+        rows = self.arena[start : start + n * buffer.stride].view(np.float32)
+        return rows.reshape(n, buffer.stride // 4)[:, :width].copy()
 
     def counters_for(self, shares: int) -> int:
         """Return the address of the counters of ``shares`` threads, made on the first call."""
@@ -149,6 +158,7 @@ class Recorder:
     def __init__(self, max_tokens: int, state: State):
         self.max_tokens = max_tokens
         self.state = state
+        self.tapped: Buffer | None = None  # what is read after a step, beside the output
         self._rows: list[_Row] = []
         # id of a buffer or resource -> level of its last writer
         self._level_of: dict[int, int] = {}
@@ -210,7 +220,8 @@ class Recorder:
         n_levels = rows[-1].level + 1
         keep = [args, self.state, *{id(r.kernel): r.kernel for r in rows}.values()]
         labels = [r.label for r in rows]
-        return Plan(table, None, labels, n_levels, self.state.address(), output, arena, keep)
+        address = self.state.address()
+        return Plan(table, None, labels, n_levels, address, output, arena, self.tapped, keep)
 
     def _most_rows(self, slot: int) -> int:
         """Return how many rows a buffer that ``slot`` counts holds at most."""
@@ -223,7 +234,8 @@ class Recorder:
                 if isinstance(b, Buffer):
                     b.born = row.level if b.born < 0 else b.born
                     b.dies = max(b.dies, row.level)
-        output.dies = rows[-1].level + 1
+        for kept in filter(None, (output, self.tapped)):
+            kept.dies = rows[-1].level + 1
         seen: dict[int, Buffer] = {
             id(b): b for r in rows for b in r.writes if isinstance(b, Buffer)
         }

@@ -15,7 +15,7 @@ from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.engine.backend import Architecture, Output, Part, cache_positions, step_tokens
 from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.engine.cpu.inputs import Inputs
-from ggq.runtime.engine.headless import ending_with
+from ggq.runtime.engine.headless import Tap, ending_with
 
 __all__ = ["CPUBackend"]
 
@@ -55,6 +55,7 @@ class CPUBackend:
         )
         self._plans: dict[tuple[Output, int], Plan] = {}
         self._executor = Executor(n_threads)
+        self._n_ctx, self._tap = n_ctx, Tap()
 
     def run(self, parts: list[Part], output: Output) -> np.ndarray:
         """Evaluate the parts of a step; return a row for each token that wants one."""
@@ -65,6 +66,9 @@ class CPUBackend:
         self._check_unchanged()
         n_rows = self._inputs.fill(parts)
         self._executor.run(plan, self.profile)
+        if plan.tapped is not None and self._tap.listener is not None:
+            n = sum(len(part.ids) for part in parts)
+            self._tap.listener(parts, plan.tapped_rows(n, self._hp.n_embd))
         return plan.output_rows(n_rows, output.width(self._hp))
 
     def _plan(self, n_tokens: int, output: Output) -> Plan:
@@ -73,8 +77,32 @@ class CPUBackend:
         if key not in self._plans:
             recorder = Recorder(key[1], self._state)
             ops = NumbaOps(self._weights, recorder, self._inputs, self.cache, self._adapters)
-            self._plans[key] = record(ending_with(output, self._architecture), self._hp, ops)
+            graph = ending_with(output, self._architecture)
+            if self._tap.listener is not None and output is Output.LOGITS:
+                graph = self._tap.on(graph)
+            self._plans[key] = record(graph, self._hp, ops)
         return self._plans[key]
+
+    def tap(self, tap: Tap) -> None:
+        """Tell a listener of the hidden states of all tokens of the steps from now on."""
+        self._tap = tap
+        self._plans.clear()
+
+    def beside(
+        self, architecture: Architecture, hp: HParams, weights: Mapping[str, Any]
+    ) -> CPUBackend:
+        """Return a back end of another graph, with a cache of its own, on the same threads."""
+        other = CPUBackend(
+            architecture,
+            hp,
+            weights,
+            n_ctx=self._n_ctx,
+            n_threads=self._executor.n_threads,
+            cache_type=self.cache.kinds,
+            check_unchanged=self._check_unchanged,
+        )
+        other._executor = self._executor
+        return other
 
     def close(self) -> None:
         """End the threads."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ggq.runtime.generation.drafting.base import Draft
 
-__all__ = ["DraftModel", "Session"]
+__all__ = ["DraftModel", "Session", "likeliest"]
 
 _SURE = 0.6  # a token that is less likely than this is not guessed
 _STEPS = (0.7, 0.8, 0.9, 0.97)  # least chance in the draft model's eyes of each grade but the first
@@ -104,7 +104,7 @@ class _Reader:
         tokens: list[int] = []
         grades: list[int] = []
         while len(tokens) < limit:
-            token, chance = _likeliest(session.evaluate(rest))
+            token, chance = likeliest(session.evaluate(rest))
             if chance < _SURE or token >= self._drafter.n_vocab:
                 break
             tokens.append(token)
@@ -119,7 +119,7 @@ class _Reader:
             self._session = None
 
 
-def _likeliest(logits: np.ndarray) -> tuple[int, float]:
+def likeliest(logits: np.ndarray) -> tuple[int, float]:
     """Return the token of the highest logit and its probability."""
     token = int(np.argmax(logits))
     return token, float(1.0 / np.exp(logits - logits[token]).sum())
