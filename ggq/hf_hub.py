@@ -80,7 +80,7 @@ def choose(names: Iterable[str], quant: str | None, repo: str) -> list[str]:
     ``quant`` is matched against the names as hubs write them; without it Q4_K_M is preferred.
     Raises UsageError naming what there is.
     """
-    models = [n for n in sorted(names) if n.lower().endswith(".gguf") and not _is_sidecar(n)]
+    models = [n for n in sorted(names) if n.lower().endswith(".gguf") and not is_sidecar(n)]
     wanted = [quant] if quant else list(_PREFERRED)
     found = next((hits for q in wanted if (hits := [n for n in models if _has(n, q)])), None)
     if found is None and not quant and len({SHARD.sub("", n) for n in models}) == 1:
@@ -118,7 +118,7 @@ def stored() -> list[tuple[str, Path]]:
         for snapshot in _snapshots(repo)[:1]:
             for path in sorted(snapshot.rglob("*.gguf")):
                 shard = SHARD.search(path.name)
-                if not _is_sidecar(path.name) and (not shard or shard[1] == "00001"):
+                if not is_sidecar(path.name) and (not shard or shard[1] == "00001"):
                     found.append((f"{repo}:{_label(path.name)}", path))
     return found
 
@@ -157,5 +157,6 @@ def _label(name: str) -> str:
     return found[-1] if found else stem
 
 
-def _is_sidecar(name: str) -> bool:
+def is_sidecar(name: str) -> bool:
+    """Tell by its name whether a GGUF file belongs to a model beside it: a projector, say."""
     return name.rsplit("/", 1)[-1].lower().startswith(_SIDECARS)

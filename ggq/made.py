@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ggq.errors import UsageError, printable
+from ggq.hf_hub import is_sidecar
 from ggq.paths import user_cache_dir
 
 __all__ = ["made_from", "remember"]
@@ -45,7 +46,7 @@ def made_from(folder: Path) -> Path:
     if file is not None and Path(file).is_file():
         return Path(file)
     shown = printable(folder)
-    there = sorted(p for p in folder.glob("*.gguf") if p.is_file())
+    there = sorted(p for p in folder.glob("*.gguf") if p.is_file() and not is_sidecar(p.name))
     first = [p for p in there if "-of-" not in p.name or "-00001-of-" in p.name]
     if len(first) == 1:
         return first[0]

@@ -128,5 +128,6 @@ def logits(ops: Any, x: Any, hp: HParams, norm: str = "output_norm") -> Any:
 def unembed(ops: Any, x: Any, hp: HParams) -> Any:
     """Return the logits of normed rows: output or tied embedding, scale, cap."""
     x = linear(ops, x, "output" if ops.has("output.weight") else "token_embd")
-    x = ops.scale(x, hp.logit_scale) if hp.logit_scale else x
-    return ops.softcap(x, hp.final_softcap) if hp.final_softcap else x
+    scale, cap = hp.readout.logit_scale, hp.readout.final_softcap
+    x = ops.scale(x, scale) if scale else x
+    return ops.softcap(x, cap) if cap else x

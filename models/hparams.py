@@ -40,8 +40,6 @@ class HParams:
     first_position: int | None = None
     embedding_scale: float | None = None
     residual_scale: float | None = None
-    logit_scale: float | None = None
-    final_softcap: float | None = None
     deepstack: int = 0
     pictures: bool = False
     heads: tuple[Layer, ...] = ()

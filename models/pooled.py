@@ -55,7 +55,8 @@ class Readout:
     """What a model's states are made into: next tokens, a text's vector, a text's scores.
 
     ``labels``: of a classifier, in the order of its scores, none where the model is no classifier;
-    ``answers``: the tokens whose rows of the head a reranker's classifier is made of.
+    ``answers``: the tokens whose rows of the head a reranker's classifier is made of;
+    ``logit_scale``: what logits are multiplied by, ``final_softcap``: where tanh bends them.
     """
 
     output_head: bool = True
@@ -64,6 +65,8 @@ class Readout:
     labels: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
     dense: tuple[Dense, ...] = ()
+    logit_scale: float | None = None
+    final_softcap: float | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Readout:

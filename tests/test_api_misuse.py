@@ -47,7 +47,9 @@ def test_one_text_is_one_vector_and_none_is_none(path):
 
 def test_passes_may_be_named(path, tmp_path):
     for name in ("nope", "base"):  # base.py holds what passes share
-        with pytest.raises(ggq.GGQError, match=f"{name}: unknown; one of awq, distill, gptq"):
+        with pytest.raises(
+            ggq.GGQError, match=f"{name}: unknown; one of activations, awq, distill, gptq"
+        ):
             ggq.convert(path, tmp_path / "out.gguf", type="Q8_0", prepasses=[name])
 
 

@@ -8,7 +8,7 @@ from ggufmaker import make_tiny_llama
 from servers import CHAT, HI, events, saying
 
 import ggq
-from ggq.runtime.server import formats
+from ggq.runtime import formats
 
 START = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 

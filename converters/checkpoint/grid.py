@@ -25,6 +25,7 @@ BLOCK = 32
 PROBES, PROBED_ROWS = 8, 8  # matrices of a checkpoint, rows of each, before more is read
 CHECKED_ROWS = 1024  # at a time, when all rows are
 MANY = 4  # magnitudes in a block: fewer (ternary weights, say) lie on many grids
+MOST = 16  # values in a block: codes of 4 bits have no more
 
 
 class OnGrid(Decoded):
@@ -73,10 +74,19 @@ def _lies(tensor: Any, grid: str, rows: Rows) -> bool:
     return bool((again == x).all())
 
 
-def _says_something(x: np.ndarray) -> bool:
-    """Tell whether any block has enough magnitudes to tell one grid from others."""
-    blocks = np.sort(np.abs(x.reshape(-1, BLOCK)), axis=1)
-    return bool(((np.diff(blocks, axis=1) > 0).sum(axis=1) >= MANY).any())
+def _could_tell(x: np.ndarray) -> bool:
+    """Tell whether no block has more values than a grid, and some enough to tell one from others.
+
+    That most weights have more is seen without a quantizer, and so without a compiler.
+    """
+    few = _distinct(x) <= MOST
+    return bool(few.all() and (_distinct(np.abs(x)) > MANY).any())
+
+
+def _distinct(x: np.ndarray) -> np.ndarray:
+    """Return how many values each block of a row has."""
+    found: np.ndarray = (np.diff(np.sort(x.reshape(-1, BLOCK), axis=1), axis=1) > 0).sum(axis=1) + 1
+    return found
 
 
 def on_grid(tensors: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
@@ -103,7 +113,7 @@ def _grids_of(tensors: Mapping[str, TensorLike], names: list[str]) -> Iterator[s
 def _sampled(tensor: Any, grid: str) -> bool:
     """Tell whether some rows, evenly spread, lie on the grid and could have lain elsewhere."""
     rows = np.linspace(0, tensor.shape[0] - 1, min(PROBED_ROWS, tensor.shape[0])).astype(np.int64)
-    return _says_something(tensor.read(rows)) and _lies(tensor, grid, rows)
+    return _could_tell(tensor.read(rows)) and _lies(tensor, grid, rows)
 
 
 def notes(tensors: Mapping[str, Any], types: Mapping[str, str], file_type: str) -> list[str]:

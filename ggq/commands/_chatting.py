@@ -97,7 +97,7 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         _talk(remote, RemoteHost(remote), settings, printer, prompt, options | {"shown": pictures})
         return
     prompt = _prompt(options["prompt"], dialogue and not options["raw"])
-    with LocalHost({**options, "asked": demand}, settings, printer) as host:
+    with LocalHost(options, settings, printer, demand) as host:
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)

@@ -26,9 +26,15 @@ def variables(options: dict[str, Any]) -> dict[str, Any]:
 class LocalHost:
     """Opens models; one is open at a time."""
 
-    def __init__(self, options: dict[str, Any], settings: Any, printer: Any) -> None:
-        """Take the command's options; the model's own sampling values go to ``settings``."""
+    def __init__(
+        self, options: dict[str, Any], settings: Any, printer: Any, demand: Any = None
+    ) -> None:
+        """Take the command's options; the model's own sampling values go to ``settings``.
+
+        ``demand``: the form that every answer must have (`ggq.runtime.grammar.asked`).
+        """
         self._options, self._settings, self._printer = options, settings, printer
+        self._demand = demand
         self._n_ctx = options["ctx"]
         self.model: Any = None
         self.path = Path()
@@ -110,8 +116,8 @@ class LocalHost:
                 variables(options),
                 form,
             )
-            if options["asked"]:
-                found.ask(options["asked"])
+            if self._demand:
+                found.ask(self._demand)
             found.gallery = model.gallery
         except BaseException:
             model.close()

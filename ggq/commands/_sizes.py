@@ -19,10 +19,11 @@ class Size:
     type: str
     n_bytes: int
     per_token: int
+    projector: int = 0  # bytes of the file beside it that looks at pictures
 
     def memory(self, cache: int) -> int:
         """Return the bytes that running takes with a cache of so many bytes."""
-        return self.n_bytes + cache + _BUFFERS
+        return self.n_bytes + self.projector + cache + _BUFFERS
 
 
 def sizes(source: str) -> tuple[Any, list[Size]]:

@@ -6,10 +6,13 @@ Reads headers only; the speed is this machine's measured memory bandwidth over t
 from __future__ import annotations
 
 import json as json_format
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+
+from ggq.errors import printable
 
 SECTION = "Convert"
 
@@ -35,21 +38,32 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
     SOURCE is a Hugging Face folder, a repository id or a GGUF file.
     """  # fmt: skip
     from ggq.commands import _sizes
+    from ggq.gguf.units import format_size
     from ggq.runtime.cache.memory import free_memory
+    from ggq.runtime.engine.projectors import beside
 
     hp, found = _sizes.sizes(source)
     path = Path(source)
+    projector = None
     if path.is_file():
         found.insert(0, _sizes.present(path)[1])
+        projector = beside(path, hp.n_embd)
+    if projector is not None:
+        found = [replace(size, projector=projector.stat().st_size) for size in found]
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
     free = int(memory * 1e9) if memory else free_memory()
     caches = _sizes.cache_sizes(hp)
     rows = [_row(size, caches, rate, free) for size in found]
     if as_json:
         facts = {"bandwidth_bytes_per_s": rate, "memory_bytes": free, "types": rows}
+        if projector is not None:
+            facts["projector"] = str(projector)
         click.echo(json_format.dumps(facts, indent=1))
         return
     _table(rows, list(caches), rate, free)
+    if projector is not None:
+        size = format_size(projector.stat().st_size)
+        click.echo(f"memory counts {printable(projector.name)}, {size}, for pictures", err=True)
 
 
 def measured_bandwidth() -> float:

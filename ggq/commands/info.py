@@ -87,6 +87,7 @@ def _text_lines(f: GGUFFile, tensors: bool) -> Iterator[str]:
     yield from _metadata_lines(f)
     yield from _type_lines(facts)
     yield from _card_lines(f)
+    yield from _projector_lines(f)
     if tensors:
         yield from _tensor_lines(f)
     cache = facts["kv_bytes_per_1k_context"]
@@ -123,6 +124,17 @@ def _type_lines(facts: dict[str, Any]) -> Iterator[str]:
     for name, row in facts["types"].items():
         share, size = f"{row['share']:8.1%} of weights", format_size(row["bytes"])
         yield f"  {name:8}{row['tensors']:6} tensors{share}{size:>12}"
+
+
+def _projector_lines(f: GGUFFile) -> Iterator[str]:
+    """Yield the projector beside a model that would look at pictures for it."""
+    from ggq.runtime.engine.projectors import beside
+
+    n_embd = f.metadata.get(f"{f.metadata.get(spec.KEY_ARCHITECTURE)}.embedding_length")
+    found = beside(f.path, n_embd) if isinstance(n_embd, int) else None
+    if found is not None:
+        size = format_size(found.stat().st_size)
+        yield f"\nlooks at pictures through {printable(found.name)} ({size}) beside it"
 
 
 def _card_lines(f: GGUFFile) -> Iterator[str]:

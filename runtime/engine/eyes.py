@@ -71,6 +71,11 @@ class Eyes:
         """Columns of a row."""
         return self.sight.n_text
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return sum(tensor.nbytes for tensor in self._file.tensors.values())
+
     @cached_property
     def identity(self) -> str:
         """What changes with the file: whose rows may be kept."""

@@ -30,7 +30,8 @@ class _Headless:
 
     def forward(self, ops: Any, hp: HParams) -> Any:
         """Return the normed hidden states of the gathered rows."""
-        plain = replace(hp, logit_scale=None, final_softcap=None)
+        readout = replace(hp.readout, logit_scale=None, final_softcap=None)
+        plain = replace(hp, readout=readout)
         return self._architecture.forward(_WithoutHead(ops), plain)
 
 

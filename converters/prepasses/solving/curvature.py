@@ -58,7 +58,9 @@ def gradients(
     with torch.no_grad():
         for piece in pieces[:-1]:
             for ids, values in zip(batches, held, strict=True):
-                values.update(piece.run(ops, ids, values))
+                made = piece.run(ops, ids, values)
+                piece.check(made)
+                values.update(made)
             ops.release()
     generator = torch.Generator().manual_seed(0)
     passed: list[Streams] = [{} for _ in batches]

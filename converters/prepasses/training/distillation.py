@@ -18,7 +18,6 @@ from ggq.converters.prepasses.base import Packed, Replaced
 from ggq.converters.prepasses.resume import Store
 from ggq.converters.prepasses.training.latent import Latent, LatentVector
 from ggq.converters.prepasses.training.tape import Piece, Tape
-from ggq.errors import ModelError
 from ggq.runtime.backends.torch.backend import TorchOps
 
 __all__ = ["Distillation"]
@@ -74,8 +73,7 @@ class Distillation:
         made = []
         for ids, held in zip(self._ids, streams, strict=True):
             made.append(piece.run(ops, ids, held))
-            if not all(torch.isfinite(v).all() for v in made[-1].values() if torch.is_tensor(v)):
-                raise ModelError(f"block {piece.block} gives values that are not finite")
+            piece.check(made[-1])
         return made
 
     def _block(self, piece: Piece, streams: Streams, wanted: list[torch.Tensor]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ggq.errors import ModelError
+
 __all__ = ["Call", "Piece", "Tape", "Value"]
 
 BLOCK = re.compile(r"blk\.(\d+)\.")
@@ -82,6 +84,11 @@ class Piece:
                     known.pop(i, None)
         ops.reset()
         return {i: known[i] for i in self.gives}
+
+    def check(self, made: dict[int, Any]) -> None:
+        """Raise ModelError where a result of `run` is not finite."""
+        if not all(value.isfinite().all() for value in made.values() if hasattr(value, "isfinite")):
+            raise ModelError(f"block {self.block} gives values that are not finite")
 
 
 class Tape:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from ggq import hub
 from ggq.errors import UsageError, printable
-from ggq.hf_hub import SHARD
+from ggq.hf_hub import SHARD, is_sidecar
 from ggq.runtime.server.hosting.base import plain_name
 
 __all__ = ["Catalogue"]
-
-_SIDECARS = ("mmproj", "imatrix")
 
 
 class Catalogue:
@@ -37,7 +35,7 @@ class Catalogue:
         found = {}
         for path in sorted(self.folder.rglob("*.gguf")):
             shard = SHARD.search(path.name)
-            if path.name.lower().startswith(_SIDECARS) or (shard and shard[1] != "00001"):
+            if is_sidecar(path.name) or (shard and shard[1] != "00001"):
                 continue
             name = SHARD.sub("", path.relative_to(self.folder).as_posix()).removesuffix(".gguf")
             found[name] = path, _size(path)

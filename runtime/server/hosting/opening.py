@@ -33,6 +33,8 @@ class Opener:
     def needs(self, model: Model) -> int:
         """Return the bytes that a model takes: its weights and its cache, if all of it is used."""
         weights = sum(tensor.nbytes for tensor in model.gguf.tensors.values())
+        if model.gallery is not None:
+            weights += model.gallery.eyes.nbytes
         kind = self.options.get("cache_type", "f16")
         n_positions = model.n_ctx * (self.n_slots if model.hparams.causal else 1)
         return weights + cache_bytes(model.hparams.memories, n_positions, kind)
