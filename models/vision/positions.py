@@ -23,8 +23,9 @@ def _smooth(size: int, side: int) -> Array:
     scale = side / size
     centre = (np.arange(size, dtype=np.float64) + 0.5) * scale - 0.5
     away = abs(np.arange(side) - centre[:, None]) / max(scale, 1.0)
-    weights = np.maximum(0.0, 1 - away)
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights: Array = np.maximum(0.0, 1 - away)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def resized(table: Array, view: View, corners: bool) -> Array:

@@ -73,7 +73,7 @@ class Scheduler:
         self._running: list[Task] = []
         self._jobs = Jobs()
         self._news = threading.Condition()
-        self._looks = Looks(engine.looker and engine.looker.gallery, self._news)
+        self._looks = Looks(engine.looker.gallery if engine.looker else None, self._news)
         self._closed = False
         self.pace = Pace(batch)
         self._request_s = 1.0

@@ -35,8 +35,18 @@ class Eyes(Protocol):
     """What looks at prepared pixels (ggq.runtime.engine.eyes.Eyes)."""
 
     sight: Any
-    n_text: int
-    identity: str
+
+    @property
+    def n_text(self) -> int:
+        """Columns of a row."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+
+    @property
+    def identity(self) -> str:
+        """What changes with the file."""
 
     def encode(self, pixels: np.ndarray, progress: Callable[[float], None] | None = None) -> Any:
         """Return what it sees in one view: ``rows``, ``deepstack`` and ``grid``."""

@@ -121,7 +121,7 @@ class Prompter:
         if role == "developer" and not self._knows_developer:
             role = "system"
         said = message.refusal if message.content is None else message.content
-        content = content_of(said, f"{where}.content")
+        content: Any = content_of(said, f"{where}.content")
         if isinstance(content, list):
             content = opened(content, f"{where}.content", role, self._gallery, self._fetch)
         out: dict[str, Any] = {"role": role, "content": content}

@@ -6,7 +6,7 @@ from what it made of the one before, while it is sure. What repeats the text is 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,9 +47,12 @@ class Head(Protocol):
         """Return (position, states) of the latest tokens of ``ids`` but the last one."""
 
     def predict(
-        self, sequence: HeadSequence, ids: list[int], states: np.ndarray
+        self, sequence: Any, ids: list[int], states: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Append tokens with the states before them; return logits and the last one's state."""
+        """Append tokens to one of its sequences, with the states before them.
+
+        Return the logits and the last token's state.
+        """
 
 
 class HeadDrafter:
