@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from ggufmaker import make_tiny_llama
 
 import ggq
@@ -14,8 +15,7 @@ from ggq.runtime.pictures.opening import open_picture
 
 def picture_bytes(height, width=None, seed=0, kind="PNG"):
     """Return a picture file of random colours."""
-    from PIL import Image
-
+    Image = pytest.importorskip("PIL.Image", reason="the extra vision is not installed")
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (height, width or height, 3), dtype=np.uint8)
     out = io.BytesIO()
