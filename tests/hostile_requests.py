@@ -250,7 +250,6 @@ TOLD = [
      "text.cache_control"),
     ("/v1/messages", {"messages": user([{"type": "tool_result", "tool_use_id": "x", "content": "e",
                                          "is_error": True}])}, "tool_result.is_error"),
-    ("/v1/messages", {"thinking": {"type": "enabled", "budget_tokens": 9}}, "budget_tokens"),
     ("/v1/messages", {"metadata": {"x": 1}}, "metadata.x"),
     ("/v1/messages", {"tools": [{"name": "f", "cache_control": {}}]}, "tools.cache_control"),
 ]

@@ -118,9 +118,9 @@ def test_an_answer_in_progress_is_found_again_after_a_reload(page, browser):
 def test_a_stream_without_its_end_mark_is_broken(page, browser, monkeypatch):
     stream = chat._stream
 
-    async def cut(run, base):
+    async def cut(*given):
         n = 0
-        async for chunk in stream(run, base):
+        async for chunk in stream(*given):
             n += 1
             if n == 40:
                 return

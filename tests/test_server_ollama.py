@@ -156,7 +156,11 @@ def test_embeddings(client, model):
         ("/api/chat", {"messages": HI, "think": "a lot"}, "think"),
         ("/api/chat", {"messages": HI, "format": "yaml"}, "format"),
         ("/api/chat", {"messages": HI, "keep_alive": "soon"}, "keep_alive"),
-        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["a"]}]}, "images"),
+        (
+            "/api/chat",
+            {"messages": [{"role": "user", "content": "x", "images": ["a"]}]},
+            "pictures",
+        ),
         ("/api/generate", {"prompt": "x", "template": "{{ x }}"}, "template"),
         ("/api/generate", {"prompt": "x", "suffix": "y"}, "fim_pre"),
         ("/api/chat", {"messages": HI, "model": ""}, "model"),

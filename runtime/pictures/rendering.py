@@ -30,7 +30,7 @@ def pictures_of(messages: Messages) -> list[Picture]:
 
 
 def rendered(
-    template: ChatTemplate, messages: Messages, gallery: Gallery | None, **options: Any
+    template: ChatTemplate, messages: Messages, gallery: Gallery | None, /, **options: Any
 ) -> list[Segment]:
     """Return the prompt of a conversation whose contents are texts, or lists with pictures.
 

@@ -104,6 +104,7 @@ def as_chat(body: ResponsesBody) -> ChatBody:
 
 
 _NAMES = {  # fields of a chat request, as this interface has them
+    r"messages\b": "input",
     r"response_format(\.json_schema)?\b": "text.format",
     r"max_completion_tokens\b": "max_output_tokens",
     r"(tools\[\d+\])\.function\b": r"\1",
