@@ -50,12 +50,12 @@ def test_named_commands_exist(document):
 
 
 def test_plots_are_those_of_the_tables():
-    sys.path.insert(0, str(ROOT / "tests/tools"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         import plots
     finally:
         sys.path.pop(0)
     for name, text in plots.plots().items():
         found = (ROOT / "docs/pictures" / name).read_text(encoding="utf-8")
-        assert found == text, "run tests/tools/plots.py"
+        assert found == text, "run benchmarks/plots.py"
         assert text.count("<rect") > 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ggq.converters import grids
 from ggq.converters.calibration.importance import collect
@@ -19,6 +20,8 @@ __all__ = ["Importance"]
 @dataclass
 class Importance(Prepass):
     """``head``: the embedding or output matrix gets importance, too, as the head sees its input."""
+
+    MEASURES: ClassVar[bool] = True
 
     head: bool = True
 
