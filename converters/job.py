@@ -68,7 +68,8 @@ def _run_smallest(request: Request, events: Events) -> Result:
     """Make files of more or fewer bytes beside ``out`` until the smallest is found; keep that."""
     kld = request.target_kld
     assert kld is not None
-    single = replace(request, target_kld=None, card=True, plan=None)
+    kind = request.type or _recipe(request).type or request.default_type
+    single = replace(request, type=kind, target_kld=None, card=True, plan=None)
     with planned(single, events) as (conversion, passes):
         conversion.check()
         events.planned(conversion, passes)
