@@ -25,7 +25,7 @@ from ggq.converters.report.card import Card, check_card, measured, read_card, wr
 from ggq.converters.report.predictions import HeldBack
 from ggq.converters.request import TARGETS, Events, Request, Result, flag_of
 from ggq.converters.serving import FolderConversion, prepare_folder, refuse_options
-from ggq.converters.targets import Weighed, smallest, weighed
+from ggq.converters.targets import Weighed, guessed, smallest, weighed
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.gguf import open_gguf
@@ -68,6 +68,7 @@ def _run_smallest(request: Request, events: Events) -> Result:
     """Make files of more or fewer bytes beside ``out`` until the smallest is found; keep that."""
     kld = request.target_kld
     assert kld is not None
+    _check_needs(request, _recipe(request).passes(request.calibration))
     kind = request.type or _recipe(request).type or request.default_type
     single = replace(request, type=kind, target_kld=None, card=True, plan=None)
     with planned(single, events) as (conversion, passes):
@@ -245,15 +246,14 @@ def _tensor_types(request: Request, events: Events) -> dict[str, str]:
         assert request.plan is not None
         return allocation.read_plan(request.plan)
     found, size = _weighed(request, events)
-    assert size is not None
-    types = found.types(size)
+    types = found.types(size) if request.target_kld is None else guessed(found, request.target_kld)
     if request.plan is not None:
         allocation.write_plan(request.plan, types)
     return types
 
 
-def _weighed(request: Request, events: Events) -> tuple[Weighed, int | None]:
-    """Weigh every type for every tensor on a text; return that and the bytes asked for, if any."""
+def _weighed(request: Request, events: Events) -> tuple[Weighed, int]:
+    """Weigh every type for every tensor on a text; return that and the bytes that are allowed."""
     # The choice asks for the weights, and nothing is written yet.
     weighing = replace(request.options, outline=False, provenance=False)
     passes = _recipe(request).passes(request.calibration)
@@ -262,7 +262,8 @@ def _weighed(request: Request, events: Events) -> tuple[Weighed, int | None]:
         size = request.target_size
         if request.target_bpw is not None:
             size = int(request.target_bpw * conversion.n_elements / 8)
-        return weighed(conversion, request.calibration, light, size, progress), size
+        found = weighed(conversion, request.calibration, light, size, progress)
+        return found, found.most if size is None else size
 
 
 def _with_types(options: Options, types: dict[str, str]) -> Options:

@@ -17,7 +17,7 @@ from ggq.converters.prepasses import allocation
 from ggq.converters.prepasses.allocation import Choice
 from ggq.errors import UsageError
 
-__all__ = ["Trial", "Weighed", "smallest", "weighed"]
+__all__ = ["Trial", "Weighed", "guessed", "smallest", "weighed"]
 
 TOKENS, WINDOWS = 256, 8  # of the text that types are weighed on
 TRIES = 6
@@ -127,6 +127,11 @@ def smallest(found: Weighed, kld: float, attempt: Callable[[dict[str, str]], flo
             f"{best.kld:.3g}; ask for more than that, or calibrate more: --quality best"
         )
     return min(reached, key=lambda t: t.nbytes)
+
+
+def guessed(found: Weighed, kld: float) -> dict[str, str]:
+    """Return the types of the smallest file that is estimated to keep to ``kld``."""
+    return found.types(_size_of(found, AIM * kld, found.least, found.most))
 
 
 def _estimate_for(trials: list[Trial], kld: float) -> float:

@@ -21,6 +21,9 @@ from ggq.runtime.backends.torch.backend import TorchOps
 __all__ = ["Moments", "Pair", "StreamOps"]
 
 
+PANEL = 256  # columns of second moments that are multiplied at once
+
+
 class Pair:
     """One value of the graph: ``teacher`` and ``student`` hold a (rows, width) tensor per batch."""
 
@@ -43,12 +46,13 @@ class Moments:
 
     def __init__(self, x: Pair, name: str):
         n = x.student[0].shape[1]
-        student = np.zeros((n, n))
+        student = torch.zeros(n, n, dtype=torch.float64)
         self.n_tokens = max(1, sum(len(part) for part in x.student))
         for part in x.student:
-            rows = np.ascontiguousarray(part.numpy())
-            student += rows.T @ rows  # numpy multiplies one half of it and mirrors the other
-        self.hessian = Hessian(_finite(student / self.n_tokens, name), name)
+            for a in range(0, n, PANEL):  # what lies below the diagonal is mirrored
+                student[a : a + PANEL, a:] += part[:, a : a + PANEL].T @ part[:, a:]
+        mirrored = torch.triu(student) + torch.triu(student, 1).T
+        self.hessian = Hessian(_finite(mirrored.numpy() / self.n_tokens, name), name)
         self._shift: np.ndarray | None = None
 
     def shift(self, x: Pair) -> np.ndarray:
