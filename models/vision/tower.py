@@ -247,7 +247,8 @@ class Tower:
 def cut(pixels: np.ndarray, patch: int) -> np.ndarray:
     """Return the patches of a picture, row by row, float32 (n, 3 patch**2): colour, row, column."""
     rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
-    parts = pixels.reshape(3, rows, patch, columns, patch).transpose(1, 3, 0, 2, 4)
+    whole = pixels[:, : rows * patch, : columns * patch]
+    parts = whole.reshape(3, rows, patch, columns, patch).transpose(1, 3, 0, 2, 4)
     return np.ascontiguousarray(parts.reshape(rows * columns, -1), np.float32)
 
 
