@@ -159,8 +159,9 @@ def _projector_lines(f: GGUFFile) -> Iterator[str]:
     """Yield the projector beside a model that would look at pictures for it."""
     from ggq.runtime.engine.projectors import beside
 
-    n_embd = f.metadata.get(f"{f.metadata.get(spec.KEY_ARCHITECTURE)}.embedding_length")
-    found = beside(f.path, n_embd) if isinstance(n_embd, int) else None
+    arch = str(f.metadata.get(spec.KEY_ARCHITECTURE))
+    n_embd = f.metadata.get(f"{arch}.embedding_length")
+    found = beside(f.path, n_embd, arch) if isinstance(n_embd, int) else None
     if found is not None:
         size = format_size(found.stat().st_size)
         yield f"\nlooks at pictures through {printable(found.name)} ({size}) beside it"

@@ -54,6 +54,7 @@ class Tower:
     projector: ClassVar[str] = ""  # as files call it
     type_key: ClassVar[str] = "clip.projector_type"
     hf_classes: ClassVar[tuple[str, ...]] = ()
+    texts: ClassVar[tuple[str, ...]] = ()  # the only architectures that read its rows; (): any
     prefixes: ClassVar[tuple[str, ...]] = ()  # what the tower's names in a checkpoint begin with
     renames: ClassVar[Mapping[str, str]] = {}  # parts of names -> what the table calls them
     tensors: ClassVar[tuple[Tensor, ...]] = ()
