@@ -28,6 +28,7 @@ from ggq.converters.serving import FolderConversion, prepare_folder, refuse_opti
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
+from ggq.quants.mixtures import file_type
 
 __all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
@@ -219,6 +220,8 @@ def planned(
     request = replace(request, type=request.type or recipe.type or request.default_type)
     if chosen := grids.find(request.type):
         _refuse_of_files(request, chosen.name)
+    else:
+        file_type(request.type, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)
@@ -260,6 +263,11 @@ def _refuse_of_files(request: Request, name: str) -> None:
         if getattr(request, field_name):
             flag = "--" + field_name.replace("_", "-")
             raise UsageError(f"{option(flag, field_name)}: not for a folder of {name}")
+    if request.out is not None and Path(request.out).suffix == ".gguf":
+        where = printable(request.out)
+        raise UsageError(
+            f"{where}: {name} makes a folder for serving engines: name it without .gguf"
+        )
 
 
 def _with_activations(passes: list[Pass], conversion: Conversion, request: Request) -> list[Pass]:
