@@ -169,7 +169,7 @@ def run(request: Request, events: Events | None = None) -> Result:
             with events.progress() as progress:
                 eyes.run(progress)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
-        beside = eyes and eyes.out
+        beside = None if eyes is None else eyes.out
         return Result(
             **told, paths=tuple(paths), warnings=tuple(conversion.warnings), mmproj=beside
         )

@@ -162,7 +162,7 @@ def _from_folder(
 
 
 def _merge(checkpoint: Checkpoint, options: Options, stack: contextlib.ExitStack) -> None:
-    adapters = [PeftAdapter(folder) for folder in options.merge_lora]
+    adapters = [PeftAdapter(Path(folder)) for folder in options.merge_lora]
     for adapter in adapters:
         stack.callback(adapter.close)
     merge(checkpoint, adapters)

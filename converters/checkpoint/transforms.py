@@ -72,7 +72,7 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     "from_position": Transform(
         rows=lambda hp, i, n: lambda row: row + hp.first_position,
-        whole=lambda hp, i: hp.first_position + hp.n_ctx_train,
+        whole=lambda hp, i: (hp.first_position or 0) + hp.n_ctx_train,
     ),
     "unit_rows": Transform(values=_unit_rows),
     "stack": _stack(0, 1),
