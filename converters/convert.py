@@ -69,8 +69,10 @@ _REQUEST = (
     *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type", "shard"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
-_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
-_OPTIONS += ("merge_lora", "base", "group_size", "ignore")
+_OPTIONS = (
+    *("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force"),
+    *("merge_lora", "base", "group_size", "ignore"),
+)
 
 
 @checked

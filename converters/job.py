@@ -182,7 +182,7 @@ def run(request: Request, events: Events | None = None, work: Work | None = None
             with events.progress() as progress:
                 eyes.run(progress)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
-        said, beside = tuple(conversion.warnings), eyes and eyes.out
+        said, beside = tuple(conversion.warnings), None if eyes is None else eyes.out
         return Result(**told, paths=paths, warnings=said, mmproj=beside, missing=written.missing)
 
 

@@ -70,6 +70,9 @@ class NomicBert(Encoder):
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
     )
 
+    def suits(self, config: Mapping[str, Any]) -> bool:
+        return not config.get("moe_every_n_layers")
+
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         sizes = (("hidden_size", "n_embd"), ("num_attention_heads", "n_head"))
         n, heads = (next((config[k] for k in names if config.get(k)), 0) for names in sizes)

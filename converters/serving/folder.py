@@ -204,7 +204,8 @@ class FolderConversion(Conversion):
         chosen = self.plan.chosen
         assert chosen is not None, "a folder has a type"
         module = module_of(piece.name)
-        shapes = chosen.layout.shapes(grid, *piece.shape, chosen.static)
+        n_rows, width = piece.shape
+        shapes = chosen.layout.shapes(grid, n_rows, width, chosen.static)
         kept: dict[str, np.ndarray] = {}
 
         def data(suffix: str) -> Iterator[np.ndarray]:
@@ -254,7 +255,7 @@ class _Rows:
         if not grids.is_grid(kind):
             step = tensor.shape[-2] if len(tensor.shape) > 1 else 1
             return np.concatenate([tensor.read(a, a + step) for a in range(0, n_rows, step)])
-        grid = grids.kind(kind)
+        grid: Any = grids.kind(kind)
         own = _same_grid(tensor, grid)
         blocks = np.empty((n_rows, grid.row_bytes(tensor.shape[-1])), np.uint8)
         at = 0

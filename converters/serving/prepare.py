@@ -49,7 +49,7 @@ def prepare_folder(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None,
     chosen: ServingType,
-    imatrix: Imatrix | None,
+    imatrix: Imatrix | str | os.PathLike[str] | None,
     options: Options,
 ) -> FolderConversion:
     """Open ``source`` and plan a folder of the type; UsageError, ModelError for what cannot be."""

@@ -36,7 +36,7 @@ def complete(name: str, command: click.Command) -> None:
             parameter.type = _Offered(list, files=True)
 
 
-class _Offered(click.ParamType):
+class _Offered(click.ParamType[str]):
     """Text, for which words and perhaps files are offered."""
 
     name = "text"

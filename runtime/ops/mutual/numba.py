@@ -7,6 +7,7 @@ layers use the same pages, one after the other.
 import numpy as np
 
 from ggq.jit import kernel
+from ggq.runtime.backends.numba import elementwise
 from ggq.runtime.backends.numba.plan import ONE, Work
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.kernels.attend import SEGMENT
@@ -65,24 +66,8 @@ def _spread_heads(backend, x, n_head, width, wide):
     """Return x with heads of another width."""
     if width == wide:
         return x
-
-    def make(value, form, residual):
-        source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            "spread",
-            _spread,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            x=source,
-            out=out,
-            n_head=n_head,
-            width=width,
-            wide=wide,
-        )
-        return out
-
-    return backend.value(n_head * wide, x.slot, make)
+    places = {"n_head": n_head, "width": width, "wide": wide}
+    return elementwise.record_one(backend, "spread", _spread, x, n_head * wide, **places)
 
 
 def run(backend, q, k, v, spec, bounds):
