@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     pre: str | None
     mtp: bool  # False: leave out the heads that predict further tokens
     split_max_size: int | str | None
+    shard: str | None  # "I/N": N tasks make the files that split_max_size cuts, this is the I-th
     threads: int | None
     merge_lora: Sequence[str | os.PathLike[str]]  # folders of adapters to add to the weights
     base: str | os.PathLike[str] | None  # of an adapter: its model's folder, repository or file
@@ -65,7 +66,7 @@ class Settings(TypedDict, total=False):
 
 _REQUEST = (
     *("prepasses", "imatrix", "quality", "recipe", "calibration"),
-    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type"),
+    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type", "shard"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = (
