@@ -274,11 +274,6 @@ def _refuse_of_files(request: Request, name: str) -> None:
         if getattr(request, field_name):
             flag = "--" + field_name.replace("_", "-")
             raise UsageError(f"{option(flag, field_name)}: not for a folder of {name}")
-    if request.out is not None and Path(request.out).suffix == ".gguf":
-        where = printable(request.out)
-        raise UsageError(
-            f"{where}: {name} makes a folder for serving engines: name it without .gguf"
-        )
 
 
 def _with_activations(passes: list[Pass], conversion: Conversion, request: Request) -> list[Pass]:
