@@ -66,7 +66,6 @@ class BailingMoe2(Architecture):
     config_defaults = {  # noqa: RUF012 - read only
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,
-        "rope_theta": 600000.0,
         "first_k_dense_replace": 0,
         "num_shared_experts": 0,
         "norm_topk_prob": True,
@@ -86,6 +85,7 @@ class BailingMoe2(Architecture):
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         yield from ledger.windows(config)
+        yield from experts.misfit_groups(config, config.get("num_experts"))
         width = config.get("moe_shared_expert_intermediate_size")
         if width not in (None, config.get("moe_intermediate_size")):
             yield "moe_shared_expert_intermediate_size", width, "it is moe_intermediate_size here"

@@ -102,7 +102,13 @@ class Deci(Architecture):
     hf_model_type = "nemotron-nas"
     exports = False  # transformers has no class for it
     fixed = {"hidden_act": ledger.SILU}  # noqa: RUF012 - read only
-    reads = ("block_configs", "num_key_value_heads_per_layer", "intermediate_size", "head_dim")
+    reads = (
+        "block_configs",
+        "num_key_value_heads_per_layer",
+        "intermediate_size",
+        "head_dim",
+        "num_key_value_heads",
+    )
     peer_factors = ALL_FACTORS
     keys = changed(
         LLAMA_KEYS,

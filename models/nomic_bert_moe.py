@@ -46,9 +46,6 @@ class NomicBertMoe(Encoder):
     fixed = {k: v for k, v in NomicBert.fixed.items() if k != "moe_every_n_layers"} | {
         "activation_function": ("gelu",),
         "hidden_act": ("gelu",),
-        "ffn_div": (1, 1.0),
-        "num_shared_experts": (0,),
-        "expert_choice_router": (False,),
     }
     tensors = changed(
         NomicBert.tensors,

@@ -51,7 +51,13 @@ class SmallThinker(Architecture):
         "moe_enable_early_router": (True,),
         "moe_enable_secondary_experts": (False,),
     }
-    reads = ("sliding_window_layout", "sliding_window_size", "rope_layout", "model_name")
+    reads = (
+        "sliding_window_layout",
+        "sliding_window_size",
+        "rope_layout",
+        "model_name",
+        "moe_layer_layout",
+    )
     keys = changed(
         (*DECODER_KEYS, *experts.KEYS),
         Key("{arch}.feed_forward_length", ("moe_ffn_hidden_size",), "n_ff", "u32s", required=True),
@@ -88,6 +94,8 @@ class SmallThinker(Architecture):
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         n_layer = config["num_hidden_layers"]
+        if not all(mixed := _layout(config, "moe_layer", 1)):
+            yield "moe_layer_layout", mixed, "every layer has experts here"
         slides = _layout(config, "sliding_window", 0)
         usual = [i % PERIOD != 0 for i in range(n_layer)]
         if slides not in ([False] * n_layer, usual):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "Routing",
     "expert_rows",
     "gating_key",
+    "misfit_groups",
     "router_bias",
     "shared_rows",
 ]
@@ -173,6 +175,18 @@ DENSE_KEY = Key(
 def gating_key(kind: str) -> Key:
     """Return the key that says the one gating which an architecture has."""
     return Key("{arch}.expert_gating_func", (), None, derive=lambda config: GATING[kind])
+
+
+def misfit_groups(
+    config: Mapping[str, Any], n_expert: int | None
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield groups that experts do not fall into, or that do not hold as many as a token uses."""
+    groups, used = config.get("n_group") or 1, config.get("topk_group") or 1
+    wanted = config.get("num_experts_per_tok") or 0
+    if n_expert and (n_expert % groups or used > groups):
+        yield "n_group", groups, f"{n_expert} experts do not fall into as many, {used} of them used"
+    elif n_expert and wanted > used * (n_expert // groups):
+        yield "num_experts_per_tok", wanted, f"{used} groups of experts do not have as many"
 
 
 def expert_rows(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:
