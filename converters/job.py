@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from ggq.converters import grids
 from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress
 from ggq.converters.imatrix import Imatrix, read_imatrix
+from ggq.converters.parts import Shard, Work
 from ggq.converters.prepare import MMPROJ, prepare
 from ggq.converters.prepasses.base import Pass, Prepass, parse
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
@@ -29,28 +31,36 @@ from ggq.converters.targets import Weighed, guessed, smallest, weighed
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.gguf import open_gguf
+from ggq.quants.mixtures import file_type
 
 __all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
 
-def run(request: Request, events: Events | None = None) -> Result:
+def run(request: Request, events: Events | None = None, work: Work | None = None) -> Result:
     """Convert; GGQError naming the file, tensor, key or option at fault, before any work if known.
 
-    A report is written last, when the file is complete.
+    A report is written last, when the file is complete. ``work``: who encodes, None: who is asked.
     """
     events = events or Events()
-    return (_run if request.target_kld is None else _run_smallest)(request, events)
+    if request.target_kld is None:
+        return _run(request, events, work)
+    if work is not None:
+        raise UsageError(f"{option('--target-kld')}: makes file after file, not with --cluster")
+    return _run_smallest(request, events)
 
 
-def _run(request: Request, events: Events) -> Result:
+def _run(request: Request, events: Events, work: Work | None = None) -> Result:
+    work = work or (Work() if request.shard is None else Shard.parse(request.shard))
     with ExitStack() as stack:
         conversion, passes = stack.enter_context(planned(request, events))
+        passes = list(work.passes(conversion, passes))
         eyes = vision_beside(request, conversion, stack)
         events.planned(conversion, passes)
         with events.progress() as progress:
             run_passes(conversion, [_reporting(one, progress) for one in passes])
             summary = conversion.summary()  # before the file is there
-            paths = conversion.run(progress)
+            written = work.write(conversion, progress)
+        paths = tuple(written.paths)
         held = _carded(conversion, paths[0], passes) if request.card else None
         if request.report is not None:
             _report(conversion, paths[0], passes, request.report, held)
@@ -58,10 +68,8 @@ def _run(request: Request, events: Events) -> Result:
             with events.progress() as progress:
                 eyes.run(progress)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
-        beside = None if eyes is None else eyes.out
-        return Result(
-            **told, paths=tuple(paths), warnings=tuple(conversion.warnings), mmproj=beside
-        )
+        said, beside = tuple(conversion.warnings), None if eyes is None else eyes.out
+        return Result(**told, paths=paths, warnings=said, mmproj=beside, missing=written.missing)
 
 
 def _run_smallest(request: Request, events: Events) -> Result:
@@ -153,6 +161,8 @@ def planned(
     request = replace(request, type=request.type or recipe.type or request.default_type)
     if chosen := grids.find(request.type):
         _refuse_of_files(request, chosen.name)
+    else:
+        file_type(request.type, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)
@@ -232,7 +242,8 @@ def _recipe(request: Request) -> Recipe:
 def _reporting(one: Pass, progress: Progress | None) -> Pass:
     """Return the pass such that it tells ``progress``, if it has none of its own."""
     if isinstance(one, Prepass) and one.progress is None and progress is not None:
-        return replace(one, progress=progress)
+        one = copy(one)  # the caller's own stays as it is
+        one.progress = progress
     return one
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ggq.arguments import check_fields
 from ggq.converters.conversion import Conversion, Options, Progress, Summary
 from ggq.converters.imatrix import Imatrix
+from ggq.converters.parts import Shard
 from ggq.converters.projector import MMPROJ_TYPES
 from ggq.errors import UsageError, option, printable
 from ggq.outputs import output_file
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGETS", "Events", "Request", "Result", "flag_of"]
 
+TARGETS = ("target_size", "target_bpw", "target_kld")
 DEFAULT_TYPE = "Q4_K_M"
 MEASURED = (  # what asks for a model that runs
     *("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report"),
     *("target_size", "target_bpw", "target_kld", "card"),
 )
-
-
-TARGETS = ("target_size", "target_bpw", "target_kld")
+OF_WHOLE = (*TARGETS, "card", "report")  # what asks for all of the file
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Request:
     ``target_bpw`` and ``target_kld`` (nats a token) choose a type for each tensor; ``plan``: JSON
     of such types, written with a target, else read. ``calibration``: the text of passes and
     targets. ``report``: a name in .html or .json. ``card``: measure the file against the
-    original, into its keys.
+    original, into its keys. ``shard``: "I/N" where N tasks share the files of the output among
+    them and this is the I-th.
     ``mmproj``: where the vision part goes, True for mmproj- and the name of ``out`` beside it.
     """
 
@@ -62,6 +63,7 @@ class Request:
     card: bool = False
     mmproj: str | os.PathLike[str] | bool = False
     mmproj_type: str | None = None
+    shard: str | None = None
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -84,6 +86,9 @@ class Request:
             output_file(self.plan)
         if self.options.base is not None:
             self._check_adapter()
+        if self.shard is not None:
+            Shard.parse(self.shard)
+            self._check_alone((*OF_WHOLE, "mmproj"), f"a part of a file ({option('--shard')})")
         if self.options.mmproj:
             self._check_alone(MEASURED, "a projector file, whose tensors are not measured")
             if self.mmproj:
@@ -144,12 +149,14 @@ class Events:
 class Result(Summary, Sequence[Path]):
     """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``.
 
-    ``mmproj``: the projector file that was written beside the model.
+    ``mmproj``: the projector file that was written beside the model. ``missing``: files that other
+    tasks have still to make (``shard``); the paths are this one's parts until then.
     """
 
     paths: tuple[Path, ...]
     warnings: tuple[str, ...]
     mmproj: Path | None = None
+    missing: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Path: ...

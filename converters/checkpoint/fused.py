@@ -24,10 +24,13 @@ __all__ = [
     "Stack",
     "experts",
     "first_beyond",
+    "flat_columns",
+    "half_columns",
     "latent_keys",
     "latent_values",
     "stack",
     "transposed",
+    "unless_zero",
 ]
 
 
@@ -53,6 +56,14 @@ class Computed:
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         return None
+
+
+@dataclass(frozen=True)
+class Vector(Computed):
+    """A vector as it is stored."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.parts[0].read(slice(0, 1))
 
 
 @dataclass(frozen=True)
@@ -236,6 +247,27 @@ def experts(
     raise ModelError(f"{name} needs {step} x {shape}, the checkpoint has {found}")
 
 
+def flat_columns(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> ExpertColumns:
+    """Return the experts ``name`` over their transposes, one below the other; ModelError."""
+    n_expert, n_out, n_in = shape
+    found = parts[0]
+    if found.dtype not in FLOATS or found.shape != (n_expert * n_in, n_out):
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {(n_expert * n_in, n_out)}")
+    return ExpertColumns(name, shape, tuple(parts), 0, 1)
+
+
+def half_columns(
+    name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor], part: int
+) -> ExpertColumns:
+    """Return the experts ``name`` over half the columns of a transposed stack; ModelError."""
+    (n_expert, n_out, n_in), found = shape, parts[0]
+    if found.dtype not in FLOATS or found.shape != (n_expert, n_in, 2 * n_out):
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {(n_expert, n_in, 2 * n_out)}")
+    return ExpertColumns(name, shape, tuple(parts), part * n_out, 1)
+
+
 def transposed(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Transposed:
     """Return the tensor ``name`` over its transpose; ModelError where that is none of floats."""
     found = parts[0]
@@ -253,3 +285,12 @@ def first_beyond(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor
         what = f"{printable(found.name)} {found.dtype} {found.shape}"
         raise ModelError(f"tensor {what}: {name} needs floats of at most {shape}")
     return FirstBeyond(name, shape, tuple(parts))
+
+
+def unless_zero(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Vector | None:
+    """Return the vector ``name``, None where it changes nothing; ModelError for another shape."""
+    found = parts[0]
+    if found.dtype not in FLOATS or found.shape != shape:
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {shape}")
+    return Vector(name, shape, tuple(parts)) if found.read(slice(0, 1)).any() else None

@@ -56,5 +56,7 @@ def angles(
     turned = pairs * frequencies(rope, factors)
     length = np.float64(rope.magnitude)
     if rope.temperature:
-        length = length * (1 + rope.temperature * np.log1p(positions // rope.original_context))
+        span = rope.temperature_length or rope.original_context
+        cooled = np.log1p((positions + rope.temperature_offset) // span)
+        length = length * (1 + rope.temperature * cooled)
     return np.cos(turned) * length, np.sin(turned) * length
