@@ -97,8 +97,8 @@ def _overload_weighted(first, second, a, b, low, centre, halves):
 
 
 @njit
-def _multiply_pair(here, there, to, x, turned, dots, centre, halves):
-    """Leave the weighted sums of two rows with one token at ``to``."""
+def _multiply_pair(here, there, to, x, count, turned, dots, centre, halves):
+    """Leave the weighted sums of two rows with one token at ``to``; ``count`` is 1."""
     codes = _codes(x)
     a = turned(here)
     first = dots(a[:4], codes)
@@ -108,7 +108,7 @@ def _multiply_pair(here, there, to, x, turned, dots, centre, halves):
 
 
 @njit
-def _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, halves):
+def _multiply_by_several(here, there, to, x, count, turned, dots, centre, halves):
     """The same with ``count`` tokens: the rows are unpacked once."""
     a, b = turned(here), turned(there)
     for _ in range(count):
@@ -121,9 +121,9 @@ def _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, h
 @njit
 def _multiply(here, there, to, x, count, turned, dots, centre, halves):
     if count == 1:
-        _multiply_pair(here, there, to, x, turned, dots, centre, halves)
+        _multiply_pair(here, there, to, x, 1, turned, dots, centre, halves)
     else:
-        _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, halves)
+        _multiply_by_several(here, there, to, x, count, turned, dots, centre, halves)
 
 
 def _turned_sums(token, n, block, centre, kind):
@@ -175,13 +175,13 @@ def _tail_at(at, stride, tail, scratch, end):
 
 
 @njit
-def _multiply_strip(
-    at, n_valid, shape, start, stop, prepared, count, rows, turned, dots, centre, halves
-):
+def _multiply_strip(strip, count, multiply, turned, dots, centre, halves):
     """Leave the weighted sums of blocks [start, stop) of up to 16 rows with each token at ``rows``.
 
-    The two rows of a pair are eight apart: two streams from memory.
+    The two rows of a pair are eight apart: two streams from memory. ``multiply``: _multiply_pair
+    or the one for several; a loop of its own for each has nothing to decide.
     """
+    at, n_valid, shape, start, stop, prepared, rows = strip
     row_bytes, n_full, stride, tail, end, scratch = shape
     half = 8 * row_bytes
     for r in range(min(8, n_valid)):
@@ -191,15 +191,20 @@ def _multiply_strip(
         for block in range(start, stop):
             ahead = here + (_AHEAD if left > 0 else _AHEAD + half)
             left -= stride
-            for line in range(0, stride + (tail if block == n_full - 1 else 0), 64):
+            for line in range(0, stride, 64):
                 prefetch(ahead + line)
                 prefetch(ahead + half + line)
             first, second = here, here + apart
             if block == n_full:
                 first = _tail_at(first, stride, tail, scratch, end)
                 second = _tail_at(second, stride, tail, scratch + SCRATCH, end)
-            _multiply(first, second, to, x, count, turned, dots, centre, halves)
+            multiply(first, second, to, x, count, turned, dots, centre, halves)
             here, x, to = here + stride, x + _PREPARED * count, to + _ROWS * count
+        if stop == n_full:  # a tail is multiplied elsewhere or by the next strip
+            ahead = here + (_AHEAD if left > 0 else _AHEAD + half)
+            for line in range(0, tail, 64):
+                prefetch(ahead + line)
+                prefetch(ahead + half + line)
 
 
 @njit
@@ -332,20 +337,13 @@ def decode_tokens(args, first, last, stride, kind, turned, dots, centre, halves)
                         for i in range(count):
                             to = prepared + _PREPARED * ((block - start) * count + i)
                             _prepare(token + i * step, n, block, to, kind, centre, halves)
-                _multiply_strip(
-                    at,
-                    n_valid,
-                    shape,
-                    start,
-                    stop,
-                    prepared,
-                    count,
-                    rows,
-                    turned,
-                    dots,
-                    centre,
-                    halves,
-                )
+                strip_at = (at, n_valid, shape, start, stop, prepared, rows)
+                if count == 1:
+                    _multiply_strip(strip_at, 1, _multiply_pair, turned, dots, centre, halves)
+                else:
+                    _multiply_strip(
+                        strip_at, count, _multiply_by_several, turned, dots, centre, halves
+                    )
                 for i in range(count):
                     total, scales = load(totals + 64 * i, f32x16), token + i * step + n
                     mine, apart = rows + _ROWS * i, _ROWS * count

@@ -80,6 +80,27 @@ def bits_of_two(a, b, value):
     return select(mask64(low | (high << uint64(32))), splat(value, u8x64), zeros(u8x64))
 
 
+_last_of_eight = shuffle([7] * 16)
+_seventh_of_eight = shuffle([6] * 16)
+
+
+@njit
+def last_half(end):
+    """Return the half that ends at ``end`` in 16 lanes.
+
+    Sixteen bytes are widened as they are loaded, and one shuffle follows; a half alone takes three.
+    """
+    values = convert(load(end - 16, f16x8), f32x8)
+    return _last_of_eight(values, values)
+
+
+@njit
+def last_two_halves(end):
+    """Return the two halves that end at ``end`` in 16 lanes each."""
+    values = convert(load(end - 16, f16x8), f32x8)
+    return _seventh_of_eight(values, values), _last_of_eight(values, values)
+
+
 @njit
 def _four_words(address, stride):
     """Gather four 16-bit words ``stride`` bytes apart in a scalar register: shuffles are dear."""

@@ -7,7 +7,8 @@ from ggq.jit import njit
 from ggq.quants.kernels.fields import halves, masked, quarters
 from ggq.simd import isa, join, load, overload, shuffle, turn, u32x4, u32x8, u32x16, vector_constant
 
-_turned_16 = shuffle([4 * (i % 4) + i // 4 for i in range(16)])
+TURNED = [4 * (i % 4) + i // 4 for i in range(16)]  # the 16 columns that lane i of 16 sums up
+_turned_16 = shuffle(TURNED)
 
 
 def turn_lanes(values):
