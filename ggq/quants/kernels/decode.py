@@ -38,7 +38,7 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 4608  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_AHEAD = 6144  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
 _WHILE_ADDING = 128  # bytes of each of two streams to prefetch while a block's sums are added
 _TOKENS = 8  # share an unpacked block
 _STRIP = 32  # blocks x tokens whose weighted sums wait, 16 KiB
@@ -234,13 +234,16 @@ def _add_rows(total, rows, n_subs, scales):
 def _collect_tails(at, n_valid, shape, target):
     """Copy the rows' last blocks together: whole super-blocks, each of two or of four rows."""
     row_bytes, n_full, stride, tail, end, _ = shape
-    for r in range(n_valid):
-        here, to = at + r * row_bytes + n_full * stride, target + r * tail
-        if here + tail + 64 > end:
-            copy_tail(here, tail, to)
-        else:  # what is too much the next row overwrites
-            for i in range(0, tail, 64):
-                store(to + i, load(here + i, u8x64))
+    first, last_line = at + n_full * stride, (tail - 1) // 64 * 64
+    if first + (n_valid - 1) * row_bytes + last_line + 64 > end:
+        for r in range(n_valid):
+            copy_tail(first + r * row_bytes, tail, target + r * tail)
+        return
+    for line in range(last_line, -1, -64):  # what a last line has too much is overwritten
+        here, to = first + line, target + line
+        for _ in range(n_valid):
+            store(to, load(here, u8x64))
+            here, to = here + row_bytes, to + tail
 
 
 @njit

@@ -138,6 +138,13 @@ _odd = shuffle(range(1, 16, 2))
 
 
 @njit
+def split_pairs(v):
+    """Return the first and the second halves of eight pairs, widened."""
+    both = convert(bitcast(v, f16x16), f32x16)
+    return _even(both, both), _odd(both, both)
+
+
+@njit
 def eight_pairs(address, stride):
     """Gather eight pairs of halves ``stride`` bytes apart; return the first and the second ones."""
     v = zeros(u32x8)
@@ -149,8 +156,7 @@ def eight_pairs(address, stride):
     v = with_lane(v, 5, load(address + 5 * stride, uint32))
     v = with_lane(v, 6, load(address + 6 * stride, uint32))
     v = with_lane(v, 7, load(address + 7 * stride, uint32))
-    both = convert(bitcast(v, f16x16), f32x16)
-    return _even(both, both), _odd(both, both)
+    return split_pairs(v)
 
 
 _HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K
