@@ -23,7 +23,9 @@ _EFFECTS = {
 _SHOWN = 3
 
 
-def lost_flags(files: TokenizerFiles, arch: str | None, pre: str, tokens: Sequence[str]) -> list[str]:
+def lost_flags(
+    files: TokenizerFiles, arch: str | None, pre: str, tokens: Sequence[str]
+) -> list[str]:
     """Return a line for each flag that tokens of the folder carry and the file cannot."""
     ids = {text: i for i, text in enumerate(tokens)}
     left, right = strip_rules(arch or "", arch or "", pre, ids, list(ids.values()))
