@@ -37,13 +37,14 @@ STACKS = {
 
 def _stacked(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``table`` with experts out of the stacks that a checkpoint has, transposed."""
+    made: dict[str, dict[str, Any]]
     made = {name: {"hf": hf, "transform": how} for name, (hf, how) in STACKS.items()}
     return tuple(replace(row, **made.get(row.gguf, {})) for row in table)
 
 
 def _whole(config: Mapping[str, Any]) -> bool:
     """Tell whether every layer rotates and sees all."""
-    kinds = config.get("layer_types")
+    kinds = config.get("layer_types") or ()
     return bool(kinds) and all(kind == "full_attention" for kind in kinds)
 
 
