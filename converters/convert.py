@@ -120,8 +120,11 @@ def make_request(
     options = replace(options, mixture=mixture, **changed)
     if "target_size" in given:
         given["target_size"] = bytes_of(given["target_size"])
-    if given.get("mmproj_type") and given.get("only_mmproj"):
-        type = type or given["mmproj_type"]
+    if given.get("mmproj_type"):
+        if given.get("only_mmproj"):
+            type = type or given["mmproj_type"]
+        elif not given.get("mmproj"):
+            raise UsageError(f"{option('--mmproj-type', 'mmproj_type')}: needs --mmproj, too")
     return Request(source, out, type, options=options, **_chosen(given, _REQUEST))
 
 

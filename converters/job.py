@@ -30,6 +30,7 @@ from ggq.converters.serving import FolderConversion, prepare_folder, refuse_opti
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
+from ggq.quants.mixtures import file_type
 
 __all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
@@ -230,6 +231,8 @@ def planned(
     request = replace(request, type=request.type or recipe.type or request.default_type)
     if chosen := grids.find(request.type):
         _refuse_of_files(request, chosen.name)
+    else:
+        file_type(request.type, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)

@@ -54,6 +54,9 @@ def prepare_folder(
 ) -> FolderConversion:
     """Open ``source`` and plan a folder of the type; UsageError, ModelError for what cannot be."""
     _refuse(chosen, options)
+    if out is not None and Path(out).suffix == ".gguf":
+        what = f"{chosen.name} makes a folder for serving engines: name it without .gguf"
+        raise UsageError(f"{printable(out)}: {what}")
     if not Path(source).exists() and not options.outline:
         source = fetch(str(source))
     opened = replace(options, allow_requantize=True, check_tokenizer=False)
