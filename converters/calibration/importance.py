@@ -119,11 +119,11 @@ def collect(
         if progress:
             progress(done, len(windows), "importance")
     if missed := [(n, e) for n, c in sums.counts.items() for e in np.flatnonzero(c == 0)]:
-        name, expert = missed[0]
+        least, number = missed[0]
         what = (
             f"no token of {printable(calibration.dataset)} reaches {len(missed)} experts' matrices"
         )
-        such = f"such as number {expert} of {printable(name)}: all their columns weigh the same"
+        such = f"such as number {number} of {printable(least)}: all their columns weigh the same"
         job.warnings.append(f"{what}, {such}")
     return sums
 
