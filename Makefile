@@ -23,7 +23,7 @@ fast: $(VENV)/.dev
 # The tests on a Ray cluster of two nodes in this machine; installs Ray (0.6 GB).
 test-cluster: $(VENV)/.dev
 	$(PIP_INSTALL) -e '.[cluster]'
-	$(BIN)/python -m pytest tests/test_cluster.py
+	$(BIN)/python -m pytest tests/test_cluster*.py
 
 # As test, with the whole product of types and instruction sets: many minutes more.
 whole: $(VENV)/.dev

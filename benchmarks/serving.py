@@ -12,8 +12,10 @@ the original's predictions. Needs torch.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,7 +90,8 @@ def main() -> None:
     for name, recipe in recipes.items():
         kind = grids.find("W4A16")
         assert kind is not None
-        with prepare_folder(given.source, "unwritten", kind, None, options) as job:
+        nowhere = Path(tempfile.gettempdir()) / "unwritten"  # finished blocks are kept beside it
+        with prepare_folder(given.source, nowhere, kind, None, options) as job:
             original = dict(job.tensors)
             held = calibrate(job, given.text, 512, given.windows, spread=True, starts=True)
             if name == "textbook":

@@ -48,9 +48,10 @@ def _vocabulary(n: int) -> dict:
     }
 
 
-def write(shape: str, file_type: str, path: str) -> None:
-    """Write the model."""
-    width, layers, heads, kv_heads, ff, vocab, tied = SHAPES[shape]
+def write(shape: str | tuple, file_type: str, path: str) -> None:
+    """Write the model; ``shape``: a name, or what SHAPES says of one."""
+    size = SHAPES[shape] if isinstance(shape, str) else shape
+    width, layers, heads, kv_heads, ff, vocab, tied = size
     keys = {
         "general.architecture": "llama",
         "llama.context_length": 8192,

@@ -126,8 +126,9 @@ def _places(arch: Architecture, hp: HParams) -> dict[str, list[_Place]]:
     for gguf, row, layer in arch.rows(hp):
         forms = [(arch.sources(row, hp, layer), row)]
         if row.fused:
-            fused, how = row.fused[0].format(i=layer), row.fused[1]
-            forms.append(([arch.placed(fused, hp, layer)], replace(row, transform=how)))
+            fused, transform = row.fused[0].format(i=layer), row.fused[1]
+            whole = replace(row, transform=transform)
+            forms.append(([arch.placed(fused, hp, layer)], whole))
         for names, how in forms:
             for name in names:
                 place = _Place(gguf, how, layer, len(names) == 1)

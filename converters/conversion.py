@@ -22,6 +22,8 @@ from ggq.converters.imatrix import Imatrix
 from ggq.converters.metadata import general
 from ggq.errors import UsageError, option, printable
 from ggq.gguf import GGUFFile, GGUFWriter, spec
+from ggq.gguf.encode import encode_header
+from ggq.gguf.leftovers import take_name
 from ggq.quants.mixtures import MixtureOptions, Plan
 
 __all__ = ["CARD_KEYS", "Conversion", "Options", "Progress", "Summary"]
@@ -141,6 +143,11 @@ class Conversion:
         return sum(prod(t.shape) for t in self.tensors.values())
 
     @property
+    def split_bytes(self) -> int | None:
+        """The most bytes of a file of the output; None: it is one file."""
+        return self.options.split_max_bytes
+
+    @property
     def lacking_importance(self) -> list[str]:
         """Return the tensors that would be garbage: of types that need importance, without it."""
         planned, have = dict(self.plan.types), self.imatrix.values if self.imatrix else {}
@@ -165,9 +172,18 @@ class Conversion:
         """Refuse before any work a file that could not be written; UsageError."""
         self.writer().check()
 
-    def writer(self) -> GGUFWriter:
-        """Return a writer with all keys and tensors declared; nothing is on disk yet."""
-        writer = GGUFWriter(self.out, self.options.force, self.options.split_max_bytes)
+    def check_target(self) -> None:
+        """Refuse an output that parts of it could not be put in the place of; UsageError."""
+
+    def writer(self, folder: Path | None = None) -> GGUFWriter:
+        """Return a writer with all keys and tensors declared; nothing is on disk yet.
+
+        ``folder``: where it writes, over what is there, instead of to the output's place.
+        """
+        path, force = self.out, self.options.force
+        if folder is not None:
+            path, force = folder / path.name, True
+        writer = GGUFWriter(path, force, self.split_bytes)
         if self.copy_from is not None:
             writer.copy_metadata(self.copy_from.metadata, OF_THE_SOURCE)
         for item in self.items:
@@ -178,13 +194,51 @@ class Conversion:
 
     def run(self, progress: Progress | None = None) -> list[Path]:
         """Encode and write; return the files. ``progress(elements done, in all, tensor name)``."""
+        self.check_complete()
+        paths = self._write(self.writer(), None, progress)
+        self.forget()
+        return paths
+
+    def described(self) -> bytes:
+        """Return what the files will say of themselves: keys, names, shapes, types."""
+        return b"".join(encode_header(p.keys, p.tensors) for p in self.writer().plan())
+
+    def make_part(self, index: int, folder: Path, progress: Progress | None = None) -> None:
+        """Encode file ``index`` of `summary`'s shards alone, into ``folder``; whole or not at all.
+
+        It needs the source and this plan, nothing of the other parts: any machine can do it.
+        """
+        self.check_complete()
+        self._write(self.writer(folder), index, progress)
+
+    def put_together(self, folder: Path) -> list[Path]:
+        """Give the parts in ``folder`` their final names, the first, which is opened, last."""
+        finals = [self.out.with_name(plan.path.name) for plan in self.writer(folder).plan()]
+        if self.options.force and len(finals) > 1:
+            finals[0].unlink(missing_ok=True)  # of an older model, whose other files go now
+        for final in reversed(finals):
+            take_name(folder / final.name, final, self.options.force)
+        self.forget()
+        return finals
+
+    def check_complete(self) -> None:
+        """Refuse what cannot be encoded: an outline, importance that is lacking; UsageError."""
         if self.options.outline:
             raise UsageError("an outline has no weights to write")
         if lacking := self.lacking_importance:  # a pre-pass may have measured it
             what = f"{self.plan.file_type.name} needs an importance matrix"
             where = f"{printable(lacking[0])} in {dict(self.plan.types)[lacking[0]]}"
             raise UsageError(f"{what} ({option('--imatrix')}) for {where}")
-        total, done = self.n_elements, 0
+
+    def forget(self) -> None:
+        """Let what passes kept for a run that is stopped be removed: the output is complete."""
+        for forget in self.on_written:
+            forget()
+
+    def _write(self, writer: GGUFWriter, part: int | None, progress: Progress | None) -> list[Path]:
+        plans, types = writer.plan(), dict(self.plan.types)
+        names = [t.name for p in (plans if part is None else [plans[part]]) for t in p.tensors]
+        total, done = sum(prod(self.tensors[n].shape) for n in names), 0
 
         def advance(name: str, elements: int) -> None:
             nonlocal done
@@ -192,18 +246,14 @@ class Conversion:
             if progress:
                 progress(done, total, name)
 
-        tasks = [self.encode_task(name, type_name) for name, type_name in self.plan.types]
-        writer = self.writer()
-        writer.begin()
+        tasks = [self.encode_task(name, types[name]) for name in names]
+        writer.begin(part)
         try:
             encode_all(tasks, writer.write, self.imatrix, self.options.threads, advance)
-            paths = writer.finish()
+            return writer.finish()
         except BaseException:
             writer.abort()
             raise
-        for forget in self.on_written:
-            forget()
-        return paths
 
     def encode_task(self, name: str, type_name: str) -> EncodeTask:
         """Return how one tensor is encoded: codes that fit the type are kept."""

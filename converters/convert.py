@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     pre: str | None
     mtp: bool  # False: leave out the heads that predict further tokens
     split_max_size: int | str | None
+    shard: str | None  # "I/N": N tasks make the files that split_max_size cuts, this is the I-th
     threads: int | None
     merge_lora: Sequence[str | os.PathLike[str]]  # folders of adapters to add to the weights
     base: str | os.PathLike[str] | None  # of an adapter: its model's folder, repository or file
@@ -65,11 +66,13 @@ class Settings(TypedDict, total=False):
 
 _REQUEST = (
     *("prepasses", "imatrix", "quality", "recipe", "calibration"),
-    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type"),
+    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type", "shard"),
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
-_OPTIONS = ("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force")
-_OPTIONS += ("merge_lora", "base", "group_size", "ignore")
+_OPTIONS = (
+    *("via", "allow_requantize", "provenance", "pre", "mtp", "threads", "force"),
+    *("merge_lora", "base", "group_size", "ignore"),
+)
 
 
 @checked
@@ -117,8 +120,11 @@ def make_request(
     options = replace(options, mixture=mixture, **changed)
     if "target_size" in given:
         given["target_size"] = bytes_of(given["target_size"])
-    if given.get("mmproj_type") and given.get("only_mmproj"):
-        type = type or given["mmproj_type"]
+    if given.get("mmproj_type"):
+        if given.get("only_mmproj"):
+            type = type or given["mmproj_type"]
+        elif not given.get("mmproj"):
+            raise UsageError(f"{option('--mmproj-type', 'mmproj_type')}: needs --mmproj, too")
     return Request(source, out, type, options=options, **_chosen(given, _REQUEST))
 
 

@@ -28,6 +28,7 @@ from ggq.errors import ModelError, UsageError, option, printable
 from ggq.gguf import GGUFFile, leftovers, open_gguf, spec
 from ggq.models.base import Architecture
 from ggq.models.hparams import HParams
+from ggq.models.layers.rope import STILL
 from ggq.models.pooled import POOLINGS
 from ggq.outputs import output_file
 
@@ -150,6 +151,8 @@ def hf_config(file: GGUFFile, arch: Architecture, hp: HParams, kind: str) -> dic
     own = arch.export_config(hp)
     unsaid = {k for k, v in own.items() if v is None and k in config}
     config = {k: v for k, v in {**config, **own}.items() if k not in unsaid}
+    if scaling and "full_attention" in own.get("rope_parameters", ()):  # one set per kind of layer
+        config["rope_parameters"]["full_attention"] |= config.pop("rope_scaling")
     return config | _classifier(config["architectures"][0], hp) if hp.readout.labels else config
 
 
@@ -168,7 +171,7 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
     """Return rope_scaling for linear, yarn and llama3 (recognised from its stored factors)."""
     rope = hp.rope
     if "rope_freqs.weight" in file.tensors:
-        return _llama3(file, hp)
+        return _proportional(file) or _llama3(file, hp)
     if "rope_factors_long.weight" in file.tensors:
         kinds: dict[str, Any] = {
             f"{n}_factor": [_short(float(v)) for v in _factors(file, f"rope_factors_{n}.weight")]
@@ -186,6 +189,15 @@ def _rope_scaling(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:
 
 def _factors(file: GGUFFile, name: str) -> np.ndarray:
     return FileTensors(file).rows(name, slice(0, 1)).ravel()
+
+
+def _proportional(file: GGUFFile) -> dict[str, Any] | None:
+    """Return the share of pairs that turn where stored factors hold the others still."""
+    stored = _factors(file, "rope_freqs.weight")
+    turns = stored == 1
+    if turns.all() or not (stored[~turns] >= STILL).all():
+        return None
+    return {"rope_type": "proportional", "partial_rotary_factor": float(turns.mean())}
 
 
 def _llama3(file: GGUFFile, hp: HParams) -> dict[str, Any] | None:

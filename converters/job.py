@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from ggq.arguments import check_fields
 from ggq.converters import grids
 from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress, Summary
 from ggq.converters.imatrix import Imatrix, read_imatrix
+from ggq.converters.parts import Shard, Work
 from ggq.converters.prepare import MMPROJ, prepare
 from ggq.converters.prepasses.base import Pass, Prepass, parse
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
@@ -28,6 +30,7 @@ from ggq.converters.serving import FolderConversion, prepare_folder, refuse_opti
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
 from ggq.outputs import output_file
+from ggq.quants.mixtures import file_type
 
 __all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
 
@@ -36,6 +39,7 @@ MEASURED = (  # what asks for a model that runs
     *("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report"),
     *("target_size", "target_bpw", "card"),
 )
+OF_WHOLE = ("target_size", "target_bpw", "card", "report")  # what asks for all of the file
 TARGET_TOKENS, TARGET_WINDOWS = 256, 8  # of the text that types for a target are weighed on
 
 
@@ -48,6 +52,7 @@ class Request:
     target, else read. ``calibration``: the text of passes and targets. ``report``:
     a name in .html or .json. ``card``: measure the file against the original, into its keys.
     ``mmproj``: where the vision part goes, True for mmproj- and the name of ``out`` beside it.
+    ``shard``: "I/N" where N tasks share the files of the output among them and this is the I-th.
     """
 
     source: str | os.PathLike[str]
@@ -65,6 +70,7 @@ class Request:
     card: bool = False
     mmproj: str | os.PathLike[str] | bool = False
     mmproj_type: str | None = None
+    shard: str | None = None
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -84,6 +90,9 @@ class Request:
             output_file(self.plan)
         if self.options.base is not None:
             self._check_adapter()
+        if self.shard is not None:
+            Shard.parse(self.shard)
+            self._check_alone((*OF_WHOLE, "mmproj"), f"a part of a file ({option('--shard')})")
         if self.options.mmproj:
             self._check_alone(MEASURED, "a projector file, whose tensors are not measured")
             if self.mmproj:
@@ -127,12 +136,14 @@ class Events:
 class Result(Summary, Sequence[Path]):
     """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``.
 
-    ``mmproj``: the projector file that was written beside the model.
+    ``mmproj``: the projector file that was written beside the model. ``missing``: files that other
+    tasks have still to make (``shard``); the paths are this one's parts until then.
     """
 
     paths: tuple[Path, ...]
     warnings: tuple[str, ...]
     mmproj: Path | None = None
+    missing: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Path: ...
@@ -148,20 +159,23 @@ class Result(Summary, Sequence[Path]):
         return hash(self.paths)
 
 
-def run(request: Request, events: Events | None = None) -> Result:
+def run(request: Request, events: Events | None = None, work: Work | None = None) -> Result:
     """Convert; GGQError naming the file, tensor, key or option at fault, before any work if known.
 
-    A report is written last, when the file is complete.
+    A report is written last, when the file is complete. ``work``: who encodes, None: who is asked.
     """
     events = events or Events()
+    work = work or (Work() if request.shard is None else Shard.parse(request.shard))
     with ExitStack() as stack:
         conversion, passes = stack.enter_context(planned(request, events))
+        passes = list(work.passes(conversion, passes))
         eyes = vision_beside(request, conversion, stack)
         events.planned(conversion, passes)
         with events.progress() as progress:
             run_passes(conversion, [_reporting(one, progress) for one in passes])
             summary = conversion.summary()  # before the file is there
-            paths = conversion.run(progress)
+            written = work.write(conversion, progress)
+        paths = tuple(written.paths)
         held = _carded(conversion, paths[0], passes) if request.card else None
         if request.report is not None:
             _report(conversion, paths[0], passes, request.report, held)
@@ -169,10 +183,8 @@ def run(request: Request, events: Events | None = None) -> Result:
             with events.progress() as progress:
                 eyes.run(progress)
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
-        beside = eyes and eyes.out
-        return Result(
-            **told, paths=tuple(paths), warnings=tuple(conversion.warnings), mmproj=beside
-        )
+        said, beside = tuple(conversion.warnings), None if eyes is None else eyes.out
+        return Result(**told, paths=paths, warnings=said, mmproj=beside, missing=written.missing)
 
 
 def vision_beside(request: Request, model: Conversion, stack: ExitStack) -> Conversion | None:
@@ -219,6 +231,8 @@ def planned(
     request = replace(request, type=request.type or recipe.type or request.default_type)
     if chosen := grids.find(request.type):
         _refuse_of_files(request, chosen.name)
+    else:
+        file_type(request.type, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)
@@ -300,7 +314,8 @@ def _recipe(request: Request) -> Recipe:
 def _reporting(one: Pass, progress: Progress | None) -> Pass:
     """Return the pass such that it tells ``progress``, if it has none of its own."""
     if isinstance(one, Prepass) and one.progress is None and progress is not None:
-        return replace(one, progress=progress)
+        one = copy(one)  # the caller's own stays as it is
+        one.progress = progress
     return one
 
 

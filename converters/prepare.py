@@ -162,7 +162,7 @@ def _from_folder(
 
 
 def _merge(checkpoint: Checkpoint, options: Options, stack: contextlib.ExitStack) -> None:
-    adapters = [PeftAdapter(folder) for folder in options.merge_lora]
+    adapters = [PeftAdapter(Path(folder)) for folder in options.merge_lora]
     for adapter in adapters:
         stack.callback(adapter.close)
     merge(checkpoint, adapters)
@@ -198,12 +198,13 @@ def _head_notes(
 
 
 def _peer_notes(arch: Architecture, tensors: dict[str, SourceTensor]) -> list[str]:
-    """Return a note where llama.cpp does not load what this file says of its rotation."""
-    own = [n for n in rope.ALL_FACTORS if n in tensors and n not in arch.peer_factors]
-    if not own:
-        return []
-    what = f"the rotation is stored in {own[0]}, which ggq follows"
-    return [f"{what}; llama.cpp knows no such tensor of {arch.name} and does not load the file"]
+    """Return a note for what ggq follows and llama.cpp does not load."""
+    turned = [n for n in rope.ALL_FACTORS if n in tensors and n not in arch.peer_factors]
+    others = [n for n in tensors if n.endswith(arch.peer_lacks)] if arch.peer_lacks else []
+    notes = [f"the rotation is stored in {turned[0]}"] if turned else []
+    notes += [f"{others[0]} is in the file"] if others else []
+    lacks = f"llama.cpp knows no such tensor of {arch.name} and does not load the file"
+    return [f"{note}, which ggq follows; {lacks}" for note in notes]
 
 
 def _keep_codes(tensors: dict[str, SourceTensor], made: Plan) -> list[str]:

@@ -22,7 +22,7 @@ from ggq.models.table import Tensor
 from ggq.models.vision.tower import Tower
 from ggq.quants.mixtures import MixtureOptions, Plan, file_type
 
-__all__ = ["MMPROJ_TYPES", "from_vision", "left_out", "settings_of"]
+__all__ = ["MMPROJ_TYPES", "from_vision", "left_out", "settings_of", "stored_type"]
 
 MMPROJ_TYPES = ("F16", "BF16", "F32", "Q8_0")
 NOT_MODEL = (
@@ -60,7 +60,7 @@ def from_vision(
     rows = {name: row for name, row, _ in tower.rows(sight)}
     plan = Plan(kind)
     for tensor in tensors:
-        chosen, wish = _type(tensor, rows[tensor.name], kind.name)
+        chosen, wish = stored_type(tensor.shape, rows[tensor.name], kind.name)
         plan.types.append((tensor.name, chosen))
         if chosen != wish:
             plan.fallbacks.append((tensor.name, wish, chosen))
@@ -121,9 +121,9 @@ def _check_options(options: Options) -> None:
             raise UsageError(f"{option(flag)}: not for a projector file alone")
 
 
-def _type(tensor: SourceTensor, row: Tensor, wanted: str) -> tuple[str, str]:
+def stored_type(shape: tuple[int, ...], row: Tensor, wanted: str) -> tuple[str, str]:
     """Return the type that llama.cpp's converter gives a tensor, and that before shapes count."""
-    if row.f32 or len(tensor.shape) == 1 or row.role == "kept":
+    if row.f32 or len(shape) == 1 or row.role == "kept":
         wish = "F32"
     elif row.role == "half":
         wish = "F16"
@@ -131,7 +131,7 @@ def _type(tensor: SourceTensor, row: Tensor, wanted: str) -> tuple[str, str]:
         wish = "F16" if wanted == "F16" else "F32"
     else:
         wish = wanted
-    fits = tensor.shape[-1] % quants.get(wish).block_size == 0
+    fits = shape[-1] % quants.get(wish).block_size == 0
     return (wish if fits else "F16"), wish
 
 

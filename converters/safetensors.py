@@ -28,6 +28,7 @@ __all__ = [
     "layout",
     "open_regular",
     "save",
+    "save_index",
     "shards",
     "write_header",
 ]
@@ -253,7 +254,7 @@ def layout(group: list[Output]) -> tuple[bytes, dict[str, int]]:
 
 
 def save(files: dict[str, list[Output]], folder: Path) -> None:
-    """Write the files of `shards` and, where there are several, their index."""
+    """Write the files of `shards`, each on disk when it is complete, and their index."""
     for name, group in files.items():
         header, starts = layout(group)
         with open(folder / name, "wb") as out:
@@ -263,9 +264,17 @@ def save(files: dict[str, list[Output]], folder: Path) -> None:
                 for part in one.data():
                     out.write(np.ascontiguousarray(part).data)
                 assert out.tell() == starts[one.name] + one.nbytes, one.name
-    if len(files) > 1:
-        total = sum(one.nbytes for group in files.values() for one in group)
-        told = {one.name: name for name, group in files.items() for one in group}
-        index = {"metadata": {"total_size": total}, "weight_map": told}
-        text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
-        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+            out.flush()
+            os.fsync(out.fileno())
+    save_index(files, folder)
+
+
+def save_index(files: dict[str, list[Output]], folder: Path) -> None:
+    """Write which tensor is in which file, where there are several."""
+    if len(files) < 2:
+        return
+    total = sum(one.nbytes for group in files.values() for one in group)
+    told = {one.name: name for name, group in files.items() for one in group}
+    index = {"metadata": {"total_size": total}, "weight_map": told}
+    text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")

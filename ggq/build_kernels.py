@@ -66,9 +66,11 @@ def build(names: list[str], out: Path, jobs: int, only: str = "") -> dict[str, s
     """Write a library and its description for each set; return the libraries' checksums."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        work = [(name, Path(folder) / name, part, jobs) for name in names for part in range(jobs)]
+        work = [
+            (name, Path(folder) / name, part, jobs, only) for name in names for part in range(jobs)
+        ]
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(lambda task: _start(*task, only), work))
+            list(pool.map(lambda task: _start(*task), work))
         return {name: _library(name, Path(folder) / name, out) for name in names}
 
 

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from ggq.machine_code import Function
 
@@ -83,7 +83,7 @@ def _feed(process: subprocess.Popen[bytes], waiting: deque[Function], done: Call
             done(function, code)
 
 
-def _asked(questions: BinaryIO, answers: BinaryIO, function: Function) -> bytes:
+def _asked(questions: IO[bytes], answers: IO[bytes], function: Function) -> bytes:
     """Return the object file that a helper makes; empty if it makes none."""
     try:
         questions.write(f"{function.home} {function.path.name}\n".encode())

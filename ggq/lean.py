@@ -14,8 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
-from numba.core import codegen, compiler, registry
-from numba.core.ccallback import _CFuncCompiler
+from numba.core import ccallback, codegen, compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
 
 from ggq.machine_code import FUNCTION_NAME
@@ -63,7 +62,7 @@ class _Library(codegen.JITCodeLibrary):
             module.link_in(callee, preserve=True)
 
 
-class _Compiler(_CFuncCompiler):
+class _Compiler(ccallback._CFuncCompiler):  # type: ignore[name-defined,misc]
     def _customize_flags(self, flags: Any) -> Any:
         flags = super()._customize_flags(flags)
         flags.no_cfunc_wrapper = True

@@ -41,6 +41,7 @@ class Architecture:
     heads_in: ClassVar[str | None] = None  # where a checkpoint has layers that predict further on
     heads_normed: ClassVar[bool] = True  # whether heads read the last states normed, as they end
     hf_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
+    aliases: ClassVar[Mapping[str, str]] = {}  # parts of names -> what some checkpoints call them
     vocab: ClassVar[Vocabulary] = Vocabulary()
     classifier: ClassVar[tuple[Tensor, ...]] = pooled.SCORE  # rows of its ForSequenceClassification
     classifier_act: ClassVar[str] = "tanh"  # after the classifier's hidden layer, where it has one
@@ -52,6 +53,7 @@ class Architecture:
     rope_reads: ClassVar[tuple[str, ...]] = ()
     rope_truncates: ClassVar[bool] = True  # yarn mixes whole pairs, transformers' default
     peer_factors: ClassVar[tuple[str, ...]] = ()  # stored rotations that llama.cpp loads here
+    peer_lacks: ClassVar[tuple[str, ...]] = ()  # how tensors' names end that it has not
 
     def layer(self, values: Values, i: int) -> Layer:
         """Return layer ``i`` of the model whose keys say ``values``."""

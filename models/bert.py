@@ -13,7 +13,7 @@ from ggq.models.layers.attention import Attention
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.feed_forward import FeedForward
 from ggq.models.pooled import classifier_rows
-from ggq.models.table import rows
+from ggq.models.table import Tensor, rows
 
 __all__ = ["ARCHITECTURE"]
 
@@ -21,6 +21,29 @@ LAYER = "encoder.layer.{i}."
 SELF, AFTER = f"{LAYER}attention.self.", f"{LAYER}attention.output."
 ROBERTA = ("roberta", "xlm-roberta", "camembert")  # model types; their positions begin late
 ROBERTA_CLASSES = ("Roberta", "XLMRoberta", "Camembert")
+
+
+# What jina-reranker-v2 calls its tensors, an XLM-RoBERTa otherwise.
+JINA_NAMES = {
+    "encoder.layer.": "encoder.layers.",
+    "embeddings.LayerNorm": "emb_ln",
+    "attention.output.dense": "mixer.out_proj",
+    "attention.output.LayerNorm": "norm1",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "output.LayerNorm": "norm2",
+}
+
+
+def _in_one(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the rows of q, k and v, which jina's checkpoints have in one tensor of each layer."""
+    joined = "encoder.layers.{i}.mixer.Wqkv."
+
+    def form(row: Tensor) -> tuple[str, str]:
+        _, name, kind = row.gguf.rsplit(".", 2)
+        return f"{joined}{kind}", f"part_{name[-1]}"
+
+    return tuple(replace(row, fused=form(row)) for row in table)
 
 
 def offset(config: Mapping[str, Any]) -> int:
@@ -48,6 +71,7 @@ class Bert(Encoder):
     )
     hf_model_type = "bert"
     hf_prefixes = ("", "bert.", "roberta.")
+    aliases = JINA_NAMES
     keys = tuple(
         replace(k, hf=(), derive=_context) if k.attr == "n_ctx_train" else k for k in ENCODER_KEYS
     )
@@ -72,9 +96,13 @@ class Bert(Encoder):
         ),
         embedding("token_types", "token_type", "token_types", f32=True, role="kept", optional=True),
         *encoder_norm("token_embd_norm", "embeddings.LayerNorm"),
-        *rows("attn_q", f"{SELF}query", ("q", "embd"), input="attn_in"),
-        *rows("attn_k", f"{SELF}key", ("k", "embd"), input="attn_in"),
-        *rows("attn_v", f"{SELF}value", ("v", "embd"), input="attn_in"),
+        *_in_one(
+            (
+                *rows("attn_q", f"{SELF}query", ("q", "embd"), input="attn_in"),
+                *rows("attn_k", f"{SELF}key", ("k", "embd"), input="attn_in"),
+                *rows("attn_v", f"{SELF}value", ("v", "embd"), input="attn_in"),
+            )
+        ),
         *rows("attn_output", f"{AFTER}dense", ("embd", "o"), input="attn_out"),
         *encoder_norm("blk.{i}.attn_output_norm", f"{AFTER}LayerNorm"),
         *rows("ffn_up", f"{LAYER}intermediate.dense", ("ff", "embd"), input="ffn_in"),

@@ -50,12 +50,11 @@ class Deepseek2(Architecture):
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """Yield what transformers and GGUF's readers would each do in another way."""
-        groups, used = config.get("n_group") or 1, config.get("topk_group") or 1
-        wanted, n_expert = config.get("num_experts_per_tok") or 0, config.get("n_routed_experts")
+        groups = config.get("n_group") or 1
         if groups > 1 and config.get("topk_method") == "greedy":
             yield "n_group", groups, "groups are not chosen under topk_method greedy"
-        elif n_expert and wanted > used * (n_expert // groups):
-            yield "num_experts_per_tok", wanted, f"{used} groups of experts do not have as many"
+        else:
+            yield from experts.misfit_groups(config, config.get("n_routed_experts"))
         if config["norm_topk_prob"] and "DeepseekV2ForCausalLM" in config.get("architectures", ()):
             yield "norm_topk_prob", True, "DeepSeek-V2's weights of experts are not normalized"
         if (eps := config["rms_norm_eps"]) > MAX_EPS:

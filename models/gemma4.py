@@ -154,7 +154,6 @@ class Gemma4(Architecture):
     name = "gemma4"
     hf_classes = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
     hf_model_type = "gemma4_text"
-    exports = False
     fixed = {  # noqa: RUF012 - read only
         "hidden_activation": ledger.GELU,
         "use_bidirectional_attention": ("vision", False),  # of images only
@@ -221,6 +220,38 @@ class Gemma4(Architecture):
 
     def ignores(self, hf_name: str, hp: HParams) -> bool:
         return super().ignores(hf_name, hp) or hf_name.endswith("lm_head.weight")  # always tied
+
+    def export_config(self, hp: HParams) -> dict[str, Any]:
+        mixers = [layer.mixer for layer in hp.layers if isinstance(layer.mixer, Attention)]
+        wide = next(m for m in mixers if m.window is None)
+        local = next((m for m in mixers if m.window is not None), wide)
+        assert wide.rope is not None and local.rope is not None
+        feeds, own = [layer.find(FeedForward) for layer in hp.layers], hp.find(PerLayerInput)
+        kinds = ["full_attention" if m.window is None else "sliding_attention" for m in mixers]
+        turns = {"full_attention": ("proportional", wide), "sliding_attention": ("default", local)}
+        made: dict[str, Any] = {
+            "layer_types": kinds,
+            "head_dim": local.head_dim,
+            "global_head_dim": wide.head_dim,
+            "num_key_value_heads": local.n_head_kv,
+            "intermediate_size": feeds[0].n_ff if feeds[0] else None,
+            "use_double_wide_mlp": len({feed.n_ff for feed in feeds if feed}) > 1,
+            "num_kv_shared_layers": sum(m.owner is not None for m in mixers),
+            "hidden_size_per_layer_input": own.n_embd_layer if own else 0,
+            "vocab_size_per_layer_input": hp.n_vocab,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "rope_parameters": {
+                name: {"rope_type": kind, "rope_theta": m.rope.base}
+                for name, (kind, m) in turns.items()
+                if m.rope
+            },
+        }
+        if wide.n_head_kv != local.n_head_kv:  # which only those without values of their own have
+            made |= {"num_global_key_value_heads": wide.n_head_kv, "attention_k_eq_v": True}
+        if mixed := hp.find(Experts):
+            made |= {"enable_moe_block": True, "num_experts": mixed.routing.n_expert}
+            made |= {"top_k_experts": mixed.routing.n_used, "moe_intermediate_size": mixed.n_ff}
+        return made
 
     def complete(self, values: Values) -> None:
         values["embedding_scale"] = float(values["n_embd"]) ** 0.5

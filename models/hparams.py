@@ -80,10 +80,10 @@ class HParams:
     @property
     def rope(self) -> Rope | None:
         """The rotary embedding of the layers that see all, None where there is none."""
-        found = [p for layer in self.layers for p in layer.parts if getattr(p, "rope", None)]
-        found.sort(key=lambda part: getattr(part, "window", None) is not None)
-        rope: Rope | None = getattr(found[0], "rope", None) if found else None
-        return rope
+        parts = [p for layer in self.layers for p in layer.parts]
+        parts.sort(key=lambda part: getattr(part, "window", None) is not None)
+        ropes: list[Rope | None] = [getattr(part, "rope", None) for part in parts]
+        return next((rope for rope in ropes if rope and not rope.is_still), None)
 
     def find(self, kind: type[PartT]) -> PartT | None:
         """Return the first layer's part of that kind, None where no layer has one."""

@@ -43,7 +43,7 @@ class JinaBertV2(Encoder):
         "emb_pooler": ("mean", None),
         "is_decoder": (False,),
     }
-    reads = (*Encoder.reads, "attn_implementation")
+    reads = (*Encoder.reads, "attn_implementation", "model_max_length")
     tensors = (
         embedding("token_embd", "word", "vocab", role="token_embd"),
         embedding("token_types", "token_type", "token_types", f32=True, role="kept", optional=True),

@@ -55,7 +55,8 @@ _REASONS = {
         "num_nextn_predict_layers num_mtp_layers mtp_num_layers mtp_num_hidden_layers "
         "mtp_use_dedicated_embeddings rope_interleaved_cache mamba_ssm_dtype dense_seq_output "
         "use_flash_attention use_flash_attention_2 flash_attn _flash_attn_2_enabled use_sdpa "
-        "return_dict_in_generate batch_size device_map max_batch_size max_seq_len"
+        "return_dict_in_generate batch_size device_map max_batch_size max_seq_len output_past "
+        "sentence_transformers is_causal"
     ),
     "it names the model and who made it": (
         "architectures model_type transformers_version auto_map name_or_path finetuning_task "
@@ -241,6 +242,9 @@ def check(arch: Any, source: Mapping[str, Any], config: Mapping[str, Any]) -> No
                 raise refuse(name, value, _only(arch.name, arch.fixed[name]))
         elif name not in used and not _off(value):
             raise refuse(name, value, _unknown(arch.name))
+    sees_both_ways = any(key.attr == "causal" for key in arch.keys)
+    if settings.get("is_causal") is False and not sees_both_ways:
+        raise refuse("is_causal", False, f"a token of {arch.name} sees those before it only")
     for name, value, why in arch.conflicts(config):
         raise refuse(name, value, why)
     for name, rope in _ropes(config):

@@ -18,7 +18,16 @@ from ggq.models.layers.rope import ALL_FACTORS, LONG_AND_SHORT
 from ggq.models.table import Key, permuted
 from ggq.models.vocabulary import LLAMA_VOCAB
 
-__all__ = ["ARCHITECTURE"]
+__all__ = ["ARCHITECTURE", "MiniCpm", "spanning"]
+
+
+def spanning(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield a LongRoPE that spans more than the trained context: its magnitude has no key."""
+    rope, longest = config["rope_parameters"], config.get("max_position_embeddings")
+    original = rope.get("original_max_position_embeddings")
+    if rope.get("rope_type") == "longrope" and original and original != longest:
+        name = "rope_parameters.original_max_position_embeddings"
+        yield name, original, f"it is converted with max_position_embeddings ({longest})"
 
 
 def _residual(config: Mapping[str, Any]) -> float | None:
@@ -72,12 +81,7 @@ class MiniCpm(Architecture):
         granite.inverted(values)
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-        """Yield a LongRoPE that spans more than the trained context: its magnitude has no key."""
-        rope, longest = config["rope_parameters"], config.get("max_position_embeddings")
-        original = rope.get("original_max_position_embeddings")
-        if rope.get("rope_type") == "longrope" and original and original != longest:
-            name = "rope_parameters.original_max_position_embeddings"
-            yield name, original, f"minicpm is converted with max_position_embeddings ({longest})"
+        return spanning(config)
 
 
 ARCHITECTURE = MiniCpm()

@@ -46,6 +46,7 @@ class ModernBert(Encoder):
         *("local_rope_theta", "global_rope_theta", "layer_types", "global_attn_every_n_layers"),
         *("decoder_bias", "classifier_bias", "sparse_prediction", "sparse_pred_ignore_index"),
         *("deterministic_flash_attn", "reference_compile", "repad_logits_with_grad"),
+        "layer_norm_eps",  # a leftover: norm_eps is read
     )
     keys = (
         *(replace(k, hf=("norm_eps",)) if k.attr == "norm_eps" else k for k in ENCODER_KEYS),

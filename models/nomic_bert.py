@@ -31,6 +31,7 @@ class NomicBert(Encoder):
     reads = (
         *("rotary_scaling_factor", "scale_attn_weights", "max_trained_positions", "n_positions"),
         *("type_vocab_size", "layer_norm_epsilon", "pad_vocab_size_multiple", "head_dim"),
+        *("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias"),  # the tensors say it
     )
     rope_types = ("default",)
     hf_prefixes = ("", "bert.")
@@ -56,6 +57,9 @@ class NomicBert(Encoder):
         "hidden_act": ("silu",),
         "parallel_block": (False,),
         "moe_every_n_layers": (0,),
+        "ffn_div": (1, 1.0),
+        "num_shared_experts": (0,),
+        "expert_choice_router": (False,),
     }
     tensors = (
         embedding("token_embd", "word", "vocab", role="token_embd"),
@@ -69,6 +73,9 @@ class NomicBert(Encoder):
         *rows("ffn_down", f"{LAYER}mlp.fc2", ("embd", "ff"), input="ffn_act"),
         *encoder_norm("blk.{i}.layer_output_norm", f"{LAYER}norm2"),
     )
+
+    def suits(self, config: Mapping[str, Any]) -> bool:
+        return not config.get("moe_every_n_layers")
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         sizes = (("hidden_size", "n_embd"), ("num_attention_heads", "n_head"))

@@ -26,7 +26,8 @@ class Transform:
 
     ``make(config, hp)`` builds a tensor that HF does not store (None: not in this model).
     ``undo_*`` invert for export. ``bind(name, shape, parts)`` makes the source tensor itself, from
-    the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists.
+    the checkpoint's tensors or, where these are missing, from those that ``stored_as(name)`` lists;
+    None where it says nothing.
     ``join(held)`` makes the checkpoint's tensor of those that ``bind`` made of it, in their order.
     ``whole(hp, layer)``: the rows of a source of which ``rows`` takes a part. ``transposes``: what
     ``bind`` makes is a matrix whose columns are the source's rows.

@@ -18,6 +18,8 @@ class Nodes:
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 starves where others compute
+        os.environ.setdefault("RAY_health_check_timeout_ms", "170000")  # one that stands is alive
         head = {
             "num_cpus": 1,
             "memory": 4_000_000_000,
@@ -26,14 +28,16 @@ class Nodes:
         }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = self._cluster.address
-        self.nodes = [self.add() for _ in range(n)]  # that may be killed
+        self.nodes: list = []  # that may be killed
+        for _ in range(n):
+            self.replace()
 
     def add(self):
         """Begin another node."""
         return self._cluster.add_node(**_EACH)
 
     def replace(self):
-        """Begin a node in the place of one that was killed; a busy machine needs several tries."""
+        """Begin a node, in the place of one that was killed; a busy machine needs several tries."""
         for last in (False, False, True):
             try:
                 self.nodes.append(self.add())

@@ -53,3 +53,24 @@ def shared_dir() -> Path:
 def rng() -> np.random.Generator:
     """Return a generator with the same seed for every test."""
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny model that can be talked to; a test file that needs another one has its own."""
+    from ggufmaker import make_tiny_llama
+
+    import ggq
+
+    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
+    with ggq.load(path, n_ctx=4096, threads=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def client(model):
+    """A client of a server of ``model``."""
+    from servers import serving
+
+    with serving(model) as client:
+        yield client

@@ -166,6 +166,7 @@ TEMPLATES = {
     "ibm-granite-granite-3.3-2B-Instruct": Given("granite", written=_granite),
     "ibm-granite-granite-4.0": Given("hermes"),
     "inclusionai-ling-3.0-flash": Given("glm", alike=False),
+    "llama-cpp-deepseek-r1": Given("deepseek"),
     "meetkai-functionary-medium-v3.1": Given("functionary"),
     "meetkai-functionary-medium-v3.2": Given("functionary_v32", free=False),
     "meta-llama-Llama-3.2-3B-Instruct": Given("llama", many=False, free=False),

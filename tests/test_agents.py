@@ -11,12 +11,10 @@ import pytest
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
-from ggufmaker import make_tiny_llama
 from servers import events
 from speaking import call, make_play, turns
 from starlette.testclient import TestClient
 
-import ggq
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.hosting.single import OneModel
 
@@ -31,13 +29,6 @@ TEXT = 'if a < b:\n\tprint("ü")\n'
 FIRST = f"<think>\nTwo things.\n</think>\n\nI look.{call('edit', path='a.py', text=TEXT)}"
 ANSWERS = (FIRST + call("list"), call("list"), "Done.")
 WANTED = [("edit", {"path": "a.py", "text": TEXT}), ("list", {})]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
 
 
 @pytest.fixture

@@ -1,20 +1,15 @@
 """``ggq chat`` on a real pseudo-terminal: what is typed, pasted, searched, interrupted, resized."""
 
-import fcntl
 import json
-import os
-import select
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
-pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX")
+pytest.importorskip("pty", reason="pseudo-terminals are POSIX")
+
+from terminals import ALT_ENTER, CTRL_C, CTRL_D, CTRL_R, TAB, UP, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -40,78 +35,23 @@ def told(self, messages, *rest):
 Conversation._answer = told
 sys.exit(cli.main(["chat", *sys.argv[3:]]))
 """
-UP, ALT_ENTER, CTRL_C, CTRL_D, CTRL_R, TAB = b"\x1b[A", b"\x1b\r", b"\x03", b"\x04", b"\x12", b"\t"
 
 
-class Terminal:
-    """The program at the other end of a pseudo-terminal."""
+class Chat(Terminal):
+    """The chat with a model that speaks by script, and what it was asked."""
 
-    def __init__(self, folder, scripts, n_ctx=4000, seconds=0.0, columns=80, options=(), **env):
+    def __init__(self, folder, scripts, n_ctx=4000, seconds=0.0, options=(), **env):
         self.log = folder / "asked.jsonl"
         model = folder / "toy.gguf"
         model.touch()
         given = json.dumps([str(self.log), list(scripts), n_ctx, seconds])
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:  # the child
-            os.chdir(folder)
-            own = {"GGQ_CACHE": str(folder), "TERM": "xterm-256color", "HF_HUB_CACHE": str(folder)}
-            os.environ.pop("NO_COLOR", None)
-            os.environ.update({**own, "PROMPT_TOOLKIT_NO_CPR": "1", **env})
-            here = str(Path(__file__).parent)
-            program = [sys.executable, "-c", PROGRAM, here, given, str(model), *options]
-            os.execv(sys.executable, program)
-        self.resize(columns, 24)
-        self.seen = b""
-
-    def __enter__(self):
-        self.wait_for(b">>>")
-        return self
-
-    def __exit__(self, *_):
-        os.close(self.fd)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-
-    def resize(self, columns, lines):
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def wait_for(self, text):
-        """Read until ``text`` comes; return what came before it."""
-        end = time.monotonic() + 30
-        while text not in self.seen:
-            assert time.monotonic() < end, self.seen
-            if select.select([self.fd], [], [], 0.2)[0]:
-                self.seen += os.read(self.fd, 65536)
-        before, _, self.seen = self.seen.partition(text)
-        return before.decode("utf-8", "replace")
-
-    def type(self, *keys):
-        for key in keys:
-            os.write(self.fd, key)
-            time.sleep(0.15)  # an escape and what follows it would be one key
-
-    def ask(self, *keys):
-        """Type a message and Enter; return what is shown up to the next prompt."""
-        self.type(*keys, b"\r")
-        return self.wait_for(b"[prompt ") + self.wait_for(b">>>")
+        here = str(Path(__file__).parent)
+        program = [sys.executable, "-c", PROGRAM, here, given, str(model), *options]
+        own = {"GGQ_CACHE": str(folder), "HF_HUB_CACHE": str(folder)}
+        super().__init__(program, folder, **{**own, **env})
 
     def asked(self):
         return [json.loads(line)[-1]["content"] for line in self.log.read_text().splitlines()]
-
-    def exit_code(self):
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            if select.select([self.fd], [], [], 0.05)[0]:
-                try:
-                    os.read(self.fd, 65536)
-                except OSError:  # Linux: the other end is closed
-                    break
-        _, status = os.waitpid(self.pid, 0)
-        self.pid, pid = os.fork(), self.pid  # for __exit__ to end
-        if self.pid == 0:
-            os._exit(0)
-        assert pid
-        return os.waitstatus_to_exitcode(status)
 
 
 def test_one_answer_into_a_pipe_loads_no_terminal(tmp_path):
@@ -130,9 +70,9 @@ def test_one_answer_into_a_pipe_loads_no_terminal(tmp_path):
 
 def test_pastes_lines_history_and_completion(tmp_path):
     (tmp_path / "notes.txt").write_text("the notes")
-    with Terminal(tmp_path, ["ok"] * 9) as t:
-        paste = b"\x1b[200~one\n/bye\n\nfour\x1b[201~"
-        t.ask(paste)
+    with Chat(tmp_path, ["ok"] * 9) as t:
+        t.paste("one\n/bye\n\nfour")
+        t.ask()
         t.ask(b"first", ALT_ENTER, b"second\\", b"\r", b"third")
         t.ask(b'"""x', b"\r", b'y"""')
         t.type(b"/fi", TAB, b"no", TAB, b"\r")
@@ -153,13 +93,13 @@ def test_pastes_lines_history_and_completion(tmp_path):
     assert asked[5:] == ["plain", "plain!"]
     history = tmp_path / "chat-history"
     assert history.stat().st_mode & 0o777 == 0o600
-    with Terminal(tmp_path, ["ok"]) as t:  # another session remembers
+    with Chat(tmp_path, ["ok"]) as t:  # another session remembers
         t.ask(UP)
         assert t.asked()[-1] == "plain!"
 
 
 def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path):
-    with Terminal(tmp_path, ["z " * 2000, "done"], seconds=0.01) as t:
+    with Chat(tmp_path, ["z " * 2000, "done"], seconds=0.01) as t:
         t.type(b"go", b"\r")
         t.wait_for(b"z z z z")
         t.resize(50, 12)
@@ -174,7 +114,7 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path):
 
 def test_thoughts_are_folded_and_can_be_looked_at(tmp_path):
     script = "<think>\nhm, hm\n</think>\n\n**Yes** and <no>."
-    with Terminal(tmp_path, [script] * 3) as t:
+    with Chat(tmp_path, [script] * 3) as t:
         shown = t.ask(b"hi")
         assert "[thought for" in shown
         assert "\x1b[1mYes\x1b[0m and <no>." in shown
@@ -189,7 +129,7 @@ def test_thoughts_are_folded_and_can_be_looked_at(tmp_path):
 
 @pytest.mark.parametrize("how", [{"options": ["--plain"]}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_plain_is_what_the_model_writes(tmp_path, how):
-    with Terminal(tmp_path, ["# A **b**\n"], **how) as t:
+    with Chat(tmp_path, ["# A **b**\n"], **how) as t:
         assert "# A **b**\r\n" in t.ask(b"hi")
 
 
@@ -197,7 +137,7 @@ def test_plain_is_what_the_model_writes(tmp_path, how):
     ("key", "told"), [(b"d", b"forgotten"), (b"s", b"summarized"), (b"n", b"/drop")]
 )
 def test_a_full_context_is_no_dead_end(tmp_path, key, told):
-    with Terminal(tmp_path, ["b" * 100, "sum", "c" * 40], n_ctx=1000) as t:
+    with Chat(tmp_path, ["b" * 100, "sum", "c" * 40], n_ctx=1000) as t:
         t.ask(b"x" * 300)
         t.ask(b"y" * 300)
         t.type(b"z" * 300, b"\r")

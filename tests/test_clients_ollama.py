@@ -8,22 +8,13 @@ pytest.importorskip("ollama")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 import ollama
-from ggufmaker import make_tiny_llama
 from schedules import Scripted
 from servers import HI, WEATHER, listening
 
-import ggq
 from ggq.runtime.batching.scheduler import Scheduler
 
 pytestmark = pytest.mark.slow
 SHORT = {"num_predict": 5, "temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections import deque
 
 import pytest
@@ -87,6 +89,30 @@ def test_killed_actors_change_nothing(cluster, path, answered, tmp_path):
     finally:
         stop.set()
         killer.join()
+    assert out.read_bytes() == local
+
+
+def test_ctrl_c_leaves_a_state_to_go_on_from(cluster, path, answered, tmp_path):
+    """A real SIGINT to the driver; what was answered is not asked again."""
+    source, local = answered
+    out, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
+    ask = [sys.executable, "-m", "ggq", "batch", str(source), str(out)]
+    ask += map(str, on(cluster, path, "--actors", "1:1"))
+    driver = subprocess.Popen(ask, stderr=subprocess.PIPE, text=True)
+    while not (made := list(parts.glob("0*"))):
+        assert driver.poll() is None
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=100)
+    assert driver.returncode == 130 and not out.exists(), err
+    assert "the same command goes on" in err and "Traceback" not in err
+    before = {p: p.stat().st_mtime_ns for p in made}
+    driver = subprocess.Popen(ask, stderr=subprocess.DEVNULL)
+    while driver.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # all are merged and gone
+            assert {p: p.stat().st_mtime_ns for p in made} == before
+        time.sleep(0.02)
+    assert driver.returncode == 1  # two poisoned lines
     assert out.read_bytes() == local
 
 

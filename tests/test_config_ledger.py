@@ -24,7 +24,7 @@ from ggq.errors import ModelError
 from ggq.gguf import open_gguf
 
 TOLERANCE = 1e-3
-OWN = [tiny for tiny in TINY if not tiny.remade]
+OWN = [tiny for tiny in TINY if not tiny.remade and not tiny.twin]
 OTHERS = [tiny for tiny in TINY if tiny.remade and not tiny.alibi]
 ONE_OF_EACH = list({(t.arch, t.cls): t for t in reversed(OWN)}.values())  # and of its classes
 LONG = {  # of many settings or layers: their tests are two

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from modeloptmaker import modelopt_fp4
 from quantmaker import (
     AWQ,
     BNB,
@@ -52,6 +53,12 @@ FOLDERS = {
     "fp8-rows": (lambda rng, r, c: fp8(rng, r, c, (1, 0), ".weight_scale"), CT),
     "mxfp4": (mxfp4, CT),
     "nvfp4": (nvfp4, CT),
+    "modelopt": (modelopt_fp4, {"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+    "modelopt-nameless": (modelopt_fp4, {"producer": {"name": "modelopt"}, "quant_algo": "NVFP4"}),
+    "modelopt-fp8": (
+        lambda rng, r, c: fp8(rng, r, c, None, ".weight_scale"),
+        {"quant_algo": "FP8"},
+    ),
     "nf4": (nibbles, BNB),
     "fp4-double": (lambda rng, r, c: nibbles(rng, r, c, "fp4", nested=True), BNB),
     "int8-bnb": (llm_int8, BNB | {"load_in_8bit": True}),
@@ -67,7 +74,9 @@ def test_a_folder_converts_as_its_values_do(tmp_path, name):
         convert(plain, want, file_type)
         convert(plain, source, "F32")
         with open_gguf(got) as a, open_gguf(want) as b, open_gguf(source) as c:
-            assert a.metadata["ggq.source_quantization"] == FOLDERS[name][1]["quant_method"]
+            assert a.metadata["ggq.source_quantization"] == FOLDERS[name][1].get(
+                "quant_method", "modelopt"
+            )
             compare_files(a, b, c, made)
 
 

@@ -164,6 +164,12 @@ CASES = [
     Case("columns", "narrow", lambda o: o.columns(o.embed("x"), 2, 3, group=6), X),
     Case("heads", "three", lambda o: o.heads(o.embed("x"), "w"), X | {"w": (3, 48, 32)}),
     Case("join", "two", lambda o: o.join(o.embed("x"), o.embed("b"), 2), X | {"b": (TOKENS, 64)}),
+    Case(
+        "join",
+        "shared",
+        lambda o: o.join(o.embed("x"), o.embed("b"), 2, shared=True),
+        X | {"b": (TOKENS, 32)},
+    ),
     Case("shift", "row", lambda o: o.shift(o.embed("x"), "row"), X | {"row": (2, 96)}),
     *(
         Case("activate", kind, lambda o, kind=kind: o.activate(o.embed("x"), kind), X)

@@ -5,6 +5,7 @@ llama.cpp's converter writes of them (made by tools/make_projectors.py).
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ggq.gguf import open_gguf, spec
 from ggq.models import vision
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine.eyes import Eyes
+from ggq.runtime.engine.projectors import beside
 
 EXPECTED = json.loads((Path(__file__).parent / "data" / "projectors.json").read_text())
 TOLERANCE = 1e-3
@@ -240,6 +242,39 @@ def test_views_that_do_not_fit_are_refused(hostile):
         eyes.encode(np.zeros((3, 64, 64), np.float32), shares.append)
         assert shares[-1] == 1.0
         assert shares == sorted(shares)
+
+
+@pytest.mark.slow
+def test_pixels_that_are_no_whole_patch_are_not_seen(tmp_path):
+    """As a convolution leaves them out: SmolVLM's square of 384 pixels in patches of 14."""
+    pytest.importorskip("transformers")
+    tiny = EYES[LABELS.index("smolvlm")]
+    tiny = replace(tiny, vision={**tiny.vision, "image_size": 68}, size=(68, 68))
+    pixels, want, _ = make_eyes(tiny, tmp_path)
+    with Eyes.load(projector(tmp_path, tmp_path), 2) as eyes:
+        assert distance(eyes.encode(pixels).rows, want) <= TOLERANCE
+        with pytest.raises(UsageError, match="multiples of 16"):
+            eyes.encode(pixels[:, :64, :60])
+
+
+@pytest.mark.slow
+def test_info_says_what_a_projector_is(made, tmp_path):
+    folder, _, _ = made("gemma3")
+    path = projector(folder, tmp_path)
+    told = CliRunner().invoke(cli, ["info", str(path)])
+    assert "projector gemma3: 3 layers of 64 columns, 2 heads; a token for 16 x 16" in told.output
+    assert "of 64 columns (embedding_length)" in told.output and "problem" not in told.output
+    found = json.loads(CliRunner().invoke(cli, ["info", "--json", str(path)]).output)
+    assert found["projector"]["n_text"] == 64 and found["problem"] is None
+
+
+@pytest.mark.slow
+def test_a_projector_of_another_family_is_not_taken_by_itself(made, tmp_path):
+    folder, _, _ = made("gemma3")
+    projector(folder, tmp_path).rename(tmp_path / "mmproj-x.gguf")
+    assert beside(tmp_path / "model.gguf", 64, "gemma3") == tmp_path / "mmproj-x.gguf"
+    assert beside(tmp_path / "model.gguf", 64, "qwen3vl") is None
+    assert beside(tmp_path / "model.gguf", 32, "gemma3") is None
 
 
 def test_every_tower_is_found_by_its_name_and_class():

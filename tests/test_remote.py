@@ -71,7 +71,7 @@ def test_errors_are_one_line(server):
         with pytest.raises(UsageError, match=wanted):
             conversation.say("x" * 3000)
         assert conversation.messages == []
-    with pytest.raises(UsageError, match=r"127\.0\.0\.1:1/"):
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:1: .*does ggq serve run"):
         RemoteConversation("http://127.0.0.1:1").say("hi")
     with pytest.raises(UsageError, match="begins with http"):
         RemoteConversation("file:///etc/passwd")

@@ -8,23 +8,7 @@ pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
 import numpy as np
-from ggufmaker import make_tiny_llama
-from servers import CHAT, HI, WEATHER, events, saying, serving
-
-import ggq
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
-def client(model):
-    with serving(model) as client:
-        yield client
+from servers import CHAT, HI, WEATHER, events, saying
 
 
 def chat(client, **body):

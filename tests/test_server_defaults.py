@@ -9,22 +9,13 @@ pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
 from click.testing import CliRunner
-from ggufmaker import make_tiny_llama
 from servers import CHAT, HI, events, saying, serving
 
-import ggq
 from ggq.commands.serve import command
 from ggq.errors import UsageError
 
 THINK = "<think>\nHard it is, very hard.\n</think>\n\nEasy."
 SHOUT = "{% for m in messages %}{{ m.content | upper }}!{% endfor %}{{ tone }}"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
 
 
 def chat(client, **body):

@@ -8,28 +8,12 @@ import pytest
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
-from ggufmaker import make_tiny_llama
 from servers import CHAT, HI, WEATHER, events, saying, serving
-
-import ggq
 
 RESPONSES, MESSAGES, COMPLETIONS = "/v1/responses", "/v1/messages", "/v1/completions"
 NOTES = "x-ggq-notes"
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 FLAT = {"type": "function", **WEATHER["function"]}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
-def client(model):
-    with serving(model) as client:
-        yield client
 
 
 def chat(client, **more):

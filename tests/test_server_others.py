@@ -7,22 +7,12 @@ import pytest
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
-from ggufmaker import make_tiny_llama
 from servers import WEATHER, listening, saying, serving
-
-import ggq
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 FLAT = {"type": "function", **WEATHER["function"]}
 CLAUDE = {"name": "get_weather", "input_schema": WEATHER["function"]["parameters"]}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
 
 
 def named_events(response):

@@ -5,23 +5,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
 
-from ggufmaker import make_tiny_llama
 from servers import CHAT, HI, serving
-
-import ggq
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = make_tiny_llama(tmp_path_factory.mktemp("tiny") / "t.gguf", n_ctx=1024, vocab="bpe")
-    with ggq.load(path, n_ctx=4096, threads=1) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
-def client(model):
-    with serving(model) as client:
-        yield client
 
 
 def chat(client, **body):

@@ -102,3 +102,37 @@ def test_the_first_refusal_is_the_one_that_is_told():
     source = "{{ raise_exception('says ' ~ messages | length) }}"
     with pytest.raises(UsageError, match="says 2"):
         ChatTemplate(source).render(CONVERSATIONS["users in a row"])
+
+
+THOUGHTFUL = {  # template -> what past thoughts, and the answer behind them, are written as
+    "mistralai-Ministral-3-14B-Reasoning-2512": ("[THINK]t1[/THINK]a1", "[THINK]t2[/THINK]["),
+    "Apertus-8B-Instruct": (
+        "<|inner_prefix|>t1<|inner_suffix|>a1",
+        "<|inner_prefix|>t2<|tools_prefix|>",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THOUGHTFUL)
+def test_past_thoughts_stand_where_the_template_reads_them(name, shared_dir):
+    source = (shared_dir / "templates" / f"{name}.jinja").read_text("utf-8")
+    messages = [
+        said("user", "u1"),
+        said("assistant", "a1", reasoning_content="t1"),
+        said("user", "u2"),
+        said("assistant", None, reasoning_content="t2", tool_calls=[call(1)]),
+        said("tool", "20C", tool_call_id="000000001"),
+        said("assistant", "a3"),
+        said("user", "u3"),
+    ]
+    text = ChatTemplate(source).render_text(messages)
+    assert all(part in text for part in THOUGHTFUL[name]) and "a3" in text
+    without = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in messages]
+    assert "t1" not in ChatTemplate(source).render_text(without)
+
+
+def test_what_a_filter_makes_one_by_one_is_written_as_json():
+    source = "{{ tools | map(attribute='function') | tojson }}"
+    assert ChatTemplate(source).render_text([], tools=TOOLS) == (
+        '[{"name": "get_weather", "parameters": {}}]'
+    )

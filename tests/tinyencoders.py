@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import jina_twin
+import nomic_moe_twin
 import numpy as np
 from hfmaker import make_bpe, save
 from unigrammaker import make_unigram
@@ -60,6 +62,12 @@ GEMMA = {
     "sliding_window": 24,
     "query_pre_attn_scalar": 16,
 }
+NOMIC_MOE = {
+    **{"n_positions": 512, "max_trained_positions": 2048, "n_inner": 96, "n_embd": 64},
+    **{"n_layer": 3, "n_head": 4, "layer_norm_epsilon": 1e-5, "rotary_emb_base": 1000.0},
+    **{"moe_every_n_layers": 2, "num_experts": 4, "moe_top_k": 2, "type_vocab_size": 1},
+    **{"activation_function": "gelu", "rotary_emb_fraction": 1.0, "pad_token_id": 1},
+}
 MODERN = {"local_attention": 24, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 MODERN |= {"cls_token_id": 0, "sep_token_id": 2}
 ENCODERS = {
@@ -74,6 +82,14 @@ ENCODERS = {
             ROBERTA | {"rope_theta": 20000.0}, "unigram",
         ),
         TinyEncoder("jina-bert-v2", "jina-bert-v2", "JinaBert", twin=jina_twin),
+        TinyEncoder(
+            "nomic-bert-moe", "nomic-bert-moe", "NomicBert", NOMIC_MOE, "unigram",
+            peer=False, twin=nomic_moe_twin,
+        ),
+        TinyEncoder(
+            "nomic-bert-moe plain", "nomic-bert-moe", "NomicBert", NOMIC_MOE, "unigram",
+            twin=SimpleNamespace(make=nomic_moe_twin.without_bias, hidden=nomic_moe_twin.hidden),
+        ),
         TinyEncoder("modern-bert", "modern-bert", "ModernBert", MODERN, "bpe"),
         TinyEncoder(
             "gemma-embedding", "gemma-embedding", "Gemma3Text",

@@ -19,11 +19,13 @@ TINY = [
 
 def make_tiny(tiny, folder):
     """Write a tiny model and a tokenizer as an HF folder; return token ids and their logits."""
+    n_vocab = make_bpe(folder)
+    if tiny.twin:
+        return make_twin(tiny, folder, n_vocab)
     import torch
     import transformers
 
     torch.manual_seed(7)
-    n_vocab = make_bpe(folder)
     settings = {**BASE, **tiny.config, "vocab_size": n_vocab}
     if "vision_config" in settings:
         vision = settings.pop("vision_config")
@@ -34,12 +36,24 @@ def make_tiny(tiny, folder):
     ids = np.random.default_rng(3).integers(3, n_vocab, tiny.n_tokens)
     with torch.no_grad():
         spread(torch, model, tiny.gain)
+        if tiny.prepare:
+            tiny.prepare(model)
         seen = alibi_instead(torch, tiny, config) if tiny.alibi else {}
         want = model(torch.as_tensor(ids)[None], **seen).logits[0].numpy()
     model.save_pretrained(folder)
     if tiny.remade:
         remake(tiny, folder)
     return ids, want
+
+
+def make_twin(tiny, folder, n_vocab):
+    """Write a tiny model that transformers lacks; return token ids and their logits."""
+    config = {k: v for k, v in {**BASE, **tiny.config}.items() if v is not None}
+    tensors = tiny.twin.make(np.random.default_rng(7), n_vocab, config)
+    save(folder, tensors)
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": n_vocab}))
+    ids = np.random.default_rng(3).integers(3, n_vocab, tiny.n_tokens)
+    return ids, tiny.twin.logits(tensors, ids, config)
 
 
 def alibi_instead(torch, tiny, config):

@@ -6,7 +6,7 @@ knows conversions; the files it fills are `ggq.converters.imatrix`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,10 +18,13 @@ from ggq.converters.imatrix import Imatrix
 from ggq.errors import ModelError, printable
 from ggq.runtime.ops.experts import expert_of
 
-__all__ = ["Sums", "collect"]
+__all__ = ["Heard", "Hearing", "Sums", "collect", "wants_torch"]
 
 Progress = Callable[[int, int, str], None]
 HEADS = ("output.weight", "token_embd.weight")
+# Of one window, by tensor and expert: column sums of squares float64, rows, experts of the tensor.
+Heard = dict[tuple[str, int], tuple[np.ndarray, int, int]]
+Measure = Callable[[Any, np.ndarray, bool, "str | None"], Iterable[Heard]]
 
 
 class Sums:
@@ -56,53 +59,82 @@ class Sums:
         return Imatrix(values, "", dataset, chunks)
 
 
+class Hearing:
+    """A conversion's model, run window by window in float32 or better, overheard at its matrices.
+
+    ``head``, ``backend``: as `collect` has them.
+    """
+
+    def __init__(self, job: Any, head: bool = False, backend: str | None = None) -> None:
+        self._job, self._head = job, head
+        self._architecture, self._hp = hparams_of(job)
+        self._ops = _back_end(backend, SourceWeights(job.tensors))
+        self._ops.on_linear_input(self._listen)
+        self._ops.unread = frozenset(HEADS)
+        self._heard: Heard = {}
+
+    def window(self, ids: np.ndarray) -> Heard:
+        """Return what one window of tokens sends in: the same whoever runs it, whatever before."""
+        self._heard = {}
+        self._ops.reset()
+        self._ops.step(lambda ops: self._architecture.forward(ops, self._hp), ids)
+        return self._heard
+
+    def _listen(self, name: str, x: Any) -> None:
+        weight, expert = expert_of(name)
+        if weight in HEADS and not self._head:
+            return
+        squares, n = np.square(np.asarray(x, np.float64)).sum(0), len(x)
+        key = weight, expert or 0
+        if key in self._heard:
+            squares, n = self._heard[key][0] + squares, self._heard[key][1] + n
+        of = 1 if expert is None else self._job.tensors[weight].shape[0]
+        self._heard[key] = squares, n, of
+
+
 def collect(
     job: Any,
     calibration: Calibration,
     head: bool = False,
     backend: str | None = None,
     progress: Progress | None = None,
+    measure: Measure | None = None,
 ) -> Sums:
-    """Run every window through ``job``'s model in float32 or better; return the sums.
+    """Run every window through ``job``'s model; return the sums.
 
     ``head`` measures the output matrix (or the tied embedding) as the head sees its input, too.
     Experts that no token reaches are told in the job's warnings.
-    ``backend``: "torch", "reference" or None for what is installed.
+    ``backend``: "torch", "reference" or None for what is installed. ``measure(job, windows, head,
+    backend)`` gives what `Hearing` would of each, in their order, from elsewhere: float64 sums are
+    added window by window, so that they are the same in every bit.
     """
-    architecture, hp = hparams_of(job)
-    sums = Sums()
-
-    def listen(name: str, x: Any) -> None:
-        weight, expert = expert_of(name)
-        if head or weight not in HEADS:
-            n_expert = 1 if expert is None else job.tensors[weight].shape[0]
-            squares = np.square(np.asarray(x, np.float64)).sum(0)
-            sums.add(weight, squares, len(x), expert or 0, n_expert)
-
-    ops = _back_end(backend, SourceWeights(job.tensors))
-    ops.on_linear_input(listen)
-    ops.unread = frozenset(HEADS)
-    for done, ids in enumerate(calibration.windows):
-        ops.reset()
-        ops.step(lambda o: architecture.forward(o, hp), ids)
+    sums, windows = Sums(), calibration.windows
+    if measure is None:
+        heard: Iterable[Heard] = map(Hearing(job, head, backend).window, windows)
+    else:
+        heard = measure(job, windows, head, backend)
+    for done, one in enumerate(heard, 1):
+        for (name, expert), (squares, n_rows, n_expert) in one.items():
+            sums.add(name, squares, n_rows, expert, n_expert)
         if progress:
-            progress(done + 1, len(calibration.windows), "importance")
+            progress(done, len(windows), "importance")
     if missed := [(n, e) for n, c in sums.counts.items() for e in np.flatnonzero(c == 0)]:
-        name, expert = missed[0]
+        least, number = missed[0]
         what = (
             f"no token of {printable(calibration.dataset)} reaches {len(missed)} experts' matrices"
         )
-        such = f"such as number {expert} of {printable(name)}: all their columns weigh the same"
+        such = f"such as number {number} of {printable(least)}: all their columns weigh the same"
         job.warnings.append(f"{what}, {such}")
     return sums
 
 
-def _wants_torch(backend: str | None) -> bool:
+def wants_torch(backend: str | None) -> bool:
+    """Tell whether torch runs it: where it is asked for, or installed and nothing is."""
     return find_spec("torch") is not None if backend is None else backend == "torch"
 
 
 def _back_end(backend: str | None, weights: Any) -> Any:
-    if _wants_torch(backend):
+    if wants_torch(backend):
         from ggq.runtime.backends.torch.backend import TorchOps
 
         return TorchOps(weights)

@@ -17,16 +17,20 @@ from ggq.errors import ModelError, printable
 
 __all__ = [
     "Columns",
+    "Computed",
     "ExpertColumns",
     "ExpertRows",
     "LastRows",
     "Stack",
     "experts",
     "first_beyond",
+    "flat_columns",
+    "half_columns",
     "latent_keys",
     "latent_values",
     "stack",
     "transposed",
+    "unless_zero",
 ]
 
 
@@ -36,40 +40,57 @@ def float_type(part: StoredTensor) -> str:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Every ``step``-th column from ``first`` on of a matrix: gate and up biases in turns."""
+class Computed:
+    """A source tensor whose floats are made of those of ``parts``: never stored bytes as they lie.
+
+    Its type is that of the first part, F32 where that is quantized.
+    """
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[StoredTensor, ...]
-    first: int
-    step: int
-    type_name: str = "F32"
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return self.parts[0].read((slice(start, stop), slice(self.first, None, self.step)))
+    @property
+    def type_name(self) -> str:
+        return float_type(self.parts[0])
 
     def raw(self, start: int, stop: int) -> np.ndarray | None:
         return None
 
 
 @dataclass(frozen=True)
-class ExpertColumns:
+class Vector(Computed):
+    """A vector as it is stored."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.parts[0].read(slice(0, 1))
+
+
+@dataclass(frozen=True)
+class Columns(Computed):
+    """Every ``step``-th column from ``first`` on of a matrix: gate and up biases in turns."""
+
+    first: int
+    step: int
+
+    @property
+    def type_name(self) -> str:
+        return "F32"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.parts[0].read((slice(start, stop), slice(self.first, None, self.step)))
+
+
+@dataclass(frozen=True)
+class ExpertColumns(Computed):
     """Transposed experts (n_expert, n_in, columns): row r is column first + step * r.
 
     ``pitch``: the rows from one expert to the next, where these are more than n_in.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
     first: int
     step: int
     pitch: int = 0
-
-    @property
-    def type_name(self) -> str:
-        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         _, n_out, n_in = self.shape
@@ -80,48 +101,23 @@ class ExpertColumns:
         rows = slice(top, top + n_in)
         return np.ascontiguousarray(self.parts[0].read((rows, slice(begin, end, self.step))).T)
 
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
-
 
 @dataclass(frozen=True)
-class Transposed:
+class Transposed(Computed):
     """A matrix whose columns are the source's rows, as GPT-2's Conv1D stores it."""
-
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
-
-    @property
-    def type_name(self) -> str:
-        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(self.parts[0].read((slice(None), slice(start, stop))).T)
 
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
-
 
 @dataclass(frozen=True)
-class FirstBeyond:
+class FirstBeyond(Computed):
     """A table of fewer rows than the file's: the first one stands for those past its end."""
-
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
-
-    @property
-    def type_name(self) -> str:
-        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         (part,) = self.parts
         rows = np.arange(start, stop)
         return part.read(np.where(rows < part.shape[0], rows, 0))
-
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -160,21 +156,14 @@ class ExpertRows:
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Computed):
     """One of ``n_parts`` matrices that each expert of (n_expert, n_parts * n_out, n_in) holds.
 
     Without experts it is one of those that a matrix (n_parts * n_out, n_in) holds.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
     part: int
     n_parts: int
-
-    @property
-    def type_name(self) -> str:
-        return self.parts[0].dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
         n_out = self.shape[-2]
@@ -183,22 +172,12 @@ class Stack:
         first = (expert * self.n_parts + self.part) * n_out + row
         return self.parts[0].read(slice(first, first + stop - start))
 
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
-
 
 @dataclass(frozen=True)
-class LastRows:
+class LastRows(Computed):
     """The last n_out of ``pitch`` rows of every head (n_head * pitch, n_in)."""
 
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
     pitch: int
-
-    @property
-    def type_name(self) -> str:
-        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         n_out = self.shape[1]
@@ -206,9 +185,6 @@ class LastRows:
         assert row + stop - start <= n_out, "a slab lies within one head"
         first = (head + 1) * self.pitch - n_out + row
         return self.parts[0].read(slice(first, first + stop - start))
-
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
 
 
 def latent_keys(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> ExpertColumns:
@@ -271,6 +247,27 @@ def experts(
     raise ModelError(f"{name} needs {step} x {shape}, the checkpoint has {found}")
 
 
+def flat_columns(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> ExpertColumns:
+    """Return the experts ``name`` over their transposes, one below the other; ModelError."""
+    n_expert, n_out, n_in = shape
+    found = parts[0]
+    if found.dtype not in FLOATS or found.shape != (n_expert * n_in, n_out):
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {(n_expert * n_in, n_out)}")
+    return ExpertColumns(name, shape, tuple(parts), 0, 1)
+
+
+def half_columns(
+    name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor], part: int
+) -> ExpertColumns:
+    """Return the experts ``name`` over half the columns of a transposed stack; ModelError."""
+    (n_expert, n_out, n_in), found = shape, parts[0]
+    if found.dtype not in FLOATS or found.shape != (n_expert, n_in, 2 * n_out):
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {(n_expert, n_in, 2 * n_out)}")
+    return ExpertColumns(name, shape, tuple(parts), part * n_out, 1)
+
+
 def transposed(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Transposed:
     """Return the tensor ``name`` over its transpose; ModelError where that is none of floats."""
     found = parts[0]
@@ -288,3 +285,12 @@ def first_beyond(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor
         what = f"{printable(found.name)} {found.dtype} {found.shape}"
         raise ModelError(f"tensor {what}: {name} needs floats of at most {shape}")
     return FirstBeyond(name, shape, tuple(parts))
+
+
+def unless_zero(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Vector | None:
+    """Return the vector ``name``, None where it changes nothing; ModelError for another shape."""
+    found = parts[0]
+    if found.dtype not in FLOATS or found.shape != shape:
+        what = f"{printable(found.name)} {found.dtype} {found.shape}"
+        raise ModelError(f"tensor {what}: {name} needs floats of {shape}")
+    return Vector(name, shape, tuple(parts)) if found.read(slice(0, 1)).any() else None

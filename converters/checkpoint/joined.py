@@ -16,7 +16,7 @@ import numpy as np
 
 from ggq.models.transform import RowMap
 
-__all__ = ["Held", "Joined", "by_rows", "latent", "stacked", "turned"]
+__all__ = ["Held", "Joined", "by_rows", "latent", "side_by_side", "stacked", "turned"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,17 @@ def turned(held: Sequence[Held]) -> Joined:
         return np.stack([one.read(rows).T for one in held], axis=-1).reshape(n_in, -1)
 
     return Joined((n_expert, n_in, n_out * step), _blocks(expert, n_in))
+
+
+def side_by_side(held: Sequence[Held]) -> Joined:
+    """Return transposed experts, the columns of each behind those of the one before."""
+    n_expert, n_out, n_in = held[0].shape
+
+    def expert(number: int) -> np.ndarray:
+        rows = slice(number * n_out, (number + 1) * n_out)
+        return np.concatenate([one.read(rows).T for one in held], axis=1)
+
+    return Joined((n_expert, n_in, n_out * len(held)), _blocks(expert, n_in))
 
 
 def latent(held: Sequence[Held]) -> Joined:

@@ -177,7 +177,7 @@ def in_halves(
     tensors: Mapping[str, TensorLike], config: Mapping[str, Any]
 ) -> dict[str, TensorLike]:
     """Return the tensors with queries and keys in the order of the Hugging Face form."""
-    counts = {"q_proj": config.get("num_attention_heads")}
+    counts: dict[str, Any] = {"q_proj": config.get("num_attention_heads")}
     counts["k_proj"] = config.get("num_key_value_heads") or counts["q_proj"]
     made = dict(tensors)
     for name, tensor in tensors.items():
@@ -185,8 +185,8 @@ def in_halves(
         if kind not in counts or not name.endswith(".weight"):
             continue
         n_head = counts[kind]
-        counted = isinstance(n_head, int) and n_head > 0 and len(tensor.shape) == 2
-        if not counted or tensor.shape[0] % (2 * n_head):
+        counted = isinstance(n_head, int) and n_head > 0
+        if not counted or len(tensor.shape) != 2 or tensor.shape[0] % (2 * n_head):
             what = f"tensor {printable(name)} has shape {tensor.shape}"
             raise FormatError(f"{what}, no pairs of rows for {printable(repr(n_head))} heads")
         made[name] = Halves(tensor, n_head)

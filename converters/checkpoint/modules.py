@@ -148,8 +148,9 @@ def _answers(folder: Path, config: Mapping[str, Any], read: ReadJson) -> list[in
     if not any(RERANKER_MARK in hint.lower() for hint in hints):
         return None
     vocab = (read(folder / "tokenizer.json").get("model") or {}).get("vocab")
-    found = [vocab.get(name) for name in ("yes", "no")] if isinstance(vocab, dict) else []
-    if not found or not all(type(n) is int for n in found):
+    named = [vocab.get(name) for name in ("yes", "no")] if isinstance(vocab, dict) else []
+    found = [number for number in named if type(number) is int]
+    if len(found) != 2:
         raise ModelError("tokenizer.json: a reranker without the tokens yes and no")
     return found
 

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from ggq.converters.checkpoint.fused import float_type
+from ggq.converters.checkpoint.fused import Computed
 from ggq.converters.safetensors import FLOATS, StoredTensor
 from ggq.errors import ModelError, printable
 from ggq.models.transform import Transform
@@ -20,16 +20,8 @@ __all__ = ["TRANSFORMS"]
 
 
 @dataclass(frozen=True)
-class LastColour:
+class LastColour(Computed):
     """A convolution (n, 3, side, side) over a matrix (n, side * side * 3): row, column, colour."""
-
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
-
-    @property
-    def type_name(self) -> str:
-        return float_type(self.parts[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows of the flattened convolution: one colour of one row of pixels each."""
@@ -39,9 +31,6 @@ class LastColour:
         found = self.parts[0].read(slice(first, last)).reshape(-1, side, side, colours)
         rows = found.transpose(0, 3, 1, 2).reshape(-1, side)
         return np.ascontiguousarray(rows[start - first * per : stop - first * per])
-
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
 
 
 def _last_colour(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> LastColour:
@@ -53,19 +42,15 @@ def _last_colour(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Computed):
     """A vector of one value over a tensor without dimensions."""
 
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[StoredTensor, ...]
-    type_name: str = "F32"
+    @property
+    def type_name(self) -> str:
+        return "F32"
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return self.parts[0].read(slice(0, 1)).reshape(1, 1)
-
-    def raw(self, start: int, stop: int) -> np.ndarray | None:
-        return None
 
 
 def _number(name: str, shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> Number:

@@ -6,7 +6,7 @@ know which types they will get or who writes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol
@@ -188,7 +188,8 @@ def hf_tensors(
         parts = [f for f in found if f is not None]
         shape, transform = arch.shape(how, hp, layer), TRANSFORMS[how.transform]
         if transform.bind is not None:
-            made.append(transform.bind(name, shape, parts))
+            if (bound := transform.bind(name, shape, parts)) is not None:
+                made.append(bound)
         else:
             factor = row.factor and np.asarray(row.factor(config), np.float32)
             made.append(_bind(name, how, shape, layer or 0, hp, parts, factor))
@@ -244,12 +245,20 @@ def own_blocks(tensor: SourceTensor) -> list[str]:
 
 
 def _find(checkpoint: Checkpoint, arch: Architecture, name: str) -> TensorLike | None:
-    bare = name.removeprefix(arch.hf_base)
-    candidates = [prefix + n for prefix in arch.hf_prefixes for n in (name, bare)]
+    names = [name, name.removeprefix(arch.hf_base)]
+    names += [other] if (other := _alias(name, arch.aliases)) != name else []
+    candidates = [prefix + n for prefix in arch.hf_prefixes for n in names]
     for held in (checkpoint.tensors, checkpoint.beside):
         if found := next((held[c] for c in candidates if c in held), None):
             return found
     return None
+
+
+def _alias(name: str, aliases: Mapping[str, str]) -> str:
+    """Return ``name`` with parts of it replaced, one after the other."""
+    for usual, other in aliases.items():
+        name = name.replace(usual, other)
+    return name
 
 
 def _bind(

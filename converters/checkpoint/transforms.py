@@ -31,6 +31,14 @@ def _stack(part: int, n_parts: int) -> Transform:
     )
 
 
+def _columns(part: int) -> Transform:
+    """Return the binding of experts that are one half of a stack's columns, transposed."""
+    return Transform(
+        bind=lambda name, shape, parts: fused.half_columns(name, shape, parts, part),
+        join=joined.side_by_side,
+    )
+
+
 def _experts(first: int, step: int) -> Transform:
     """Return the binding of gpt-oss's experts: transposed floats, or blocks and scales."""
     return Transform(
@@ -64,15 +72,19 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     "from_position": Transform(
         rows=lambda hp, i, n: lambda row: row + hp.first_position,
-        whole=lambda hp, i: hp.first_position + hp.n_ctx_train,
+        whole=lambda hp, i: (hp.first_position or 0) + hp.n_ctx_train,
     ),
     "unit_rows": Transform(values=_unit_rows),
     "stack": _stack(0, 1),
     "first_half": _stack(0, 2),
     "second_half": _stack(1, 2),
+    "unless_zero": Transform(bind=fused.unless_zero),
+    "expert_columns": Transform(bind=fused.flat_columns),
     "latent_keys": Transform(bind=fused.latent_keys, join=joined.latent),
     "latent_values": Transform(bind=fused.latent_values, join=joined.latent),
     "transposed": _experts(0, 1),
+    "left_columns": _columns(0),
+    "right_columns": _columns(1),
     "even_columns": _experts(0, 2),
     "odd_columns": _experts(1, 2),
     **rotations.TRANSFORMS,

@@ -51,10 +51,10 @@ def quantization(
             if place.get(key) is not None:
                 return _recognised(key, place[key])
     for method, found in _registry().items():
-        settings = read(found.beside) if found.beside else {}
-        if settings:
-            _check(found, settings)
-            return method, dict(settings)
+        own = dict(read(found.beside)) if found.beside else {}
+        if own:
+            _check(found, own)
+            return method, own
     return None
 
 

@@ -93,8 +93,8 @@ class MLX:
             own = settings.get(module)
             layout = _layout({**settings, **own} if isinstance(own, Mapping) else settings, "")
             _module(pieces, module, layout)
-        for name, tensor in pieces.tensors.items():
-            if tensor.dtype == "U32" and name.endswith(".weight"):
+        for name, stored in pieces.tensors.items():
+            if stored.dtype == "U32" and name.endswith(".weight"):
                 pieces.take(f"{name.removesuffix('weight')}scales", of=name)
         raised = any(DELTA in name and _laid_out(t) for name, t in pieces.tensors.items())
         tensor: Any

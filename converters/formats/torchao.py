@@ -63,7 +63,7 @@ def _group(said: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> int:
     """Return the columns under one scale of a matrix of ``shape``; FormatError."""
     if len(shape) != 2 or not all(shape):
         raise FormatError(f"tensor {printable(name)} has shape {shape}, no matrix")
-    block = said.get("block_size")
+    block: Any = said.get("block_size")
     listed = isinstance(block, list) and len(block) == 2 and all(type(n) is int for n in block)
     if not listed or block[0] != 1 or not 0 < block[1] <= shape[1] or shape[1] % block[1]:
         what = f"tensor {printable(name)} of shape {shape} has blocks of {printable(repr(block))}"
@@ -143,7 +143,7 @@ def _eights(pieces: Pieces, module: str, said: Mapping[str, Any]) -> Decoded:
     name = f"{module}.weight"
     stored = pieces.take(f"{module}{DATA}qdata", *FP8, of=name)
     scales = pieces.take(f"{module}{DATA}scale", *SCALES, of=name)
-    block = said.get("block_size")
+    block: Any = said.get("block_size")
     sizes = isinstance(block, list) and len(block) == 2 and all(type(n) is int for n in block)
     if not sizes or len(stored.shape) != 2 or min(block) < 1:
         what = f"tensor {printable(name)} of shape {stored.shape} has blocks of"

@@ -27,6 +27,7 @@ __all__ = [
     "grid",
     "is_grid",
     "kind",
+    "kinds_of_codes",
     "types",
 ]
 
@@ -47,7 +48,8 @@ def find(name: str | None) -> ServingType | None:
 
 
 @cache
-def _grids() -> dict[str, type[Grid]]:
+def kinds_of_codes() -> dict[str, type[Grid]]:
+    """Return the kind of grid that has such codes, by their names."""
     modules = (import_module(f"{kinds.__name__}.{m.name}") for m in iter_modules(kinds.__path__))
     return {name: m.GRID for m in modules for name in m.GRID.CODES}
 
@@ -55,19 +57,19 @@ def _grids() -> dict[str, type[Grid]]:
 @cache
 def grid(codes: str, group: int, scales: str) -> Grid:
     """Return the grid of such codes ("INT4"), ``group`` weights a scale of F32, F16 or BF16."""
-    return _grids()[codes](codes, group, scales)
+    return kinds_of_codes()[codes](codes, group, scales)
 
 
 def is_grid(name: str) -> bool:
     """Tell whether a planned type is one of these grids."""
-    return name.partition("-")[0] in _grids()
+    return name.partition("-")[0] in kinds_of_codes()
 
 
 @cache
 def kind(name: str) -> QuantType:
     """Return what a plan calls ``name``: a block type of ggml or a grid; UsageError."""
     codes, _, rest = name.partition("-")
-    if codes not in _grids():
+    if codes not in kinds_of_codes():
         return quants.get(name)
     group, _, scales = rest.partition("-")
     if scales not in ("F32", "F16", "BF16") or not group[1:].isdigit():

@@ -27,10 +27,16 @@ class Grid(BlockType):
     """Codes of ``bits``; ``group`` weights, perhaps a whole row, share a scale of dtype ``scales``.
 
     A row's bytes: codes lowest bits first, then the scales, then ``extra`` bytes of each group.
-    Its name says all three: INT4-G128-BF16.
+    Its name says all three: INT4-G128-BF16. What a kind declares: ``CODES``, the bits of each of
+    its codes by name; ``SYMMETRIC``, whether all groups have their zero at the same code;
+    ``FLOATS``, whether values lie as floats do; ``BLOCKS``, the types of ggml whose blocks hold
+    the very codes and scales, by codes and group.
     """
 
-    CODES: ClassVar[tuple[str, ...]] = ()
+    CODES: ClassVar[Mapping[str, int]] = {}
+    SYMMETRIC: ClassVar[bool] = True
+    FLOATS: ClassVar[bool] = False
+    BLOCKS: ClassVar[Mapping[tuple[str, int], str]] = {}
     ggml_id = -1
     bits: int
     levels: int
@@ -40,7 +46,7 @@ class Grid(BlockType):
         self.codes, self.group, self.scales = codes, group, scales
         self.name = f"{codes}-G{group}-{scales}"
         self.scale_bytes = {"F32": 4}.get(scales, 2)
-        self.bits = bits_of(codes)
+        self.bits = self.CODES[codes]
         self.levels = 1 << self.bits
         self.block_size = group
         self.block_bytes = group * self.bits // 8 + self.scale_bytes + self.extra
@@ -68,6 +74,11 @@ class Grid(BlockType):
 
     def dequantize(self, blocks: np.ndarray) -> np.ndarray:
         return self.decode(*self.unpack(blocks))
+
+    @property
+    def same_blocks(self) -> str | None:
+        """The type of ggml whose blocks hold these codes and scales; None: there is none."""
+        return self.BLOCKS.get((self.codes, self.group))
 
     @abstractmethod
     def zeros(self, params: Params) -> np.ndarray | None:
@@ -151,19 +162,21 @@ class ServingType:
     dtype: str | None = None
 
     @property
+    def kind(self) -> type[Grid]:
+        """The kind of grid that has such codes."""
+        from ggq.converters import grids
+
+        return grids.kinds_of_codes()[self.codes]
+
+    @property
     def bits(self) -> int:
         """Bits of a weight's code."""
-        return bits_of(self.codes)
+        return self.kind.CODES[self.codes]
 
     @property
     def static(self) -> bool:
         """Whether the activations' scale is stored beside each weight."""
         return self.inputs.scope == "tensor"
-
-
-def bits_of(codes: str) -> int:
-    """Return the bits of such codes: the number that ends INT4, eight for E4M3."""
-    return 8 if codes == "E4M3" else int(codes.lstrip("UINT"))
 
 
 def stored(values: np.ndarray, dtype: str) -> np.ndarray:

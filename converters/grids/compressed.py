@@ -17,8 +17,8 @@ __all__ = ["config", "scale_shapes", "scales"]
 
 def config(chosen: ServingType, group: int, left: Sequence[str], layout: str) -> dict[str, Any]:
     """Return ``quantization_config``; ``group`` 0: a scale for each row."""
-    numbers = {"num_bits": chosen.bits, "type": "float" if chosen.codes == "E4M3" else "int"}
-    weights = {**numbers, "symmetric": not chosen.codes.startswith("U"), "dynamic": False}
+    numbers = {"num_bits": chosen.bits, "type": "float" if chosen.kind.FLOATS else "int"}
+    weights: dict[str, Any] = {**numbers, "symmetric": chosen.kind.SYMMETRIC, "dynamic": False}
     weights["strategy"] = "group" if group else "channel"
     weights["group_size"] = group or None
     groups = {"targets": ["Linear"], "weights": weights, "output_activations": None}

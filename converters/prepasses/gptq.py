@@ -7,7 +7,8 @@ blocks is `solving/solver.py`'s and the types'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from ggq.errors import UsageError, printable
 from ggq.quants.mixtures import UNQUANTIZED
 
 if TYPE_CHECKING:  # these import torch and numba
+    from ggq.converters.prepasses.solving.problems import Problem
     from ggq.converters.prepasses.solving.solver import Solution
     from ggq.converters.prepasses.solving.streams import Moments, Pair
 
@@ -41,6 +43,7 @@ class GPTQ(Prepass):
     error on the calibration text, not on others (docs/quality.md). ``curvature``: on how many of
     the tokens to measure how the loss bends with the outputs (0: not at all); errors of rows are
     then spread over other rows, too, ``row_damp`` of the mean bend added to every row's.
+    ``solve``: who solves the matrices' `Problem`s; None: this process, with ``threads``.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
@@ -55,6 +58,7 @@ class GPTQ(Prepass):
     curvature: int = 0
     row_damp: float = 0.3
     threads: int = 0
+    solve: Any = field(default=None, init=False, repr=False, compare=False)
 
     def matters(self, job: Conversion) -> bool:
         """Return whether there are blocks to choose."""
@@ -112,7 +116,9 @@ class _Run:
     def __init__(self, options: GPTQ, job: Any, weights: Any, calibration: Any):
         from ggq.converters.prepasses.resume import Store
 
-        facts = {k: v for k, v in vars(options).items() if k not in ("progress", "threads")}
+        facts = {
+            k: v for k, v in vars(options).items() if k not in ("progress", "threads", "solve")
+        }
         self.store = Store(job, facts, calibration.windows.tobytes())
 
         self.options, self.weights = options, weights
@@ -193,7 +199,18 @@ class _Run:
         shared = x.student[0].shape[1] == width
         if shared and x.moments is None:
             x.moments = Moments(x, name)
-        parts = []
+        parts = list(self._solved(self._of_experts(name, w, x, rows, shared)))
+        blocks = np.concatenate([p.blocks for p in parts])
+        self.store.save(name, blocks)
+        self._keep(name, w.shape, blocks, parts)
+        return np.stack([p.values for p in parts])
+
+    def _of_experts(
+        self, name: str, w: np.ndarray, x: Any, rows: Any, shared: bool
+    ) -> Iterator[Problem]:
+        """Yield the problem of each expert, made when it is asked for: its moments are large."""
+        from ggq.converters.prepasses.solving.streams import Moments
+
         for e, one in enumerate(w):
             own = rows(e)
             n = sum(len(part) for part in own.student)
@@ -201,14 +218,9 @@ class _Run:
             if not n:
                 self.unreached.setdefault(name, []).append(e)
             elif shared:
-                share = n / (n + width)
-                moments.shrink_towards(x.moments, share)
+                moments.shrink_towards(x.moments, n / (n + w.shape[-1]))
             target = self._target(one, own, moments, None, 1.0)
-            parts.append(self._blocks(name, target, moments.hessian, alone=False))
-        blocks = np.concatenate([p.blocks for p in parts])
-        self.store.save(name, blocks)
-        self._keep(name, w.shape, blocks, parts)
-        return np.stack([p.values for p in parts])
+            yield self._problem(name, target, moments.hessian)
 
     def tell(self, job: Any) -> None:
         """Add to the warnings what calibration did not reach."""
@@ -246,22 +258,32 @@ class _Run:
             missing += (options.residual * moments.against(x, residual, factor)).astype(np.float32)
         return regress(w, moments.hessian, missing, options.ridge)
 
-    def _blocks(self, name: str, target: np.ndarray, hessian: Hessian, alone: bool = True) -> Any:
-        from ggq.converters.prepasses.solving.solver import Solver
+    def _problem(self, name: str, target: np.ndarray, hessian: Hessian) -> Problem:
+        from ggq.converters.prepasses.solving.problems import Problem
 
         options = self.options
-        kind = grids.kind(self.types[name])
-        solver = Solver(kind, options.sweeps, options.damp, options.threads or None)
-        rows = self.curvature.pop(name, ()) if alone else ()
-        return solver.solve(target, hessian, rows, options.row_damp)
+        return Problem(self.types[name], target, hessian, options.sweeps, options.damp)
+
+    def _solved(self, problems: Iterable[Problem]) -> Iterator[Solution]:
+        from ggq.converters.prepasses.solving.problems import solve
+
+        options = self.options
+        if options.solve is not None:
+            return options.solve(problems)
+        return (solve(one, options.threads or None) for one in problems)
 
     def _solve(self, name: str, target: np.ndarray, hessian: Hessian) -> np.ndarray:
+        from ggq.converters.prepasses.solving.problems import cut, joined
+
         kind = grids.kind(self.types[name])
         kept = self.store.load(name, (target.shape[0], kind.row_bytes(target.shape[1])))
         if kept is not None:
             self._keep(name, target.shape, kept, [])
             return kind.dequantize(kept)
-        found = self._blocks(name, target, hessian)
+        problem = self._problem(name, target, hessian)
+        if curvature := self.curvature.pop(name, ()):
+            problem = replace(problem, curvature=curvature, row_damp=self.options.row_damp)
+        found = joined(list(self._solved(cut(problem))))
         self.store.save(name, found.blocks)
         self._keep(name, target.shape, found.blocks, [found])
         return found.values

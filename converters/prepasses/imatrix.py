@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ggq.converters import grids
 from ggq.converters.calibration.importance import collect
@@ -18,9 +19,13 @@ __all__ = ["Importance"]
 
 @dataclass
 class Importance(Prepass):
-    """``head``: the embedding or output matrix gets importance, too, as the head sees its input."""
+    """``head``: the embedding or output matrix gets importance, too, as the head sees its input.
+
+    ``measure``: who runs the windows, as `collect` takes it; None: this process.
+    """
 
     head: bool = True
+    measure: Any = field(default=None, init=False, repr=False, compare=False)
 
     def matters(self, job: Conversion) -> bool:
         """Return whether any planned type goes by importance: Q8_0 and F16 do not."""
@@ -34,7 +39,8 @@ class Importance(Prepass):
     def __call__(self, job: Conversion) -> None:
         """Set ``job.imatrix`` and the keys that tell where it came from."""
         calibration = self.windows(job)
-        sums = collect(job, calibration, self.head, progress=self.progress)
+        told = {"progress": self.progress, "measure": self.measure}
+        sums = collect(job, calibration, self.head, **told)
         if job.imatrix and job.imatrix.path:  # the file's keys would tell of a matrix not used
             job.items = [i for i in job.items if not i.key.startswith("quantize.imatrix.")]
             given = f"importance matrix {printable(job.imatrix.path)}"

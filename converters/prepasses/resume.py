@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import shutil
 from contextlib import suppress
-from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import ggq
+from ggq.converters.identity import unfinished
 from ggq.errors import UsageError, printable, reason
 
 __all__ = ["Store"]
@@ -25,12 +23,7 @@ class Store:
     """Blocks by tensor name, uint8 (rows, row bytes), in a folder beside ``out``."""
 
     def __init__(self, job: Any, *facts: Any):
-        shapes = sorted((n, tuple(t.shape), t.type_name) for n, t in job.tensors.items())
-        key = hashlib.sha256(repr((ggq.__version__, shapes, job.plan.types, facts)).encode())
-        for name in sorted(job.tensors):  # tells two trainings of one architecture apart
-            key.update(_sample(job.tensors[name]))
-        out = Path(job.out)
-        self.folder = out.with_name(f"{out.name}.unfinished-{key.hexdigest()[:12]}")
+        self.folder = unfinished(job, *facts)
 
     def load(self, name: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Return the blocks of an earlier run, None where it did not come so far."""
@@ -55,13 +48,6 @@ class Store:
     def remove(self) -> None:
         """Forget everything: the conversion is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _sample(tensor: Any) -> bytes:
-    """Return the bytes of a few rows, float32: a merged adapter changes every one of its matrix."""
-    n_rows = prod(tensor.shape[:-1])
-    rows = sorted({0, n_rows // 2, n_rows - 1})
-    return b"".join(np.ascontiguousarray(tensor.read(r, r + 1), np.float32).tobytes() for r in rows)
 
 
 def _file(name: str) -> str:

@@ -120,4 +120,5 @@ def read_card(file: GGUFFile) -> Card | None:
         if isinstance(value, str) or hasattr(value, "__len__"):
             raise FormatError(f"{printable(file.path)}: key {key} must be a number")
     *numbers, positions, held = values
-    return Card(*map(float, numbers), int(positions), bool(held))
+    kld, p99, p99_9, same_top, ratio = map(float, numbers)
+    return Card(kld, p99, p99_9, same_top, ratio, int(positions), bool(held))

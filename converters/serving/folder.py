@@ -6,6 +6,7 @@ is complete. How codes lie in a module's tensors is the layout's.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,9 +32,10 @@ from ggq.converters.export import (
     tokenizer,
 )
 from ggq.converters.grids.base import Grid, Weight
-from ggq.converters.safetensors import Output, layout, save, shards
+from ggq.converters.safetensors import Output, layout, save, save_index, shards
 from ggq.converters.serving.plan import ServingPlan, module_of
 from ggq.errors import FormatError, UsageError, printable
+from ggq.gguf import leftovers
 from ggq.outputs import output_file
 from ggq.quants.searched import SearchedType
 
@@ -53,14 +55,11 @@ def lossless(tensor: Any, grid: Any) -> bool:
 
 def _same_grid(tensor: Any, grid: Any) -> Any:
     """Return the tensor in blocks of evenly spaced codes around zero as the grid's; None if not."""
-    if not isinstance(grid, Grid) or (grid.codes, grid.group) not in SAME:
+    name = grid.same_blocks if isinstance(grid, Grid) else None
+    if name is None:
         return None
-    name = SAME[grid.codes, grid.group]
     tensor = in_own_blocks(tensor, name)
     return tensor if tensor.type_name == name and grid.scales in ("F16", "F32") else None
-
-
-SAME = {("INT4", 32): "Q4_0", ("INT8", 32): "Q8_0"}
 
 
 @dataclass
@@ -78,8 +77,8 @@ class FolderConversion(Conversion):
 
     def summary(self) -> Summary:
         """Return what will be written, with the exact sizes of the files of weights."""
-        files = shards(self._outputs(None), self.options.split_max_bytes or SHARD_BYTES)
-        sizes = {n: sum(o.nbytes for o in g) + len(layout(g)[0]) for n, g in files.items()}
+        files = self._files(None).items()
+        sizes = {n: sum(o.nbytes for o in g) + len(layout(g)[0]) for n, g in files}
         return Summary(
             type=self.plan.file_type.name,
             architecture=self.arch,
@@ -89,9 +88,13 @@ class FolderConversion(Conversion):
             fallbacks=tuple(self.plan.fallbacks),
         )
 
+    def check_target(self) -> None:
+        """Refuse a folder with other things in it; UsageError."""
+        Folder(self.out, self.options.force)
+
     def check(self) -> None:
         """Refuse before any work a folder that could not be written; UsageError."""
-        Folder(self.out, self.options.force)
+        self.check_target()
         parent = self.out.absolute().parent
         if not os.access(parent, os.W_OK | os.X_OK):
             raise UsageError(f"{printable(parent)}: files cannot be made in this folder")
@@ -101,19 +104,57 @@ class FolderConversion(Conversion):
 
     def run(self, progress: Progress | None = None) -> list[Path]:
         """Encode and write the folder; return it."""
-        if self.options.outline:
-            raise UsageError("an outline has no weights to write")
+        self.check_complete()
         self.check()
         with Folder(self.out, self.options.force) as folder:
-            made = self._outputs(progress)
-            save(shards(made, self.options.split_max_bytes or SHARD_BYTES), folder)
-            save_json(folder / "config.json", self._config())
-            self._save_tokenizer(folder)
-            told = {i.key: i.value for i in self.items if i.key.startswith(("ggq.", "quantize."))}
-            save_json(folder / "ggq.json", told)
-        for forget in self.on_written:
-            forget()
+            save(self._files(progress), folder)
+            self._save_rest(folder)
+        self.forget()
         return [self.out]
+
+    def described(self) -> bytes:
+        """Return what the files will say of themselves: config, names, shapes, dtypes."""
+        heads = [layout(group)[0] for group in self._files(None).values()]
+        told = [self._config(), self._told()]
+        return b"".join([*heads, json.dumps(told, sort_keys=True, default=str).encode()])
+
+    def make_part(self, index: int, folder: Path, progress: Progress | None = None) -> None:
+        """Encode one file of weights alone, into ``folder``; whole or not at all."""
+        self.check_complete()
+        name, group = list(self._files(progress).items())[index]
+        temp = leftovers.temporary(folder / name)  # one of a killed run goes with the folder
+        try:
+            save({temp.name: group}, folder)
+            temp.replace(folder / name)
+        finally:
+            temp.unlink(missing_ok=True)
+
+    def put_together(self, folder: Path) -> list[Path]:
+        """Make the output folder of the files of weights in ``folder``; return it."""
+        files = self._files(None)
+        with Folder(self.out, self.options.force) as made:
+            for name in files:
+                leftovers.take_name(folder / name, made / name)
+            save_index(files, made)
+            self._save_rest(made)
+        self.forget()
+        return [self.out]
+
+    @property
+    def split_bytes(self) -> int:
+        """The most bytes of a file of weights."""
+        return self.options.split_max_bytes or SHARD_BYTES
+
+    def _files(self, progress: Progress | None) -> dict[str, list[Output]]:
+        return shards(self._outputs(progress), self.split_bytes)
+
+    def _save_rest(self, folder: Path) -> None:
+        save_json(folder / "config.json", self._config())
+        self._save_tokenizer(folder)
+        save_json(folder / "ggq.json", self._told())
+
+    def _told(self) -> dict[str, Any]:
+        return {i.key: i.value for i in self.items if i.key.startswith(("ggq.", "quantize."))}
 
     def _config(self) -> dict[str, Any]:
         """Return config.json: the source's own or the file's keys, and the quantization."""
@@ -163,7 +204,8 @@ class FolderConversion(Conversion):
         chosen = self.plan.chosen
         assert chosen is not None, "a folder has a type"
         module = module_of(piece.name)
-        shapes = chosen.layout.shapes(grid, *piece.shape, chosen.static)
+        n_rows, width = piece.shape
+        shapes = chosen.layout.shapes(grid, n_rows, width, chosen.static)
         kept: dict[str, np.ndarray] = {}
 
         def data(suffix: str) -> Iterator[np.ndarray]:
@@ -213,7 +255,7 @@ class _Rows:
         if not grids.is_grid(kind):
             step = tensor.shape[-2] if len(tensor.shape) > 1 else 1
             return np.concatenate([tensor.read(a, a + step) for a in range(0, n_rows, step)])
-        grid = grids.kind(kind)
+        grid: Any = grids.kind(kind)
         own = _same_grid(tensor, grid)
         blocks = np.empty((n_rows, grid.row_bytes(tensor.shape[-1])), np.uint8)
         at = 0

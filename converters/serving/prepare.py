@@ -49,11 +49,14 @@ def prepare_folder(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None,
     chosen: ServingType,
-    imatrix: Imatrix | None,
+    imatrix: Imatrix | str | os.PathLike[str] | None,
     options: Options,
 ) -> FolderConversion:
     """Open ``source`` and plan a folder of the type; UsageError, ModelError for what cannot be."""
     _refuse(chosen, options)
+    if out is not None and Path(out).suffix == ".gguf":
+        what = f"{chosen.name} makes a folder for serving engines: name it without .gguf"
+        raise UsageError(f"{printable(out)}: {what}")
     if not Path(source).exists() and not options.outline:
         source = fetch(str(source))
     opened = replace(options, allow_requantize=True, check_tokenizer=False)

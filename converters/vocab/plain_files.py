@@ -114,11 +114,11 @@ def word_piece(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if len(vocab) != len(words):
         raise FormatError(f"{printable(folder / WORDS)}: a word piece is there twice")
     lower = config.get("do_lower_case", True) is not False
-    normalizer = {"type": "BertNormalizer", "clean_text": True, "lowercase": lower}
+    normalizer: dict[str, Any] = {"type": "BertNormalizer", "clean_text": True, "lowercase": lower}
     normalizer["handle_chinese_chars"] = config.get("tokenize_chinese_chars", True) is not False
     normalizer["strip_accents"] = config.get("strip_accents")
     ends = {text: {"id": text, "ids": [vocab.get(text, 0)], "tokens": [text]} for text in _AROUND}
-    model = {"type": "WordPiece", "vocab": vocab, "unk_token": BERT["unk"]}
+    model: dict[str, Any] = {"type": "WordPiece", "vocab": vocab, "unk_token": BERT["unk"]}
     model |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
     return {
         "model": model,

@@ -25,7 +25,7 @@ from ggq.converters.vocab.special_tokens import (
     template_items,
 )  # fmt: skip
 from ggq.converters.vocab.tokenizer_files import TokenizerFiles
-from ggq.errors import FormatError, ModelError, UsageError, printable
+from ggq.errors import FormatError, ModelError, UsageError, known_names, option, printable
 from ggq.gguf import spec
 from ggq.models.vocabulary import Vocabulary
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
@@ -56,7 +56,9 @@ def read_vocab(
     for an unknown ``pre``.
     """
     if pre is not None and pre not in PRE_TOKENIZERS:
-        raise UsageError(f"unknown pre-tokenizer '{printable(pre)}'")
+        raise UsageError(
+            f"{option('--pre', 'pre')} {printable(pre)}: {known_names(pre, PRE_TOKENIZERS)}"
+        )
     files = TokenizerFiles(Path(folder))
     try:
         items = _type_count(files, arch) + _builder(files, arch)(files, n_vocab, arch, pre)

@@ -234,7 +234,8 @@ def _unigram(tokenizer: Tokenizer, meta: TokenizerMetadata) -> dict[str, Any]:
     scores = meta.numbers("scores", tokenizer.n_vocab, float)
     assert scores is not None
     pieces = list(zip(tokenizer.tokens, scores.tolist(), strict=True))
-    normalizers, splits = [], []
+    normalizers: list[dict[str, Any]] = []
+    splits: list[dict[str, Any]] = []
     if (table := meta.source.get("tokenizer.ggml.precompiled_charsmap")) is not None:
         text = base64.b64encode(np.asarray(table).astype(np.uint8).tobytes()).decode()
         normalizers.append({"type": "Precompiled", "precompiled_charsmap": text})

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import msgspec
 
 import ggq
-from ggq.cluster.connect import here
+from ggq.cluster.connect import alone_on_node, here
 from ggq.errors import GGQError, UsageError, printable
 from ggq.gguf import leftovers
 from ggq.paths import user_cache_dir
@@ -91,7 +89,7 @@ class Answerer:
         asked = self.asked
         facts = {"node": here(), "ggq": ggq.__version__}
         try:
-            with _alone_on_node():
+            with alone_on_node():
                 path = self._path()
                 model = load(path, **asked.load)
                 scheduler = make_scheduler(model, n_slots=asked.parallel, max_waiting=1_000_000)
@@ -155,18 +153,3 @@ def _received(sent: Sent) -> Path:
         finally:
             temp.unlink(missing_ok=True)
     return folder / sent.files[0][0]
-
-
-@contextmanager
-def _alone_on_node() -> Iterator[None]:
-    """Wait until no other actor of this node is in here."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: then each compiles
-        yield
-        return
-    folder = user_cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "cluster.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

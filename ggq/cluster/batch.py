@@ -5,8 +5,7 @@ Exactly once is `ggq.runtime.server.parts`'; Ray only says where things run.
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 import ggq
 from ggq.cluster.answering import Answerer, Asked, Piece, send
 from ggq.cluster.pool import Pool, Size
+from ggq.cluster.rates import Rates
 from ggq.errors import UsageError, printable
 from ggq.runtime.server.batch import custom_id_of, output_line
 from ggq.runtime.server.parts import Parts, Range, requests
@@ -48,7 +48,7 @@ def run_batch(
         work.plan(missing)
         pool = Pool(Answerer, (asked,), size, tell)
         pool.run(work)
-        work.tell_rates()
+        work.rates.tell(tell)
     return parts.merge()
 
 
@@ -62,13 +62,12 @@ class _Batch:
     tell: Callable[[str], None]
     waiting: deque[Range | Piece]
     facts: dict[str, Any] | None = None
-    rates: Counter[str] = field(default_factory=Counter)
+    rates: Rates = field(default_factory=lambda: Rates("lines"))
     _of: dict[int, Range] = field(default_factory=dict)  # by the number of its first line
     _lines: dict[int, dict[int, bytes]] = field(default_factory=dict)  # answers, by line
     _ends: dict[int, int] = field(default_factory=dict)  # line -> its range's first
     _done: int = 0
     _total: int = 0
-    _started: float = field(default_factory=time.monotonic)
 
     def plan(self, missing: list[Range]) -> None:
         """Queue the ranges."""
@@ -109,8 +108,9 @@ class _Batch:
     def done(self, item: Range | Piece, answers: list[bytes], node: str) -> None:
         """Keep answers; write the part when the range has all."""
         self._take(item.number, answers)
-        self.rates[node] += len(answers)
-        self.progress(self._done, self._total, self._rates())
+        self.rates.add(node, len(answers))
+        told = f"{self._done} of {self._total} lines, {self.rates}"
+        self.progress(self._done, self._total, told)
 
     def suspected(self, item: Range | Piece, why: str) -> None:
         """Ask the lines one by one, and say an error for the one that ends its actor."""
@@ -137,14 +137,3 @@ class _Batch:
         if len(held) == one.n_lines:
             self.parts.put(one, [held[i] for i in sorted(held)])
             del self._lines[first]
-
-    def _rates(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        each = (f"{node} {n / seconds:.2f}/s" for node, n in self.rates.most_common(4))
-        return f"{self._done} of {self._total} lines, {', '.join(each)}"
-
-    def tell_rates(self) -> None:
-        """Say what each node did."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        for node, n in self.rates.most_common():
-            self.tell(f"{node}: {n} lines, {n / seconds:.2f} a second")

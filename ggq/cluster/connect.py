@@ -11,8 +11,9 @@ from importlib.util import find_spec
 
 from ggq.errors import UsageError, option, printable, reason
 from ggq.extras import how_to_install
+from ggq.paths import user_cache_dir
 
-__all__ = ["check_ray", "connected", "cpus_of_nodes", "here", "room"]
+__all__ = ["alone_on_node", "check_ray", "connected", "cpus_of_nodes", "here", "room"]
 
 
 def check_ray() -> None:
@@ -84,3 +85,18 @@ def here() -> str:
     import ray
 
     return f"{ray.util.get_node_ip_address()}/{ray.get_runtime_context().get_node_id()[:6]}"
+
+
+@contextmanager
+def alone_on_node() -> Iterator[None]:
+    """Wait until no other actor of this node is in here."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: then each compiles
+        yield
+        return
+    folder = user_cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "cluster.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

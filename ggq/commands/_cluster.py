@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
 
-__all__ = ["CLUSTER", "actor_options", "actors", "refuse_without"]
+if TYPE_CHECKING:
+    from ggq.converters.job import Events, Request, Result
+
+__all__ = ["CLUSTER", "TASK_MEMORY", "actor_options", "actors", "converted", "refuse_without"]
 
 CLUSTER = click.option(
     "--cluster",
@@ -18,6 +21,11 @@ CLUSTER = click.option(
     metavar="[ADDRESS]",
     help="Work on the machines of a Ray cluster: this machine's, or at HOST:6379; local: try it "
     "here (docs/scale.md).",
+)
+TASK_MEMORY = click.option(
+    "--task-memory",
+    metavar="SIZE",
+    help="With --cluster: memory that a task reserves, such as 2G; default by the model.",
 )
 _OPTIONS = (
     click.option(
@@ -38,6 +46,32 @@ def actor_options(function: Command) -> Command:
     for option in reversed((CLUSTER, *_OPTIONS)):
         function = option(function)
     return function
+
+
+def converted(
+    request: Request, events: Events, address: str, memory: str | None, quiet: bool
+) -> Result:
+    """Convert on a cluster; Ctrl-C says what is done, and that the same command goes on."""
+    from ggq.cluster.connect import check_ray, connected, cpus_of_nodes
+
+    check_ray()
+    from ggq.cluster.convert import OnCluster
+    from ggq.converters import job
+    from ggq.gguf.units import bytes_of
+
+    if request.shard is not None:
+        raise UsageError("--cluster and --shard: give one of them")
+    nbytes = bytes_of(memory) if memory else None
+    with connected(address):
+        cpus = request.options.threads or (cpus_of_nodes() or [1])[0]
+        work = OnCluster(
+            request, cpus, nbytes, lambda line: None if quiet else click.echo(line, err=True)
+        )
+        try:
+            return job.run(request, events, work)
+        except KeyboardInterrupt:
+            click.echo(work.stopped(), err=True)
+            raise
 
 
 def refuse_without(options: dict[str, Any], *names: str) -> None:

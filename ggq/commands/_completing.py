@@ -25,7 +25,7 @@ def complete(name: str, command: click.Command) -> None:
         if parameter.type is not click.STRING:
             continue
         if parameter.name in _MODELS:
-            parameter.type = _Offered(_stored, files=True)
+            parameter.type = _Offered(_known, files=True)
         elif parameter.name in _TYPES:
             parameter.type = _Offered(_types)
         elif parameter.name == "rest":  # of ggq quantize: a file or a type
@@ -36,7 +36,7 @@ def complete(name: str, command: click.Command) -> None:
             parameter.type = _Offered(list, files=True)
 
 
-class _Offered(click.ParamType):
+class _Offered(click.ParamType[str]):
     """Text, for which words and perhaps files are offered."""
 
     name = "text"
@@ -67,6 +67,10 @@ def _stored() -> list[str]:
     from ggq import hub
 
     return list(dict.fromkeys([*(m.name for m in hub.stored_models()), *hub.KNOWN]))
+
+
+def _known() -> list[str]:
+    return list(dict.fromkeys([*_stored(), *_fetchable()]))
 
 
 def _fetchable() -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggq.commands._cluster import converted, refuse_without
 from ggq.commands._types import Command
 from ggq.errors import GGQError, UsageError, printable
 from ggq.gguf.units import format_size
@@ -141,6 +142,11 @@ OPTIONS = (
     ),
     click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
     click.option(
+        "--shard",
+        metavar="I/N",
+        help="Be task I of N that make these files, on any machines (docs/scale.md).",
+    ),
+    click.option(
         "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
     ),
     click.option("--force", is_flag=True, help="Overwrite the output file."),
@@ -168,6 +174,9 @@ def run(
     from ggq.converters.convert import make_request
 
     outfile, verbose = settings.pop("outfile"), settings.pop("verbose")
+    cluster, memory = settings.pop("cluster", None), settings.pop("task_memory", None)
+    if cluster is None:
+        refuse_without({"task_memory": memory}, "task_memory")
     if outfile is not None and out not in (None, outfile):
         told = f"{printable(out)} and --outfile {printable(outfile)}"
         raise UsageError(f"the output is given twice: {told}")
@@ -189,18 +198,40 @@ def run(
                 _warn([f"{kind} needs importance: --imatrix, or --quality good"])
         return
     shown = _shown(request, quiet, verbose)
-    result = job.run(request, shown)
+    if cluster is None:
+        result = job.run(request, shown)
+    else:
+        result = converted(request, shown, cluster, memory, quiet)
     _warn(result.warnings[shown.n_warnings :])
+    if result.missing:
+        _tell_parts(result, as_json)
+        return
     is_file = result[0].is_file()  # else a folder, which other programs open
     if is_file and settings.get("base") is None and not settings["only_mmproj"]:
         remember(source, result[0])
     if as_json:
-        click.echo(json.dumps({"files": [str(p) for p in result], **result.as_dict()}))
+        click.echo(_as_json(result))
         return
     for path in (*result, *([result.mmproj] if result.mmproj else [])):
         click.echo(printable(path, 4096))
     if not quiet:
         _tell_written(result, time.monotonic() - started)
+
+
+def _as_json(result: Result) -> str:
+    files = [str(path) for path in result]
+    return json.dumps({"files": files, "missing": result.missing, **result.as_dict()})
+
+
+def _tell_parts(result: Result, as_json: bool) -> None:
+    """Say which parts this task made and how many files others have still to make."""
+    if as_json:
+        click.echo(_as_json(result))
+    for path in () if as_json else result:
+        click.echo(printable(path, 4096))
+    n = len(result.shards)
+    what = f"{result.missing} of {n} files are not there yet: other tasks (--shard) make them"
+    click.echo(f"{what}, and the last to end gives all their names", err=True)
 
 
 def _tell_written(result: Result, seconds: float) -> None:

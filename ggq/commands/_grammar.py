@@ -42,12 +42,15 @@ def asked(options: dict[str, Any]) -> Asked | None:
     from ggq.runtime.grammar.asked import Asked
 
     given = options[names[0]]
-    text = _read(flag, given) if isinstance(given, Path) else str(given)
+    text = str(given)
+    if isinstance(given, Path):
+        text = _read(flag, given)
+        flag += f" {printable(given)}"
     if names[0].startswith("grammar"):
         if isinstance(given, str) and "::=" not in given and Path(given).is_file():
             raise UsageError(f"--grammar {printable(given)}: is a file; give it to --grammar-file")
-        return Asked(grammar=text)
-    return Asked(response_format=_schema(flag, text))
+        return Asked(text, origin=flag)
+    return Asked(response_format=_schema(flag, text), origin=flag)
 
 
 def _read(flag: str, path: Path) -> str:

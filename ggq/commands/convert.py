@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ggq.commands import _conversion
+from ggq.commands._cluster import CLUSTER, TASK_MEMORY
 
 SECTION = "Convert"
 
@@ -15,6 +16,8 @@ SECTION = "Convert"
 @click.argument("source")
 @click.argument("out", required=False)
 @_conversion.conversion_options
+@CLUSTER
+@TASK_MEMORY
 def command(source: str, out: str | None, **given: Any) -> None:
     """Convert SOURCE to the GGUF file OUT, or with --type W4A16 and the like to a folder.
 
@@ -24,5 +27,6 @@ def command(source: str, out: str | None, **given: Any) -> None:
     without it the file is named BaseName-SizeLabel-FineTune-Encoding.gguf in this folder.
     Types for vLLM, SGLang and transformers: FP8, W8A8, W8A8_STATIC, W8A16, W4A16, W4A16_ASYM, GPTQ
     and AWQ (docs/export.md).
+    Many machines share the work with --cluster (Ray) or --shard (any other system).
     """
     _conversion.run(source, out, **given)

@@ -47,7 +47,7 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
     projector = None
     if path.is_file():
         found.insert(0, _sizes.present(path)[1])
-        projector = beside(path, hp.n_embd)
+        projector = beside(path, hp.n_embd, hp.arch)
     if projector is not None:
         found = [replace(size, projector=projector.stat().st_size) for size in found]
     rate = bandwidth * 1e9 if bandwidth else measured_bandwidth()
@@ -55,7 +55,7 @@ def command(source: str, bandwidth: float | None, memory: float | None, as_json:
     caches = _sizes.cache_sizes(hp)
     rows = [_row(size, caches, rate, free) for size in found]
     if as_json:
-        facts = {"bandwidth_bytes_per_s": rate, "memory_bytes": free, "types": rows}
+        facts: dict[str, Any] = {"bandwidth_bytes_per_s": rate, "memory_bytes": free, "types": rows}
         if projector is not None:
             facts["projector"] = str(projector)
         click.echo(json_format.dumps(facts, indent=1))

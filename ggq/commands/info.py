@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ggq.errors import printable
+from ggq.errors import GGQError, printable
 from ggq.gguf import GGUFFile, open_gguf, spec
 from ggq.gguf.summary import plain_value, summarize
 from ggq.gguf.units import format_size
@@ -42,7 +42,7 @@ def command(file: str, as_json: bool, tensors: bool, template: bool) -> None:
 
 def _as_json(f: GGUFFile) -> dict[str, Any]:
     return {
-        **summarize(f),
+        **_facts(f),
         "metadata": {
             key: {"type": _type_of(f, key), "value": plain_value(value)}
             for key, value in f.metadata.items()
@@ -59,6 +59,34 @@ def _as_json(f: GGUFFile) -> dict[str, Any]:
             for t in f.tensors.values()
         ],
     }
+
+
+def _facts(f: GGUFFile) -> dict[str, Any]:
+    """Return `summarize`'s facts; of a projector file what it sees with instead of a problem."""
+    from ggq.models import vision
+
+    facts = summarize(f)
+    if f.metadata.get(spec.KEY_ARCHITECTURE) != vision.CLIP:
+        return facts
+    facts["problem"] = None
+    try:
+        tower = vision.of_file(f)
+        sight = tower.sight(f)
+        tower.check(f, sight)
+    except GGQError as error:
+        return {**facts, "problem": str(error)}
+    names = "projector", "n_layer", "n_embd", "n_head", "patch", "merge", "n_text"
+    return {**facts, "projector": {name: getattr(sight, name) for name in names}}
+
+
+def _eyes_lines(eyes: dict[str, Any] | None) -> Iterator[str]:
+    """Yield what a projector file is, and which text models it fits."""
+    if eyes is None:
+        return
+    side = eyes["patch"] * eyes["merge"]
+    size = f"{eyes['n_layer']} layers of {eyes['n_embd']} columns, {eyes['n_head']} heads"
+    yield f"\nprojector {eyes['projector']}: {size}; a token for {side} x {side} pixels"
+    yield f"for text models of that family of {eyes['n_text']} columns (embedding_length)"
 
 
 def _type_of(f: GGUFFile, key: str) -> str:
@@ -81,12 +109,13 @@ def _template_lines(f: GGUFFile) -> Iterator[str]:
 
 
 def _text_lines(f: GGUFFile, tensors: bool) -> Iterator[str]:
-    facts = summarize(f)
+    facts = _facts(f)
     shards = f", {facts['shards']} shards" if facts["shards"] > 1 else ""
     yield f"{printable(f.path)}: GGUF v{f.version}, {format_size(facts['bytes'])}{shards}"
     yield from _metadata_lines(f)
     yield from _type_lines(facts)
     yield from _card_lines(f)
+    yield from _eyes_lines(facts.get("projector"))
     yield from _projector_lines(f)
     if tensors:
         yield from _tensor_lines(f)
@@ -130,8 +159,9 @@ def _projector_lines(f: GGUFFile) -> Iterator[str]:
     """Yield the projector beside a model that would look at pictures for it."""
     from ggq.runtime.engine.projectors import beside
 
-    n_embd = f.metadata.get(f"{f.metadata.get(spec.KEY_ARCHITECTURE)}.embedding_length")
-    found = beside(f.path, n_embd) if isinstance(n_embd, int) else None
+    arch = str(f.metadata.get(spec.KEY_ARCHITECTURE))
+    n_embd = f.metadata.get(f"{arch}.embedding_length")
+    found = beside(f.path, n_embd, arch) if isinstance(n_embd, int) else None
     if found is not None:
         size = format_size(found.stat().st_size)
         yield f"\nlooks at pictures through {printable(found.name)} ({size}) beside it"

@@ -63,8 +63,8 @@ _OPTIONS = (
     click.option("--alias", metavar="NAME", help="Name of the model for clients."),
     click.option("--models-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Without MODEL: the GGUF files of this folder, not what ggq list shows."),
-    click.option("--keep-alive", default="5m", show_default=True, metavar="TIME",
-                 help="Without MODEL: how long a model stays unused; 0, 1h30m; -1: for ever."),
+    click.option("--keep-alive", metavar="TIME",
+                 help="Without MODEL: how long a model stays unused; 0, 1h30m; -1: for ever [5m]"),
     click.option("--memory", metavar="SIZE",
                  help="Without MODEL: what all together may take; default: what is free at first."),
     *ANSWER_OPTIONS,
@@ -144,9 +144,10 @@ def _serve_one(path: Path, keys: tuple[str, ...], options: dict[str, Any]) -> No
     from ggq.runtime.server.service import Service
     from ggq.runtime.server.slots import make_scheduler
 
-    if options["models_dir"] or options["memory"]:
-        flag = "--models-dir" if options["models_dir"] else "--memory"
-        raise UsageError(f"{flag} is for many models: leave MODEL out")
+    for name in ("models_dir", "memory", "keep_alive"):
+        if options[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} is for many models: leave MODEL out")
     with load(weights(path, options), **_load_options(options)) as model:
         for warning in model.warnings:
             _note(f"warning: {printable(warning, 400)}")
@@ -188,7 +189,7 @@ def _serve_many(keys: tuple[str, ...], options: dict[str, Any]) -> None:
             "for by these unless told otherwise); for a model that drafts say which one to serve"
         )
     try:
-        keep = parse_duration(options["keep_alive"])
+        keep = parse_duration(options["keep_alive"] or "5m")
     except UsageError as error:
         raise UsageError(f"--keep-alive: {error}") from None
     budget = parse_size(options["memory"]) if options["memory"] else free_memory()

@@ -12,17 +12,36 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from ggq.outputs import output_file
+
 try:
     import fcntl
 except ImportError:  # Windows: an open file cannot be deleted there, which is claim enough
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["claim", "clear", "release", "temporary"]
+__all__ = ["claim", "clear", "release", "take_name", "temporary"]
 
 
 def temporary(path: Path) -> Path:
     """Return a new name for what is to become ``path``, in the same folder."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def take_name(made: Path, final: Path, force: bool = False) -> None:
+    """Let a complete file be there under its final name, too; ``made`` stays where links can be.
+
+    Again it changes nothing. UsageError where another file has the name and no ``force`` is given.
+    """
+    if final.exists() and made.exists() and final.samefile(made):
+        return
+    target = output_file(final, force)
+    temp = temporary(target)
+    try:
+        os.link(made, temp)
+    except (OSError, NotImplementedError):  # a file system without links
+        os.replace(made, target)
+    else:
+        os.replace(temp, target)
 
 
 def claim(path: Path) -> int | None:

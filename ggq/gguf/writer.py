@@ -89,12 +89,12 @@ class GGUFWriter:
         """Return the files that would be written, each with its exact size; touches nothing."""
         return plan_shards(self.path, self._keys, list(self._tensors.values()), *self._limits)
 
-    def check(self) -> list[ShardPlan]:
+    def check(self, part: int | None = None) -> list[ShardPlan]:
         """Return `plan`; UsageError where the files could not be written: taken, no room, no right.
 
-        Called before long work whose result they are to hold.
+        Called before long work whose result they are to hold. ``part``: of one file alone.
         """
-        plans = self.plan()
+        plans = self.plan() if part is None else [self.plan()[part]]
         for plan in plans:
             folder = output_file(plan.path, self.force).parent
             if not os.access(folder, os.W_OK | os.X_OK):
@@ -102,10 +102,13 @@ class GGUFWriter:
         _check_space(output_file(self.path, self.force), sum(plan.nbytes for plan in plans))
         return plans
 
-    def begin(self) -> None:
-        """Create the temporary files and write their headers; declarations end here."""
+    def begin(self, part: int | None = None) -> None:
+        """Create the temporary files and write their headers; declarations end here.
+
+        ``part``: only the file of that number in `plan` is written, by the tensors it holds.
+        """
         self._expect("declaring")
-        plans = self.check()
+        plans = self.check(part)
         self._state = "writing"
         try:
             for plan in plans:

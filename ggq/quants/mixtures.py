@@ -130,12 +130,16 @@ class Plan:
         return [n for n, kind in self.types if kind in needing and n not in spared]
 
 
-def file_type(name: str) -> FileType:
-    """Return the file type called ``name`` in any case (``Q4_K`` is ``Q4_K_M``); UsageError."""
+def file_type(name: str, others: Iterable[str] = ()) -> FileType:
+    """Return the file type called ``name`` in any case (``Q4_K`` is ``Q4_K_M``); UsageError.
+
+    ``others``: what else the name could have been meant for, told where it is unknown.
+    """
     key = str(name).strip().upper()
     found = FILE_TYPES.get(ALIASES.get(key, key))
     if found is None:
-        raise UsageError(f"unknown file type {printable(name)}: {known_names(key, FILE_TYPES)}")
+        names = [*FILE_TYPES, *others]
+        raise UsageError(f"unknown file type {printable(name)}: {known_names(key, names)}")
     return found
 
 

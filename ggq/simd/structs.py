@@ -21,7 +21,7 @@ class Struct:
     """
 
     def __init__(self, name: str, base: "Struct | None" = None, **fields: str) -> None:
-        self.fields = {**(base.fields if base else {}), **fields}
+        self.fields: dict[str, str] = {**(base.fields if base else {}), **fields}
         self.slots: dict[str, str] = {}
         for field, kind in self.fields.items():
             self.slots[field] = FLOAT if kind == FLOAT else INT

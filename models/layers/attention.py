@@ -36,16 +36,17 @@ __all__ = [
 class Attention(Part):
     """One layer's attention: widths in elements, ``window`` in tokens, ``sinks`` a tensor name.
 
-    The first ten are what the operation reads. Where it is not ``causal`` every token sees its
-    text, which one step evaluates whole, or half the window to both sides. ``mutual``: tokens of
+    The first eleven are what the operation reads. Where it is not ``causal`` every token sees its
+    text, which one step evaluates whole, or half the window to both sides; where it is ``chunked``,
+    texts are cut into pieces as long as the window, and a token sees its own. ``mutual``: tokens of
     one picture see each other, whatever the window. ``alibi``: the greatest
     exponent of ALiBi's slopes, 0 where it has none. ``clamp``: queries, keys and values lie between
     minus that and it. ``norms``: RMS norms of queries and keys, of every "head" or of "all" heads
-    together, before the rotation or, where it ``rotates_first``, after it; ``value_norm``: one
-    without weight of every value head. ``gated``: each head's query is followed by the gate of its
-    output, which a weight of its own makes where the file holds one. ``fused``: one weight makes
-    queries, keys and values. ``owner``: the layer whose keys and values are read instead of own.
-    ``sub_norm``: an RMS norm of all heads' outputs.
+    together, before the rotation or, where it ``rotates_first``, after it, or "plain" ones of every
+    head, without weights; ``value_norm``: one without weight of every value head. ``gated``: each
+    head's query is followed by the gate of its output, which a weight of its own makes where the
+    file holds one. ``fused``: one weight makes queries, keys and values. ``owner``: the layer whose
+    keys and values are read instead of own. ``sub_norm``: an RMS norm of all heads' outputs.
     """
 
     n_head: int
@@ -59,6 +60,7 @@ class Attention(Part):
     causal: bool = True
     mutual: bool = False
     alibi: float = 0.0
+    chunked: bool = False
     rope: Rope | None = None
     norms: str | None = None
     norm_eps: float = 0.0
@@ -157,6 +159,8 @@ class Attention(Part):
         return rotate(ops, self._normed(ops, x, name), n_head, rope)
 
     def _normed(self, ops: Any, x: Any, name: str) -> Any:
+        if self.norms == "plain":
+            return ops.norm(x, None, self.norm_eps, kind="rms", width=self.head_dim)
         norm = f"blk.{self.layer}.attn_{name}_norm"
         if not self.norms or not ops.has(f"{norm}.weight"):  # tables say which files lack it
             return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "Routing",
     "expert_rows",
     "gating_key",
+    "misfit_groups",
     "router_bias",
     "shared_rows",
 ]
@@ -53,8 +55,9 @@ class Experts(Part):
 
     ``fused``: one stack holds gate and up. ``n_ff_shared``: the columns of an expert that sees
     every token, 0 for none; ``shared_gate``: a sigmoid of the token weighs it. Experts that are not
-    ``gated`` are down(act(up(x))). Where the file holds the weights for it they see the token
-    brought down to ``n_in`` columns, and their sum is brought up again.
+    ``gated`` are down(act(up(x))). ``weighs_input``: what they see is weighed, not what they make.
+    Where the file holds the weights for it they see the token brought down to ``n_in`` columns, and
+    their sum is brought up again, or it gets a bias.
     """
 
     routing: Routing
@@ -64,6 +67,7 @@ class Experts(Part):
     n_ff_shared: int = 0
     shared_gate: bool = False
     gated: bool = True
+    weighs_input: bool = False
     n_in: int = 0
 
     @classmethod
@@ -108,9 +112,12 @@ class Experts(Part):
         routed = linear(ops, x if routed_by is None else routed_by, f"{p}gate_inp")
         routed = ops.route(routed, routing)
         latent = ops.has(f"{p}latent_down.weight")
-        y = self._inner(ops, linear(ops, x, f"{p}latent_down") if latent else x, routed)
-        y = ops.combine(self._stack(ops, y, routed, "down"), routed)
+        y = linear(ops, x, f"{p}latent_down") if latent else x
+        y = self._inner(ops, ops.spread(y, routed) if self.weighs_input else y, routed)
+        y = self._stack(ops, y, routed, "down")
+        y = ops.combine(y, routed, weighted=not self.weighs_input)
         y = linear(ops, y, f"{p}latent_up") if latent else y
+        y = ops.shift(y, f"{p}down_sum.bias") if ops.has(f"{p}down_sum.bias") else y
         return ops.add(y, self._shared(ops, x)) if self.n_ff_shared else y
 
     def _inner(self, ops: Any, x: Any, routed: Any) -> Any:
@@ -123,7 +130,7 @@ class Experts(Part):
         else:
             gate = self._stack(ops, x, routed, "gate")
             up = self._stack(ops, x, routed, "up")
-        return ops.gate(gate, up, kind=self.activation)
+        return feed_forward.gated(ops, gate, up, self.activation)
 
     def _stack(self, ops: Any, x: Any, routed: Any, name: str, **part: Any) -> Any:
         stack = f"blk.{self.layer}.ffn_{name}_exps"
@@ -168,6 +175,18 @@ DENSE_KEY = Key(
 def gating_key(kind: str) -> Key:
     """Return the key that says the one gating which an architecture has."""
     return Key("{arch}.expert_gating_func", (), None, derive=lambda config: GATING[kind])
+
+
+def misfit_groups(
+    config: Mapping[str, Any], n_expert: int | None
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield groups that experts do not fall into, or that do not hold as many as a token uses."""
+    groups, used = config.get("n_group") or 1, config.get("topk_group") or 1
+    wanted = config.get("num_experts_per_tok") or 0
+    if n_expert and (n_expert % groups or used > groups):
+        yield "n_group", groups, f"{n_expert} experts do not fall into as many, {used} of them used"
+    elif n_expert and wanted > used * (n_expert // groups):
+        yield "num_experts_per_tok", wanted, f"{used} groups of experts do not have as many"
 
 
 def expert_rows(gate: str, up: str, down: str, router: str) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from ggq.models.layers.base import Part, Values
 from ggq.models.layers.linear import linear, rms_norm, split_linear
 from ggq.models.table import Key, rows
 
-__all__ = ["FUSED_TENSORS", "KEYS", "TENSORS", "UNGATED_TENSORS", "FeedForward", "width"]
+__all__ = ["FUSED_TENSORS", "KEYS", "TENSORS", "UNGATED_TENSORS", "FeedForward", "gated", "width"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FeedForward(Part):
         if self.gated:
             gate, up = linear(ops, x, f"{p}gate"), linear(ops, x, f"{p}up")
             gate = gate if self.sparsity is None else ops.sparsify(gate, self.sparsity)
-            y = self._gated(ops, gate, up)
+            y = gated(ops, gate, up, self.activation)
             if self.sub_norm_eps:
                 y = rms_norm(ops, y, f"{p}sub_norm", self.sub_norm_eps)
             return linear(ops, y, f"{p}down")
@@ -57,10 +57,12 @@ class FeedForward(Part):
         up = ops.xielu(up, *self.xielu) if self.xielu else ops.activate(up, self.activation)
         return linear(ops, up, f"{p}down")
 
-    def _gated(self, ops: Any, gate: Any, up: Any) -> Any:
-        if self.activation == "relu2":  # rare as a gate: two operations
-            return ops.gate(ops.activate(gate, "relu2"), up, kind="none")
-        return ops.gate(gate, up, kind=self.activation)
+
+def gated(ops: Any, gate: Any, up: Any, activation: str) -> Any:
+    """Return act(gate) * up."""
+    if activation in ("relu", "relu2"):  # rare as a gate: two operations
+        return ops.gate(ops.activate(gate, activation), up, kind="none")
+    return ops.gate(gate, up, kind=activation)
 
 
 def width(values: Values, i: int) -> int:

@@ -1,8 +1,9 @@
-"""Multi-head latent attention (arXiv 2405.04434) in its absorbed form: one cached head for all.
+"""Multi-head latent attention (arXiv 2405.04434), absorbed: one cached head for all; or expanded.
 
 A key is the layer's latent columns followed by columns that rotate with the position; a value is
 the latent columns alone. Queries are brought into the latent space by ``attn_k_b``, results out of
-it by ``attn_v_b``, so that keys and values of single heads are never made.
+it by ``attn_v_b``, so that keys and values of single heads are never made. Files of other names
+hold both in one weight, ``attn_kv_b``: there each head's keys and values are made and cached.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ggq.models.layers.base import Memory, Part
 from ggq.models.layers.rope import Rope, rotate
 from ggq.models.table import Key, norm, rows
 
-__all__ = ["KEYS", "TENSORS", "LatentAttention"]
+__all__ = ["EXPANDED_KEYS", "EXPANDED_TENSORS", "KEYS", "TENSORS", "LatentAttention"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class LatentAttention(Part):
     """Keys and values are made of ``kv_rank`` columns, queries of ``q_rank`` (0: of the embedding).
 
     A head's query and key have ``nope_dim`` columns without positions and ``rope_dim`` ones with
-    them, which all heads' keys share; its value has ``v_dim`` columns.
+    them, which all heads' keys share; its value has ``v_dim`` columns. Where it is ``expanded``
+    every head's own keys and values are cached.
     """
 
     n_head: int
@@ -35,6 +37,7 @@ class LatentAttention(Part):
     scale: float
     rope: Rope
     norm_eps: float
+    expanded: bool = False
 
     @property
     def dims(self) -> dict[str, int]:
@@ -49,11 +52,14 @@ class LatentAttention(Part):
             "latent_nope": self.nope_dim,
             "latent_value": self.v_dim,
             "latent_o": self.n_head * self.v_dim,
+            "latent_both": self.n_head * (self.nope_dim + self.v_dim),
             "rope_half": self.rope.dims // 2,
         }
 
     @property
     def memory(self) -> Memory:
+        if self.expanded:
+            return Memory(self.n_head, self.nope_dim + self.rope_dim, self.v_dim)
         return Memory(1, self.kv_rank + self.rope_dim, self.kv_rank)
 
     def problem(self) -> str | None:
@@ -71,18 +77,33 @@ class LatentAttention(Part):
         p, width = f"blk.{self.layer}.attn_", self.nope_dim + self.rope_dim
         q = self._queries(ops, x, p)
         nope = ops.columns(q, 0, self.nope_dim, group=width)
-        rotated = ops.columns(q, self.nope_dim, self.rope_dim, group=width)
-        rotated = rotate(ops, rotated, self.n_head, self.rope)
-        q = ops.join(ops.heads(nope, f"{p}k_b.weight"), rotated, self.n_head)
+        placed = ops.columns(q, self.nope_dim, self.rope_dim, group=width)
+        placed = rotate(ops, placed, self.n_head, self.rope)
         made, rank = f"{p}kv_a_mqa.weight", self.kv_rank
         latent = ops.linear(x, made, rows=(0, rank))
         latent = ops.norm(latent, f"{p}kv_a_norm.weight", self.norm_eps, kind="rms")
         rotated = ops.linear(x, made, rows=(rank, rank + self.rope_dim))
         rotated = rotate(ops, rotated, 1, self.rope)
-        k = ops.join(latent, rotated, 1)
-        spec = Attention(self.n_head, 1, rank + self.rope_dim, rank, self.scale)
-        y = ops.heads(ops.attention(q, k, latent, self.layer, spec), f"{p}v_b.weight")
+        if self.expanded:
+            q = ops.join(nope, placed, self.n_head)
+            y = self._by_heads(ops, q, latent, rotated)
+        else:
+            q = ops.join(ops.heads(nope, f"{p}k_b.weight"), placed, self.n_head)
+            k = ops.join(latent, rotated, 1)
+            spec = Attention(self.n_head, 1, rank + self.rope_dim, rank, self.scale)
+            y = ops.heads(ops.attention(q, k, latent, self.layer, spec), f"{p}v_b.weight")
         return ops.linear(y, f"{p}output.weight")
+
+    def _by_heads(self, ops: Any, q: Any, latent: Any, rotated: Any) -> Any:
+        """Return what queries find among keys and values made for each head."""
+        both = ops.linear(latent, f"blk.{self.layer}.attn_kv_b.weight")
+        group = self.nope_dim + self.v_dim
+        k = ops.columns(both, 0, self.nope_dim, group=group)
+        k = ops.join(k, rotated, self.n_head, shared=True)
+        v = ops.columns(both, self.nope_dim, self.v_dim, group=group)
+        width = self.nope_dim + self.rope_dim
+        spec = Attention(self.n_head, self.n_head, width, self.v_dim, self.scale)
+        return ops.attention(q, k, v, self.layer, spec)
 
     def _queries(self, ops: Any, x: Any, p: str) -> Any:
         if not self.q_rank:
@@ -112,6 +133,18 @@ KEYS = (
     ),
     Key("{arch}.attention.value_length_mla", ("v_head_dim",), "latent_value", required=True),
     Key("{arch}.rope.dimension_count", ("qk_rope_head_dim",), "rope_dim", required=True),
+)
+EXPANDED_KEYS = (
+    KEYS[1],
+    Key(
+        "{arch}.attention.key_length",
+        (),
+        "head_dim",
+        required=True,
+        derive=lambda c: c["qk_nope_head_dim"] + c["qk_rope_head_dim"],
+    ),
+    Key("{arch}.attention.value_length", ("v_head_dim",), "head_dim_v"),
+    KEYS[-1],
 )
 PLAIN: dict[str, Any] = {"part": LatentAttention, "bias": False}
 AHEAD: dict[str, Any] = {**PLAIN, "input": "attn_in", "absorbs": "attn_norm"}
@@ -154,4 +187,15 @@ TENSORS = (
         **PLAIN,
     ),
     *rows("attn_output", "self_attn.o_proj", ("embd", "latent_o"), input="attn_out", **PLAIN),
+)
+EXPANDED_TENSORS = (
+    *(row for row in TENSORS if not row.gguf.endswith(("_k_b.weight", "_v_b.weight"))),
+    *rows(
+        "attn_kv_b",
+        BOTH,
+        ("latent_both", "latent_rank"),
+        input="kv_in",
+        absorbs="attn_kv_a_norm",
+        **PLAIN,
+    ),
 )

@@ -17,6 +17,7 @@ __all__ = [
     "KEYS",
     "LOCAL_KEY",
     "LONG_AND_SHORT",
+    "STILL",
     "STORED",
     "YARN_AS_FACTORS",
     "Rope",
@@ -32,6 +33,7 @@ CONFIG = "rope_parameters"
 STORED = "rope_freqs.weight"
 LONG_AND_SHORT = ("rope_factors_long.weight", "rope_factors_short.weight")
 ALL_FACTORS = (STORED, *LONG_AND_SHORT)
+STILL = 1e30  # a factor that slows a rotation to none, which a temperature still scales
 YARN_AS_FACTORS = "yarn as factors"  # a rope_type of `Architecture.config` alone
 
 
@@ -46,8 +48,8 @@ class Rope:
     ``attn_factor`` (arXiv 2309.00071; ggml's rope_yarn), divided by 1 + 0.1 ``log_multiplier``
     ln(factor); ``truncate`` widens the mixed pairs to whole ones. ``factors`` names a tensor of
     dims/2 divisors; ``long_and_short`` names two of which the context's length chooses (LongRoPE).
-    ``temperature`` t multiplies queries by 1 + t ln(1 + floor(p / original_context)) (Llama 4's
-    attention temperature; only where every column rotates).
+    ``temperature`` t multiplies queries by 1 + t ln(1 + floor((p + temperature_offset) /
+    temperature_length)), or of the original context (Llama 4's; where every column rotates).
     ``sections``: how many pairs turn by the time, the row and the column of a picture's token,
     which are one position for text (M-RoPE, arXiv 2409.12191), one section after the other, or
     ``interleaved``, a pair of each in turn (Qwen3-VL).
@@ -67,6 +69,8 @@ class Rope:
     log_multiplier: float = 0.0
     truncate: bool = True
     temperature: float = 0.0
+    temperature_length: int = 0
+    temperature_offset: int = 0
     long_and_short: tuple[str, str] | None = None
     sections: tuple[int, ...] = ()
     interleaved: bool = False
@@ -104,6 +108,11 @@ class Rope:
         return made
 
     @property
+    def is_still(self) -> bool:
+        """Whether it turns nothing, and only its temperature is of use."""
+        return self.factor >= STILL
+
+    @property
     def magnitude(self) -> float:
         """The factor on cosines and sines: ``attn_factor``, and YaRN's 1 + 0.1 ln(factor)."""
         if self.scaling != "yarn" or self.ext_factor == 0 or self.factor <= 1:
@@ -133,7 +142,7 @@ class Rope:
             return f"{what} do not fit heads of {width}"
         if self.sections and not (len(self.sections) >= 3 and sum(self.sections[:3]) > 0):
             return f"rope sections {list(self.sections)}: expected time, height and width"
-        if self.temperature and not self.original_context:
+        if self.temperature and not (self.temperature_length or self.original_context):
             return "an attention temperature without an original context length"
         return None
 

@@ -14,7 +14,7 @@ from typing import Any
 from ggq.errors import ModelError, known_names, printable
 from ggq.models.vision.tower import Tower
 
-__all__ = ["CLIP", "all_towers", "for_hf", "get", "of_file"]
+__all__ = ["CLIP", "all_towers", "for_hf", "get", "of_file", "suits"]
 
 CLIP = "clip"  # what projector files call their architecture
 KEYS = ("clip.projector_type", "clip.vision.projector_type")
@@ -64,3 +64,13 @@ def for_hf(config: Mapping[str, Any]) -> Tower | None:
     return next(
         (t for t in all_towers() if t.suits(config) and any(n in t.hf_classes for n in names)), None
     )
+
+
+def suits(projector: str, arch: str) -> bool:
+    """Tell whether a projector of that type can be a text model's; ModelError as `get`.
+
+    Rows of one family mean nothing to another, however wide they are.
+    """
+    tower = get(projector)
+    choosy = {name for other in all_towers() for name in other.texts}
+    return arch in tower.texts if tower.texts or arch in choosy else True

@@ -17,6 +17,7 @@ __all__ = ["TOWERS"]
 class Gemma3(Square):
     projector = "gemma3"
     hf_classes = ("Gemma3ForConditionalGeneration",)
+    texts = ("gemma3",)
     prefixes = ("vision_tower.", "multi_modal_projector.")
     renames = {  # noqa: RUF012 - read only
         "model.vision_tower.": "vision_tower.",

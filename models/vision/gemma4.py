@@ -50,6 +50,7 @@ class Gemma4(Tower):
     projector = "gemma4v"
     type_key = "clip.vision.projector_type"  # such files may hold ears, too
     hf_classes = ("Gemma4ForConditionalGeneration",)
+    texts = ("gemma4",)
     prefixes = ("model.vision_tower.", "model.embed_vision.")
     merge = 3
     merge_key = ""  # files do not say it

@@ -21,6 +21,7 @@ PROJECTOR_EPS = 1e-5  # torch's
 class Lfm2(Tower):
     projector = "lfm2"
     hf_classes = ("Lfm2VlForConditionalGeneration",)
+    texts = ("lfm2", "lfm2moe")
     prefixes = ("model.vision_tower.", "model.multi_modal_projector.")
     renames = {"model.vision_tower.": "model.vision_tower.vision_model."}  # noqa: RUF012 - read only
     merge = 2

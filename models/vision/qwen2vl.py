@@ -61,6 +61,7 @@ def both_frames(ops: Any, sight: Sight) -> Any:
 class Qwen2VL(Tower):
     projector = "qwen2vl_merger"
     hf_classes: ClassVar[tuple[str, ...]] = ("Qwen2VLForConditionalGeneration", "Qwen2VLModel")
+    texts = ("qwen2vl",)
     prefixes = ("visual.",)
     renames = {"model.visual.": "visual."}  # noqa: RUF012 - read only
     merge = 2

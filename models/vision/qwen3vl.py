@@ -41,6 +41,7 @@ class Qwen3VL(Tower):
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration",
     )
+    texts = ("qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe")
     prefixes = ("visual.",)
     renames = {"model.visual.": "visual."}  # noqa: RUF012 - read only
     merge = 2

@@ -94,16 +94,22 @@ class Sight:
         return self.sizes.get(name) or known.get(name, 0)
 
     def view(self, height: int, width: int) -> View:
-        """Return how a picture of that size lies in patches; UsageError where it does not fit."""
-        side = self.multiple
-        if height < side or width < side or height % side or width % side:
+        """Return how a picture of that size lies in patches; UsageError where it does not fit.
+
+        Of the square that a tower takes, what is no whole patch at its ends is not seen, as a
+        convolution leaves it out: SmolVLM's 384 pixels are 27 patches of 14.
+        """
+        side, square = self.multiple, (self.image_size, self.image_size)
+        rows, columns = height // self.patch, width // self.patch
+        whole = (height, width) == square or not (height % self.patch or width % self.patch)
+        if not whole or not rows or not columns or rows % self.merge or columns % self.merge:
             what = (
                 f"a view of {width} x {height} pixels: {self.projector} takes multiples of {side}"
             )
             raise UsageError(what)
         if height * width > MAX_PATCHES * self.patch**2:
             raise UsageError(f"a view of {width} x {height} pixels is above {MAX_PATCHES} patches")
-        return View(height // self.patch, width // self.patch)
+        return View(rows, columns)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns of tokens of a view of that size."""

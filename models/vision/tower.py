@@ -54,6 +54,7 @@ class Tower:
     projector: ClassVar[str] = ""  # as files call it
     type_key: ClassVar[str] = "clip.projector_type"
     hf_classes: ClassVar[tuple[str, ...]] = ()
+    texts: ClassVar[tuple[str, ...]] = ()  # the only architectures that read its rows; (): any
     prefixes: ClassVar[tuple[str, ...]] = ()  # what the tower's names in a checkpoint begin with
     renames: ClassVar[Mapping[str, str]] = {}  # parts of names -> what the table calls them
     tensors: ClassVar[tuple[Tensor, ...]] = ()
@@ -247,7 +248,8 @@ class Tower:
 def cut(pixels: np.ndarray, patch: int) -> np.ndarray:
     """Return the patches of a picture, row by row, float32 (n, 3 patch**2): colour, row, column."""
     rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
-    parts = pixels.reshape(3, rows, patch, columns, patch).transpose(1, 3, 0, 2, 4)
+    whole = pixels[:, : rows * patch, : columns * patch]
+    parts = whole.reshape(3, rows, patch, columns, patch).transpose(1, 3, 0, 2, 4)
     return np.ascontiguousarray(parts.reshape(rows * columns, -1), np.float32)
 
 

@@ -124,7 +124,8 @@ class RemoteConversation(Conversation):
             raise _refused(error.read(1 << 16), error.code) from None
         except (OSError, ValueError) as error:
             cause = getattr(error, "reason", error)
-            raise UsageError(f"{printable(url)}: {reason(cause)}") from None
+            where = f"{printable(self.url)}: {reason(cause)}"
+            raise UsageError(f"{where}: does ggq serve run there?") from None
 
     def _told(
         self, reply: Any, prompt: Prompt, stats: Stats, started: float, characters: int

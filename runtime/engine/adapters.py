@@ -155,12 +155,12 @@ def open_adapters(
 def _split(given: str) -> tuple[Path, float]:
     """Return the file and the scale of FILE[=SCALE]; UsageError for a scale that is no number."""
     name, equals, text = given.rpartition("=")
-    if not equals or Path(given).exists():
+    if given and (not equals or Path(given).exists()):
         return Path(given), 1.0
     try:
         scale = float(text)
     except ValueError:
         scale = math.nan
-    if not abs(scale) <= 1e6:
+    if not name or not abs(scale) <= 1e6:
         raise UsageError(f"{option('--lora')} {printable(given)}: expected FILE or FILE=SCALE")
     return Path(name), scale

@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 
 from ggq.errors import GGQError
-from ggq.gguf import open_gguf
+from ggq.gguf import GGUFFile, open_gguf
+from ggq.models import vision
 from ggq.models.hparams import HParams
 from ggq.runtime.pictures.gallery import Gallery
 
-__all__ = ["beside", "is_projector", "open_gallery"]
+__all__ = ["beside", "foreign", "is_projector", "open_gallery"]
 
 PREFIX = "mmproj"
 _WIDTH = "clip.vision.projection_dim"
@@ -24,8 +25,8 @@ def is_projector(path: Path) -> bool:
     return path.name.lower().startswith(PREFIX)
 
 
-def beside(path: str | os.PathLike[str], n_embd: int) -> Path | None:
-    """Return the projector in a model's folder whose rows are as wide as the model's.
+def beside(path: str | os.PathLike[str], n_embd: int, arch: str) -> Path | None:
+    """Return the projector in a model's folder of its family, whose rows are as wide as its own.
 
     Of several the first by name; None where there is none.
     """
@@ -33,11 +34,24 @@ def beside(path: str | os.PathLike[str], n_embd: int) -> Path | None:
     for found in sorted(p for p in folder.glob("*.gguf") if is_projector(p)):
         try:
             with open_gguf(found) as gguf:
-                if gguf.metadata.get(_WIDTH) == n_embd:
+                if gguf.metadata.get(_WIDTH) == n_embd and _suits(gguf, arch):
                     return found
         except GGQError:  # whoever names it is told what is wrong with it
             continue
     return None
+
+
+def _suits(gguf: GGUFFile, arch: str) -> bool:
+    return vision.suits(vision.of_file(gguf).projector, arch)
+
+
+def foreign(gallery: Gallery, arch: str) -> list[str]:
+    """Return a warning where a projector is one of other models, though its rows are as wide."""
+    projector = gallery.eyes.sight.projector
+    if vision.suits(projector, arch):
+        return []
+    what = f"the projector is one of {projector}, the model {arch}"
+    return [f"{what}: its rows may mean nothing to the model"]
 
 
 def open_gallery(path: str | os.PathLike[str], hp: HParams, threads: int | None) -> Gallery:

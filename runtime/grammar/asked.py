@@ -27,6 +27,7 @@ class Asked:
 
     grammar: str | None = None
     response_format: Mapping[str, Any] | None = None
+    origin: str = ""  # where it stands, for messages: --grammar-file poem.gbnf
 
     def __post_init__(self) -> None:
         """Hold what users give to what it may be."""
@@ -42,9 +43,10 @@ class Asked:
     def made(self, compiler: GrammarCompiler) -> MakeConstraint | None:
         """Return a factory of constraints, None where the text is free; GrammarError."""
         if self.grammar is not None:
-            return compiler.grammar(self.grammar, option("--grammar"))
+            return compiler.grammar(self.grammar, self.origin or option("--grammar"))
         schema = schema_of(self.response_format)
-        return None if schema is None else compiler.json(schema, option("--json-schema", _FIELD))
+        origin = self.origin or option("--json-schema", _FIELD)
+        return None if schema is None else compiler.json(schema, origin)
 
 
 def schema_of(form: Mapping[str, Any] | None) -> dict[str, Any] | None:

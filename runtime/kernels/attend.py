@@ -40,7 +40,7 @@ ATTEND = Struct(
     head_v=INT,  # and of a value
     scale=FLOAT,
     softcap=FLOAT,  # 0: none
-    window=INT,  # tokens seen to one side, itself one; 0: all
+    window=INT,  # tokens seen to one side, itself one; 0: all; -n: those of its own n
     sinks=INT,  # address of a float32 per head, or 0
     slopes=INT,  # likewise: what a score loses for each position between key and query
     keys=INT,
@@ -171,8 +171,11 @@ def mix4(values, ahead, weights, places, sums, width, decays, size, vector):
 @njit
 def window_start(args, segment, position):
     """Return the first position that the query at ``position`` sees."""
-    window, begin = args.window, segment.begin
-    start = max(int64(0), position + 1 - window) if window else int64(0)
+    window, begin, start = args.window, segment.begin, int64(0)
+    if window > 0:
+        start = max(start, position + 1 - window)
+    if window < 0:
+        start = position - position % -window
     return min(start, begin) if begin >= 0 else start
 
 

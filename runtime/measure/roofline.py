@@ -1,6 +1,6 @@
-"""What this machine can do at most: read bandwidth and the rate of the dot instruction, measured.
+"""What this machine can do at most: read bandwidth, the rates of dot instruction and float32 FMA.
 
-Both are limits to compare kernels with; it knows no model.
+They are measured, as limits to compare kernels with; it knows no model.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numba import int64
 
 from ggq.jit import njit, njit_cached
-from ggq.simd import bitcast, dot4, i8x64, i32x16, lane, load, splat, u8x64, zeros
+from ggq.simd import bitcast, dot4, f32x16, fma, i8x64, i32x16, lane, load, splat, u8x64, zeros
 
-__all__ = ["dot_peak", "read_bandwidth"]
+__all__ = ["dot_peak", "float_peak", "read_bandwidth"]
 
 _BYTES = 256 << 20  # well above any cache that a core has for itself
 _ROUNDS = 200_000
@@ -63,6 +63,36 @@ def _dots(rounds, seed):
     return int64(lane(total, 0))
 
 
+@njit
+def _float_step(sums, x):
+    a, b, c, d, e, f, g, h = sums
+    return (
+        fma(a, x, x),
+        fma(b, x, x),
+        fma(c, x, x),
+        fma(d, x, x),
+        fma(e, x, x),
+        fma(f, x, x),
+        fma(g, x, x),
+        fma(h, x, x),
+    )
+
+
+@njit_cached
+def _floats(rounds, seed):
+    """Run 16 multiply-adds of 16 floats a round on two sets of eight independent sums."""
+    x = splat(1 / (seed + 1), f32x16)
+    first = (x, x, x, x, x, x, x, x)
+    second = first
+    for _ in range(rounds):
+        first, second = _float_step(first, x), _float_step(second, x)
+    total = x
+    for sums in (first, second):
+        for v in sums:
+            total = total + v
+    return lane(total, 0)
+
+
 def _best(work: Callable[[int], object], n_threads: int, repeats: int) -> float:
     """Return the shortest time of ``work(thread)`` on all threads at once, in seconds."""
     best = float("inf")
@@ -91,3 +121,11 @@ def dot_peak(n_threads: int, repeats: int = 5) -> float:
     _dots(10, 1)
     elapsed = _best(lambda i: _dots(_ROUNDS, i + 1), n_threads, repeats)
     return n_threads * _ROUNDS * 16 * 64 / elapsed
+
+
+def float_peak(n_threads: int, repeats: int = 5) -> float:
+    """Return the multiply-adds of float32 per second that ``n_threads`` do together."""
+    _floats(10, 1)
+    rounds = 50 * _ROUNDS  # long beside the start of a thread
+    elapsed = _best(lambda i: _floats(rounds, i + 1), n_threads, repeats)
+    return n_threads * rounds * 16 * 16 / elapsed

@@ -7,7 +7,7 @@ cannot grow or hang are Jinja's own; those that can and that no chat needs are l
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -119,6 +119,7 @@ def tojson(
     """Write JSON without escaping other than JSON's own."""
     if (len(indent) if isinstance(indent, str) else indent or 0) > _WIDEST:
         raise FilterArgumentError("tojson: too large an indent")
+    x = _listed(env, x) if isinstance(x, Iterator) else x
     env.budget.weigh(x)
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
@@ -132,6 +133,15 @@ def tojson(
         env.budget.check(size)
         chunks.append(chunk)
     return "".join(chunks)
+
+
+def _listed(env: Any, items: Iterator[Any]) -> list[Any]:
+    """Return what a filter such as map makes one by one."""
+    found = []
+    for item in items:
+        env.budget.tick()
+        found.append(item)
+    return found
 
 
 def raise_exception(message: Any) -> None:

@@ -44,12 +44,22 @@ def _shapes(messages: Messages) -> Iterator[Messages]:
     first = _instructions_first(messages)
     joined = _alternating(first)
     single = _one_call_each(joined)
-    shapes = [messages, first, _instructions_in_user(first), joined, _instructions_in_user(joined)]
-    shapes += [single, _alternating(_instructions_in_user(single))]
+    shapes = [messages, _with_text(messages), first, _instructions_in_user(first)]
+    shapes += [
+        joined,
+        _instructions_in_user(joined),
+        single,
+        _alternating(_instructions_in_user(single)),
+    ]
     shapes.append(_user_first(_users_in_results(shapes[-1])))
     for i, shape in enumerate(shapes):
         if shape not in shapes[:i]:
             yield shape
+
+
+def _with_text(messages: Messages) -> Messages:
+    """Let who says nothing, as beside a call, say an empty text: some templates measure it."""
+    return [{**m, "content": ""} if m.get("content") is None else m for m in messages]
 
 
 def _instructions_first(messages: Messages) -> Messages:

@@ -22,6 +22,7 @@ from ggq.runtime.template.defaults import USUAL, default_template
 from ggq.runtime.template.readings import readings
 from ggq.runtime.template.sandbox import Budget, TemplateEnvironment, TemplateLimitError
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
+from ggq.runtime.template.thoughts import placed
 
 KEY = "tokenizer.chat_template"
 _MAX_SOURCE = 1 << 16  # characters; the longest published templates have some 20k
@@ -97,7 +98,8 @@ class ChatTemplate:
         given = {"tools": tools, "documents": None} | variables
         try:
             given = {name: _plain(value) for name, value in given.items()}
-            read = list(readings(_checked(messages)))
+            source = self._source("tool_use" if given["tools"] else "")
+            read = list(readings(placed(_checked(messages), source)))
             size = _size(messages) + _size(given)
         except RecursionError:
             raise UsageError("messages: nested too deeply") from None
@@ -148,11 +150,14 @@ class ChatTemplate:
         except Exception as error:  # whatever a stranger's template can raise
             return _explained(error)
 
+    def _source(self, name: str) -> str:
+        return self.variants.get(name, self.source)
+
     def _template(self, name: str, budget: Budget) -> tuple[TemplateEnvironment, jinja2.Template]:
         """Return the compiled template called ``name``, or the main one."""
         name = name if name in self.variants else ""
         if name not in self._compiled:
-            source = self.variants[name] if name else self.source
+            source = self._source(name)
             if len(source) > _MAX_SOURCE:
                 raise FormatError(f"{KEY}: {len(source)} characters, at most {_MAX_SOURCE}")
             environment = TemplateEnvironment()

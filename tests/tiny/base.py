@@ -14,7 +14,9 @@ class Tiny:
     Sizes are small ones at which windows, original contexts and routers matter. ``remade``: what
     makes the saved tensors and config those of a class that transformers lacks, whose graph is the
     same; ``alibi``: the graph with ALiBi, whose greatest exponent this is, for positions;
-    ``gain``: the size of matrices, at which scores matter and many layers do not multiply noise.
+    ``gain``: the size of matrices, at which scores matter and many layers do not multiply noise;
+    ``prepare``: what is done to the model's weights before it is asked; ``twin``: a module with
+    the weights and the graph of a class that transformers lacks and that is like no other.
     """
 
     label: str
@@ -29,7 +31,9 @@ class Tiny:
     exports: bool = True  # False: this kind is not written as a folder, others of its name are
     remade: Callable[[dict[str, Any], dict[str, Any]], tuple[dict, dict]] | None = None
     alibi: float = 0.0
+    prepare: Callable[[Any], None] | None = None
     gain: float = 1.5
+    twin: Any = None
 
 
 BASE = {

@@ -22,7 +22,9 @@ def table():
     lines = ["| architecture | Hugging Face classes | tested against |", "|---|---|---|"]
     for arch in models.all_architectures():
         mine = [t for t in TINY if t.arch == arch.name]
-        oracles = ["transformers"] * bool(mine) + ["llama.cpp"] * any(t.peer for t in mine)
+        oracles = ["transformers"] * any(not t.twin for t in mine)
+        oracles += ["a float64 twin"] * any(t.twin for t in mine)
+        oracles += ["llama.cpp"] * any(t.peer for t in mine)
         if encoders := [e for e in ENCODERS.values() if e.arch == arch.name]:
             own = all(e.twin for e in encoders)
             oracles = ["a float64 twin" if own else "transformers"]

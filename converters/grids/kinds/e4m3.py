@@ -6,6 +6,8 @@ Source: arXiv 2209.05433, as torch.float8_e4m3fn.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from ggq.converters.grids.base import Grid
@@ -42,7 +44,8 @@ def nearest(x: np.ndarray) -> np.ndarray:
 class E4M3(Grid):
     """``d``: float32 (rows, groups), positive."""
 
-    CODES = ("E4M3",)
+    CODES: ClassVar = {"E4M3": 8}
+    FLOATS = True
     heeds_importance = False
 
     def __init__(self, codes: str, group: int, scales: str) -> None:

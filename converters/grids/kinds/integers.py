@@ -5,6 +5,8 @@ Symmetric integers of compressed-tensors and GPTQ; what Q4_0 and Q8_0 hold, with
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from ggq.converters.grids.base import Grid
@@ -17,7 +19,8 @@ __all__ = ["GRID"]
 class Integers(Spaced):
     """``d``: float32 (rows, groups), of either sign where codes have four bits."""
 
-    CODES = ("INT4", "INT8")
+    CODES: ClassVar = {"INT4": 4, "INT8": 8}
+    BLOCKS: ClassVar = {("INT4", 32): "Q4_0", ("INT8", 32): "Q8_0"}
 
     @property
     def middle(self) -> int:

@@ -5,6 +5,8 @@ Asymmetric integers of compressed-tensors, and AWQ's.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from ggq.converters.grids.base import Grid
@@ -17,7 +19,8 @@ __all__ = ["GRID"]
 class Unsigned(Spaced):
     """``d``: float32, ``z``: uint8, the code of zero; both (rows, groups)."""
 
-    CODES = ("UINT4",)
+    CODES: ClassVar = {"UINT4": 4}
+    SYMMETRIC = False
     extra = 1
 
     def fit(self, x: np.ndarray, importance: np.ndarray | None = None) -> Params:

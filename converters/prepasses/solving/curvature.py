@@ -141,7 +141,8 @@ def row_curvature(
             for a in range(0, n, step):
                 part = gradient[:, a : a + step]
                 key = (name, start + a, start + a + part.shape[1])
-                sums[key] = part.T @ part + sums.get(key, 0.0)
+                product = part.T @ part
+                sums[key] = product + sums[key] if key in sums else product
 
         y.register_hook(add)
 
@@ -153,5 +154,5 @@ def row_curvature(
             raise ModelError(f"the gradients of {printable(name)} are not finite")
         if matrix.any():
             found.setdefault(name, []).append((slice(a, b), Hessian(matrix, name)))
-    head = sum(read).numpy() / windows.size if read else None
+    head = sum(read[1:], start=read[0]).numpy() / windows.size if read else None
     return found, None if head is None else Hessian(head, "the head")

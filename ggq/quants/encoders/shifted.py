@@ -41,7 +41,8 @@ from ggq.simd import (
 
 TOP = 15  # 2 * 7 + 1: the largest scale code as ggml counts
 _FLOAT_MAX = np.float32(3.4028234663852886e38)
-_PLUS, _MINUS = np.float32([-0.875, 0.125, 1.125]), np.float32([-1.125, -0.125, 0.875])
+_PLUS = np.array([-0.875, 0.125, 1.125], np.float32)
+_MINUS = np.array([-1.125, -0.125, 0.875], np.float32)
 _plus = vector_constant(f32x16, [*map(float, _PLUS), 0.0] * 4)
 _minus = vector_constant(f32x16, [*map(float, _MINUS), 0.0] * 4)
 

@@ -1,14 +1,15 @@
 """Rows of floats (F32, F16, BF16) times float32 activations: dots of 4 rows x 4 tokens at a time.
 
 Each product of a row and a token has one vector of running sums, so that its value does not depend
-on the tokens beside it. A type brings how to widen 16 values and one value. It knows neither
-threads nor plans.
+on the tokens beside it; of many tokens panels.py computes the same. A type brings how to widen 16
+values and one value. It knows neither threads nor plans.
 """
 
 from ggq.jit import kernel, njit
 from ggq.quants.base import Kernels
 from ggq.quants.kernels import abi
 from ggq.quants.kernels.blocks import finish
+from ggq.quants.kernels.panels import MANY, multiply_many, tail
 from ggq.simd import (
     bitcast,
     convert,
@@ -63,14 +64,6 @@ def _bf16_scalar(at):
 
 
 @njit
-def _tail(row, x, n, size, scalar):
-    total = float32(0)
-    for i in range(n - n % 16, n):
-        total += scalar(row + i * size) * load(x + 4 * i, float32)
-    return total
-
-
-@njit
 def _fma4(w, x, step, sums):
     """Add one vector of a row times the same columns of four tokens."""
     a, b, c, d = sums
@@ -84,7 +77,7 @@ def _fma4(w, x, step, sums):
 
 @njit
 def _finish(args, row, token, total, at, x, n, size, scalar):
-    finish(args, row, token, reduce_add(total) + _tail(at, x, n, size, scalar))
+    finish(args, row, token, reduce_add(total) + tail(at, x, n, size, scalar))
 
 
 @njit
@@ -144,6 +137,9 @@ def multiply(args, first, last, size, vector, scalar):
     row_bytes, weights = args.row_bytes, args.weights
     step, tokens = args.input_stride, args.input
     n_tokens = load(args.state, int64)
+    if n_tokens >= MANY:
+        multiply_many(args, first, last, size, vector, scalar)
+        return
     end = min(last * abi.GROUP, n_rows)
     whole = end - (end - first * abi.GROUP) % 4
     for row in range(first * abi.GROUP, whole, 4):

@@ -12,10 +12,10 @@ from ggq.simd import FLOAT, INT, ROWS, Struct
 if TYPE_CHECKING:
     from ggq.runtime.backends.numba.backend import NumbaOps
 
-__all__ = ["ARGUMENTS", "BY_ROW", "record", "record_by_row"]
+__all__ = ["ARGUMENTS", "BY_ROW", "record", "record_by_row", "record_one"]
 
 ARGUMENTS = Struct("elementwise", a=ROWS, b=ROWS, out=ROWS, width=INT, constant=FLOAT)
-BY_ROW = Struct("by_row", a=ROWS, row=INT, out=ROWS, width=INT)
+BY_ROW = Struct("by_row", x=ROWS, row=INT, out=ROWS, width=INT)
 
 
 def record(
@@ -47,23 +47,30 @@ def record(
     return backend.value(head.width, head.slot, make)
 
 
-def record_by_row(backend: NumbaOps, label: str, kernel: Any, x: Value, name: str) -> Value:
-    """Return a lazy value of each token of ``x`` with the first row of the tensor ``name``."""
-    weight: Any = backend.weight(name)
+def record_one(
+    backend: NumbaOps,
+    label: str,
+    kernel: Any,
+    x: Value,
+    columns: int | None = None,
+    **arguments: Any,
+) -> Value:
+    """Return a lazy value of ``columns``, or as many as ``x`` has, made of each token of it.
+
+    The kernel has ``x`` and ``out`` and the further ``arguments``.
+    """
 
     def make(value: Value, form: str, residual: Buffer | None) -> Buffer:
         source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            label,
-            kernel,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            a=source,
-            row=weight.vector,
-            out=out,
-            width=x.width,
-        )
+        work = Work(slot=x.slot)
+        places = {"x": source, "out": out, **arguments}
+        backend.recorder.row(label, kernel, work, reads=[source], writes=[out], **places)
         return out
 
-    return backend.value(x.width, x.slot, make)
+    return backend.value(x.width if columns is None else columns, x.slot, make)
+
+
+def record_by_row(backend: NumbaOps, label: str, kernel: Any, x: Value, name: str) -> Value:
+    """Return a lazy value of each token of ``x`` with the first row of the tensor ``name``."""
+    weight: Any = backend.weight(name)
+    return record_one(backend, label, kernel, x, row=weight.vector, width=x.width)

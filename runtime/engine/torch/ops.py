@@ -23,7 +23,7 @@ from ggq.runtime.cache.kvcache import KVCache, Sequence
 from ggq.runtime.cache.layout import PAGE
 from ggq.runtime.cache.sizes import recent_positions
 from ggq.runtime.engine.torch.weights import DeviceWeights, Matrix
-from ggq.runtime.ops.attention import slopes, visible
+from ggq.runtime.ops.attention import first_seen, slopes, visible
 from ggq.runtime.ops.rope import angles
 from ggq.runtime.ops.rope.torch import rotate
 
@@ -229,9 +229,7 @@ class DeviceOps(Ops):
     ) -> torch.Tensor:
         """Return the attention of one sequence's tokens, (n_tokens, n_head * head_dim_v)."""
         stretch, _ = place
-        start = 0  # positions before it are in nobody's window
-        if spec.window is not None and spec.causal:
-            start = max(0, stretch.past + 1 - spec.window)
+        start = first_seen(stretch.past, spec)  # positions before it are in nobody's window
         keys, values = (self._cached(store, place, start) for store in stores)
         parts = []
         per_step = max(1, _SCORES // (spec.n_head * len(keys[0])))
@@ -261,11 +259,9 @@ class DeviceOps(Ops):
         """Return which positions from ``start`` on each token sees; None: all."""
         if stretch.n_tokens == 1:
             return None
-        key = "seen", stretch.first, spec.window, spec.causal
+        key = "seen", stretch.first, spec.window, spec.causal, spec.chunked
         n, past = stretch.n_tokens, stretch.past
-        return self._once(
-            key, lambda: self._put(visible(n, past, spec.window, spec.causal)[:, start:])
-        )
+        return self._once(key, lambda: self._put(visible(n, past, spec)[:, start:]))
 
     def _lowering(
         self, stretch: Stretch, rows: tuple[int, int], start: int, spec: Any

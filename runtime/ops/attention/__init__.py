@@ -1,6 +1,7 @@
 """attention(q, k, v, layer, spec) -> softmax(mask(scale * q k^T)) v, head by head.
 
-A token sees itself and those before it, ``window`` of them if given. Where the spec is not
+A token sees itself and those before it, ``window`` of them if given; where it is ``chunked``, of
+the text cut into pieces of as many tokens, those of its own. Where the spec is not
 ``causal`` it sees its whole text, or as far as half the ``window`` to both sides. Where it is
 ``mutual`` a picture's tokens see all of that picture, too.
 
@@ -20,23 +21,40 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["reach", "slopes", "visible"]
+__all__ = ["first_seen", "reach", "slopes", "visible"]
 
 
 def reach(spec: Any) -> int | None:
-    """Return how many positions to one side a token sees, its own counted; None: all."""
+    """Return how many positions to one side a token sees, its own counted; None: all.
+
+    Below 0: those of its piece, as kernels are told.
+    """
     window: int | None = spec.window
+    if window is not None and spec.chunked:
+        return -window
     return window if spec.causal or window is None else window // 2 + 1
 
 
-def visible(n_tokens: int, past: int, window: int | None = None, causal: bool = True) -> np.ndarray:
+def first_seen(position: int, spec: Any) -> int:
+    """Return the first position that the token at ``position`` sees."""
+    if spec.window is None or not spec.causal:
+        return 0
+    if spec.chunked:
+        return position - position % int(spec.window)
+    return max(0, position + 1 - int(spec.window))
+
+
+def visible(n_tokens: int, past: int, spec: Any) -> np.ndarray:
     """Return bool (n_tokens, past + n_tokens): which cached position each new token may see."""
     query, key = past + np.arange(n_tokens)[:, None], np.arange(past + n_tokens)[None, :]
-    if not causal:
+    window = spec.window
+    if not spec.causal:
         far = past + n_tokens if window is None else window // 2
         return abs(query - key) <= far
     seen = key <= query
-    return seen if window is None else seen & (query - key < window)
+    if window is None:
+        return seen
+    return seen & (query // window == key // window if spec.chunked else query - key < window)
 
 
 @functools.cache  # kernels hold its address

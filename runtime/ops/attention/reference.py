@@ -15,7 +15,7 @@ def run(backend, q, k, v, layer, spec):
     queries = q.reshape(n_tokens, spec.n_head, spec.head_dim)
     keys = np.stack(keys).reshape(-1, spec.n_head_kv, spec.head_dim)
     values = np.stack(values).reshape(-1, spec.n_head_kv, spec.head_dim_v)
-    seen = visible(n_tokens, len(keys) - n_tokens, spec.window, spec.causal)
+    seen = visible(n_tokens, len(keys) - n_tokens, spec)
     for begin, end in backend.spans if spec.mutual else ():
         mine = slice(max(0, begin - len(keys) + n_tokens), max(0, end - len(keys) + n_tokens))
         seen[mine, begin:end] = True

@@ -16,7 +16,7 @@ def run(backend, q, k, v, layer, spec):
         held = new if held is None else [torch.cat(x, 2) for x in zip(held, new, strict=True)]
         backend.cache[layer] = held
     keys, values = held
-    seen = visible(n_tokens, keys.shape[2] - n_tokens, spec.window, spec.causal)
+    seen = visible(n_tokens, keys.shape[2] - n_tokens, spec)
     seen = torch.from_numpy(seen).to(q.device)
     biases = _biases(n_tokens, keys.shape[2], spec, q) if spec.alibi else None
     if spec.softcap or spec.sinks:

@@ -1,7 +1,7 @@
 """clamp as plan rows: a token is an item."""
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba import elementwise
 from ggq.simd import FLOAT, INT, ROWS, f32x16, load, splat, store, vmax, vmin
 
 
@@ -17,21 +17,6 @@ def _clamp(args, first, last):
 
 def run(backend, x, limit, low=None):
     """Record x between low and limit."""
-
-    def make(value, form, residual):
-        source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            "clamp",
-            _clamp,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            x=source,
-            out=out,
-            width=x.width,
-            low=-limit if low is None else low,
-            high=limit,
-        )
-        return out
-
-    return backend.value(x.width, x.slot, make)
+    low = -limit if low is None else low
+    record = elementwise.record_one
+    return record(backend, "clamp", _clamp, x, width=x.width, low=low, high=limit)

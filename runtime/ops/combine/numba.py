@@ -5,12 +5,12 @@ from ggq.runtime.backends.numba.plan import TOKENS
 from ggq.simd import INT, ROWS, f32x16, float32, fma, int64, load, splat, store, zeros
 
 
-@kernel(y=ROWS, place=INT, weights=ROWS, n_used=INT, out=ROWS, width=INT, residual=INT)
+@kernel(y=ROWS, place=INT, weights=ROWS, plain=INT, n_used=INT, out=ROWS, width=INT, residual=INT)
 def _combine(args, first, last):
     y, stride, place, n_used = args.y, args.y_stride, args.place, args.n_used
     weights, weights_stride = args.weights, args.weights_stride
     out, out_stride, width = args.out, args.out_stride, args.width
-    residual = args.residual
+    residual, plain = args.residual, args.plain
     for item in range(first, last):
         for i in range(0, 4 * width, 64):
             at = item * out_stride + i
@@ -18,13 +18,15 @@ def _combine(args, first, last):
             for s in range(n_used):
                 pair = item * n_used + s
                 row = load(place + 8 * pair, int64) if place else pair
-                w = load(weights + item * weights_stride + 4 * s, float32)
+                w = float32(1)
+                if not plain:
+                    w = load(weights + item * weights_stride + 4 * s, float32)
                 total = fma(splat(w, f32x16), load(y + row * stride + i, f32x16), total)
             store(out + at, total)
 
 
-def run(backend, y, routed):
-    """Record the weighted sum."""
+def run(backend, y, routed, weighted=True):
+    """Record the sum."""
 
     def make(value, form, residual):
         source, out = y.f32(), backend.new(value)
@@ -36,6 +38,7 @@ def run(backend, y, routed):
             y=source,
             place=routed.place,
             weights=routed.weights,
+            plain=not weighted,
             n_used=routed.n_used,
             out=out,
             width=y.width,

@@ -1,7 +1,8 @@
 """combine in torch."""
 
 
-def run(backend, y, routed):
+def run(backend, y, routed, weighted=True):
     """Return the sum over each token's experts."""
     weights = routed[1]
-    return (y.unflatten(0, weights.shape) * weights[..., None]).sum(dim=1)
+    parts = y.unflatten(0, weights.shape)
+    return (parts * weights[..., None] if weighted else parts).sum(dim=1)

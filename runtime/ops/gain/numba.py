@@ -7,7 +7,7 @@ from ggq.simd import f32x16, load, store
 
 @kernel(elementwise.BY_ROW)
 def _gain(args, first, last):
-    x, stride, row = args.a, args.a_stride, args.row
+    x, stride, row = args.x, args.x_stride, args.row
     out, out_stride, width = args.out, args.out_stride, args.width
     for item in range(first, last):
         for i in range(0, 4 * width, 64):

@@ -6,7 +6,7 @@ from ggq.runtime.backends.numba.plan import Work
 from ggq.simd import INT, ROWS, f32x16, load, store
 
 
-@kernel(a=ROWS, a_width=INT, b=ROWS, b_width=INT, out=ROWS, n_head=INT)
+@kernel(a=ROWS, a_width=INT, b=ROWS, b_width=INT, b_step=INT, out=ROWS, n_head=INT)
 def _join(args, first, last):
     a, a_stride, a_width = args.a, args.a_stride, args.a_width
     b, b_stride, b_width = args.b, args.b_stride, args.b_width
@@ -19,14 +19,14 @@ def _join(args, first, last):
                 store(to + i, load(at, f32x16))
             to += 4 * a_width
             for i in range(0, 4 * b_width, 64):
-                at = b + item * b_stride + 4 * head * b_width + i
+                at = b + item * b_stride + 4 * head * args.b_step + i
                 store(to + i, load(at, f32x16))
             to += 4 * b_width
 
 
-def run(backend, a, b, n_head):
+def run(backend, a, b, n_head, shared=False):
     """Record the copy of both."""
-    widths = [x.width // n_head for x in (a, b)]
+    widths = [a.width // n_head, b.width if shared else b.width // n_head]
     if any(w % 16 for w in widths):
         raise ModelError(f"heads of {widths[0]} + {widths[1]} columns are not supported on the CPU")
 
@@ -42,9 +42,10 @@ def run(backend, a, b, n_head):
             a_width=widths[0],
             b=second,
             b_width=widths[1],
+            b_step=0 if shared else widths[1],
             out=out,
             n_head=n_head,
         )
         return out
 
-    return backend.value(a.width + b.width, a.slot, make)
+    return backend.value(n_head * sum(widths), a.slot, make)

@@ -53,7 +53,10 @@ def angles(
     places = np.asarray(positions, np.float64).reshape(len(positions), -1)
     positions = places[:, :1]
     pairs = places[:, rope.axes] if places.shape[1] > 1 and rope.sections else positions
-    turned, length = pairs * frequencies(rope, factors), rope.magnitude
+    turned = pairs * frequencies(rope, factors)
+    length = np.float64(rope.magnitude)
     if rope.temperature:
-        length = length * (1 + rope.temperature * np.log1p(positions // rope.original_context))
+        span = rope.temperature_length or rope.original_context
+        cooled = np.log1p((positions + rope.temperature_offset) // span)
+        length = length * (1 + rope.temperature * cooled)
     return np.cos(turned) * length, np.sin(turned) * length

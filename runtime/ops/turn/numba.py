@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba import elementwise
 from ggq.runtime.kernels.rotate import rotate
 from ggq.simd import INT, ROWS
 
@@ -31,23 +31,11 @@ def run(backend, x, n_head, angles, kind):
     parts = 2 if kind == "halves" else 1
     key = "turn", parts, angles.shape, angles.tobytes()
     table = backend.once(key, lambda: _table(angles, parts))
-
-    def make(value, form, residual):
-        source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            "turn",
-            _turn,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            x=source,
-            out=out,
-            n_head=n_head,
-            parts=parts,
-            half=angles.shape[1] // parts,
-            neox=int(kind != "norm"),
-            table=table.ctypes.data,
-        )
-        return out
-
-    return backend.value(x.width, x.slot, make)
+    places = {
+        "n_head": n_head,
+        "parts": parts,
+        "half": angles.shape[1] // parts,
+        "neox": int(kind != "norm"),
+        "table": table.ctypes.data,
+    }
+    return elementwise.record_one(backend, "turn", _turn, x, **places)

@@ -1,7 +1,7 @@
 """xielu as plan rows: a token is an item."""
 
 from ggq.jit import kernel
-from ggq.runtime.backends.numba.plan import Work
+from ggq.runtime.backends.numba import elementwise
 from ggq.runtime.ops.xielu import slopes
 from ggq.simd import FLOAT, INT, ROWS, f32x16, fma, load, select, splat, store, vmin, zeros
 from ggq.simd.math import exp
@@ -23,23 +23,5 @@ def _xielu(args, first, last):
 def run(backend, x, alpha_p, alpha_n, beta, eps):
     """Record xIELU of x."""
     p, n = slopes(alpha_p, alpha_n, beta)
-
-    def make(value, form, residual):
-        source, out = x.f32(), backend.new(value)
-        backend.recorder.row(
-            "xielu",
-            _xielu,
-            Work(slot=x.slot),
-            reads=[source],
-            writes=[out],
-            x=source,
-            out=out,
-            width=x.width,
-            p=p,
-            n=n,
-            beta=beta,
-            eps=eps,
-        )
-        return out
-
-    return backend.value(x.width, x.slot, make)
+    places = {"width": x.width, "p": p, "n": n, "beta": beta, "eps": eps}
+    return elementwise.record_one(backend, "xielu", _xielu, x, **places)

@@ -23,7 +23,7 @@ def family_of(projector: str) -> Family:
 
 @functools.cache
 def _families() -> dict[str, Family]:
-    found = {}
+    found: dict[str, Family] = {}
     for module in pkgutil.iter_modules(__path__):
         family = importlib.import_module(f"{__name__}.{module.name}").FAMILY
         found |= dict.fromkeys(family.names, family)

@@ -113,7 +113,7 @@ def _capabilities(arch: str, template: str, meta: Any, tokens: list[str]) -> tup
 def _sight(path: Path, arch: str, meta: Any) -> tuple[str, ...]:
     """Return Ollama's word for a model that sees: its projector lies beside it."""
     width = meta.get(f"{arch}.embedding_length")
-    return ("vision",) if isinstance(width, int) and beside(path, width) else ()
+    return ("vision",) if isinstance(width, int) and beside(path, width, arch) else ()
 
 
 def _digest(path: Path, mtime_ns: int, size: int) -> str:
