@@ -37,13 +37,14 @@ STACKS = {
 
 def _stacked(table: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``table`` with experts out of the stacks that a checkpoint has, transposed."""
+    made: dict[str, dict[str, Any]]
     made = {name: {"hf": hf, "transform": how} for name, (hf, how) in STACKS.items()}
     return tuple(replace(row, **made.get(row.gguf, {})) for row in table)
 
 
 def _whole(config: Mapping[str, Any]) -> bool:
     """Tell whether every layer rotates and sees all."""
-    kinds = config.get("layer_types")
+    kinds = config.get("layer_types") or ()
     return bool(kinds) and all(kind == "full_attention" for kind in kinds)
 
 
@@ -51,6 +52,11 @@ def _mixed(config: Mapping[str, Any]) -> int:
     """Return which layers have experts: every n-th one, none where 0."""
     step = config.get("interleave_moe_layer_step")
     return 0 if not config.get("num_local_experts") else int(1 if step is None else step)
+
+
+def _used(config: Mapping[str, Any]) -> int:
+    """Return the experts that a token goes to, none where there are none."""
+    return int(config["num_experts_per_tok"]) if config["num_local_experts"] else 0
 
 
 class Llama4(Architecture):
@@ -65,12 +71,14 @@ class Llama4(Architecture):
     reads = (
         *("no_rope_layers", "layer_types", "moe_layers", "use_qk_norm", "attn_temperature_tuning"),
         *("for_llm_compressor", "interleave_moe_layer_step", "text_config"),
+        "num_experts_per_tok",
     )
     peer_factors = (STORED,)
     keys = changed(
         (*LLAMA_KEYS, *experts.KEYS),
         Key("{arch}.feed_forward_length", ("intermediate_size_mlp",), "n_ff", "u32s", True),
         Key("{arch}.expert_feed_forward_length", ("intermediate_size",), "n_ff_expert"),
+        Key("{arch}.expert_used_count", (), "n_expert_used", default=0, derive=_used),
         Key("{arch}.interleave_moe_layer_step", (), "moe_step", default=0, derive=_mixed),
         Key(
             "{arch}.attention.sliding_window",

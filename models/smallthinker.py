@@ -14,12 +14,14 @@ from ggq.models.layers.attention import Attention, rotation
 from ggq.models.layers.base import Layer, Values
 from ggq.models.layers.experts import GATING, Experts, expert_rows
 from ggq.models.layers.linear import rms_norm
+from ggq.models.layers.rope import Rope
 from ggq.models.table import Key, Tensor, changed
 
 __all__ = ["ARCHITECTURE"]
 
 PERIOD = 4  # where there is a window, every fourth layer sees all and has no positions
 MOE = "block_sparse_moe."
+EXPERT = f"{MOE}experts.{{e}}."
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
@@ -85,10 +87,7 @@ class SmallThinker(Architecture):
     tensors = (
         *(EMBEDDING, *HEAD, *MIXER_NORM, *attention.TENSORS, *FF_NORM),
         *_ahead_of_norms(
-            expert_rows(
-                *(f"{MOE}experts.{{e}}.{name}" for name in ("gate", "up", "down")),
-                f"{MOE}primary_router",
-            )
+            expert_rows(f"{EXPERT}gate", f"{EXPERT}up", f"{EXPERT}down", f"{MOE}primary_router")
         ),
     )
 
@@ -105,7 +104,8 @@ class SmallThinker(Architecture):
             yield "rope_layout", turns, "layers with a window rotate here, or all where none has"
 
     def layer(self, values: Values, i: int) -> Layer:
-        rope, window = rotation(values, "neox"), values.get("window") or None
+        rope: Rope | None = rotation(values, "neox")
+        window = values.get("window") or None
         if window and i % PERIOD == 0:
             rope, window = None, None
         mixer = Attention.of(values, i, rope, window=window)
@@ -122,7 +122,9 @@ class SmallThinker(Architecture):
             normed = rms_norm(ops, x, f"{layer.prefix}attn_norm", hp.norm_eps)
             x = ops.add(x, layer.mixer.forward(ops, normed))
             normed = rms_norm(ops, x, f"{layer.prefix}ffn_norm", hp.norm_eps)
-            x = ops.add(x, layer.feed.forward(ops, normed, entered))
+            feed = layer.find(Experts)
+            assert feed is not None, "every layer has some"
+            x = ops.add(x, feed.forward(ops, normed, entered))
         return logits(ops, x, hp)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -186,12 +186,21 @@ class _Checker:
                 f"{self.arch}.expert_used_count", f"must be at least 1 with {n_expert} experts"
             )
 
+    def _empty(self, i: int) -> bool:
+        """Tell whether the lists of layers' sizes say that block ``i`` has no part at all."""
+        for name in ("feed_forward_length", "attention.head_count"):
+            listed: Any = self.f.metadata.get(f"{self.arch}.{name}")
+            one = not isinstance(listed, (str, bytes)) and hasattr(listed, "__len__")
+            if not one or len(listed) <= i or listed[i]:
+                return False
+        return True
+
     def check_blocks(self) -> None:
         if not self.f.tensors:
             raise ModelError(f"{printable(self.f.path)}: holds no tensors, only metadata")
         n_layer = self.f.require(f"{self.arch}.block_count", int)
         found = set(self._block_numbers())
-        missing = next((i for i in range(n_layer) if i not in found), None)
+        missing = next((i for i in range(n_layer) if i not in found and not self._empty(i)), None)
         if missing is not None:
             self.fail(
                 f"{self.arch}.block_count", f"is {n_layer}, but there is no tensor blk.{missing}.*"

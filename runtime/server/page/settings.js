@@ -8,6 +8,7 @@ import { info } from "./server.js";
 import * as store from "./store.js";
 
 const dialog = $("dialog");
+const NO_SEED = 0xffffffff;  // how servers say a random one
 
 export function start(learned) {
   $("settings").addEventListener("click", () => show());
@@ -26,7 +27,9 @@ export function show(field = "system") {
   $("system").value = chat.current.system;
   for (const name of NUMBERS) {
     $(name).value = options[name] ?? "";
-    if (info.defaults[name] !== undefined) $(name).placeholder = info.defaults[name];
+    const value = info.defaults[name];
+    const given = !(name === "seed" && value === NO_SEED) && !(name === "max_tokens" && value < 0);
+    if (value !== undefined && given) $(name).placeholder = value;
   }
   $("key").value = options.key ?? "";
   $("theme").value = options.theme ?? "";
