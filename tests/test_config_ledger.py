@@ -196,6 +196,24 @@ def test_stored_rotations_of_any_architecture(cls, rope, tensor, tmp_path):
         assert exported["rope_scaling"] == {k: v for k, v in rope.items() if k != "factor"}
 
 
+WIDE = {**LONG, "short_factor": [1.0, 1.5] * 4, "long_factor": [float(i) for i in range(1, 9)]}
+
+
+@pytest.mark.parametrize("rope", [None, WIDE, WHOLE], ids=["plain", "longrope", "yarn"])
+def test_rotations_are_as_exact_as_the_cache(rope, tmp_path):
+    """With a cache in float32: what F16 rounds makes 1e-3 of the logits' range here."""
+    pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "head_dim": 16}
+    folder = make_hf(tmp_path / "hf", **sizes, rope_scaling=rope)
+    held, ids = tensors_of(folder), list(range(5, 150))
+    sharp = {n: 6 * t for n, t in held.items() if n.endswith(("q_proj.weight", "k_proj.weight"))}
+    save(folder, held | sharp)
+    with prepare(folder, tmp_path / "x.gguf", "F32", options=Options(check_tokenizer=False)) as job:
+        job.run()
+    with ggq.load(tmp_path / "x.gguf", n_ctx=160, threads=1, cache_type="f32") as model:
+        assert distance(np.array(model.logits(ids)), transformers_logits(folder, ids)) < 1e-4
+
+
 def tensors_of(folder):
     file = SafetensorsFile(folder / "model.safetensors")
     held = {n: t.read(slice(None)).reshape(t.shape).copy() for n, t in file.tensors.items()}

@@ -1,6 +1,7 @@
 """What a grammar lets through: schemas with references, closed objects, a call or an answer."""
 
 import json
+import re
 from types import MappingProxyType
 
 import pytest
@@ -171,7 +172,7 @@ def test_words_that_ask_for_nothing_or_are_known_by_another_name(words, good, ba
 
 def test_the_schema_given_is_not_touched():
     before = json.dumps(NESTED)
-    assert prepared(NESTED)["$defs"]["Address"]["additionalProperties"] is False
+    assert prepared(NESTED, "tools")["$defs"]["Address"]["additionalProperties"] is False
     assert json.dumps(NESTED) == before
 
 
@@ -225,6 +226,46 @@ def test_words_that_no_grammar_has(word):
     with pytest.raises(APIError, match=next(iter(word))):
         takes(call, tools=[tool("f", whole)], tool_choice="required")
     assert takes(call, tools=[tool("f", whole, strict=False)], tool_choice="required")
+
+
+ITSELF = {"$ref": "#/$defs/a"}
+LIST = {"type": "object", "properties": {"next": ITSELF, "v": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"$ref": "#"}, "never comes to an end"),
+        ({**ITSELF, "$defs": {"a": ITSELF}}, "never comes to an end"),
+        ({**ITSELF, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": ITSELF}}, "never comes to an end"),
+        ({**ITSELF, "$defs": {"a": {"allOf": [ITSELF]}}}, "never comes to an end"),
+        ({**ITSELF, "$defs": {"a": {**LIST, "required": ["next"]}}}, "never comes to an end"),
+        ({"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}}, "'#/properties/x'"),
+        ({**ITSELF, "$defs": {"a": {"type": "array", "items": ITSELF, "minItems": 1}}}, "an end"),
+        ({"type": "object", "properties": {f"p{i}": {} for i in range(1001)}}, "1,001 properties"),
+        ({"type": "string", "format": "colour"}, "colour"),
+    ],
+)
+def test_schemas_that_no_grammar_holds(schema, told):
+    """One line before any work, also where a tool asks."""
+    with pytest.raises(APIError, match=re.escape(told)) as error:
+        takes("1", response_format={"type": "json_schema", "json_schema": {"schema": schema}})
+    assert "\n" not in str(error.value)
+    with pytest.raises(APIError, match=re.escape(told)):
+        takes(hermes("f", {}), tools=[tool("f", schema)], tool_choice="required")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({**ITSELF, "$defs": {"a": LIST}}, '{"next": {"v": 1}}'),
+        ({**ITSELF, "$defs": {"a": {"anyOf": [{"type": "null"}, {"items": ITSELF}]}}}, "[null]"),
+        ({"type": "object", "properties": {f"p{i}": {} for i in range(1000)}}, '{"p7": 1}'),
+    ],
+)
+def test_schemas_that_only_look_endless(schema, value):
+    wrapper = {"type": "json_schema", "json_schema": {"schema": schema}}
+    assert takes(value, response_format=wrapper)
 
 
 def gbnf(text):

@@ -244,3 +244,22 @@ def test_files_of_templates_that_cannot_be_read(folder):
     (more / "rag.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(FormatError, match=r"rag.jinja: cannot be read"):
         keys(folder)
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+def test_flags_of_added_tokens_that_no_key_holds_are_told(folder, flag, file):
+    vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
+    assert not any(
+        "GGUF has no key" in line for line in read_vocab(folder, vocab, "llama").warnings
+    )
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    token = {**tokens[0], flag: True}
+    if file == "tokenizer.json":
+        edit(folder, file, added_tokens=[token, *tokens[1:]])
+    else:
+        edit(folder, file, added_tokens_decoder={str(token["id"]): token})
+    told = [
+        line for line in read_vocab(folder, vocab, "llama", check=False).warnings if flag in line
+    ]
+    assert len(told) == 1 and token["content"] in told[0] and "GGUF has no key" in told[0]

@@ -15,6 +15,7 @@ from ggq import models
 from ggq.converters.vocab import tokens as vocab_tokens
 from ggq.converters.vocab import unigram
 from ggq.converters.vocab.compare import first_difference
+from ggq.converters.vocab.flags import lost_flags
 from ggq.converters.vocab.pre_tokenizer import recognize
 from ggq.converters.vocab.special_tokens import (
     PREFIX,
@@ -62,13 +63,14 @@ def read_vocab(
     try:
         items = _type_count(files, arch) + _builder(files, arch)(files, n_vocab, arch, pre)
         items += _common(files, items)
+        plain = {item.key: item.value for item in items}
+        pre_id = str(plain.get(PREFIX + "pre", ""))
+        files.warnings += lost_flags(files, arch, pre_id, plain[PREFIX + "tokens"])
         reference = _reference(files) if check else None
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise FormatError(f"{folder}: malformed tokenizer files: {printable(error)}") from error
-    if reference:
-        plain = {item.key: item.value for item in items}
-        if difference := first_difference(plain, reference):
-            files.warnings.append(f"the GGUF tokenizer differs from the folder's own: {difference}")
+    if reference and (difference := first_difference(plain, reference)):
+        files.warnings.append(f"the GGUF tokenizer differs from the folder's own: {difference}")
     return Vocab(items, files.warnings)
 
 

@@ -69,4 +69,4 @@ def schema_of(form: Mapping[str, Any] | None) -> dict[str, Any] | None:
         raise GrammarError(f"{_FIELD}.type", "expected text, json_object or json_schema", _FIELD)
     if not isinstance(schema, dict):
         raise GrammarError(where, "expected a JSON schema", _FIELD)
-    return prepared(schema, lenient)
+    return prepared(schema, _FIELD, lenient)

@@ -16,11 +16,13 @@ from ggq.errors import UsageError, printable
 from ggq.extras import how_to_install
 from ggq.runtime.formats.base import JSON_STYLE
 from ggq.runtime.grammar.gbnf import gbnf_to_lark
+from ggq.runtime.grammar.holdable import MOST_OPTIONAL
 from ggq.runtime.sampling.sampler import Constraint
 
 __all__ = ["AfterReasoning", "GrammarCompiler", "GrammarError", "MakeConstraint", "begun_with"]
 
 MakeConstraint = Callable[[], Constraint]  # for one answer
+_ITEMS = 5 * MOST_OPTIONAL  # a place where any of them may come takes 4 items for each
 
 
 class GrammarError(UsageError):
@@ -95,7 +97,8 @@ class GrammarCompiler:
                 wrapper = lib.TokenizerWrapper(words)
                 ends = sorted(self._tokenizer.eog_ids)
                 self._vocabulary = lib.LLTokenizer(wrapper, eos_token=ends)
-        matcher = lib.LLMatcher(self._vocabulary, grammar, log_level=0)
+        limits = lib.LLParserLimits(max_items_in_row=_ITEMS)
+        matcher = lib.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise GrammarError(field, _first_line(matcher.get_error()))
         first = matcher.deep_copy()

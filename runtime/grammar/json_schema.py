@@ -10,6 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ggq.runtime.grammar.compiler import GrammarError
+from ggq.runtime.grammar.holdable import problem, target
+
 __all__ = ["prepared"]
 
 # Words that make an object's other properties somebody's business.
@@ -36,8 +39,14 @@ _IDLE: dict[str, tuple[Any, ...]] = {
 _ASIDE = ("allOf", "anyOf", "oneOf", "if", "$ref", "dependentSchemas")  # know of properties, too
 
 
-def prepared(schema: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:
-    """Return a schema with its objects closed; ``lenient`` drops words that no grammar has."""
+def prepared(schema: Mapping[str, Any], field: str, lenient: bool = False) -> dict[str, Any]:
+    """Return a schema with its objects closed; ``lenient`` drops words that no grammar has.
+
+    GrammarError, of ``field``, where no grammar can hold it.
+    """
+    told = problem(schema)
+    if told:
+        raise GrammarError(field, told)
     closed = _closed(schema, schema, 0)
     if lenient:
         given = closed.get("x-guidance", {})
@@ -107,7 +116,8 @@ def _merged(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dic
         return None
     out = {k: v for k, v in part.items() if k != "allOf"}
     for member in members:
-        found = _target(member, root)
+        alone = isinstance(member, Mapping) and set(member) == {"$ref"}
+        found = target(member, root) if alone else member
         if isinstance(found, Mapping) and "allOf" in found:
             found = _merged(found, root, depth + 1)
         if not isinstance(found, Mapping) or not set(found) <= _MERGED or "$ref" in found:
@@ -122,14 +132,3 @@ def _merged(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dic
             out["required"] = list(dict.fromkeys(required))
         out.setdefault("type", "object")
     return out
-
-
-def _target(part: Any, root: Mapping[str, Any]) -> Any:
-    """Return what a reference inside of ``root`` names; anything else as it is."""
-    if not isinstance(part, Mapping) or set(part) != {"$ref"}:
-        return part
-    found: Any = root
-    for step in str(part["$ref"]).split("/")[1:]:
-        step = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found

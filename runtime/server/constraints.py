@@ -77,12 +77,12 @@ def _function(tool: Mapping[str, Any]) -> Function:
     function = tool["function"]
     schema = function.get("parameters") or {"type": "object"}
     lenient = function.get("strict") is False
-    return Function(function["name"], prepared(schema, lenient))
+    return Function(function["name"], prepared(schema, "tools", lenient))
 
 
 def _demanded(body: SamplingBody) -> tuple[dict[str, Any], str] | None:
     """Return the JSON schema that a request demands and the field that does."""
     if body.json_schema is not None:
-        return prepared(body.json_schema), "json_schema"
+        return prepared(body.json_schema, "json_schema"), "json_schema"
     schema = schema_of(body.response_format)
     return None if schema is None else (schema, "response_format")

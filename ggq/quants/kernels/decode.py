@@ -38,7 +38,7 @@ from ggq.simd import (
 )
 
 _SUPER = abi.SUPER
-_AHEAD = 4608  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
+_AHEAD = 6144  # bytes to prefetch ahead: the hardware stops at each 4 KiB page
 _WHILE_ADDING = 128  # bytes of each of two streams to prefetch while a block's sums are added
 _TOKENS = 8  # share an unpacked block
 _STRIP = 32  # blocks x tokens whose weighted sums wait, 16 KiB
@@ -97,8 +97,8 @@ def _overload_weighted(first, second, a, b, low, centre, halves):
 
 
 @njit
-def _multiply_pair(here, there, to, x, turned, dots, centre, halves):
-    """Leave the weighted sums of two rows with one token at ``to``."""
+def _multiply_pair(here, there, to, x, count, turned, dots, centre, halves):
+    """Leave the weighted sums of two rows with one token at ``to``; ``count`` is 1."""
     codes = _codes(x)
     a = turned(here)
     first = dots(a[:4], codes)
@@ -108,7 +108,7 @@ def _multiply_pair(here, there, to, x, turned, dots, centre, halves):
 
 
 @njit
-def _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, halves):
+def _multiply_by_several(here, there, to, x, count, turned, dots, centre, halves):
     """The same with ``count`` tokens: the rows are unpacked once."""
     a, b = turned(here), turned(there)
     for _ in range(count):
@@ -121,9 +121,9 @@ def _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, h
 @njit
 def _multiply(here, there, to, x, count, turned, dots, centre, halves):
     if count == 1:
-        _multiply_pair(here, there, to, x, turned, dots, centre, halves)
+        _multiply_pair(here, there, to, x, 1, turned, dots, centre, halves)
     else:
-        _multiply_pair_by_several(here, there, to, x, count, turned, dots, centre, halves)
+        _multiply_by_several(here, there, to, x, count, turned, dots, centre, halves)
 
 
 def _turned_sums(token, n, block, centre, kind):
@@ -175,13 +175,13 @@ def _tail_at(at, stride, tail, scratch, end):
 
 
 @njit
-def _multiply_strip(
-    at, n_valid, shape, start, stop, prepared, count, rows, turned, dots, centre, halves
-):
+def _multiply_strip(strip, count, multiply, turned, dots, centre, halves):
     """Leave the weighted sums of blocks [start, stop) of up to 16 rows with each token at ``rows``.
 
-    The two rows of a pair are eight apart: two streams from memory.
+    The two rows of a pair are eight apart: two streams from memory. ``multiply``: _multiply_pair
+    or the one for several; a loop of its own for each has nothing to decide.
     """
+    at, n_valid, shape, start, stop, prepared, rows = strip
     row_bytes, n_full, stride, tail, end, scratch = shape
     half = 8 * row_bytes
     for r in range(min(8, n_valid)):
@@ -191,15 +191,20 @@ def _multiply_strip(
         for block in range(start, stop):
             ahead = here + (_AHEAD if left > 0 else _AHEAD + half)
             left -= stride
-            for line in range(0, stride + (tail if block == n_full - 1 else 0), 64):
+            for line in range(0, stride, 64):
                 prefetch(ahead + line)
                 prefetch(ahead + half + line)
             first, second = here, here + apart
             if block == n_full:
                 first = _tail_at(first, stride, tail, scratch, end)
                 second = _tail_at(second, stride, tail, scratch + SCRATCH, end)
-            _multiply(first, second, to, x, count, turned, dots, centre, halves)
+            multiply(first, second, to, x, count, turned, dots, centre, halves)
             here, x, to = here + stride, x + _PREPARED * count, to + _ROWS * count
+        if stop == n_full:  # a tail is multiplied elsewhere or by the next strip
+            ahead = here + (_AHEAD if left > 0 else _AHEAD + half)
+            for line in range(0, tail, 64):
+                prefetch(ahead + line)
+                prefetch(ahead + half + line)
 
 
 @njit
@@ -229,13 +234,16 @@ def _add_rows(total, rows, n_subs, scales):
 def _collect_tails(at, n_valid, shape, target):
     """Copy the rows' last blocks together: whole super-blocks, each of two or of four rows."""
     row_bytes, n_full, stride, tail, end, _ = shape
-    for r in range(n_valid):
-        here, to = at + r * row_bytes + n_full * stride, target + r * tail
-        if here + tail + 64 > end:
-            copy_tail(here, tail, to)
-        else:  # what is too much the next row overwrites
-            for i in range(0, tail, 64):
-                store(to + i, load(here + i, u8x64))
+    first, last_line = at + n_full * stride, (tail - 1) // 64 * 64
+    if first + (n_valid - 1) * row_bytes + last_line + 64 > end:
+        for r in range(n_valid):
+            copy_tail(first + r * row_bytes, tail, target + r * tail)
+        return
+    for line in range(last_line, -1, -64):  # what a last line has too much is overwritten
+        here, to = first + line, target + line
+        for _ in range(n_valid):
+            store(to, load(here, u8x64))
+            here, to = here + row_bytes, to + tail
 
 
 @njit
@@ -332,20 +340,13 @@ def decode_tokens(args, first, last, stride, kind, turned, dots, centre, halves)
                         for i in range(count):
                             to = prepared + _PREPARED * ((block - start) * count + i)
                             _prepare(token + i * step, n, block, to, kind, centre, halves)
-                _multiply_strip(
-                    at,
-                    n_valid,
-                    shape,
-                    start,
-                    stop,
-                    prepared,
-                    count,
-                    rows,
-                    turned,
-                    dots,
-                    centre,
-                    halves,
-                )
+                strip_at = (at, n_valid, shape, start, stop, prepared, rows)
+                if count == 1:
+                    _multiply_strip(strip_at, 1, _multiply_pair, turned, dots, centre, halves)
+                else:
+                    _multiply_strip(
+                        strip_at, count, _multiply_by_several, turned, dots, centre, halves
+                    )
                 for i in range(count):
                     total, scales = load(totals + 64 * i, f32x16), token + i * step + n
                     mine, apart = rows + _ROWS * i, _ROWS * count

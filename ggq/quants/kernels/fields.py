@@ -80,6 +80,27 @@ def bits_of_two(a, b, value):
     return select(mask64(low | (high << uint64(32))), splat(value, u8x64), zeros(u8x64))
 
 
+_last_of_eight = shuffle([7] * 16)
+_seventh_of_eight = shuffle([6] * 16)
+
+
+@njit
+def last_half(end):
+    """Return the half that ends at ``end`` in 16 lanes.
+
+    Sixteen bytes are widened as they are loaded, and one shuffle follows; a half alone takes three.
+    """
+    values = convert(load(end - 16, f16x8), f32x8)
+    return _last_of_eight(values, values)
+
+
+@njit
+def last_two_halves(end):
+    """Return the two halves that end at ``end`` in 16 lanes each."""
+    values = convert(load(end - 16, f16x8), f32x8)
+    return _seventh_of_eight(values, values), _last_of_eight(values, values)
+
+
 @njit
 def _four_words(address, stride):
     """Gather four 16-bit words ``stride`` bytes apart in a scalar register: shuffles are dear."""
@@ -117,6 +138,13 @@ _odd = shuffle(range(1, 16, 2))
 
 
 @njit
+def split_pairs(v):
+    """Return the first and the second halves of eight pairs, widened."""
+    both = convert(bitcast(v, f16x16), f32x16)
+    return _even(both, both), _odd(both, both)
+
+
+@njit
 def eight_pairs(address, stride):
     """Gather eight pairs of halves ``stride`` bytes apart; return the first and the second ones."""
     v = zeros(u32x8)
@@ -128,8 +156,7 @@ def eight_pairs(address, stride):
     v = with_lane(v, 5, load(address + 5 * stride, uint32))
     v = with_lane(v, 6, load(address + 6 * stride, uint32))
     v = with_lane(v, 7, load(address + 7 * stride, uint32))
-    both = convert(bitcast(v, f16x16), f32x16)
-    return _even(both, both), _odd(both, both)
+    return split_pairs(v)
 
 
 _HEAD = 4  # d and dmin stand before the 12 bytes of 6-bit scales in Q4_K and Q5_K

@@ -2,17 +2,18 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
+from ggq.quants.kernels.fields import last_two_halves
 from ggq.quants.kernels.turned import turn_lanes, turned_two_bits
 from ggq.quants.kernels.two_bits import two_bit_codes
-from ggq.simd import convert, f32x16, load, load_half, splat, u8x16
+from ggq.simd import convert, f32x16, load, splat, u8x16
 
 STRIDE = 84
-_SCALES, _QUANTS, _D, _DMIN = 0, 16, 80, 82
+_SCALES, _QUANTS = 0, 16  # d and dmin end the block
 
 
 @njit
 def _scales(block, packed):
-    d, dmin = splat(load_half(block + _D), f32x16), splat(load_half(block + _DMIN), f32x16)
+    d, dmin = last_two_halves(block + STRIDE)
     scales = convert(packed & splat(15, u8x16), f32x16) * d
     return scales, convert(packed >> splat(4, u8x16), f32x16) * dmin
 

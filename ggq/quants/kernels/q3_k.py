@@ -2,13 +2,13 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
-from ggq.quants.kernels.fields import halves, masked, quarters, twice32
-from ggq.quants.kernels.turned import turn_lanes
+from ggq.quants.kernels.fields import halves, last_half, masked, quarters, twice32
+from ggq.quants.kernels.turned import TURNED
 from ggq.quants.kernels.two_bits import two_bit_codes
-from ggq.simd import convert, f32x16, load, load_half, shuffle, splat, turn, u8x16, u32x16
+from ggq.simd import convert, f32x16, load, shuffle, splat, turn, u8x16, u32x16, vector_constant
 
 STRIDE = 110
-_HIGH, _QUANTS, _SCALES, _D = 0, 32, 96, 108
+_HIGH, _QUANTS, _SCALES = 0, 32, 96  # d ends the block
 _OFFSET = 4.0  # codes 0..7 stand for -4..3
 # Plane 2j belongs to columns 64j .. 64j+31, plane 2j+1 to the next 32; all go to bit 2.
 _left_2_1 = halves(2, 1)
@@ -20,22 +20,22 @@ _low_bytes = shuffle([2 + i % 8 for i in range(16)])
 _high_bytes = shuffle([10 + i % 4 for i in range(16)])
 _low_shift = quarters(0, 0, 4, 4)
 _high_shift = quarters(0, 2, 4, 6)
+# The same in the order of turned codes, where lane j belongs to the columns of TURNED[j].
+_turned_low_bytes = shuffle([2 + i % 8 for i in TURNED])
+_turned_high_bytes = shuffle([10 + i % 4 for i in TURNED])
+_turned_low_shift = vector_constant(u32x16, [i // 8 * 4 for i in TURNED])
+_turned_high_shift = vector_constant(u32x16, [i // 4 * 2 for i in TURNED])
 _low_mask = quarters(15, 15, 15, 15)
 _high_mask = quarters(3, 3, 3, 3)
 _four = quarters(4, 4, 4, 4)
 
 
 @njit
-def _numbers(block):
-    packed = load(block + _SCALES - 2, u8x16)
-    low = (convert(_low_bytes(packed, packed), u32x16) >> _low_shift()) & _low_mask()
-    high = (convert(_high_bytes(packed, packed), u32x16) >> _high_shift()) & _high_mask()
-    return low | (high << _four())
-
-
-@njit
-def _scales(block, numbers):
-    scales = (convert(numbers, f32x16) - splat(32.0, f32x16)) * splat(load_half(block + _D), f32x16)
+def _scales(block, low, low_shift, high, high_shift):
+    low = (convert(low, u32x16) >> low_shift) & _low_mask()
+    high = (convert(high, u32x16) >> high_shift) & _high_mask()
+    numbers = convert(low | (high << _four()), f32x16) - splat(32.0, f32x16)
+    scales = numbers * last_half(block + STRIDE)
     return scales, scales * splat(_OFFSET, f32x16)
 
 
@@ -54,7 +54,9 @@ def _codes(block):
 def unpack(block):
     """Return codes, scales and minimums of 256 weights."""
     c0, c1, c2, c3 = _codes(block)
-    scales, mins = _scales(block, _numbers(block))
+    packed = load(block + _SCALES - 2, u8x16)
+    low, high = _low_bytes(packed, packed), _high_bytes(packed, packed)
+    scales, mins = _scales(block, low, _low_shift(), high, _high_shift())
     return c0, c1, c2, c3, scales, mins
 
 
@@ -62,8 +64,9 @@ def unpack(block):
 def turned(block):
     """Return the same turned."""
     c0, c1, c2, c3 = turn(_codes(block))
-    numbers = convert(turn_lanes(convert(_numbers(block), u8x16)), u32x16)
-    scales, mins = _scales(block, numbers)
+    packed = load(block + _SCALES - 2, u8x16)
+    low, high = _turned_low_bytes(packed, packed), _turned_high_bytes(packed, packed)
+    scales, mins = _scales(block, low, _turned_low_shift(), high, _turned_high_shift())
     return c0, c1, c2, c3, scales, mins
 
 

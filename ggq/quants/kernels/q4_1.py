@@ -2,12 +2,17 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
-from ggq.quants.kernels.fields import eight_pairs, nibbles_of_two
-from ggq.quants.kernels.turned import nibbles_of, turned_blocks
-from ggq.simd import f32x8, int64
+from ggq.quants.kernels.fields import eight_pairs, nibbles_of_two, split_pairs
+from ggq.quants.kernels.turned import PERMUTES, nibbles_of, turned_blocks, turned_fours
+from ggq.simd import f32x8, int64, load, shuffle, u32x16
 
 _BYTES, _QUANTS = 20, 4
 STRIDE = 8 * _BYTES
+# Eight blocks are 40 dwords; vectors begin at the dwords 0, 16, 21 and 24.
+_pairs_of_seven = shuffle([*range(0, 35, 5), *[0] * 9])
+_pairs_of_eight = shuffle([*range(7), 16 + 35 - 24])
+_codes_of_four = shuffle([d for d in range(20) if d % 5])
+_codes_of_next = shuffle([d - 21 if d < 37 else 16 + d - 24 for d in range(20, 40) if d % 5])
 
 
 @njit
@@ -27,8 +32,18 @@ def unpack(block):
 @njit
 def turned(block):
     """Return the same with the codes in the order of ``turned_blocks``."""
-    scales, mins = eight_pairs(block, _BYTES)
-    a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
+    if PERMUTES:  # half the instructions of gathering eight blocks
+        first, second, last = (
+            load(block, u32x16),
+            load(block + 64, u32x16),
+            load(block + 96, u32x16),
+        )
+        scales, mins = split_pairs(_pairs_of_eight(_pairs_of_seven(first, second), last))
+        four, other = _codes_of_four(first, second), _codes_of_next(load(block + 84, u32x16), last)
+        a, b, c, d = turned_fours(four, other)
+    else:
+        scales, mins = eight_pairs(block, _BYTES)
+        a, b, c, d = turned_blocks(block + _QUANTS, int64(_BYTES))
     return nibbles_of(a), nibbles_of(b), nibbles_of(c), nibbles_of(d), scales, -mins
 
 

@@ -2,12 +2,12 @@
 
 from ggq.jit import njit
 from ggq.quants.kernels.builders import matmul
-from ggq.quants.kernels.fields import halves, masked, twice32
+from ggq.quants.kernels.fields import halves, last_half, masked, twice32
 from ggq.quants.kernels.turned import turn_lanes
-from ggq.simd import bitcast, convert, f32x16, i8x16, load, load_half, splat, turn, u8x64, u32x16
+from ggq.simd import bitcast, convert, f32x16, i8x16, load, splat, turn, u8x64, u32x16
 
 STRIDE = 210
-_LOW, _HIGH, _SCALES, _D = 0, 128, 192, 208
+_LOW, _HIGH, _SCALES = 0, 128, 192  # d ends the block
 _OFFSET = 32.0  # codes 0..63 stand for -32..31
 _left_4_2 = halves(4, 2)
 _right_0_2 = halves(0, 2)
@@ -31,7 +31,7 @@ def _codes(block):
 
 @njit
 def _scales(block, numbers):
-    scales = convert(numbers, f32x16) * splat(load_half(block + _D), f32x16)
+    scales = convert(numbers, f32x16) * last_half(block + STRIDE)
     return scales, scales * splat(_OFFSET, f32x16)
 
 

@@ -7,7 +7,8 @@ from ggq.jit import njit
 from ggq.quants.kernels.fields import halves, masked, quarters
 from ggq.simd import isa, join, load, overload, shuffle, turn, u32x4, u32x8, u32x16, vector_constant
 
-_turned_16 = shuffle([4 * (i % 4) + i // 4 for i in range(16)])
+TURNED = [4 * (i % 4) + i // 4 for i in range(16)]  # the 16 columns that lane i of 16 sums up
+_turned_16 = shuffle(TURNED)
 
 
 def turn_lanes(values):
@@ -37,14 +38,14 @@ def _chunk_lanes(i):
 
 def _block_lanes(i):
     """Return where dword i of eight blocks of four stands: even blocks before odd ones, twice."""
-    return ([4 * k + i for k in range(4)] + [16 + 4 * k + i for k in range(4)]) * 2
+    return [4 * k + i for k in (0, 2, 4, 6, 1, 3, 5, 7)] * 2
 
 
 _chunks_0, _chunks_1 = shuffle(_chunk_lanes(0)), shuffle(_chunk_lanes(1))
 _chunks_2, _chunks_3 = shuffle(_chunk_lanes(2)), shuffle(_chunk_lanes(3))
 _blocks_0, _blocks_1 = shuffle(_block_lanes(0)), shuffle(_block_lanes(1))
 _blocks_2, _blocks_3 = shuffle(_block_lanes(2)), shuffle(_block_lanes(3))
-_PERMUTES = isa.SET.lanes == 16  # any 16 of 32 dwords in one instruction
+PERMUTES = isa.SET.lanes == 16  # any 16 of 32 dwords in one instruction
 
 
 @njit
@@ -56,7 +57,7 @@ def _turned_twice(a, b, c, d):
 @njit
 def turned_chunks(at):
     """Return 128 bytes as ``turn`` orders the columns of Q4_K, each dword in both halves."""
-    if _PERMUTES:
+    if PERMUTES:
         a, b = load(at, u32x16), load(at + 64, u32x16)
         return _chunks_0(a, b), _chunks_1(a, b), _chunks_2(a, b), _chunks_3(a, b)
     a, b = load(at, u32x8), load(at + 32, u32x8)
@@ -69,13 +70,18 @@ def _two_blocks(at, stride):
 
 
 @njit
+def turned_fours(a, b):
+    """Return what ``turned_blocks`` does of two times four blocks that stand together."""
+    return _blocks_0(a, b), _blocks_1(a, b), _blocks_2(a, b), _blocks_3(a, b)
+
+
+@njit
 def turned_blocks(at, stride):
     """Return eight times 16 bytes likewise; the nibbles of a block are 32 columns of ``halves``."""
-    if _PERMUTES:
-        a = join(_two_blocks(at, 2 * stride), _two_blocks(at + 4 * stride, 2 * stride))
-        at += stride
-        b = join(_two_blocks(at, 2 * stride), _two_blocks(at + 4 * stride, 2 * stride))
-        return _blocks_0(a, b), _blocks_1(a, b), _blocks_2(a, b), _blocks_3(a, b)
+    if PERMUTES:
+        a = join(_two_blocks(at, stride), _two_blocks(at + 2 * stride, stride))
+        at += 4 * stride
+        return turned_fours(a, join(_two_blocks(at, stride), _two_blocks(at + 2 * stride, stride)))
     a, b = _two_blocks(at, stride), _two_blocks(at + 2 * stride, stride)
     return _turned_twice(
         a, b, _two_blocks(at + 4 * stride, stride), _two_blocks(at + 6 * stride, stride)

@@ -5,7 +5,7 @@ from ggq.quants.kernels.abi import GROUP, padded
 from ggq.runtime.backends.numba.plan import Work
 from ggq.runtime.kernels.added_rank import add_rank
 
-_CHUNK_BYTES = 48 * 1024  # small enough to share out, large enough to hide the claim
+_CHUNK_BYTES = 192 * 1024  # small enough to share out, large enough to hide a call's preparing
 
 
 def run(backend, x, name, bias=None, rows=None):
@@ -88,7 +88,7 @@ def _adapt(backend, number, pair, x, out, first, end):
 
 
 def _chunk(row_bytes, groups):
-    """Return the groups of a chunk: about 48 KiB of weights, at least 8 chunks in all."""
+    """Return the groups of a chunk: about 192 KiB of weights, at least 8 chunks in all."""
     return max(1, min(_CHUNK_BYTES // (row_bytes * GROUP), groups // 8))
 
 
