@@ -89,6 +89,8 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     """Return the matrix of a .gguf or .dat file as llama-quantize would use it; FormatError."""
     path = Path(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # would be read without end
+            raise UsageError(f"{printable(path)}: is not a file")
         with open(path, "rb") as file:
             is_gguf = file.read(4) == spec.MAGIC
     except OSError as error:
@@ -98,6 +100,8 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     for name, values in found.values.items():
         if not np.isfinite(values).all():
             raise FormatError(f"{printable(path)}: entry {printable(name)} is not finite")
+        if (values < 0).any():
+            raise FormatError(f"{printable(path)}: entry {printable(name)}: a square below zero")
     found.unmeasured += [name for name, values in found.values.items() if not values.any()]
     for name in found.unmeasured:
         found.values.pop(name)
@@ -158,6 +162,8 @@ def _read_dat(path: Path) -> Imatrix:
     made = Imatrix()
     for _ in range(number(MAX_ENTRIES)):
         name = take(number(MAX_NAME)).decode("utf-8", "replace")
+        if name in made.values:
+            raise FormatError(f"{where}: entry {printable(name)} is there twice")
         calls = number(1 << 30)
         sums = np.frombuffer(take(4 * number(1 << 29)), "<f4")
         made.values[name] = sums / np.float32(calls) if calls > 0 else sums.copy()

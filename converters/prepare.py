@@ -48,6 +48,7 @@ from ggq.models.layers import rope
 from ggq.models.layers.next_n import FOUND
 from ggq.models.pooled import ANSWERS
 from ggq.models.unknown import unknown_warnings
+from ggq.outputs import not_of
 from ggq.quants.mixtures import FILE_TYPES, UNQUANTIZED, Plan, PlanTensor, file_type, plan
 
 __all__ = ["MMPROJ", "prepare"]
@@ -363,7 +364,7 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
 def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:
     """Return the file to write: ``out``, or a name by convention in ``out`` or this folder."""
     if out is not None and not Path(out).is_dir():
-        return Path(out)
+        return not_of(source, Path(out))
     keys = {i.key: i.value for i in job.items}
     if job.copy_from is not None:
         old = job.copy_from.metadata

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ggq.errors import UsageError, exists_error, printable, reason
 
-__all__ = ["output_file", "write_text"]
+__all__ = ["not_of", "output_file", "write_text"]
 
 _OTHERS = (  # kinds that are no file, in words
     (stat.S_ISDIR, "is a folder"),
@@ -44,6 +44,18 @@ def output_file(path: str | os.PathLike[str], force: bool = True) -> Path:
     if not target.parent.is_dir():
         raise UsageError(f"{printable(target.parent)}: no such folder")
     return target
+
+
+def not_of(source: Path, path: Path) -> Path:
+    """Return ``path``; UsageError where it is a file that a model's folder ``source`` is made of.
+
+    By whatever name or link, and with ``force``, too; GGUF files there are results, not the source.
+    """
+    if source.is_dir() and path.is_file():
+        for one in source.iterdir():
+            if one.suffix != ".gguf" and one.is_file() and one.samefile(path):
+                raise UsageError(f"{printable(path)}: is a file of the source; name another")
+    return path
 
 
 def write_text(path: str | os.PathLike[str], text: str, what: str = "") -> None:

@@ -116,6 +116,22 @@ def test_commands_that_copy_files_ask(name, source, gguf, tmp_path):
     assert stat.S_ISFIFO(os.lstat(tmp_path / "fifo.gguf").st_mode)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("way", ["itself", "link", "hard link"])
+def test_a_file_of_the_source_is_never_overwritten(name, way, tmp_path):
+    folder = make_hf(tmp_path / "hf", hidden_size=64, intermediate_size=64, num_hidden_layers=1)
+    before, out = (folder / name).read_bytes(), tmp_path / "x.gguf"
+    if way == "itself":
+        out = folder / name
+    else:
+        (out.symlink_to if way == "link" else out.hardlink_to)(folder / name)
+    with pytest.raises(UsageError, match="is a file of the source"):
+        ggq.convert(folder, out, type="F16", force=True)
+    assert (folder / name).read_bytes() == before
+    ggq.convert(folder, folder / "x.gguf", type="F16")
+    ggq.convert(folder, folder / "x.gguf", type="F16", force=True)
+
+
 def test_a_link_is_written_through(source, tmp_path):
     """As llama-quantize does, which opens the path: the file lies on the disk that was chosen."""
     disk = tmp_path / "disk"

@@ -236,6 +236,23 @@ def test_a_special_token_that_is_none_is_told(folder, value):
     assert [w for w in read_vocab(folder, None, "llama").warnings if w.startswith("bos_token")]
 
 
+@pytest.mark.parametrize("name", ["bos", "eos"])
+def test_a_special_token_that_config_json_stands_in_for_is_told(folder, name):
+    before = keys(folder)[f"{name}_token_id"]
+    assert not read_vocab(folder, None, "llama").warnings
+    edit(folder, "config.json", **{f"{name}_token_id": before})
+    edit(folder, "tokenizer_config.json", **{f"{name}_token": "<nope>"})
+    assert keys(folder)[f"{name}_token_id"] == before
+    (warning,) = read_vocab(folder, None, "llama").warnings
+    assert warning == f"{name}_token <nope> is no token: config.json's {before} is taken"
+
+
+def test_a_vocabulary_without_ids_is_refused_as_that(folder):
+    change_model(folder, vocab=["a", "b"])
+    with pytest.raises(ModelError, match="the vocabulary of a BPE model names no ids"):
+        keys(folder)
+
+
 def test_files_of_templates_that_cannot_be_read(folder):
     more = folder / "additional_chat_templates"
     (more / "folder.jinja").mkdir(parents=True)

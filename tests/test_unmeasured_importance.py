@@ -1,5 +1,6 @@
 """Zeros in an importance matrix mean "not measured": told, and no weight is lost to them."""
 
+import os
 import struct
 
 import numpy as np
@@ -10,7 +11,7 @@ from test_prepasses import make_experts
 import ggq
 from ggq import quants
 from ggq.converters.imatrix import Imatrix, read_imatrix, without_gaps, write_imatrix
-from ggq.errors import UsageError
+from ggq.errors import FormatError, UsageError
 from ggq.gguf import open_gguf
 
 UP = "blk.0.ffn_up.weight"
@@ -56,6 +57,24 @@ def test_a_matrix_of_nothing_but_zeros_is_told_and_no_importance(source, tmp_pat
     made = ggq.convert(source, tmp_path / "a.gguf", "Q4_K_M", imatrix=importance)
     assert any("zeros mean not measured" in w and UP in w for w in made.warnings)
     assert np.abs(values_of(made[0], UP)).max() > 0
+
+
+@pytest.mark.parametrize("names, sums, said", [
+    (("a", "a"), 1, "entry a is there twice"), (("a", "b"), -1, "entry a: a square below zero"),
+])  # fmt: skip
+def test_entries_that_no_measuring_gives_are_refused(tmp_path, names, sums, said):
+    path = dat(tmp_path / "i.dat", {name: np.full(8, sums) for name in ("a", "b")})
+    path.write_bytes(path.read_bytes().replace(b"\1\0\0\0b", b"\1\0\0\0" + names[1].encode()))
+    with pytest.raises(FormatError, match=said):
+        read_imatrix(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs and devices of POSIX")
+def test_what_would_be_read_without_end_is_no_matrix(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(UsageError, match="is not a file"):
+            read_imatrix(path)
 
 
 def test_types_that_need_importance_are_refused_without_it(source, tmp_path):

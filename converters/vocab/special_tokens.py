@@ -135,6 +135,9 @@ class Specials:
                 continue
             if 0 <= number < len(tokens):
                 self.ids[name] = number
+                if name in ("bos", "eos") and text and text not in tokens:
+                    what = f"{name}_token {printable(text, 40)} is no token"
+                    self.files.warnings.append(f"{what}: config.json's {number} is taken")
             else:
                 self.files.warnings.append(f"{name}_token_id {number} is no token: left out")
         self._more_ends(tokens)

@@ -51,7 +51,8 @@ def vocabulary(files: TokenizerFiles) -> dict[int, str]:
     where = files.folder / "tokenizer.json"
     vocab = files.model["vocab"]
     if not isinstance(vocab, dict):
-        raise ModelError(f"{where}: a {printable(files.model.get('type'))} model is not supported")
+        kind = printable(files.model.get("type"))
+        raise ModelError(f"{where}: the vocabulary of a {kind} model names no ids: not supported")
     if not all(type(number) is int and 0 <= number < 1 << 26 for number in vocab.values()):
         raise FormatError(f"{where}: a token id is not a small number")
     return {number: text for text, number in vocab.items()}
