@@ -158,11 +158,12 @@ def planned(
         request = replace(request, options=planning)
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
-    request = replace(request, type=request.type or recipe.type or request.default_type)
-    if chosen := grids.find(request.type):
+    kind = request.type or recipe.type or request.default_type
+    request = replace(request, type=kind)
+    if chosen := grids.find(kind):
         _refuse_of_files(request, chosen.name)
     else:
-        file_type(request.type, grids.types())
+        file_type(kind, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)

@@ -108,8 +108,10 @@ def smallest(found: Weighed, kld: float, attempt: Callable[[dict[str, str]], flo
         if number == TRIES - 1 and all(t.kld > kld for t in trials):
             size = found.most  # the last chance
         types = found.types(size)
-        if any(t.types == types for t in trials):
-            break
+        if any(t.types == types for t in trials):  # the estimate leads nowhere new: halve
+            types = found.types((low + high) // 2)
+            if any(t.types == types for t in trials):
+                break
         nbytes = found.nbytes(types)
         one = Trial(types, nbytes, found.cost(types), attempt(types))
         trials.append(one)
@@ -141,6 +143,7 @@ def _estimate_for(trials: list[Trial], kld: float) -> float:
         return kld
     points.sort(key=lambda p: abs(p[1] - log(kld)))
     (cost, found), *others = points
+    others.sort(key=lambda p: (p[1] > log(kld)) == (found > log(kld)))  # of the other side first
     slope = 1.0
     if others and others[0][0] != cost:
         slope = min(max((others[0][1] - found) / (others[0][0] - cost), 0.3), 3.0)

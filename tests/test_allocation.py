@@ -80,6 +80,14 @@ def test_the_smallest_file_for_a_divergence_is_found_whatever_the_estimate_is_wo
     assert best.nbytes <= 1.02 * min(reaching)
 
 
+def test_a_divergence_that_falls_all_at_once_is_found_by_halving(rng):
+    """Where one tensor ruins everything the estimate says little between its two types."""
+    found = Weighed(problem(rng, 40), {}, 1000)
+    middle = (found.least + found.most) // 2
+    best = smallest(found, 0.08, lambda types: 0.4 if found.nbytes(types) < middle else 0.005)
+    assert middle <= best.nbytes <= middle + 0.05 * found.most
+
+
 def test_a_divergence_out_of_reach_is_refused_by_what_was_found(rng):
     found = Weighed(problem(rng, 5), {}, 1000)
     tried = []
