@@ -1,9 +1,12 @@
 """Compares quantized files with llama.cpp as the neutral engine: KLD of each against the F32 file.
 
   python benchmarks/quality.py SOURCE --types Q4_K_M,Q2_K --calibration CAL.txt --text A.txt \
-      --text B.txt --llama-bin DIR --work DIR [--recipe best=best] [--recipe size=size+best]
+      --text B.txt --work DIR [--llama-bin DIR] [--recipe best=best] [--recipe size=size+best] \
+      [--docs docs/quality.md]
 
-The baseline is llama-imatrix and llama-quantize --imatrix on the same calibration text, ours is
+The baseline is llama-imatrix and llama-quantize --imatrix on the same calibration text; without
+--llama-bin the importance is ``ggq imatrix``'s, the same sums, and llama.cpp's library quantizes.
+--docs puts the rows into that page's table and draws README's plot of it anew (plots.py). Ours is
 ``ggq convert`` with a preset or with passes joined by "+"; "size" chooses the types for a file as
 large as the baseline's. Seconds are those of whole commands. Windows, BOS and scored halves are
 llama-perplexity's; the error of a ratio counts windows, not positions. Files and scores in the
@@ -13,6 +16,7 @@ work folder are used again unless older than what they come from. Needs llama-cp
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import subprocess
@@ -23,12 +27,15 @@ from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
+import plots
 
 from ggq.converters.calibration.text import BUILT_IN
 from ggq.converters.convert import convert
+from ggq.converters.imatrix import read_imatrix
 from ggq.converters.prepasses.presets import QUALITY
 from ggq.gguf import open_gguf, spec
 from ggq.jit import njit_cached
+from ggq.quants.file_types import FILE_TYPES
 from ggq.runtime.measure.evaluation import windows
 
 
@@ -93,6 +100,10 @@ def _quiet(api):
     return _quiet.callback
 
 
+HEADER = (
+    "| model, type | text | positions | baseline KLD | ours | ratio | "
+    "other top, baseline -> ours | 99.9 % KLD |\n|---|---|---|---|---|---|---|---|\n"
+)
 NLL, BASE_NLL, KLD, DELTA_P, SAME_TOP = range(5)
 
 
@@ -187,6 +198,8 @@ def tensor_bytes(path: Path) -> int:
 
 def base_file(args) -> Path:
     """Return the F32 file that all are compared with."""
+    if Path(args.source).suffix == ".gguf" and set(types(Path(args.source)).values()) == {"F32"}:
+        return Path(args.source)  # such as benchmarks/dither.py writes
     base = args.work / f"{Path(args.source).name}.f32.gguf"
     if not base.exists():
         convert(args.source, base, type="F32")
@@ -199,12 +212,34 @@ def baseline(args, base: Path, kind: str) -> tuple[Path, float]:
     matrix, out = args.work / f"{stem}.imatrix.gguf", args.work / f"{stem}.baseline-{kind}.gguf"
     start = time.perf_counter()
     if not matrix.exists():
-        command = [args.llama_bin / "llama-imatrix", "-m", base, "-f", args.calibration, "-o"]
-        _run([*command, matrix, "-c", args.ctx, "-t", args.threads, "--no-ppl"])
-    if not out.exists():
+        if args.llama_bin is None:
+            command = [sys.executable, "-m", "ggq", "imatrix", base, "--text", args.calibration]
+            _run([*command, "-o", matrix, "-c", args.ctx, "-q"])
+        else:
+            command = [args.llama_bin / "llama-imatrix", "-m", base, "-f", args.calibration, "-o"]
+            _run([*command, matrix, "-c", args.ctx, "-t", args.threads, "--no-ppl"])
+    if not out.exists() and args.llama_bin is None:
+        _quantized(base, out, matrix, kind, args.threads)
+    elif not out.exists():
         command = [args.llama_bin / "llama-quantize", "--imatrix", matrix, base, out, kind]
         _run([*command, args.threads])
     return out, time.perf_counter() - start
+
+
+def _quantized(base: Path, out: Path, matrix: Path, kind: str, threads: int) -> None:
+    """Quantize as llama-quantize does, by the library that it is made of."""
+    import llama_cpp as api
+
+    api.llama_log_set(_quiet(api), None)
+    measured = read_imatrix(matrix).values
+    entries = (api.llama_model_imatrix_data * (len(measured) + 1))()  # an empty one ends them
+    for entry, (name, values) in zip(entries, measured.items(), strict=False):
+        entry.name, entry.size = name.encode(), values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    params = api.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.imatrix = FILE_TYPES[kind].number, threads, entries
+    if api.llama_model_quantize(str(base).encode(), str(out).encode(), ctypes.byref(params)):
+        raise SystemExit(f"llama.cpp cannot quantize {base} to {kind}")
 
 
 def _run(command: list) -> None:
@@ -233,11 +268,11 @@ def ours(args, name: str, recipe: str, kind: str) -> tuple[Path, float]:
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return what this script and the ablation share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("source", help="HF folder")
+    parser.add_argument("source", help="HF folder or F32 GGUF file")
     parser.add_argument("--types", default="Q4_K_M")
     parser.add_argument("--calibration", default=BUILT_IN, help="default: what comes with ggq")
     parser.add_argument("--text", action="append", required=True, type=Path, help="repeatable")
-    parser.add_argument("--llama-bin", type=Path, required=True)
+    parser.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's own tools")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--positions", type=int, default=20000, help="at least, of each text")
     parser.add_argument("--ctx", type=int, default=512)
@@ -256,12 +291,18 @@ def main() -> None:
         metavar="NAME=PART[+PART]",
         help="ours: a preset, passes, size; repeatable; without parts a file NAME that is there",
     )
+    parser.add_argument("--title", help="what rows call the model; default its file's name")
+    parser.add_argument("--docs", type=Path, help="page whose table gets the rows")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     recipes = [r.partition("=")[::2] for r in args.recipe or ["best=best"]]
     results = report(args, base_file(args), args.types.split(","), recipes)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
+    if args.docs:
+        rows = [line for result in results for line in result["rows"].values()]
+        args.docs.write_text(into_page(args.docs.read_text(encoding="utf-8"), rows), "utf-8")
+        plots.main()
 
 
 def report(args, base: Path, kinds: list[str], recipes: list) -> list[dict]:
@@ -279,6 +320,7 @@ def report(args, base: Path, kinds: list[str], recipes: list) -> list[dict]:
             print(f"  {name} {made}, {'identical' if same else 'OTHER'} types", end=" ")
             print(dict(Counter(types(mine).values())), flush=True)
             results.append({"type": kind, "recipe": name, "same_types": same, "texts": {}})
+            results[-1]["rows"] = {}
     for path in args.text:
         rows = measure(args, base, files, path)
         for result in results:
@@ -286,9 +328,10 @@ def report(args, base: Path, kinds: list[str], recipes: list) -> list[dict]:
             mine, theirs = rows[f"{kind} {name}"], rows[f"{kind} baseline"]
             value, error = ratio(mine, theirs)
             a, b, n = facts(mine), facts(theirs), mine.shape[0] * mine.shape[1]
-            print(
-                row(f"{Path(args.source).name} {kind} {name}", path.stem, n, (value, error), a, b)
-            )
+            title = f"{args.title or Path(args.source).name} {kind}, `{name}`"
+            line = row(title, path.stem, n, (value, error), a, b)
+            print(line, flush=True)
+            result["rows"][path.stem] = line
             result["texts"][path.stem] = {"ratio": value, "error": error, "ours": a, "baseline": b}
     return results
 
@@ -300,6 +343,29 @@ def row(title: str, text: str, n: int, found: tuple[float, float], a: dict, b: d
         f"{found[0]:.3f} +- {found[1]:.3f} | {b['other_top']:.2f} -> {a['other_top']:.2f} % | "
         f"{b['kld_999']:.3f} -> {a['kld_999']:.3f} |"
     )
+
+
+def into_page(page: str, rows: list[str]) -> str:
+    """Return ``page`` with ``rows`` in the place of those that they renew, else in its first table.
+
+    A row is known by its first two cells, model and text, and by where they first stand.
+    """
+    head, marker, rest = page.partition(HEADER)
+    if not marker:
+        raise SystemExit("the page has no table that begins with " + HEADER.splitlines()[0])
+    lines = rest.split("\n")
+    keys = [_cells(line) for line in lines]
+    last = lines.index("")
+    for row in rows:
+        if _cells(row) in keys:
+            lines[keys.index(_cells(row))] = row
+        else:
+            lines[last - 1] += "\n" + row
+    return head + marker + "\n".join(lines)
+
+
+def _cells(row: str) -> list[str]:
+    return row.split(" | ")[:2]
 
 
 if __name__ == "__main__":

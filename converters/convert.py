@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ggq.arguments import check_settings, checked
 from ggq.converters.conversion import Options, Progress
 from ggq.converters.imatrix import Imatrix
-from ggq.converters.job import Events, Request, Result, run
+from ggq.converters.job import run
 from ggq.converters.prepare import prepare
+from ggq.converters.request import Events, Request, Result
 from ggq.errors import UsageError, option, printable
 from ggq.gguf.units import bytes_of
 from ggq.progress import progress_bar
@@ -38,6 +39,7 @@ class Settings(TypedDict, total=False):
     calibration: str | os.PathLike[str] | None
     target_size: int | str | None  # bytes, or text such as "2G"
     target_bpw: float | None
+    target_kld: float | None  # nats a token: the smallest file that keeps to it
     plan: str | os.PathLike[str] | None
     report: str | os.PathLike[str] | None
     card: bool
@@ -66,7 +68,8 @@ class Settings(TypedDict, total=False):
 
 _REQUEST = (
     *("prepasses", "imatrix", "quality", "recipe", "calibration"),
-    *("target_size", "target_bpw", "plan", "report", "card", "mmproj", "mmproj_type", "shard"),
+    *("target_size", "target_bpw", "target_kld", "plan", "report", "card", "mmproj", "mmproj_type"),
+    "shard",
 )
 _MIXTURE = ("pure", "output_tensor_type", "token_embedding_type")
 _OPTIONS = (

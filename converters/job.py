@@ -1,4 +1,4 @@
-"""One conversion from request to result: recipe, types for a size or a plan, passes, file, report.
+"""One conversion from request to result: recipe, types for a target, passes, file, report.
 
 `ggq.convert` and ``ggq convert`` differ in how they make the `Request` and show the `Events`. How
 a source is read, a pass works and a file is written is known below.
@@ -7,156 +7,33 @@ a source is read, a pass works and a file is written is known below.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, overload
 
-from ggq.arguments import check_fields
 from ggq.converters import grids
-from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress, Summary
+from ggq.converters.conversion import CARD_KEYS, Conversion, Options, Progress
 from ggq.converters.imatrix import Imatrix, read_imatrix
 from ggq.converters.parts import Shard, Work
 from ggq.converters.prepare import MMPROJ, prepare
 from ggq.converters.prepasses.base import Pass, Prepass, parse
 from ggq.converters.prepasses.recipe import Recipe, read_recipe, run_passes
 from ggq.converters.projector import MMPROJ_TYPES
-from ggq.converters.report.card import Card, check_card, measured, write_card
+from ggq.converters.report.card import Card, check_card, measured, read_card, write_card
 from ggq.converters.report.predictions import HeldBack
+from ggq.converters.request import TARGETS, Events, Request, Result, flag_of
 from ggq.converters.serving import FolderConversion, prepare_folder, refuse_options
+from ggq.converters.targets import Weighed, guessed, smallest, weighed
 from ggq.errors import UsageError, option, printable
 from ggq.extras import how_to_install
-from ggq.outputs import output_file
+from ggq.gguf import open_gguf
 from ggq.quants.mixtures import file_type
 
 __all__ = ["Events", "Request", "Result", "planned", "run", "vision_beside"]
-
-DEFAULT_TYPE = "Q4_K_M"
-MEASURED = (  # what asks for a model that runs
-    *("quality", "prepasses", "recipe", "calibration", "imatrix", "plan", "report"),
-    *("target_size", "target_bpw", "card"),
-)
-OF_WHOLE = ("target_size", "target_bpw", "card", "report")  # what asks for all of the file
-TARGET_TOKENS, TARGET_WINDOWS = 256, 8  # of the text that types for a target are weighed on
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to convert, into what and how; None where it is not asked for.
-
-    ``type``: the recipe's own by default, else Q4_K_M. ``target_size`` (bytes of the file) and
-    ``target_bpw`` choose a type for each tensor; ``plan``: JSON of such types, written with a
-    target, else read. ``calibration``: the text of passes and targets. ``report``:
-    a name in .html or .json. ``card``: measure the file against the original, into its keys.
-    ``mmproj``: where the vision part goes, True for mmproj- and the name of ``out`` beside it.
-    ``shard``: "I/N" where N tasks share the files of the output among them and this is the I-th.
-    """
-
-    source: str | os.PathLike[str]
-    out: str | os.PathLike[str] | None = None
-    type: str | None = None
-    quality: str | None = None
-    prepasses: Sequence[str | Callable[..., Any]] = ()
-    recipe: str | os.PathLike[str] | None = None
-    calibration: str | os.PathLike[str] | None = None
-    imatrix: Imatrix | str | os.PathLike[str] | None = None
-    target_size: int | None = None
-    target_bpw: float | None = None
-    plan: str | os.PathLike[str] | None = None
-    report: str | os.PathLike[str] | None = None
-    card: bool = False
-    mmproj: str | os.PathLike[str] | bool = False
-    mmproj_type: str | None = None
-    shard: str | None = None
-    options: Options = field(default_factory=Options)
-
-    def __post_init__(self) -> None:
-        """Refuse values of other types and what excludes each other; UsageError."""
-        check_fields(self)
-        bits = self.target_bpw
-        if bits is not None and not 1 <= bits <= 32:  # nan is not, either
-            raise UsageError(f"{option('--target-bpw')} {bits}: expected a number from 1 to 32")
-        if bits is not None and self.target_size is not None:
-            raise UsageError(f"{option('--target-size')} and --target-bpw: give one of them")
-        if self.recipe is not None and (self.quality or self.prepasses):
-            without = f"no {option('--quality')} or {option('--prepass', 'prepasses')} with it"
-            raise UsageError(f"{option('--recipe')} says which passes run: {without}")
-        if self.plan is not None and not Path(self.plan).parent.is_dir():
-            raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
-        if self.plan is not None and self.has_target:
-            output_file(self.plan)
-        if self.options.base is not None:
-            self._check_adapter()
-        if self.shard is not None:
-            Shard.parse(self.shard)
-            self._check_alone((*OF_WHOLE, "mmproj"), f"a part of a file ({option('--shard')})")
-        if self.options.mmproj:
-            self._check_alone(MEASURED, "a projector file, whose tensors are not measured")
-            if self.mmproj:
-                raise UsageError(f"{option('--mmproj')} and --only-mmproj: give one of them")
-
-    def _check_adapter(self) -> None:
-        """Refuse for an adapter, which is stored as it is, all that measures; UsageError."""
-        self._check_alone((*MEASURED, "mmproj"), "an adapter, which is kept")
-
-    def _check_alone(self, names: Sequence[str], what: str) -> None:
-        for name in names:
-            if getattr(self, name):
-                flag = {"prepasses": "prepass"}.get(name, name).replace("_", "-")
-                raise UsageError(f"{option('--' + flag, name)}: not for {what}")
-
-    @property
-    def default_type(self) -> str:
-        """The type where nothing says one: an adapter keeps its numbers, eyes theirs nearly."""
-        if self.options.mmproj:
-            return MMPROJ_TYPES[0]
-        return DEFAULT_TYPE if self.options.base is None else "F32"
-
-    @property
-    def has_target(self) -> bool:
-        """Whether types are to be chosen for a size."""
-        return self.target_size is not None or self.target_bpw is not None
-
-
-class Events:
-    """What a conversion tells while it runs; each method may be overridden, none must be."""
-
-    def planned(self, conversion: Conversion, passes: Sequence[Pass]) -> None:
-        """Everything is known and nothing done: keys, types, sizes and the passes to come."""
-
-    def progress(self) -> AbstractContextManager[Progress | None]:
-        """Return what is told of a piece of long work, for as long as it takes."""
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class Result(Summary, Sequence[Path]):
-    """What was written; a sequence of its paths: ``(path,) = ggq.convert(...)``.
-
-    ``mmproj``: the projector file that was written beside the model. ``missing``: files that other
-    tasks have still to make (``shard``); the paths are this one's parts until then.
-    """
-
-    paths: tuple[Path, ...]
-    warnings: tuple[str, ...]
-    mmproj: Path | None = None
-    missing: int = 0
-
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Path, ...]: ...
-    def __getitem__(self, index: int | slice) -> Path | tuple[Path, ...]:
-        return self.paths[index]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __hash__(self) -> int:
-        return hash(self.paths)
 
 
 def run(request: Request, events: Events | None = None, work: Work | None = None) -> Result:
@@ -165,6 +42,14 @@ def run(request: Request, events: Events | None = None, work: Work | None = None
     A report is written last, when the file is complete. ``work``: who encodes, None: who is asked.
     """
     events = events or Events()
+    if request.target_kld is None:
+        return _run(request, events, work)
+    if work is not None:
+        raise UsageError(f"{option('--target-kld')}: makes file after file, not with --cluster")
+    return _run_smallest(request, events)
+
+
+def _run(request: Request, events: Events, work: Work | None = None) -> Result:
     work = work or (Work() if request.shard is None else Shard.parse(request.shard))
     with ExitStack() as stack:
         conversion, passes = stack.enter_context(planned(request, events))
@@ -185,6 +70,51 @@ def run(request: Request, events: Events | None = None, work: Work | None = None
         told = {f.name: getattr(summary, f.name) for f in fields(summary)}
         said, beside = tuple(conversion.warnings), None if eyes is None else eyes.out
         return Result(**told, paths=paths, warnings=said, mmproj=beside, missing=written.missing)
+
+
+def _run_smallest(request: Request, events: Events) -> Result:
+    """Make files of more or fewer bytes beside ``out`` until the smallest is found; keep that."""
+    kld = request.target_kld
+    assert kld is not None
+    _check_needs(request, _recipe(request).passes(request.calibration))
+    kind = request.type or _recipe(request).type or request.default_type
+    single = replace(request, type=kind, target_kld=None, card=True, plan=None)
+    with planned(single, events) as (conversion, passes):
+        conversion.check()
+        events.planned(conversion, passes)
+        out = conversion.out
+    found, _ = _weighed(single, events)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.trying-", dir=out.parent) as folder:
+        made: dict[str, Result] = {}
+
+        def attempt(types: dict[str, str]) -> float:
+            path = Path(folder) / f"{len(made)}.gguf"
+            given = replace(single, out=path, options=_with_types(single.options, types))
+            made[str(types)] = result = _run(given, _Quiet(events))
+            with open_gguf(path) as file:
+                card = read_card(file)
+            assert card is not None
+            events.tried(result.nbytes, card.kld)
+            return card.kld
+
+        best = smallest(found, kld, attempt)
+        result = made[str(best.types)]
+        os.replace(result[0], out)
+    if request.plan is not None:
+        from ggq.converters.prepasses.allocation import write_plan
+
+        write_plan(request.plan, best.types)
+    return replace(result, paths=(out,))
+
+
+class _Quiet(Events):
+    """Of one file of several: what was planned was told before."""
+
+    def __init__(self, events: Events):
+        self._events = events
+
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        return self._events.progress()
 
 
 def vision_beside(request: Request, model: Conversion, stack: ExitStack) -> Conversion | None:
@@ -228,11 +158,12 @@ def planned(
         request = replace(request, options=planning)
     if request.imatrix is not None and not isinstance(request.imatrix, Imatrix):
         request = replace(request, imatrix=read_imatrix(request.imatrix))  # once for all plans
-    request = replace(request, type=request.type or recipe.type or request.default_type)
-    if chosen := grids.find(request.type):
+    kind = request.type or recipe.type or request.default_type
+    request = replace(request, type=kind)
+    if chosen := grids.find(kind):
         _refuse_of_files(request, chosen.name)
     else:
-        file_type(request.type, grids.types())
+        file_type(kind, grids.types())
     types = _tensor_types(request, events)
     with _prepared(request, _with_types(request.options, types)) as conversion:
         passes = _that_matter(_with_activations(passes, conversion, request), conversion)
@@ -254,9 +185,8 @@ def _check_needs(request: Request, passes: Sequence[Pass]) -> None:
         if isinstance(one, Prepass):
             one.check_needs()
     if request.has_target and find_spec("torch") is None:
-        name = "--target-bpw" if request.target_size is None else "--target-size"
-        how = how_to_install("torch")
-        raise UsageError(f"{option(name)}: to weigh types on a text, {how}")
+        flag = next(flag_of(name) for name in TARGETS if getattr(request, name) is not None)
+        raise UsageError(f"{flag}: to weigh types on a text, {how_to_install('torch')}")
 
 
 def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
@@ -270,10 +200,9 @@ def _that_matter(passes: list[Pass], conversion: Conversion) -> list[Pass]:
 
 def _refuse_of_files(request: Request, name: str) -> None:
     """Refuse what is measured of and written into GGUF files; UsageError."""
-    for field_name in ("target_size", "target_bpw", "plan", "card", "report", "mmproj"):
+    for field_name in (*TARGETS, "plan", "card", "report", "mmproj"):
         if getattr(request, field_name):
-            flag = "--" + field_name.replace("_", "-")
-            raise UsageError(f"{option(flag, field_name)}: not for a folder of {name}")
+            raise UsageError(f"{flag_of(field_name)}: not for a folder of {name}")
 
 
 def _with_activations(passes: list[Pass], conversion: Conversion, request: Request) -> list[Pass]:
@@ -320,7 +249,7 @@ def _reporting(one: Pass, progress: Progress | None) -> Pass:
 
 
 def _tensor_types(request: Request, events: Events) -> dict[str, str]:
-    """Return the types by tensor that a target or a plan asks for, {} where none does."""
+    """Return the types by tensor that a size or a plan asks for, {} where none does."""
     if not request.has_target and request.plan is None:
         return {}
     from ggq.converters.prepasses import allocation
@@ -328,28 +257,25 @@ def _tensor_types(request: Request, events: Events) -> dict[str, str]:
     if not request.has_target:
         assert request.plan is not None
         return allocation.read_plan(request.plan)
-    types = _targeted(request, events)
+    found, size = _weighed(request, events)
+    types = found.types(size) if request.target_kld is None else guessed(found, request.target_kld)
     if request.plan is not None:
         allocation.write_plan(request.plan, types)
     return types
 
 
-def _targeted(request: Request, events: Events) -> dict[str, str]:
-    """Weigh every type for every tensor on a text; return the best that the size allows."""
-    from ggq.converters.calibration.text import calibrate
-    from ggq.converters.prepasses import allocation
-
+def _weighed(request: Request, events: Events) -> tuple[Weighed, int]:
+    """Weigh every type for every tensor on a text; return that and the bytes that are allowed."""
     # The choice asks for the weights, and nothing is written yet.
     weighing = replace(request.options, outline=False, provenance=False)
+    passes = _recipe(request).passes(request.calibration)
+    light = request.imatrix is not None or any(getattr(p, "MEASURES", False) for p in passes)
     with _prepared(request, weighing) as conversion, events.progress() as progress:
         size = request.target_size
-        if size is None:
-            assert request.target_bpw is not None
+        if request.target_bpw is not None:
             size = int(request.target_bpw * conversion.n_elements / 8)
-        room = allocation.room(conversion, size)
-        text, n_ctx, n = request.calibration, TARGET_TOKENS, TARGET_WINDOWS
-        windows = calibrate(conversion, text, n_ctx, n, spread=True, starts=True)
-        return allocation.targeted(conversion, room, windows, progress)
+        found = weighed(conversion, request.calibration, light, size, progress)
+        return found, found.most if size is None else size
 
 
 def _with_types(options: Options, types: dict[str, str]) -> Options:

@@ -11,7 +11,9 @@ from hfmaker import make_hf
 from ggq.cli import main
 from ggq.converters import job
 from ggq.converters.prepare import prepare
-from ggq.converters.prepasses.allocation import Choice, allocate, overrides, read_plan, room
+from ggq.converters.prepasses.allocation import Choice, allocate, fixed_bytes, overrides, read_plan
+from ggq.converters.report.card import read_card
+from ggq.converters.targets import Weighed, smallest
 from ggq.errors import FormatError, UsageError
 from ggq.extras import how_to_install
 from ggq.gguf import open_gguf, spec
@@ -58,6 +60,48 @@ def test_overrides_match_one_tensor_each():
     assert (pattern, kind) == (r"^blk\.1\.attn_q\.weight$", "Q6_K")
 
 
+@pytest.mark.parametrize(("factor", "power"), [(1.0, 1.0), (3.0, 1.2), (0.2, 0.7)])
+def test_the_smallest_file_for_a_divergence_is_found_whatever_the_estimate_is_worth(
+    rng, factor, power
+):
+    """Between the estimate and the truth lie a factor and an exponent that nobody knows."""
+    choices = problem(rng, 40)
+    found = Weighed(choices, {}, 1000)
+    asked, tried = factor * 5.0**power, []
+
+    def attempt(types):
+        tried.append(found.nbytes(types))
+        return factor * found.cost(types) ** power
+
+    best = smallest(found, asked, attempt)
+    assert best.kld <= asked and len(tried) <= 6
+    sizes = np.linspace(found.least, found.most, 60).astype(int)
+    reaching = [s for s in sizes if factor * found.cost(found.types(s)) ** power <= asked]
+    assert best.nbytes <= 1.02 * min(reaching)
+
+
+def test_a_divergence_that_falls_all_at_once_is_found_by_halving(rng):
+    """Where one tensor ruins everything the estimate says little between its two types."""
+    found = Weighed(problem(rng, 40), {}, 1000)
+    middle = (found.least + found.most) // 2
+    best = smallest(found, 0.08, lambda types: 0.4 if found.nbytes(types) < middle else 0.005)
+    assert middle <= best.nbytes <= middle + 0.05 * found.most
+
+
+def test_a_divergence_out_of_reach_is_refused_by_what_was_found(rng):
+    found = Weighed(problem(rng, 5), {}, 1000)
+    tried = []
+    with pytest.raises(UsageError, match=rf"0\.001 is out of reach: a file of {found.most} bytes"):
+        smallest(found, 0.001, lambda types: tried.append(types) or 0.5 + found.cost(types))
+    assert len(tried) <= 6
+
+
+def test_a_divergence_that_every_file_keeps_to_takes_the_smallest(rng):
+    found = Weighed(problem(rng, 5), {}, 1000)
+    best = smallest(found, 0.5, lambda types: 0.0)
+    assert best.nbytes == found.least
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     return make_hf(tmp_path_factory.mktemp("source") / "hf", max_position_embeddings=128)
@@ -93,11 +137,11 @@ def test_the_smallest_size_named_is_one_that_a_file_can_have(source, text, tmp_p
     pytest.importorskip("torch")
     with prepare(source, tmp_path / "a.gguf") as job:
         with pytest.raises(UsageError, match="smallest takes") as refused:
-            room(job, 1000)
+            fixed_bytes(job, file_bytes=1000)
         least = int(re.search(r"takes (\d+) bytes", str(refused.value))[1])
-        room(job, least)
+        fixed_bytes(job, file_bytes=least)
         with pytest.raises(UsageError):
-            room(job, least - 1)
+            fixed_bytes(job, file_bytes=least - 1)
     out = tmp_path / "b.gguf"
     given = ["--calibration", str(text), "--target-size", str(least), "-q"]
     assert main(["convert", str(source), str(out), *given]) == 0, capsys.readouterr().err
@@ -108,7 +152,7 @@ def test_types_that_the_user_named_count_and_stay(source, text, tmp_path, capsys
     pytest.importorskip("torch")
     named = ["--tensor-type", "attn_v|ffn_down=F16", "--output-tensor-type", "Q8_0"]
     with pytest.raises(UsageError) as refused, prepare(source, tmp_path / "a.gguf") as job:
-        room(job, 1000)
+        fixed_bytes(job, file_bytes=1000)
     least = int(re.search(r"takes (\d+) bytes", str(refused.value))[1])
     given = ["--calibration", str(text), *named, "-q"]
     assert main(["convert", str(source), str(tmp_path), "--target-size", str(least), *given]) == 1
@@ -144,3 +188,41 @@ def test_a_file_that_is_no_plan_is_named(tmp_path):
     (tmp_path / "p.json").write_text('{"tensors": {"a": 3}}')
     with pytest.raises(FormatError, match=r"p\.json: is no plan"):
         read_plan(tmp_path / "p.json")
+
+
+def test_a_file_keeps_to_the_divergence_asked_for_and_says_so(source, text, tmp_path, capsys):
+    """On a divergence between those of two sizes; nothing else is left in the folder."""
+    pytest.importorskip("torch")
+    out, plan = tmp_path / "a.gguf", tmp_path / "plan.json"
+    given = ["--calibration", str(text), "-q"]
+    assert main(["convert", str(source), str(out), "-t", "Q4_0", "--card", *given]) == 0
+    with open_gguf(out) as file:
+        kld = 1.5 * read_card(file).kld
+    asked = ["--target-kld", str(kld), "--plan", str(plan)]
+    assert main(["convert", str(source), str(out), *asked, *given]) == 1  # it is there
+    assert "--force" in capsys.readouterr().err
+    assert main(["convert", str(source), str(out), *asked, *given, "--force"]) == 0
+    assert capsys.readouterr().err.count("tried ") >= 1
+    with open_gguf(out) as file:
+        assert read_card(file).kld <= kld
+        types = {n: spec.type_name(t.type_id) for n, t in file.tensors.items()}
+    assert {n: types[n] for n in json.loads(plan.read_text())["tensors"]} == json.loads(
+        plan.read_text()
+    )["tensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gguf", "plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--target-size", "2M"], "--target-size and --target-kld: give one of them"),
+        (["--report", "r.html"], "--report: not with --target-kld"),
+        (["--mmproj"], "--mmproj: not with --target-kld"),
+        (["--split-max-size", "1M"], "--card: goes into one file"),
+    ],
+)
+def test_what_a_divergence_cannot_have_is_refused(more, told, source, tmp_path, capsys):
+    pytest.importorskip("torch")
+    given = ["--target-kld", "0.1", "-q", *more]
+    assert main(["convert", str(source), str(tmp_path / "a.gguf"), *given]) == 1
+    assert told in capsys.readouterr().err

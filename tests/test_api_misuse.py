@@ -117,6 +117,7 @@ WRONG = {  # of each method: argument -> values that it cannot take
         "pre": ["", "nope"],
         "quality": [5, "better"],
         "target_bpw": ["x", 0.5, 33, float("nan")],
+        "target_kld": ["x", 0.0, -1.0, float("nan"), float("inf")],
         "target_size": [1.5, [5]],
         "tensor_types": ["x=F16", ["F16"], [5]],
         "threads": ["a"],

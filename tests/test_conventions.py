@@ -179,7 +179,7 @@ def test_a_missing_library_is_told_before_any_work(tmp_path, monkeypatch):
     for module in ("ggq.converters.job", "ggq.converters.prepasses.base"):
         hidden = lambda name, *a: None if name == "torch" else found(name, *a)  # noqa: E731
         monkeypatch.setattr(f"{module}.find_spec", hidden)
-    for asked in (["--target-size", "1M"], ["--target-bpw", "8"], ["--quality", "best"]):
+    for asked in (["--target-size", "1M"], ["--target-kld", "1"], ["--quality", "best"]):
         for dry in ([], ["--dry-run"]):
             done = run("convert", tmp_path / "missing", "o.gguf", *asked, *dry)
             assert isinstance(done.exception, UsageError), done.exception

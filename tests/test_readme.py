@@ -49,13 +49,26 @@ def test_named_commands_exist(document):
     assert sorted(named - set(cli.list_commands(None))) == []
 
 
+def test_measured_rows_take_the_place_of_those_they_renew():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import quality
+    finally:
+        sys.path.pop(0)
+    page = f"Text\n\n{quality.HEADER}| a Q4_K_M, `best` | wiki | 1 | old |\n\nThe end | a.\n"
+    rows = ["| a Q4_K_M, `best` | wiki | 2 | new |", "| b Q4_K_M, `good` | wiki | 3 | more |"]
+    found = quality.into_page(page, rows)
+    assert found == f"Text\n\n{quality.HEADER}{rows[0]}\n{rows[1]}\n\nThe end | a.\n"
+    assert quality.into_page(found, rows) == found
+
+
 def test_plots_are_those_of_the_tables():
-    sys.path.insert(0, str(ROOT / "tests/tools"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         import plots
     finally:
         sys.path.pop(0)
     for name, text in plots.plots().items():
         found = (ROOT / "docs/pictures" / name).read_text(encoding="utf-8")
-        assert found == text, "run tests/tools/plots.py"
+        assert found == text, "run benchmarks/plots.py"
         assert text.count("<rect") > 8

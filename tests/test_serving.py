@@ -289,6 +289,7 @@ def test_split_folders_have_an_index(tmp_path):
         ({"type": "FP8", "pure": True}, "pure"),
         ({"type": "FP8", "via": "f16"}, "via"),
         ({"type": "FP8", "target_bpw": 4.0}, "target.bpw"),
+        ({"type": "FP8", "target_kld": 0.1}, "target.kld"),
         ({"type": "FP8", "card": True}, "card"),
         (
             {"type": "W4A16", "group_size": 32, "prepasses": ["distill"]},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -27,15 +27,16 @@ __all__ = [
     "Choice",
     "allocate",
     "costs",
+    "fixed_bytes",
     "overrides",
     "read_plan",
-    "room",
-    "targeted",
     "write_plan",
 ]
 
 SAMPLE_ROWS = 256
+SLOW = 8  # of the sample, every so many rows for types that are searched slowly
 ALIGNMENT = 32
+LIGHT = 2.5  # bits a weight: types of fewer ruin a matrix that was not calibrated
 
 Progress = Callable[[int, int, str], None]
 
@@ -58,59 +59,79 @@ class _Power:
 
 
 def costs(
-    job: Any, calibration: Calibration, progress: Progress | None = None
+    job: Any, calibration: Calibration, light: bool = False, progress: Progress | None = None
 ) -> dict[str, list[Choice]]:
-    """Return the choices for every tensor whose type is open, cheapest bytes first."""
-    wanted = _open(job)
+    """Return the choices for every tensor whose type is open, cheapest bytes first.
+
+    ``light``: types that want importance, and those below `LIGHT`, are among them for the
+    matrices of blocks.
+    """
+    wanted = _open(job, light)
     power = _measure(job, calibration)
     found = {}
     for done, name in enumerate(wanted):
-        tensor = job.tensors[name]
-        choices = [_choice(tensor, kind, power.get(name)) for kind in _candidates(tensor.shape)]
-        found[name] = sorted(choices, key=lambda c: c.nbytes)
+        kinds = _candidates(job, name, light)
+        found[name] = sorted(_choices(job.tensors[name], kinds, power.get(name)), key=_by_bytes)
         if progress:
             progress(done + 1, len(wanted), name)
     return found
 
 
-def _open(job: Any) -> list[str]:
+def _by_bytes(choice: Choice) -> int:
+    return choice.nbytes
+
+
+def _open(job: Any, light: bool) -> list[str]:
     """Return the tensors that ``job`` would quantize and whose type the user did not name."""
     from ggq import quants
 
     return [
         name
         for name, kind in job.plan.types
-        if hasattr(quants.get(kind), "grid")
+        if (hasattr(quants.get(kind), "grid") or kind in _candidates(job, name, light))
         and name not in job.plan.asked
-        and _candidates(job.tensors[name].shape)
+        and _candidates(job, name, light)
     ]
 
 
-def _candidates(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the types to choose from for rows of a length, by the most that divides it."""
+def _candidates(job: Any, name: str, light: bool) -> tuple[str, ...]:
+    """Return the types to choose from for a tensor, by the most that divides its rows."""
     from ggq import quants
 
+    width = job.tensors[name].shape[-1]
     sizes = {size for kind in quants.all() for size in kind.candidate_for}
-    fitting = max((size for size in sizes if shape[-1] % size == 0), default=0)
-    found = [kind for kind in quants.all() if fitting in kind.candidate_for]
+    fitting = max((size for size in sizes if width % size == 0), default=0)
+    light = light and name.startswith("blk.")  # what no linear multiplies has no importance
+    found = [
+        kind
+        for kind in quants.all()
+        if fitting in kind.candidate_for and (light or not _is_light(kind))
+    ]
     ordered = sorted(found, key=lambda kind: (kind.bits_per_weight, -kind.ggml_id))
     return tuple(kind.name for kind in ordered)
 
 
-def _choice(tensor: Any, type_name: str, power: _Power | None) -> Choice:
-    """Return what a type costs a tensor, from a sample of its rows."""
+def _is_light(kind: Any) -> bool:
+    """Return whether a type is of use only where passes or a matrix know what counts."""
+    return bool(kind.wants_importance or kind.bits_per_weight < LIGHT)
+
+
+def _choices(tensor: Any, type_names: Sequence[str], power: _Power | None) -> Iterator[Choice]:
+    """Yield what each type costs a tensor, from a sample of its rows."""
     from ggq import quants
 
-    kind = quants.get(type_name)
     n_rows = prod(tensor.shape[:-1])
     picked = np.unique(np.linspace(0, n_rows - 1, min(SAMPLE_ROWS, n_rows)).astype(int))
     x = np.concatenate([tensor.read(int(r), int(r) + 1) for r in picked]).astype(np.float32)
     columns = np.ones(x.shape[1]) if power is None else power.columns
     rows = np.ones(1) if power is None else power.rows
     weight = rows[picked % len(rows)] if len(rows) > 1 else np.full(len(picked), rows[0])
-    error = (kind.dequantize(kind.quantize(x, columns.astype(np.float32))) - x) ** 2
-    cost = 0.5 * float((weight * (error @ columns)).sum()) * n_rows / len(picked)
-    return Choice(type_name, _bytes(tensor.shape, type_name), cost)
+    for name in type_names:
+        kind = quants.get(name)
+        some = slice(None, None, 1 if hasattr(kind, "grid") else SLOW)
+        values = kind.dequantize(kind.quantize(x[some], columns.astype(np.float32)))
+        error = (weight[some] * ((values - x[some]) ** 2 @ columns)).mean()
+        yield Choice(name, _bytes(tensor.shape, name), 0.5 * float(error) * n_rows)
 
 
 def _aligned(nbytes: int) -> int:
@@ -198,36 +219,27 @@ def _spend(
         chosen = {**chosen, name: choice}
 
 
-def room(job: Any, file_bytes: int) -> int:
-    """Return the bytes that a file of ``file_bytes`` leaves for the tensors whose type is open.
+def fixed_bytes(job: Any, light: bool = False, file_bytes: int | None = None) -> int:
+    """Return the bytes of a file without the tensors whose type is open; nothing is measured.
 
-    Nothing is measured for it. UsageError naming the smallest file where that is larger.
+    UsageError naming the smallest file where that is larger than ``file_bytes``.
     """
-    planned, wanted = dict(job.plan.types), _open(job)
+    planned, wanted = dict(job.plan.types), _open(job, light)
     shapes = {name: job.tensors[name].shape for name in wanted}
     size = sum(shard.nbytes for shard in job.writer().plan())
-    kinds = sorted({kind for shape in shapes.values() for kind in _candidates(shape)})
+    kinds = {name: _candidates(job, name, light) for name in wanted}
     # The file lists its types in a key, which grows with them.
-    listed = _aligned(sum(len(f"{kind}:{len(wanted)} ") for kind in kinds))
+    names = {kind for of_one in kinds.values() for kind in of_one}
+    listed = _aligned(sum(len(f"{kind}:{len(wanted)} ") for kind in names))
     fixed = size + listed - sum(_bytes(shape, planned[n]) for n, shape in shapes.items())
-    least = fixed + sum(min(_bytes(s, kind) for kind in _candidates(s)) for s in shapes.values())
-    if least > file_bytes:
+    least = fixed + sum(min(_bytes(s, kind) for kind in kinds[n]) for n, s in shapes.items())
+    if file_bytes is not None and least > file_bytes:
         bits = ceil(800 * least / job.n_elements) / 100
         raise UsageError(
             f"a file of {file_bytes} bytes is too small for this model: "
             f"the smallest takes {least} bytes ({bits:.2f} bits a weight)"
         )
-    return file_bytes - fixed
-
-
-def targeted(
-    job: Any,
-    budget: int,
-    calibration: Calibration,
-    progress: Progress | None = None,
-) -> dict[str, str]:
-    """Return types for the tensors whose type is open, ``budget`` bytes in all (see `room`)."""
-    return allocate(costs(job, calibration, progress), budget, dict(job.plan.types))
+    return fixed
 
 
 def _bytes(shape: tuple[int, ...], type_name: str) -> int:

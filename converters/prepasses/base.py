@@ -60,13 +60,15 @@ class Prepass:
     ``calibration``: text or jsonl file, None for the text that comes with ggq; ``tokens``: how many
     of its tokens, in windows of ``n_ctx`` spread evenly over it (0: all). ``RANGES``: the least and
     the most that a number may be, by its field's name; where none is given it is not negative.
-    ``REFINES``: the codes of an earlier pass are kept, not chosen anew. ``GRIDS``:
-    it works on the grids of serving engines, too. ``NEEDS``: libraries that
-    ggq itself does not need, as they are imported; each is an extra of the package, too.
+    ``MEASURES``: no type wants importance in vain after it. ``REFINES``: the codes of an earlier
+    pass are kept, not chosen anew. ``GRIDS``: it works on the grids of serving engines, too.
+    ``NEEDS``: libraries that ggq itself does not need, as they are imported; each is an extra of
+    the package, too.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ()
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {}
+    MEASURES: ClassVar[bool] = False
     REFINES: ClassVar[bool] = False
     GRIDS: ClassVar[bool] = True
 

@@ -40,8 +40,17 @@ class Sizes:
 
     @property
     def gram(self) -> float:
-        """Operations that the second moments of all inputs take."""
-        return sum(4.0 * n * n * self.tokens for n in self.inputs)
+        """Operations that the second moments of all inputs take: one half of each is multiplied."""
+        return sum(1.0 * n * n * self.tokens for n in self.inputs)
+
+    @property
+    def shifts(self) -> float:
+        """Operations that what the teacher's outputs have over the student's take.
+
+        Of inputs wider than the residual stream it is taken of the outputs, twice as often.
+        """
+        narrow = min(self.inputs)
+        return sum(2.0 * n * min(n, 2 * narrow) * self.tokens for n in self.inputs)
 
     def forward(self, weights: int) -> float:
         """Return the operations of all tokens through ``weights``, attention included."""

@@ -31,6 +31,7 @@ __all__ = ["GPTQ"]
 MIN_TOKENS = 1024
 SWEEP, COLUMNS = 10, 14  # times rows * columns**2: one sweep of the descent, all before it
 GROUP = 1024  # rows at most whose errors are spread over each other
+ENOUGH = 8  # tokens a column for the second moments of a tied head's inputs
 INVERSES = 4  # times columns**3: the factors of a Hessian
 
 
@@ -47,6 +48,7 @@ class GPTQ(Prepass):
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("torch",)
+    MEASURES: ClassVar[bool] = True
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0, 1), "residual": (0, 1)}
 
     strength: float = 0.7
@@ -66,7 +68,8 @@ class GPTQ(Prepass):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Forwards of teacher and student, second moments, their factors, the column loop."""
-        work = (3 if sizes.tied else 2) * sizes.forward(sizes.blocks) + sizes.gram
+        surveyed = min(1.0, ENOUGH * min(sizes.inputs) / sizes.tokens) if sizes.tied else 0.0
+        work = (2 + surveyed) * sizes.forward(sizes.blocks) + sizes.gram + sizes.shifts
         work += sum(float(INVERSES) * n**3 for n in sizes.inputs)
         loops = COLUMNS + SWEEP * self.sweeps
         work += sum(loops * float(r) * n * n for r, n, _ in sizes.matrices)
@@ -81,6 +84,7 @@ class GPTQ(Prepass):
         """Replace every quantized matrix of ``job`` by finished blocks."""
         import torch
 
+        from ggq.converters.calibration.text import sample
         from ggq.converters.calibration.weights import SourceWeights, hparams_of
         from ggq.converters.prepasses.solving.streams import StreamOps
 
@@ -98,9 +102,9 @@ class GPTQ(Prepass):
             run.bend(architecture, hp, calibration.windows)
         with torch.inference_mode():
             if run.is_tied and heads and run.head is None:
-                survey = StreamOps(
-                    weights, calibration.windows, run.survey, lambda name: None, teacher_only=True
-                )
+                n = -(-ENOUGH * hp.n_embd // calibration.windows.shape[1])
+                some = sample(calibration.windows, n)
+                survey = StreamOps(weights, some, run.survey, lambda name: None, teacher_only=True)
                 survey.run(architecture, hp)
             ops = StreamOps(weights, calibration.windows, run.choose, run.embedding)
             ops.run(architecture, hp)
@@ -218,8 +222,8 @@ class _Run:
             if not n:
                 self.unreached.setdefault(name, []).append(e)
             elif shared:
-                moments.shrink_towards(x.moments, n / (n + w.shape[-1]))
-            target = self._target(one, own, moments, None, 1.0)
+                moments.shrink_towards(x.moments, own, x, n / (n + w.shape[-1]))
+            target = self._target(one, own if n else x, moments, None, 1.0)
             yield self._problem(name, target, moments.hessian)
 
     def tell(self, job: Any) -> None:
@@ -248,15 +252,24 @@ class _Run:
         residual: Pair | None,
         factor: float,
     ) -> np.ndarray:
-        """Return the weights that would bring the student's outputs to the teacher's."""
+        """Return the weights that would bring the student's outputs to the teacher's.
+
+        With a residual both targets are one product: its cost is the outputs' width, not the
+        inputs', which of a feed-forward layer are several times as many.
+        """
+        import torch
+
         from ggq.converters.prepasses.solving.solver import regress
 
         options = self.options
-        shift = moments.cross - moments.hessian.matrix
-        missing = w @ (options.strength * shift).astype(np.float32)
-        if residual is not None and options.residual:
-            missing += (options.residual * moments.against(x, residual, factor)).astype(np.float32)
-        return regress(w, moments.hessian, missing, options.ridge)
+        if residual is None or not options.residual:
+            shift = (options.strength * moments.shift(x)).astype(np.float32)
+            return regress(w, moments.hessian, w @ shift, options.ridge)
+        weight = torch.from_numpy(options.strength * w)
+        share = options.residual / factor
+        both = zip(x.differences(), residual.differences(), strict=True)
+        missing = moments.against(x, (dx @ weight.T + share * dr for dx, dr in both))
+        return regress(w, moments.hessian, missing.astype(np.float32), options.ridge)
 
     def _problem(self, name: str, target: np.ndarray, hessian: Hessian) -> Problem:
         from ggq.converters.prepasses.solving.problems import Problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ggq.converters import grids
 from ggq.converters.calibration.importance import collect
@@ -23,6 +23,8 @@ class Importance(Prepass):
 
     ``measure``: who runs the windows, as `collect` takes it; None: this process.
     """
+
+    MEASURES: ClassVar[bool] = True
 
     head: bool = True
     measure: Any = field(default=None, init=False, repr=False, compare=False)

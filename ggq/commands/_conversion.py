@@ -23,8 +23,8 @@ from ggq.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from ggq.converters.conversion import Conversion
-    from ggq.converters.job import Request, Result
     from ggq.converters.prepasses.base import Pass
+    from ggq.converters.request import Request, Result
 
 __all__ = ["conversion_options", "run"]
 
@@ -68,6 +68,11 @@ OPTIONS = (
         "--target-bpw",
         type=click.FloatRange(1, 32),
         help="The same by bits a weight, of the whole file.",
+    ),
+    click.option(
+        "--target-kld",
+        type=click.FloatRange(0, min_open=True),
+        help="The smallest file of at most this divergence (nats): makes and measures some.",
     ),
     click.option(
         "--plan", type=PATH, help="JSON of types per tensor: written with a target, else read."
@@ -267,7 +272,7 @@ def _use(path: Path) -> str:
 
 def _shown(request: Request, quiet: bool, verbose: bool) -> Any:
     """Return the events of a conversion as they are shown on stderr."""
-    from ggq.converters.job import Events
+    from ggq.converters.request import Events
 
     class Shown(Events):
         n_warnings = 0  # told so far: passes may add to them
@@ -277,6 +282,9 @@ def _shown(request: Request, quiet: bool, verbose: bool) -> Any:
             if passes and not quiet:
                 _tell_estimate(conversion, passes, request.options.threads)
             self.n_warnings = len(conversion.warnings)
+
+        def tried(self, nbytes: int, kld: float) -> None:
+            click.echo(f"tried {format_size(nbytes)}: KLD {kld:.4f}", err=True)
 
         def progress(self) -> AbstractContextManager[Progress | None]:
             return progress_bar(quiet)

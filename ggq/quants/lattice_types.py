@@ -16,6 +16,7 @@ class LatticeType(ValuesType):
     """A type whose codes name vectors of a lattice."""
 
     fallback = "IQ4_NL"
+    candidate_for = (256,)
     layout: np.dtype
 
     @abstractmethod

@@ -15,6 +15,7 @@ class TernaryType(QuantType):
     """w = d * (code - 1)."""
 
     heeds_importance = False
+    candidate_for = (256,)
     layout: np.dtype
     undefined = 1  # the code that ggml on x86 gives where 1 / d overflows
 

@@ -34,6 +34,7 @@ ASKED = {
 PROGRAM = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 import ggq
 path, text = sys.argv[1:]
 with ggq.load(path, n_ctx=1024) as model:
@@ -51,16 +52,16 @@ with ggq.load(path, n_ctx=1024) as model:
     for call in (
         lambda: model.chat([{"role": "user", "content": "hi"}], tempo=1),
         lambda: list(model.chat([{"role": "user"}])),
+        lambda: ggq.evaluate(path, text),
     ):
         try:
             call()
         except Exception as error:
             told.append(str(error))
-    assert len(told) == 2 and "tempo" in told[0] and not any("\\n" in x for x in told), told
+    assert len(told) == 3 and "tempo" in told[0] and not any("\\n" in x for x in told), told
     print(repr(model))
     print(*told, sep="; ")
-found = ggq.evaluate(path, text)
-print(found if isinstance(found, (int, float)) else type(found).__name__)
+print(type(ggq.evaluate(path, Path(text))).__name__)
 """
 
 

@@ -54,8 +54,9 @@ def typing(walk):
         assert t.exit_code() == 0
     with _chat(walk, "-n", "4000") as t:
         t.type(b"Tell me a very long story about two ships.", b"\r")
-        for _ in range(4):  # the echo, and lines of the answer
-            t.wait_for(b"\r\n")
+        t.wait_for(b"\x1b[?2004l")  # the prompt is done
+        for _ in range(5):  # the answer is drawn anew with every piece
+            t.wait_for(b"\r\x1b[J")
         t.type(CTRL_C)
         t.wait_for(b"(stopped)")
         t.wait_for(b">>>")

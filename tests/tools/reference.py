@@ -18,6 +18,7 @@ MODULES = (
     "ggq.models.table",
     "ggq.models.layers",
     "ggq.converters.job",
+    "ggq.converters.request",
     "ggq.converters.prepasses",
     "ggq.runtime.answers",
     "ggq.runtime.model",

@@ -8,7 +8,7 @@ a callback chooses the student's weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from ggq.runtime.backends.torch.backend import TorchOps
 __all__ = ["Moments", "Pair", "StreamOps"]
 
 
+PANEL = 256  # columns of second moments that are multiplied at once
+
+
 class Pair:
     """One value of the graph: ``teacher`` and ``student`` hold a (rows, width) tensor per batch."""
 
@@ -28,38 +31,53 @@ class Pair:
         self.teacher, self.student = teacher, student
         self.moments: Moments | None = None
 
+    def differences(self) -> Iterator[torch.Tensor]:
+        """Yield by how much the teacher's values are more than the student's, batch by batch."""
+        for t, s in zip(self.teacher, self.student, strict=True):
+            yield t - s
+
 
 class Moments:
-    """Second moments of a linear's inputs, float64, means over tokens.
+    """Second moments of a linear's inputs x, float64, means over tokens.
 
-    ``hessian`` (n, n) is E[x_s x_s'], ``cross`` (n, n) E[x_t x_s'], the teacher's with the
-    student's. ModelError where an input is not finite.
+    ``hessian`` (n, n) is E[x_s x_s'] of the student's. Products are float32, batch by batch, and
+    their sums float64. ModelError where an input is not finite.
     """
 
     def __init__(self, x: Pair, name: str):
         n = x.student[0].shape[1]
-        student, cross = (torch.zeros(n, n, dtype=torch.float64) for _ in range(2))
+        student = torch.zeros(n, n, dtype=torch.float64)
         self.n_tokens = max(1, sum(len(part) for part in x.student))
-        for t, s in zip(x.teacher, x.student, strict=True):
-            student += (s.T @ s).double()
-            cross += (t.T @ s).double()
-        self.hessian = Hessian(student.numpy() / self.n_tokens, name)
-        self.cross = cross.numpy() / self.n_tokens
-        if not (np.isfinite(self.hessian.matrix).all() and np.isfinite(self.cross).all()):
-            raise ModelError(f"the inputs of {printable(name)} are not finite")
+        for part in x.student:
+            for a in range(0, n, PANEL):  # what lies below the diagonal is mirrored
+                student[a : a + PANEL, a:] += part[:, a : a + PANEL].T @ part[:, a:]
+        mirrored = torch.triu(student) + torch.triu(student, 1).T
+        self.hessian = Hessian(_finite(mirrored.numpy() / self.n_tokens, name), name)
+        self._shift: np.ndarray | None = None
 
-    def shrink_towards(self, other: Moments, share: float) -> None:
-        """Keep only ``share`` of these moments and take the rest from ``other``."""
+    def shift(self, x: Pair) -> np.ndarray:
+        """Return E[(x_t - x_s) x_s'], float64 (n, n); kept for the linears that share ``x``."""
+        if self._shift is None:
+            self._shift = self.against(x, x.differences())
+        return self._shift
+
+    def shrink_towards(self, other: Moments, own: Pair, all_of: Pair, share: float) -> None:
+        """Keep only ``share`` of these moments, ``own``'s, and take the rest from ``other``."""
         mixed = share * self.hessian.matrix + (1 - share) * other.hessian.matrix
+        self._shift = share * self.shift(own) + (1 - share) * other.shift(all_of)
         self.hessian = Hessian(mixed, self.hessian.name)
-        self.cross = share * self.cross + (1 - share) * other.cross
 
-    def against(self, x: Pair, residual: Pair, factor: float) -> np.ndarray:
-        """Return E[(r_t - r_s) x_s'] / factor, float64 (width of r, n)."""
-        sides = zip(residual.teacher, residual.student, x.student, strict=True)
-        total = sum(((t - s).T @ inputs).double() for t, s, inputs in sides)
+    def against(self, x: Pair, values: Iterable[torch.Tensor]) -> np.ndarray:
+        """Return E[v x_s'], float64 (width of v, n), for ``values`` v of each batch."""
+        total = sum((v.T @ part).double() for v, part in zip(values, x.student, strict=True))
         assert isinstance(total, torch.Tensor)
-        return total.numpy() / self.n_tokens / factor
+        return _finite(total.numpy() / self.n_tokens, self.hessian.name)
+
+
+def _finite(moments: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(moments).all():
+        raise ModelError(f"the inputs of {printable(name)} are not finite")
+    return moments
 
 
 class _Waiting:

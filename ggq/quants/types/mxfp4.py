@@ -15,6 +15,7 @@ class MXFP4(Nibbles, TableType):
 
     name, ggml_id, block_size, block_bytes = "MXFP4", 39, 32, 17
     heeds_importance = False
+    candidate_for = (32, 256)
     group, table = 32, E2M1
     layout = np.dtype([("d", "u1"), ("qs", "u1", 16)])
 

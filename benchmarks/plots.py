@@ -1,13 +1,13 @@
 """Draws the README's two plots from the tables in docs/speed.md and docs/quality.md.
 
-``python tests/tools/plots.py`` writes docs/pictures/speed.svg and quality.svg. Plain SVG, so that
+``python benchmarks/plots.py`` writes docs/pictures/speed.svg and quality.svg. Plain SVG, so that
 a test can compare them with the tables on any machine.
 """
 
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 OURS, THEIRS, INK, PAPER = "#2563eb", "#9ca3af", "#111827", "#ffffff"
 WIDTH, ROW, LEFT, BAR = 520, 34, 150, 12
 
@@ -61,6 +61,11 @@ def plots():
     }
 
 
-if __name__ == "__main__":
+def main():
+    """Write the pictures."""
     for name, text in plots().items():
         (DOCS / "pictures" / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
