@@ -21,8 +21,7 @@ fast: $(VENV)/.dev
 	$(PYTEST) --fast
 
 # The tests on a Ray cluster of two nodes in this machine; installs Ray (0.6 GB).
-test-cluster: $(VENV)/.dev
-	$(PIP_INSTALL) -e '.[cluster]'
+test-cluster: $(VENV)/.cluster
 	$(BIN)/python -m pytest tests/test_cluster*.py
 
 # As test, with the whole product of types and instruction sets: many minutes more.
@@ -53,4 +52,9 @@ $(VENV)/.base: pyproject.toml setup.py .ci/constraints.txt
 $(VENV)/.dev: $(VENV)/.base
 	@echo "adding what the tests need (torch is the large part) ..."
 	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.cluster: $(VENV)/.dev
+	@echo "adding Ray ..."
+	$(PIP_INSTALL) -e '.[cluster]'
 	@touch $@

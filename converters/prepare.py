@@ -157,8 +157,7 @@ def _from_folder(
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
-    eyes = None if options.beside else left_out(checkpoint.config, checkpoint.tensors)
-    found.warnings += [eyes] if eyes else []
+    found.warnings += left_out(checkpoint.config, checkpoint.tensors, bool(options.beside))
     return found
 
 

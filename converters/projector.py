@@ -84,17 +84,24 @@ def settings_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "preprocessor": said}
 
 
-def left_out(config: dict[str, Any], names: Any) -> str | None:
-    """Say that a model's vision part is left out and how to have it; None where there is none."""
-    if not isinstance(config.get("vision_config"), dict):
-        return None
+def left_out(config: dict[str, Any], names: Any, with_eyes: bool) -> list[str]:
+    """Return a line for each part that a text model's file lacks, and how to have it.
+
+    ``names``: of the checkpoint's tensors; ``with_eyes``: the vision part is written, too.
+    """
+    ears = isinstance(config.get("audio_config"), dict)
+    told = ["the part that hears is left out: ggq converts what reads and sees"] if ears else []
+    if with_eyes or not isinstance(config.get("vision_config"), dict):
+        return told
     tower = vision.for_hf(config)
     if tower is None:
-        return "the vision part is left out: it is of no kind that ggq converts (docs/vision.md)"
+        what = "the vision part is left out: it is of no kind that ggq converts (docs/vision.md)"
+        return [*told, what]
     if not any(not tower.ignores(tower.renamed(n), None) for n in names):  # type: ignore[arg-type]
-        return None
+        return told
     flag = option("--mmproj", "mmproj=True")
-    return f"the vision part is left out: {flag} writes it, as a file of its own (docs/vision.md)"
+    what = f"the vision part is left out: {flag} writes it, as a file of its own (docs/vision.md)"
+    return [*told, what]
 
 
 def _no_eyes(config: dict[str, Any]) -> str:

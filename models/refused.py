@@ -13,6 +13,8 @@ PHI_MOE = (
 OTHERS: dict[str, tuple[str, ...]] = {
     "it ranks all documents in one text, by states at marks in it": ("JinaForRanking",),
     PHI_MOE: ("PhimoeForCausalLM",),
+    "OpenGVLab's own layout of it: convert the repository of that name that ends in -hf or -HF "
+    "(the vision part alone is written from either, --only-mmproj)": ("InternVLChatModel",),
 }
 
 REASONS: dict[str, tuple[str, ...]] = {

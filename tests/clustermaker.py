@@ -1,4 +1,7 @@
-"""A Ray cluster of two nodes in this machine, and requests of mixed shapes. Not a test itself."""
+"""A Ray cluster of two nodes in this machine, and requests of mixed shapes. Not a test itself.
+
+``python tests/clustermaker.py`` says whether such a cluster begins on this machine.
+"""
 
 import contextlib
 import json
@@ -101,3 +104,8 @@ def write_requests(path, n):
     lines[n // 2] = json.dumps({"custom_id": "p", "url": "/v1/completions", "body": {"prompt": {}}})
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
+
+
+if __name__ == "__main__":
+    with two_nodes() as begun, begun.driver():
+        print(f"Ray began a cluster at {begun.address}")

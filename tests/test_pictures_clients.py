@@ -72,7 +72,9 @@ class Anthropic:
 
     def __init__(self, package, url):
         client = package.Anthropic(base_url=url, api_key="none", max_retries=0)
-        self.create, self.options = client.messages.create, SHORT
+        self.create = client.messages.create
+        said = {"temperature": 0}  # which newer packages know no more
+        self.options = {"model": "any", "max_tokens": 12, "extra_body": said}
 
     def picture(self, data):
         source = {"type": "base64", "media_type": "image/png", "data": data}
@@ -90,7 +92,7 @@ def test_three_turns_about_a_picture(kind, model, server):
     client, eyes = kind(pytest.importorskip(kind.package), server), model.gallery.eyes
     seed = ["OpenAI", "Responses", "Anthropic"].index(kind.__name__) + 70
     data = base64.b64encode(picture_bytes(40, 48, seed=seed)).decode()
-    looked, messages = eyes.looked, []
+    looked, messages, most = eyes.looked, [], 0
     for turn in TURNS:
         word = "input_text" if kind is Responses else "text"
         content = [{"type": word, "text": turn}]
@@ -102,7 +104,8 @@ def test_three_turns_about_a_picture(kind, model, server):
         with client.create(messages=messages, stream=True, **client.options) as stream:
             next(text for text in map(client.new_text, stream) if text)  # then stopped
         again = client.text(client.create(messages=messages, **client.options))
-        assert len(list(filter(None, pieces))) > 1
+        most = max(most, len(list(filter(None, pieces))))
         assert "".join(pieces) == again
         messages.append({"role": "assistant", "content": again})
     assert eyes.looked == looked + 1  # at the first question alone
+    assert most > 1  # it came in pieces

@@ -5,6 +5,9 @@ llama.cpp's converter writes of them (made by tools/make_projectors.py).
 """
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from floats import distance
+from picturemaker import picture_bytes
 from tinyeyes import EYES, make_eyes
 
 import ggq
@@ -255,6 +259,53 @@ def test_pixels_that_are_no_whole_patch_are_not_seen(tmp_path):
         assert distance(eyes.encode(pixels).rows, want) <= TOLERANCE
         with pytest.raises(UsageError, match="multiples of 16"):
             eyes.encode(pixels[:, :64, :60])
+
+
+SEEN = """
+import sys, ggq
+part = {"type": "image", "image": sys.argv[2]}
+asked = [{"role": "user", "content": [part, {"type": "text", "text": "What is it?"}]}]
+with ggq.load(sys.argv[1], mmproj=sys.argv[3], threads=1) as model:
+    assert sum(i < 0 for i in model.chat_ids(asked))  # the picture's
+    "".join(model.chat(asked, max_tokens=2))
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers"}))
+"""
+
+
+@pytest.mark.slow
+def test_a_chat_about_a_picture_imports_no_torch(made, tmp_path):
+    files = [tmp_path / name for name in ("model.gguf", "x.png", "eyes.gguf")]
+    ggq.convert(made("qwen2-vl")[0], files[0], "F32", mmproj=files[2])
+    files[1].write_bytes(picture_bytes(60, 90))
+    command = [sys.executable, "-c", SEEN, *map(str, files)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.stdout.strip() == "[]", told.stderr
+
+
+@pytest.mark.slow
+def test_ears_are_left_out_by_name(made, tmp_path):
+    folder = shutil.copytree(made("gemma3")[0], tmp_path / "hearing")
+    config = json.loads((folder / "config.json").read_text())
+    for more, said in (({}, False), ({"audio_config": {"model_type": "any"}}, True)):
+        (folder / "config.json").write_text(json.dumps({**config, **more}))
+        args = ["convert", str(folder), str(tmp_path / "m.gguf"), "--type", "F16", "--mmproj"]
+        told = CliRunner().invoke(cli, [*args, "--force"])
+        assert told.exit_code == 0, told.output
+        assert ("the part that hears is left out" in told.stderr) is said
+
+
+@pytest.mark.slow
+def test_internvl_in_its_own_layout_is_refused_with_the_way_out(made, tmp_path):
+    folder = shutil.copytree(made("internvl")[0], tmp_path / "own")
+    config = json.loads((folder / "config.json").read_text())
+    config = {**config, "architectures": ["InternVLChatModel"], "model_type": "internvl_chat"}
+    (folder / "config.json").write_text(json.dumps(config))
+    told = CliRunner().invoke(cli, ["convert", str(folder), str(tmp_path / "m.gguf")])
+    said = str(told.exception)
+    assert isinstance(told.exception, ModelError) and "\n" not in said
+    assert "ends in -hf or -HF" in said and "--only-mmproj" in said
+    args = ["convert", str(folder), str(tmp_path / "eyes.gguf"), "--only-mmproj"]
+    assert CliRunner().invoke(cli, args).exit_code == 0
 
 
 @pytest.mark.slow

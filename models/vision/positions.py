@@ -41,7 +41,8 @@ def resized(table: Array, view: View, corners: bool) -> Array:
     square = table.astype(np.float64).reshape(side, side, -1)
     down = np.tensordot(weigh(view.rows, side), square, axes=(1, 0))
     both = np.tensordot(weigh(view.columns, side), down, axes=(1, 1))  # (columns, rows, width)
-    return both.transpose(1, 0, 2).reshape(view.n, -1)
+    made: Array = both.transpose(1, 0, 2).reshape(view.n, -1)
+    return made
 
 
 def axial(view: View, pairs: int, base: float, turns: bool = False) -> Array:

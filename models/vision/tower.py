@@ -65,6 +65,7 @@ class Tower:
     name = "clip"
     hf_base = ""
     hf_prefixes = ("",)
+    aliases: ClassVar[Mapping[str, str]] = {}  # `renames` says the other way round what is needed
 
     def suits(self, config: Mapping[str, Any]) -> bool:
         """Tell whether a config of one of these classes is this one, where several share it."""

@@ -33,9 +33,9 @@ MAX_WIDTH = 512  # columns of a head
 # Rows first_row .. first_row + count - 1 of a stretch of n_keys, whose pages begin at first_page.
 PART = Struct("part", first_row=INT, count=INT, first_page=INT, n_keys=INT)
 _PART_BYTES = PART.nbytes
-_PLACES = {"n_head": INT, "head": INT, "wide": INT, "n_pages": INT, "keys": INT, "values": INT}
-FILL = Struct("fill", new_keys=ROWS, new_values=ROWS, parts=INT, **_PLACES)
-SEE = Struct("see", queries=ROWS, out=ROWS, parts=INT, n_parts=INT, scale=FLOAT, **_PLACES)
+_PLACES = Struct("places", n_head=INT, head=INT, wide=INT, n_pages=INT, keys=INT, values=INT)
+FILL = Struct("fill", _PLACES, new_keys=ROWS, new_values=ROWS, parts=INT)
+SEE = Struct("see", _PLACES, queries=ROWS, out=ROWS, parts=INT, n_parts=INT, scale=FLOAT)
 # Scratch in bytes: (maximum, sum of weights) of each query, no slope, four queries' scores; then
 # queries as [column][4] and outputs as [4][wide], quad by quad.
 _STATES, _NO_SLOPE, _SCORES = 0, 8 * BLOCK, 8 * BLOCK + 64
