@@ -118,12 +118,16 @@ def test_killed_processes_and_a_lost_node_change_nothing(cluster, source, local,
 
     def kill():
         while not stop.wait(0.02) and len(killed) < 3:
-            for pid in cluster.workers("_run"):
-                if list(tmp_path.glob("*.unfinished-*/*.sha256")):
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signal.SIGKILL)
-                        killed.append(pid)
-                    break
+            at_work = cluster.workers("_run")
+            if not at_work or not list(tmp_path.glob("*.unfinished-*/*.sha256")):
+                continue
+            if not killed:
+                cluster.kill_node(cluster.nodes[0])
+                killed.append("node")
+                continue
+            with contextlib.suppress(OSError):
+                os.kill(at_work[0], signal.SIGKILL)
+                killed.append(at_work[0])
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -132,7 +136,8 @@ def test_killed_processes_and_a_lost_node_change_nothing(cluster, source, local,
     finally:
         stop.set()
         killer.join()
-    assert killed and files(tmp_path) == local
+    assert killed[0] == "node" and len(killed) > 1
+    assert files(tmp_path) == local
 
 
 @pytest.mark.parametrize("name", PASSES)
