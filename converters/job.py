@@ -78,6 +78,8 @@ def _run_smallest(request: Request, events: Events) -> Result:
     assert kld is not None
     _check_needs(request, _recipe(request).passes(request.calibration))
     kind = request.type or _recipe(request).type or request.default_type
+    if chosen := grids.find(kind):
+        _refuse_of_files(request, chosen.name)
     single = replace(request, type=kind, target_kld=None, card=True, plan=None)
     with planned(single, events) as (conversion, passes):
         conversion.check()

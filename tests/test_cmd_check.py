@@ -34,8 +34,8 @@ def test_gguf(tmp_path, capsys):
 UNSUPPORTED = [
     ({"architectures": ["NewMambaForCausalLM"], "state_size": 16}, "NewMamba", "state-space"),
     (
-        {"architectures": ["MiniCPM3ForCausalLM"], "kv_lora_rank": 512},
-        "MiniCPM3",
+        {"architectures": ["NewLatentForCausalLM"], "kv_lora_rank": 512},
+        "NewLatent",
         "latent attention",
     ),
     ({"architectures": ["NewForCausalLM"], "layer_norm_eps": 1e-5}, "New", "LayerNorm"),

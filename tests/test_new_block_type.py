@@ -36,6 +36,7 @@ TYPE = Q4_9()
 
 SCRIPT = """
 import json, sys
+from types import SimpleNamespace
 import numpy as np
 import ggq
 from ggq import cli, quants
@@ -68,7 +69,8 @@ with ggq.load("whole.gguf", n_ctx=64, threads=1, cache_type="f32") as model:
     exact = logits(Weights(model.gguf), model.hparams, ids)
     error = np.sqrt(np.mean((model.logits(ids) - exact) ** 2)) / np.std(exact)
     said["kernels"] = float(error)
-said["candidates"] = [_candidates((1, n)) for n in (96, 512)]
+job = SimpleNamespace(tensors={n: SimpleNamespace(shape=(1, n)) for n in (96, 512)})
+said["candidates"] = [_candidates(job, n, False) for n in (96, 512)]
 print(json.dumps(said))
 """
 

@@ -11,6 +11,7 @@ from ggq.errors import FormatError, UsageError
 from ggq.runtime.template import sandbox
 from ggq.runtime.template.template import ChatTemplate, Segment, encode_segments
 from ggq.runtime.template.text import FOREIGN, OWN, Text, mask_of
+from ggq.runtime.template.thoughts import placed
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,7 @@ def test_renders_as_transformers_does(shared_dir, chat):
         wanted = {"add_generation_prompt": True, "tools": None} | options
         try:
             expected = oracle.render_jinja_template(
-                [messages], chat_template=source, **wanted, **SPECIAL
+                [placed(messages, source)], chat_template=source, **wanted, **SPECIAL
             )[0][0]
         except Exception:  # the template refuses this chat: where we do not, we are kinder
             continue

@@ -255,7 +255,7 @@ def test_an_unknown_pattern_is_shown_with_the_nearest_id(tmp_path):
     assert {i.key: i.value for i in read_vocab(path, 705, "llama", pre="qwen2")}[
         "tokenizer.ggml.pre"
     ] == "qwen2"
-    with pytest.raises(UsageError, match="'nonsense'"):
+    with pytest.raises(UsageError, match="pre nonsense: one of default"):
         read_vocab(path, 705, "llama", pre="nonsense")
 
 
