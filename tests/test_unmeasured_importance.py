@@ -10,6 +10,7 @@ from test_prepasses import make_experts
 
 import ggq
 from ggq import quants
+from ggq.cli import main
 from ggq.converters.imatrix import Imatrix, read_imatrix, without_gaps, write_imatrix
 from ggq.errors import FormatError, UsageError
 from ggq.gguf import open_gguf
@@ -50,6 +51,17 @@ def test_a_tensor_of_zeros_is_as_without_importance(source, tmp_path, type_name)
     (plain,) = ggq.convert(source, tmp_path / "b.gguf", type_name, imatrix=rest)
     np.testing.assert_array_equal(values_of(made[0], UP), values_of(plain, UP))
     assert np.abs(values_of(made[0], UP)).max() > 0
+
+
+@pytest.mark.parametrize("type_name, told", [("Q4_0", True), ("IQ4_NL", True), ("Q8_0", False)])
+def test_tensors_without_importance_are_counted(source, tmp_path, capsys, type_name, told):
+    """In every type whose search goes by it, and in no other."""
+    importance = dat(tmp_path / "i.dat", {UP: np.ones(256)})
+    out = tmp_path / "a.gguf"
+    words = ["convert", source, out, "--type", type_name, "--imatrix", importance]
+    assert main([os.fspath(word) for word in words]) == 0
+    said = capsys.readouterr().err
+    assert ("no importance for " in said) == told and f"such as {UP}" not in said
 
 
 def test_a_matrix_of_nothing_but_zeros_is_told_and_no_importance(source, tmp_path):

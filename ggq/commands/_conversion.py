@@ -294,6 +294,8 @@ def _shown(request: Request, quiet: bool, verbose: bool) -> Any:
 
 def _tell_plan(conversion: Conversion, verbose: bool) -> None:
     """Say on stderr what a person should know before it starts."""
+    from ggq.converters import grids
+
     plan = conversion.plan
     if plan.fallbacks:
         n, total = len(plan.fallbacks), len(plan.types)
@@ -307,7 +309,9 @@ def _tell_plan(conversion: Conversion, verbose: bool) -> None:
     if conversion.skipped:
         click.echo(f"left out: {len(conversion.skipped)} tensors of other parts", err=True)
     if conversion.imatrix:
-        missing = [n for n, t in plan.types if "_K" in t and n not in conversion.imatrix.values]
+        measured = conversion.imatrix.values
+        heeding = [n for n, t in plan.types if grids.kind(t).heeds_importance]
+        missing = [n for n in heeding if n not in measured]
         if missing:
             click.echo(f"no importance for {len(missing)} tensors, such as {missing[0]}", err=True)
 
