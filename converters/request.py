@@ -18,7 +18,7 @@ from ggq.converters.imatrix import Imatrix
 from ggq.converters.parts import Shard
 from ggq.converters.projector import MMPROJ_TYPES
 from ggq.errors import UsageError, option, printable
-from ggq.outputs import output_file
+from ggq.outputs import not_of, output_file
 
 if TYPE_CHECKING:
     from ggq.converters.prepasses.base import Pass
@@ -84,6 +84,9 @@ class Request:
             raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
         if self.plan is not None and self.has_target:
             output_file(self.plan)
+        written = (self.report, self.plan if self.has_target else None, self.mmproj)
+        for path in (one for one in written if one and not isinstance(one, bool)):
+            not_of(Path(self.source), Path(path))
         if self.options.base is not None:
             self._check_adapter()
         if self.shard is not None:

@@ -116,6 +116,16 @@ def test_commands_that_copy_files_ask(name, source, gguf, tmp_path):
     assert stat.S_ISFIFO(os.lstat(tmp_path / "fifo.gguf").st_mode)
 
 
+@pytest.mark.parametrize("name", ["report", "plan", "mmproj"])
+def test_what_is_written_beside_is_no_file_of_the_source_either(name, tmp_path):
+    folder = make_hf(tmp_path / "hf", hidden_size=64, intermediate_size=64, num_hidden_layers=1)
+    before = (folder / "config.json").read_bytes()
+    given = {name: folder / "config.json", "target_bpw": 5.0 if name == "plan" else None}
+    with pytest.raises(UsageError, match="is a file of the source"):
+        ggq.convert(folder, tmp_path / "x.gguf", "Q8_0", force=True, **given)
+    assert (folder / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("way", ["itself", "link", "hard link"])
 def test_a_file_of_the_source_is_never_overwritten(name, way, tmp_path):
