@@ -19,14 +19,16 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("file")
-@click.option("-o", "--output", "out", type=PATH, help="File to write; default standard output.")
-@click.option("--private-key", type=PATH, help="Sign FILE, too: an elliptic curve's key in PEM.")
-@click.option("--signature", type=PATH, help="Where the signature goes; default FILE.sig.")
+@click.option("-o", "--output", "out", type=PATH, help="File to write; default: standard output.")
+@click.option(
+    "--private-key", type=PATH, help="Also sign FILE, with this elliptic curve key (PEM)."
+)
+@click.option("--signature", type=PATH, help="File of the signature; default: FILE.sig.")
 @click.option("--force", is_flag=True, help="Overwrite the files.")
 def command(
     file: str, out: Path | None, private_key: Path | None, signature: Path | None, force: bool
 ) -> None:
-    """Write an in-toto statement about FILE: its SHA-256 and, as SLSA provenance, its making.
+    """Write an in-toto statement about FILE: its SHA-256, and how it was made (SLSA provenance).
 
     FILE: a GGUF file converted with --provenance or by passes, or the name of a fetched model.
     Signing needs the extra sign (OpenSSF model-signing); ggq verify --signature checks it.
