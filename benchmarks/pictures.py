@@ -79,8 +79,8 @@ class Ggq:
 
     def first(self, picture: Any) -> int:
         ids: list[int] = []
-        for piece in self.gallery.show(picture).pieces:
-            ids += self.model.tokenize(piece) if isinstance(piece, str) else piece.ids.tolist()
+        for piece in self.gallery.show(picture).pieces:  # the vocabulary has no marks
+            ids += [] if isinstance(piece, str) else piece.ids.tolist()
         self.session.truncate(0)
         return int(self.session.evaluate(ids + self.model.tokenize(QUESTION)).argmax())
 
@@ -102,8 +102,11 @@ class Mtmd:
     def first(self, picture: np.ndarray) -> int:
         self.model.reset()
         with self.model.chunks(picture, after=QUESTION) as chunks:
-            for _, chunk in chunks:
-                self.model.look(chunk)
+            for is_picture, chunk in chunks:
+                if is_picture:
+                    self.model.look(chunk)
+                elif ids := [i for i in self.model.ids(chunk) if i >= 0]:
+                    self.model.evaluate(ids)
         return int(self.model.last_row().argmax())
 
 

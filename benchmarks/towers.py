@@ -82,7 +82,7 @@ def write_projector(name: str, path: Path, layers: int, wanted: str) -> None:
     tensors = {}
     for label, row, layer in tower.rows(sight):
         shape = tower.shape(row, sight, layer)
-        left_out = row.optional and label.endswith((*without, "img_break"))
+        left_out = row.optional and label.endswith(without)
         if not left_out:
             tensors[label] = shape, quants.get(stored_type(shape, row, wanted)[0])
     for label, (shape, stored) in tensors.items():
