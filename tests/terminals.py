@@ -19,6 +19,7 @@ class Terminal:
     def __init__(self, program, folder, columns=80, patience=30.0, **env):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:  # the child
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells' background jobs ignore it
             os.chdir(folder)
             os.environ.pop("NO_COLOR", None)
             os.environ.update({"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env})

@@ -10,10 +10,10 @@ import click
 
 from ggq.errors import printable
 
-YES = click.option("-y", "--yes", is_flag=True, help="Fetch a model that is not here unasked.")
+YES = click.option("-y", "--yes", is_flag=True, help="Download a missing model without asking.")
 
 MODEL = click.option("-m", "--model", "model_option", metavar="MODEL",
-                     help="The same as MODEL, as llama.cpp has it.")  # fmt: skip
+                     help="The argument MODEL, as llama.cpp's tools take it.")  # fmt: skip
 
 
 def one_model(argument: str | None, option: str | None) -> str | None:

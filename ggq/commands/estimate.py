@@ -24,13 +24,13 @@ SECTION = "Convert"
     "--bandwidth",
     type=click.FloatRange(min=0.1),
     metavar="GB/S",
-    help="Memory bandwidth; default: measured, half a second.",
+    help="Memory bandwidth; default: measured here, in half a second.",
 )
 @click.option(
     "--memory",
     type=click.FloatRange(min=0.001),
     metavar="GB",
-    help="Memory to fit in; default: what is free here.",
+    help="Memory that it has to fit in; default: what is free here.",
 )
 @click.option(
     "--disk",
@@ -38,7 +38,7 @@ SECTION = "Convert"
     metavar="GB/S",
     help="What the disk reads, for models that do not fit; default: measured on SOURCE.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Numbers as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     source: str, bandwidth: float | None, memory: float | None, disk: float | None, as_json: bool
 ) -> None:

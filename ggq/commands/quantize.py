@@ -8,20 +8,22 @@ from typing import Any
 import click
 
 from ggq.commands import _conversion
+from ggq.commands._conversion_options import GROUPS, conversion_options
+from ggq.commands._groups import GroupedCommand
 from ggq.errors import UsageError, printable
 
 SECTION = "Convert"
 
 
-@click.command()
+@click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("source", metavar="IN")
 @click.argument("rest", metavar="[OUT] [TYPE] [THREADS]", nargs=-1)
-@_conversion.conversion_options
+@conversion_options
 def command(source: str, rest: tuple[str, ...], **given: Any) -> None:
-    """Quantize the GGUF file IN to OUT, in TYPE: Q4_K_M where nothing says so.
+    """Quantize the GGUF file IN to OUT as TYPE; default: Q4_K_M.
 
-    As llama-quantize has it: ggq quantize in.gguf out.gguf Q8_0, or without OUT, which is named
-    after what is in IN then: ggq quantize in.gguf Q8_0.
+    The arguments are llama-quantize's: ggq quantize in.gguf out.gguf Q8_0. Without OUT (ggq
+    quantize in.gguf Q8_0) the file is named after the model and the type.
     """
     out, kind, threads = _read(rest)
     for name, value in (("type", kind), ("threads", threads)):
