@@ -10,7 +10,7 @@ import click
 from ggq.errors import UsageError, printable
 from ggq.gguf import open_gguf
 from ggq.hub import resolve_model
-from ggq.outputs import output_file, write_text
+from ggq.outputs import not_of, output_file, write_text
 
 SECTION = "Convert"
 
@@ -37,16 +37,18 @@ def command(
 
     if signature is not None and private_key is None:
         raise UsageError("--signature: give --private-key, too")
-    if out is not None:
-        output_file(out, force)
     path = resolve_model(file)
+    signed = signature or Path(f"{path}.sig")
+    for one in (out, signed if private_key is not None else None):
+        if one is not None:
+            output_file(not_of(one, path, private_key), force)
     with open_gguf(path) as f:
         text = json.dumps(attest.statement(f), indent=1)
         f.check_unchanged()
         if private_key is not None and len(f.shards) > 1:
             raise UsageError(f"{printable(path)}: has shards; one file can be signed (ggq merge)")
     if private_key is not None:
-        attest.sign(Path(path), private_key, signature or Path(f"{path}.sig"), force)
+        attest.sign(Path(path), private_key, signed, force)
     if out is None:
         click.echo(text)
     else:

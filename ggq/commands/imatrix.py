@@ -55,9 +55,10 @@ def command(source: str, **given: Any) -> None:
     from ggq.converters.conversion import Options
     from ggq.converters.imatrix import check_out, write_imatrix
     from ggq.converters.prepare import prepare
+    from ggq.outputs import not_of
 
     out = given["out"]
-    check_out(out, given["force"])
+    check_out(not_of(out, source, given["text"]), given["force"])
     options = Options(allow_requantize=True, force=True)
     with (
         prepare(source, out, "F32", options=options) as job,
