@@ -22,7 +22,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import ggq
+from ggq.converters.imatrix import write_imatrix
 from ggq.errors import GGQError, UsageError
+from ggq.gguf import open_gguf
 from ggq.runtime.cache.disk import BLOCK, DiskCache
 from ggq.runtime.cache.folder import StateFolder
 from ggq.runtime.engine.backend import Part
@@ -47,12 +49,28 @@ LONG = 300  # tokens: behind the first border of attention's chunks
 N_CTX = 4096  # of all sequences together
 
 
-def make_files(tiny, folder, types):
-    """Write a tiny model in file types; return their paths."""
+def make_files(tiny, folder, types, measured=False):
+    """Write a tiny model in file types, with importance if ``measured``; return their paths."""
     from tinymodels import make_tiny
 
     make_tiny(tiny, folder)
-    return [ggq.convert(folder, folder / f"{t}.gguf", type=t)[0] for t in types]
+    matrix = importance(folder) if measured else None
+    return [ggq.convert(folder, folder / f"{t}.gguf", type=t, imatrix=matrix)[0] for t in types]
+
+
+def importance(folder):
+    """Write an importance matrix of seeded numbers for a model's matrices; return its path.
+
+    Types below three bits are not made without one.
+    """
+    rng, out = np.random.default_rng(3), folder / "imatrix.gguf"
+    (plain,) = ggq.convert(folder, folder / "plain.gguf", type="F16", force=True)
+    with open_gguf(plain) as f:
+        wide = {t.name: t.shape for t in f.tensors.values() if len(t.shape) > 1}
+    sums = {n: rng.random((*s[:-2], s[-1])).astype(np.float32) + 0.1 for n, s in wide.items()}
+    counts = {n: np.ones(s[:-2] or (1,), np.float32) for n, s in wide.items()}
+    write_imatrix(out, sums, counts, "seeded", (1, 1), True)
+    return out
 
 
 def evaluate(model, sequence, ids, size, beside=(), wanted=1.0, rng=None):
@@ -259,7 +277,7 @@ def try_tiny(tiny, types, ways, rng):
     with TemporaryDirectory() as folder:
         for kind in types:
             try:
-                (path,) = make_files(tiny, Path(folder), [kind])
+                (path,) = make_files(tiny, Path(folder), [kind], tiny.label.endswith(" wide"))
             except GGQError as error:
                 sys.stdout.write(f"| {tiny.label} | {kind} | not written: {error} |\n")
                 continue
