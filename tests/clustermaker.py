@@ -14,7 +14,7 @@ _EACH = {"num_cpus": 1, "memory": 4_000_000_000, "object_store_memory": 200_000_
 
 
 class Nodes:
-    """The cluster: a head that works and another node, one CPU each."""
+    """The cluster, until a ``with`` ends: a head that works and ``n`` more nodes, one CPU each."""
 
     def __init__(self, n=1):
         from ray.cluster_utils import Cluster
@@ -71,19 +71,11 @@ class Nodes:
         """Return a context in which this process is a driver of the cluster."""
         return connected(self.address)
 
-    def close(self):
-        """End all of it."""
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self._cluster.shutdown()
-
-
-@contextlib.contextmanager
-def two_nodes():
-    """Yield such a cluster."""
-    nodes = Nodes()
-    try:
-        yield nodes
-    finally:
-        nodes.close()
 
 
 def write_requests(path, n):
@@ -107,5 +99,5 @@ def write_requests(path, n):
 
 
 if __name__ == "__main__":
-    with two_nodes() as begun, begun.driver():
+    with Nodes() as begun, begun.driver():
         print(f"Ray began a cluster at {begun.address}")

@@ -33,14 +33,15 @@ SECTION = "Convert"
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(source: str, **given: Any) -> None:
     """Run SOURCE, an HF folder or a GGUF file, over a text and sum the squared inputs of its
-    matrices per column, over llama.cpp's windows."""
-    from ggq.converters.calibration.importance import collect
+    matrices per column, over llama.cpp's windows. A stopped run goes on with the same command."""
+    from ggq.converters.calibration.importance import collect, wants_torch
     from ggq.converters.calibration.text import calibrate
     from ggq.converters.conversion import Options
     from ggq.converters.imatrix import check_out, write_imatrix
     from ggq.converters.prepare import prepare
+    from ggq.converters.prepasses.resume import Store
 
-    out = given["out"]
+    out, head, backend = given["out"], given["process_output"], given["backend"]
     check_out(out, given["force"])
     options = Options(allow_requantize=True, force=True)
     with (
@@ -49,9 +50,12 @@ def command(source: str, **given: Any) -> None:
     ):
         calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
         told = len(job.warnings)
-        sums = collect(job, calibration, given["process_output"], given["backend"], progress)
+        windows = calibration.windows.tobytes()
+        kept = Store(job, "ggq imatrix", head, wants_torch(backend), windows)
+        sums = collect(job, calibration, head, backend, progress, kept=kept)
     for warning in job.warnings[told:]:
         click.echo(f"warning: {warning}", err=True)
     chunks = calibration.windows.shape
     write_imatrix(out, sums.squares, sums.counts, calibration.dataset, chunks, given["force"])
+    kept.remove()
     click.echo(printable(out, 4096))
