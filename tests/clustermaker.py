@@ -78,8 +78,11 @@ class Nodes:
         self._cluster.shutdown()
 
 
-def write_requests(path, n):
-    """Write ``n`` lines of several kinds at temperature 0, two of them wrong; return the path."""
+def write_requests(path, n, longest=7):
+    """Write ``n`` lines of several kinds at temperature 0, two of them wrong; return the path.
+
+    Answers have up to ``longest`` tokens.
+    """
     lines = []
     for i in range(n):
         chat = {"messages": [{"role": "user", "content": f"hi {i}"}]}
@@ -90,7 +93,7 @@ def write_requests(path, n):
             ("/v1/chat/completions", parts),
         )
         url, body = kinds[i % 3]
-        body |= {"temperature": 0, "max_tokens": 1 + i % 7}
+        body |= {"temperature": 0, "max_tokens": 1 + i % longest}
         lines.append(json.dumps({"custom_id": f"r{i}", "url": url, "body": body}))
     lines[n // 3] = "no json"
     lines[n // 2] = json.dumps({"custom_id": "p", "url": "/v1/completions", "body": {"prompt": {}}})

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -39,6 +40,7 @@ class Trouble:
     def __init__(self, cluster, title, kills, every, seed):
         self.cluster, self.title, self.kills, self.every = cluster, title, kills, every
         self.done, self.failed, self.peak = Counter(), 0, 0
+        self._replacing = threading.Thread()
         self._chance = random.Random(seed)
 
     def over(self, command, is_done, progress):
@@ -61,6 +63,8 @@ class Trouble:
             else:
                 time.sleep(_LOOK)
         driver.wait()
+        if self._replacing.ident:
+            self._replacing.join()
 
     def _at_work(self):
         """Return the processes that work, and look how much memory they have had."""
@@ -80,8 +84,11 @@ class Trouble:
             driver.kill()
             driver.wait()
         elif kind == "node":
+            if self._replacing.is_alive() or not self.cluster.nodes:
+                return None
             self.cluster.kill_node(self.cluster.nodes[0])
-            self.cluster.replace()
+            self._replacing = threading.Thread(target=self.cluster.replace)
+            self._replacing.start()
         else:
             at_work = self._at_work()
             if not at_work:
@@ -101,7 +108,7 @@ class Trouble:
 def batch(given, folder, options):
     """Return the folders of both runs, and what happened to the second."""
     path = make_tiny_llama(folder / "t.gguf", n_ctx=512, vocab="bpe")
-    source = write_requests(folder / "in.jsonl", given.requests)
+    source = write_requests(folder / "in.jsonl", given.requests, longest=60)
     model = ["-m", str(path), "-c", "256", "-t", "1", "-q", *options]
     here, there = folder / "here" / "out.jsonl", folder / "there" / "out.jsonl"
     subprocess.run([*GGQ, "batch", str(source), str(here), *model], check=False)  # two are wrong
@@ -157,6 +164,9 @@ def main():
         made = [{p.name: p.read_bytes() for p in one.iterdir()} for one in (here, there)]
     same = made[0] == made[1]
     print(f"{trouble}\n{len(made[0])} files: {'the same bytes' if same else 'OTHER bytes'}")
+    if trouble.done.total() < given.kills:
+        print(f"it was done before the {given.kills}th kill: take more work, or a shorter --every")
+        return 1
     return 0 if same else 1
 
 
