@@ -1,6 +1,7 @@
 """Write llama models with random weights: any shape, any file type, for measuring speed and memory.
 
     python benchmarks/synthetic.py 1b Q4_K_M model.gguf
+    python benchmarks/synthetic.py moe Q4_K_M model.gguf
 
 Weights are random, so text is noise; sizes, types and shapes are those of the real thing.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from math import prod
 
 import numpy as np
 
@@ -24,6 +26,8 @@ SHAPES = {
     "1.5b": (1536, 28, 12, 2, 8960, 151936, True),  # as wide as Qwen2.5 1.5B
     "8b": (4096, 32, 32, 8, 14336, 128256, False),  # Llama 3.1 8B
 }
+# experts, of them used, their feed-forward; as wide as Qwen3-30B-A3B's, of whose 48 layers 6
+MIXTURES = {"moe": ((2048, 6, 32, 4, 768, 32000, False), (128, 8, 768))}
 _ROWS = 128  # distinct random rows per shape and type; repeated to fill a tensor
 
 
@@ -50,6 +54,9 @@ def _vocabulary(n: int) -> dict:
 
 def write(shape: str | tuple, file_type: str, path: str) -> None:
     """Write the model; ``shape``: a name, or what SHAPES says of one."""
+    experts = (0, 0, 0)
+    if shape in MIXTURES:
+        shape, experts = MIXTURES[shape]
     size = SHAPES[shape] if isinstance(shape, str) else shape
     width, layers, heads, kv_heads, ff, vocab, tied = size
     keys = {
@@ -63,6 +70,8 @@ def write(shape: str | tuple, file_type: str, path: str) -> None:
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": width // heads,
         "llama.vocab_size": vocab,
+        "llama.expert_count": experts[0],
+        "llama.expert_used_count": experts[1],
         **_vocabulary(vocab),
     }
     writer = GGUFWriter(path, force=True)
@@ -80,18 +89,29 @@ def write(shape: str | tuple, file_type: str, path: str) -> None:
             "attn_v": (kv_heads * head, width),
             "attn_output": (width, width),
             "ffn_norm": (width,),
-            "ffn_gate": (ff, width),
-            "ffn_up": (ff, width),
-            "ffn_down": (width, ff),
+            **_feed_forward(width, ff, experts),
         }
         shapes |= {f"blk.{i}.{name}.weight": dims for name, dims in block.items()}
-    _write_tensors(writer, shapes, file_type, layers, heads, kv_heads)
+    _write_tensors(writer, shapes, file_type, (layers, heads, kv_heads, experts[0]))
 
 
-def _write_tensors(writer, shapes, file_type, layers, heads, kv_heads) -> None:
+def _feed_forward(width: int, ff: int, experts: tuple) -> dict:
+    """Return the shapes of a layer's feed-forward, or of its experts and their router."""
+    count, _, ff_expert = experts
+    if not count:
+        return {"ffn_gate": (ff, width), "ffn_up": (ff, width), "ffn_down": (width, ff)}
+    return {
+        "ffn_gate_inp": (count, width),
+        "ffn_gate_exps": (count, ff_expert, width),
+        "ffn_up_exps": (count, ff_expert, width),
+        "ffn_down_exps": (count, width, ff_expert),
+    }
+
+
+def _write_tensors(writer, shapes, file_type, counts) -> None:
     class Shape:
-        arch, n_layer, n_head, n_head_kv, n_expert = "llama", layers, heads, kv_heads, 0
-        n_block = layers
+        arch, (n_layer, n_head, n_head_kv, n_expert) = "llama", counts
+        n_block = n_layer
 
     listed = [
         PlanTensor(name, dims, "F32" if len(dims) == 1 else "F16") for name, dims in shapes.items()
@@ -105,14 +125,16 @@ def _write_tensors(writer, shapes, file_type, layers, heads, kv_heads) -> None:
         if len(dims) == 1:
             writer.write(name, np.ones(dims, np.float32).view(np.uint8).reshape(1, -1))
             continue
-        rows = _rows(type_name, dims[1], 0.6 / dims[1] ** 0.5)
-        for start in range(0, dims[0], _ROWS):
-            writer.write(name, rows[: min(_ROWS, dims[0] - start)])
+        rows = _rows(type_name, dims[-1], 0.6 / dims[-1] ** 0.5)
+        n_rows = prod(dims[:-1])
+        for start in range(0, n_rows, _ROWS):
+            writer.write(name, rows[: min(_ROWS, n_rows - start)])
     writer.finish()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in SHAPES:
-        sys.exit(f"usage: synthetic.py {{{'|'.join(SHAPES)}}} TYPE OUT.gguf")
+    names = SHAPES | MIXTURES
+    if len(sys.argv) != 4 or sys.argv[1] not in names:
+        sys.exit(f"usage: synthetic.py {{{'|'.join(names)}}} TYPE OUT.gguf")
     assert models.get("llama")
     write(*sys.argv[1:])

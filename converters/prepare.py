@@ -157,7 +157,7 @@ def _from_folder(
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
-    found.warnings += left_out(checkpoint.config, checkpoint.tensors, bool(options.beside))
+    found.warnings += left_out(checkpoint, bool(options.beside))
     return found
 
 
@@ -363,7 +363,7 @@ def _provenance(job: Conversion, path: Path) -> list[general.Item]:
 def _out_path(job: Conversion, source: Path, out: str | os.PathLike[str] | None) -> Path:
     """Return the file to write: ``out``, or a name by convention in ``out`` or this folder."""
     if out is not None and not Path(out).is_dir():
-        return not_of(source, Path(out))
+        return not_of(Path(out), source)
     keys = {i.key: i.value for i in job.items}
     if job.copy_from is not None:
         old = job.copy_from.metadata

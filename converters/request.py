@@ -84,9 +84,11 @@ class Request:
             raise UsageError(f"{option('--plan')} {printable(self.plan)}: no such folder")
         if self.plan is not None and self.has_target:
             output_file(self.plan)
-        written = (self.report, self.plan if self.has_target else None, self.mmproj)
+        read = [self.source, self.imatrix, self.calibration, None if self.has_target else self.plan]
+        files = [one for one in read if isinstance(one, (str, os.PathLike))]
+        written = (self.out, self.report, self.plan if self.has_target else None, self.mmproj)
         for path in (one for one in written if one and not isinstance(one, bool)):
-            not_of(Path(self.source), Path(path))
+            not_of(Path(path), *files)
         if self.options.base is not None:
             self._check_adapter()
         if self.shard is not None:

@@ -46,15 +46,19 @@ def output_file(path: str | os.PathLike[str], force: bool = True) -> Path:
     return target
 
 
-def not_of(source: Path, path: Path) -> Path:
-    """Return ``path``; UsageError where it is a file that a model's folder ``source`` is made of.
+def not_of(path: Path, *read: str | os.PathLike[str] | None) -> Path:
+    """Return ``path``; UsageError where it is one of the files that are ``read``, forced or not.
 
-    By whatever name or link, and with ``force``, too; GGUF files there are results, not the source.
+    By whatever name or link. Of a model's folder all files count but GGUF files: results lie there.
     """
-    if source.is_dir() and path.is_file():
-        for one in source.iterdir():
-            if one.suffix != ".gguf" and one.is_file() and one.samefile(path):
-                raise UsageError(f"{printable(path)}: is a file of the source; name another")
+    for source in (Path(one) for one in read if one is not None):
+        inside = source.is_dir()
+        for one in source.iterdir() if inside else (source,):
+            if path.is_file() and one.is_file() and one.samefile(path):
+                if inside and one.suffix == ".gguf":
+                    continue
+                what = "of the source" if inside else "that is read"
+                raise UsageError(f"{printable(path)}: is a file {what}; name another")
     return path
 
 

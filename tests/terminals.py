@@ -19,6 +19,7 @@ class Terminal:
     def __init__(self, program, folder, columns=80, patience=30.0, **env):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:  # the child
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells' background jobs ignore it
             os.chdir(folder)
             os.environ.pop("NO_COLOR", None)
             os.environ.update({"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env})
@@ -39,14 +40,15 @@ class Terminal:
     def resize(self, columns, lines):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def wait_for(self, text):
-        """Read until ``text`` comes; return what came before it."""
+    def wait_for(self, *texts):
+        """Read until one of ``texts`` comes, then ``met``; return what came before it."""
         end = time.monotonic() + self.patience
-        while text not in self.seen:
+        while not any(text in self.seen for text in texts):
             assert time.monotonic() < end, self.seen
             if select.select([self.fd], [], [], 0.2)[0]:
                 self.seen += os.read(self.fd, 65536)
-        before, _, self.seen = self.seen.partition(text)
+        self.met = min(texts, key=lambda text: self.seen.find(text) % (1 << 60))
+        before, _, self.seen = self.seen.partition(self.met)
         return before.decode("utf-8", "replace")
 
     def type(self, *keys):

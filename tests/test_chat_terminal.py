@@ -112,6 +112,44 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path):
         assert t.exit_code() == 0
 
 
+# What is held up until Ctrl-C has been typed: the terminal still raw; prompt_toolkit ends; the
+# answer begins.
+EARLY = (
+    "prompt_toolkit.input.vt100.raw_mode.__exit__",
+    "prompt_toolkit.application.Application.cancel_and_wait_for_background_tasks",
+    "ggq.runtime.chat.rendered.Rendered.begin",
+)
+HELD_UP = """
+from pathlib import Path
+from pkgutil import resolve_name
+place, _, name = {place!r}.rpartition(".")
+owner = resolve_name(place)
+whole = getattr(owner, name)
+def held_up(*given):
+    print("<HERE>", file=sys.stderr, flush=True)
+    while not Path("typed").exists():
+        time.sleep(0.01)
+    return whole(*given)
+setattr(owner, name, held_up)
+"""
+
+
+@pytest.mark.parametrize("place", EARLY)
+def test_ctrl_c_right_after_enter_is_not_lost(tmp_path, monkeypatch, place):
+    code = PROGRAM.replace("sys.exit(", HELD_UP.format(place=place) + "sys.exit(")
+    monkeypatch.setattr(sys.modules[__name__], "PROGRAM", code)
+    with Chat(tmp_path, ["ok"] * 2) as t:
+        t.type(b"go", b"\r")
+        t.wait_for(b"<HERE>")
+        t.type(CTRL_C)
+        (tmp_path / "typed").touch()
+        assert "ok" not in t.wait_for(b"(stopped)")
+        t.wait_for(b">>>")
+        t.ask(b"again")
+    last = json.loads(t.log.read_text().splitlines()[-1])
+    assert [m["content"] for m in last] == ["again"]  # what was stopped was taken back
+
+
 def test_thoughts_are_folded_and_can_be_looked_at(tmp_path):
     script = "<think>\nhm, hm\n</think>\n\n**Yes** and <no>."
     with Chat(tmp_path, [script] * 3) as t:

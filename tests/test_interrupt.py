@@ -13,6 +13,7 @@ import ggq
 from ggq.runtime.cache.layout import STEP_TOKENS
 from ggq.runtime.engine.cpu.executor import Executor
 from ggq.runtime.generation.generation import Options, generate
+from ggq.runtime.kernels import walk
 from ggq.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -78,3 +79,25 @@ def test_a_signal_stops_the_work_between_rows(model, monkeypatch):
     session.close()
     expected = model.logits(ids[:300])[-1]
     assert np.allclose(rest, expected, atol=1e-5)
+
+
+def test_no_worker_stays_in_a_step_that_ctrl_c_ended(model, monkeypatch):
+    class Wakes(threading.Condition):
+        def notify_all(self):
+            raise KeyboardInterrupt
+
+    ids, session = prompt(model, 300), model.session()
+    session.evaluate(ids)
+    session.truncate(0)
+    executor = model.engine.backend._executor
+    monkeypatch.setattr(executor, "_wake", Wakes())
+    with pytest.raises(KeyboardInterrupt):
+        session.evaluate(ids)
+    assert executor._control[walk.ACTIVE] == 0
+    plan = executor._held[-1]
+    claims = plan.counters[: plan.n_rows * executor.n_threads * walk.LINE]
+    assert not claims.any()  # closed: whoever wakes up late finds nothing to do
+    monkeypatch.undo()
+    session.truncate(0)
+    rest = session.evaluate(ids)
+    assert np.allclose(rest, model.logits(ids)[-1], atol=1e-5)

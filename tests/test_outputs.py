@@ -142,6 +142,37 @@ def test_a_file_of_the_source_is_never_overwritten(name, way, tmp_path):
     ggq.convert(folder, folder / "x.gguf", type="F16", force=True)
 
 
+@pytest.mark.parametrize("name", ["calibration", "imatrix"])
+@pytest.mark.parametrize("written", ["out", "report"])
+def test_what_a_conversion_reads_is_not_what_it_writes(name, written, source, tmp_path):
+    read = tmp_path / ("x.gguf" if written == "out" else "x.json")
+    read.write_text("read this")
+    given = {"out": tmp_path / "y.gguf", written: read, name: read}
+    with pytest.raises(UsageError, match="is a file that is read"):
+        ggq.convert(source, type="Q8_0", force=True, **given)
+    assert read.read_text() == "read this"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "imatrix {f} --text {t} -o {t} --force",
+        "imatrix {f} --text {t} -o {f} --force",
+        "quantize {f} {f} Q4_0 --force",
+        "attest {f} -o {f} --force",
+        "attest {f} --private-key {t} -o {t} --force",
+        "attest {f} --private-key {t} --signature {f} --force",
+    ],
+)
+def test_commands_never_write_over_what_they_read(line, gguf, tmp_path, capsys):
+    text = tmp_path / "t.gguf"
+    text.write_text("words " * 999)
+    before = gguf.read_bytes(), text.read_bytes()
+    assert main(line.format(f=gguf, t=text).split())
+    assert "is a file that is read" in capsys.readouterr().err
+    assert (gguf.read_bytes(), text.read_bytes()) == before
+
+
 def test_a_link_is_written_through(source, tmp_path):
     """As llama-quantize does, which opens the path: the file lies on the disk that was chosen."""
     disk = tmp_path / "disk"

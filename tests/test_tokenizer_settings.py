@@ -9,8 +9,10 @@ import pytest
 import vocabmaker
 from test_vocab_conversion import full
 
+from ggq.converters.vocab.flags import lost_flags
 from ggq.converters.vocab.pre_tokenizer import recognize
 from ggq.converters.vocab.read import read_vocab
+from ggq.converters.vocab.tokenizer_files import TokenizerFiles
 from ggq.errors import FormatError, ModelError
 from ggq.runtime.tokenizers import tokenizer_from_gguf
 from ggq.runtime.tokenizers.pre_tokenizers import PRE_TOKENIZERS
@@ -280,3 +282,20 @@ def test_flags_of_added_tokens_that_no_key_holds_are_told(folder, flag, file):
         line for line in read_vocab(folder, vocab, "llama", check=False).warnings if flag in line
     ]
     assert len(told) == 1 and token["content"] in told[0] and "GGUF has no key" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "told"),
+    [
+        (None, False),
+        ({"type": "NFC"}, False),
+        ({"type": "Lowercase"}, True),
+        ({"type": "Prepend", "prepend": "▁"}, True),
+    ],
+)
+def test_added_tokens_that_are_looked_for_in_normalized_text_are_told(folder, normalizer, told):
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    token = {**tokens[0], "normalized": True}
+    edit(folder, "tokenizer.json", added_tokens=[token, *tokens[1:]], normalizer=normalizer)
+    lines = lost_flags(TokenizerFiles(folder), "llama", "llama-bpe", [token["content"]])
+    assert [token["content"] in line and "(normalized)" in line for line in lines] == [True] * told

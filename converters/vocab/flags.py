@@ -6,6 +6,7 @@ runtimes of GGUF files know that of a few models by their names (tokenizers/spec
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _EFFECTS = {
     "lstrip": "swallow the white space before them",
     "rstrip": "swallow the white space after them",
     "single_word": "are found only as whole words",
+    "normalized": "are looked for in the normalized text",
 }
 _SHOWN = 3
 
@@ -33,6 +35,8 @@ def lost_flags(
     lines = []
     for flag, effect in _EFFECTS.items():
         texts = [t for t in _flagged(files, flag) if ids.get(t) not in known.get(flag, ())]
+        if flag == "normalized":
+            texts = _altered(files, texts)
         if texts:
             shown = ", ".join(repr(printable(text)) for text in texts[:_SHOWN])
             more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
@@ -48,6 +52,23 @@ def _flagged(files: TokenizerFiles, flag: str) -> list[str]:
     entries = [*(files.json.get("added_tokens") or ())]
     entries += decoder.values() if isinstance(decoder, dict) else ()
     return list(dict.fromkeys(_texts(entries, flag)))
+
+
+def _altered(files: TokenizerFiles, texts: Sequence[str]) -> list[str]:
+    """Return the texts that the folder's normalizer changes, or reads in other letters, too."""
+    normalizer = files.json.get("normalizer")
+    if not normalizer or not texts:
+        return []
+    from tokenizers import Tokenizer
+
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    bare = {"version": "1.0", "added_tokens": [], "normalizer": normalizer, "model": model}
+    try:
+        read = Tokenizer.from_str(json.dumps(bare)).normalizer.normalize_str
+    except Exception:  # of a kind that the library does not know: it says so where it is read
+        return []
+    cases = [(t, t.upper(), t.lower()) for t in texts]
+    return [case[0] for case in cases if set(map(read, case)) != set(case)]
 
 
 def _texts(entries: Sequence[Any], flag: str) -> list[str]:

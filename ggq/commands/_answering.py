@@ -15,30 +15,72 @@ import click
 from ggq.errors import UsageError, printable, reason
 
 ANSWER_OPTIONS = (
-    click.option("-n", "--predict", "--n-predict", "n_predict", type=click.IntRange(min=-1),
-                 metavar="N", help="Tokens of an answer whose request does not say; -1: no limit."),
-    click.option("--chat-template", metavar="NAME|JINJA",
-                 help="Template in place of the model's: chatml, llama3, ..., or its source."),
-    click.option("--chat-template-file", type=click.Path(path_type=Path), metavar="FILE",
-                 help="The same from a file."),
-    click.option("--chat-template-kwargs", metavar="JSON",
-                 help="""Variables of the template: '{"enable_thinking": false}'."""),
-    click.option("--reasoning-format", default="auto", show_default=True,
-                 type=click.Choice(["auto", "none", "deepseek", "deepseek-legacy"]),
-                 help="Thoughts: auto, deepseek: reasoning_content; none: in content; "
-                 "deepseek-legacy: both."),
-    click.option("--reasoning-budget", default=-1, show_default=True, metavar="N",
-                 type=click.IntRange(min=-1),
-                 help="Tokens that thoughts may have; 0: none, -1: no limit."),
-)  # fmt: skip
+    click.option(
+        "-n",
+        "--predict",
+        "--n-predict",
+        "n_predict",
+        type=click.IntRange(min=-1),
+        metavar="N",
+        help="Most tokens of an answer, for requests that do not say; -1: no limit.",
+    ),
+    click.option(
+        "--chat-template",
+        metavar="NAME|JINJA",
+        help="Chat template instead of the model's: chatml, llama3, ..., or its source.",
+    ),
+    click.option(
+        "--chat-template-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The same from a file.",
+    ),
+    click.option(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        help="""Variables for the chat template: '{"enable_thinking": false}'.""",
+    ),
+    click.option(
+        "--reasoning-format",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "none", "deepseek", "deepseek-legacy"]),
+        help="Where thoughts go: auto, deepseek: reasoning_content; none: content; "
+        "deepseek-legacy: both.",
+    ),
+    click.option(
+        "--reasoning-budget",
+        default=-1,
+        show_default=True,
+        metavar="N",
+        type=click.IntRange(min=-1),
+        help="Most tokens of thoughts; 0: no thinking, -1: no limit.",
+    ),
+)
 HTTPS_OPTIONS = (
-    click.option("--api-prefix", default="", metavar="PATH",
-                 help="What all paths begin with: /ggq, say, behind a proxy."),
-    click.option("--ssl-cert", "--ssl-cert-file", "ssl_cert", metavar="FILE",
-                 type=click.Path(path_type=Path), help="Serve https with this certificate (PEM)."),
-    click.option("--ssl-key", "--ssl-key-file", "ssl_key", metavar="FILE",
-                 type=click.Path(path_type=Path), help="The certificate's key (PEM)."),
-)  # fmt: skip
+    click.option(
+        "--api-prefix",
+        default="",
+        metavar="PATH",
+        help="Put this before all paths, such as /ggq behind a proxy.",
+    ),
+    click.option(
+        "--ssl-cert",
+        "--ssl-cert-file",
+        "ssl_cert",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Serve https with this certificate (PEM).",
+    ),
+    click.option(
+        "--ssl-key",
+        "--ssl-key-file",
+        "ssl_key",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The certificate's key (PEM).",
+    ),
+)
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 

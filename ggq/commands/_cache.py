@@ -15,18 +15,28 @@ _TYPES = ("f16", "f32", "q8_0", "q4_0")
 def cache_options(default: str = "f16") -> tuple[Callable[..., Any], ...]:
     """Return --cache-type, and --cache-type-k and --cache-type-v, which go before it."""
     kinds = click.Choice(_TYPES)
-    both = f"Type of the KV cache; {default} unless told otherwise."
+    both = f"Data type of the KV cache; default: {default}."
     return (
         click.option("--cache-type", type=kinds, default=default, help=both),
-        click.option("-ctk", "--cache-type-k", type=kinds, help="Type of its keys."),
-        click.option("-ctv", "--cache-type-v", type=kinds, help="Type of its values."),
+        click.option(
+            "-ctk",
+            "--cache-type-k",
+            type=kinds,
+            help="Data type of its keys; default: --cache-type.",
+        ),
+        click.option(
+            "-ctv",
+            "--cache-type-v",
+            type=kinds,
+            help="Data type of its values; default: --cache-type.",
+        ),
     )
 
 
 DISK = click.option(
     "--cache-disk",
     metavar="SIZE",
-    help="Keep the states after prompts on disk, up to 4G, say: none is evaluated twice.",
+    help="Keep evaluated prompts on disk, at most so much (4G), so that none is evaluated twice.",
 )
 
 

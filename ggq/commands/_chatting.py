@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,42 @@ from ggq.commands._pictures import MMPROJ
 from ggq.commands._sampling import sampling_flags, sampling_options
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable
+from ggq.runtime.sampling import SamplingParams
+
+__all__ = ["GROUPS", "chat_options", "start"]
 
 _OPTIONS = (
     MODEL,
-    click.option("-p", "--prompt", metavar="TEXT",
-                 help="Answer this, and after it what is piped in, and end; -: only that."),
-    click.option("--image", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
-                 help="Show this picture with the first message; repeatable."),
+    click.option(
+        "-p",
+        "--prompt",
+        metavar="TEXT",
+        help="Answer this, followed by what is piped in, and exit; -: only the pipe.",
+    ),
+    click.option(
+        "--image",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Show this picture with the first message; repeatable.",
+    ),
     click.option("-s", "--system", metavar="TEXT", help="System message."),
-    click.option("-n", "--max-tokens", type=int, help="Longest answer; default: the context."),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable."),
-    click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
-    click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
+    click.option(
+        "-n",
+        "--max-tokens",
+        type=int,
+        help="Most tokens of an answer; default: what fits the context.",
+    ),
+    click.option(
+        "--stop", multiple=True, metavar="TEXT", help="End the answer at this text; repeatable."
+    ),
+    click.option(
+        "-c",
+        "--ctx",
+        type=int,
+        help="Context in tokens; 0: all the model was trained for; default: up to 4096.",
+    ),
+    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
     *cache_options(),
     DISK,
     *DEVICE_OPTIONS,
@@ -38,20 +63,51 @@ _OPTIONS = (
     LORA,
     *GRAMMAR_OPTIONS,
     MMPROJ,
-    click.option("--raw", is_flag=True, help="Continue the text itself, without a chat template."),
-    click.option("--template", metavar="NAME", help="A named chat template of the file."),
-    click.option("--think/--no-think", default=None,
-                 help="Ask for an answer with thoughts, or without."),
-    click.option("--thoughts", type=click.Choice(["fold", "show", "hide"]), default="fold",
-                 show_default=True, help="How to show a model's thoughts; fold: as one line."),
+    click.option(
+        "--raw", is_flag=True, help="Complete the text as it is, without a chat template."
+    ),
+    click.option(
+        "--template",
+        metavar="NAME",
+        help="Use the chat template of this name, of several in the file.",
+    ),
+    click.option(
+        "--think/--no-think",
+        default=None,
+        help="Ask the model to think before it answers, or not to.",
+    ),
+    click.option(
+        "--thoughts",
+        type=click.Choice(["fold", "show", "hide"]),
+        default="fold",
+        show_default=True,
+        help="How thoughts are shown; fold: as one line.",
+    ),
     click.option("--plain", is_flag=True, help="Show answers as they are: no Markdown, no colour."),
-    click.option("--stats/--no-stats", default=None, help="Tell the speed after each answer."),
-    click.option("--server", metavar="URL", help="Talk with a running server (ggq serve)."),
+    click.option("--stats/--no-stats", default=None, help="Show the speed after each answer."),
+    click.option(
+        "--server", metavar="URL", help="Talk with the model of a running server (ggq serve)."
+    ),
     click.option("--server-key", metavar="KEY", help="The server's API key."),
     YES,
-    click.option("-v", "--verbose", is_flag=True, help="Show the chosen values."),
-)  # fmt: skip
+    click.option("-v", "--verbose", is_flag=True, help="Show the model's path and all settings."),
+)
 _PATIENCE = 2.0  # seconds without a word from a pipe before it is told that one is read
+
+
+GROUPS = {
+    "Prompt and answer": (
+        "prompt", "system", "image", "max_tokens", "stop", "grammar", "grammar_file",
+        "json_schema", "json_schema_file", "think", "raw", "template",
+    ),
+    "Screen": ("thoughts", "plain", "stats", "verbose"),
+    "Model": ("model_option", "yes", "lora", "mmproj", "server", "server_key"),
+    "Memory and speed": (
+        "ctx", "threads", "cache_type", "cache_type_k", "cache_type_v", "cache_disk", "device",
+        "device_weights", "no_mmap", "draft", "draft_max",
+    ),
+    "Sampling": tuple(f.name for f in fields(SamplingParams)),
+}  # fmt: skip
 
 
 def chat_options(function: Command) -> Command:
@@ -67,7 +123,6 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     from ggq.commands._hosts import LocalHost, RemoteHost, variables
     from ggq.runtime.chat.settings import Settings
     from ggq.runtime.pictures.opening import read_picture
-    from ggq.runtime.pictures.rendering import BLIND
 
     pictures = [read_picture(path) for path in options["image"]]
     if pictures and options["raw"]:
@@ -101,8 +156,6 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)
-        if pictures and conversation.gallery is None:
-            raise UsageError(BLIND)
         _talk(conversation, host, settings, printer, prompt, options | {"shown": pictures})
 
 
@@ -117,9 +170,11 @@ def _talk(
     from ggq.runtime.chat.terminal import Chat
 
     stats = options["stats"]
+    shows = bool(stats) if prompt is not None else stats is not False
+    chat = Chat(conversation, settings, printer, input, host, shows)
+    for picture in options["shown"]:
+        chat.hold(picture)
     if prompt is not None:
-        chat = Chat(conversation, settings, printer, input, host, bool(stats))
-        chat.pictures = options["shown"]
         said = prompt if options["raw"] else chat.attached(prompt)
         say = conversation.continue_text if options["raw"] else conversation.say
         if chat.answer(say, said).interrupted:
@@ -127,9 +182,7 @@ def _talk(
         return
     if hasattr(host, "warm_up"):
         host.warm_up()
-    chat = Chat(conversation, settings, printer, input, host, stats is not False)
     chat.read_with(_reader(chat, host))
-    chat.pictures = options["shown"]
     printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
     chat.loop()
 

@@ -19,24 +19,24 @@ CLUSTER = click.option(
     is_flag=False,
     flag_value="auto",
     metavar="[ADDRESS]",
-    help="Work on the machines of a Ray cluster: this machine's, or at HOST:6379; local: try it "
-    "here (docs/scale.md).",
+    help="Work on a Ray cluster: the one that runs here, or the one at HOST:6379; local: start one "
+    "here, to try it (docs/scale.md).",
 )
 TASK_MEMORY = click.option(
     "--task-memory",
     metavar="SIZE",
-    help="With --cluster: memory that a task reserves, such as 2G; default by the model.",
+    help="With --cluster: memory that a task reserves, such as 2G; default: by the model.",
 )
 _OPTIONS = (
     click.option(
         "--actors",
         metavar="MIN[:MAX]",
-        help="With --cluster: processes to start with, and at most; default one a node.",
+        help="With --cluster: processes to start with, and at most; default: one per node.",
     ),
     click.option(
         "--actor-memory",
         metavar="SIZE",
-        help="Memory of each besides the model's file, such as 2G.",
+        help="Memory of each process besides the model's file, such as 2G.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What ``ggq convert`` and ``ggq quantize`` share: options, and a conversion shown as text."""
+"""What ``ggq convert`` and ``ggq quantize`` do alike: a conversion, shown as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggq.commands._cluster import converted, refuse_without
-from ggq.commands._types import Command
 from ggq.errors import GGQError, UsageError, printable
 from ggq.gguf.units import format_size
 from ggq.made import remember
@@ -26,149 +25,7 @@ if TYPE_CHECKING:
     from ggq.converters.prepasses.base import Pass
     from ggq.converters.request import Request, Result
 
-__all__ = ["conversion_options", "run"]
-
-PATH = click.Path(path_type=Path)
-OPTIONS = (
-    click.option(
-        "-o", "--outfile", metavar="FILE", help="The same as OUT, as llama.cpp's converter has it."
-    ),
-    click.option(
-        "-t",
-        "--type",
-        "--outtype",
-        metavar="TYPE",
-        help="F16, Q8_0, Q4_K_M, ...; W4A16, FP8, ...: a folder for serving engines.",
-    ),
-    click.option("--imatrix", type=PATH, help="Importance matrix to use."),
-    click.option(
-        "--quality",
-        type=click.Choice(["fast", "good", "best"]),
-        help="fast: no calibration; good: few tokens; best: error feedback towards the original.",
-    ),
-    click.option(
-        "--prepass",
-        "prepasses",
-        multiple=True,
-        metavar="NAME[:KEY=VALUE,...]",
-        help="Run a calibrated pass before encoding; repeatable, in order.",
-    ),
-    click.option(
-        "--recipe",
-        type=PATH,
-        help="Type and passes as YAML or JSON, or those that a GGUF file was made by.",
-    ),
-    click.option(
-        "--calibration",
-        type=PATH,
-        help="Text or jsonl of chats for the passes; default the text that comes with ggq.",
-    ),
-    click.option("--target-size", metavar="SIZE", help="Choose types for a file of at most this."),
-    click.option(
-        "--target-bpw",
-        type=click.FloatRange(1, 32),
-        help="The same by bits a weight, of the whole file.",
-    ),
-    click.option(
-        "--target-kld",
-        type=click.FloatRange(0, min_open=True),
-        help="The smallest file of at most this divergence (nats): makes and measures some.",
-    ),
-    click.option(
-        "--plan", type=PATH, help="JSON of types per tensor: written with a target, else read."
-    ),
-    click.option(
-        "--report", type=PATH, help="Errors, outliers and hints per tensor, as .html or .json."
-    ),
-    click.option(
-        "--card", is_flag=True, help="Measure the file against its original and say so in its keys."
-    ),
-    click.option("--pure", is_flag=True, help="The base type for every tensor, no mixture."),
-    click.option(
-        "--tensor-type",
-        "tensor_types",
-        multiple=True,
-        metavar="REGEX=TYPE",
-        help="Type of the tensors whose name matches; repeatable, the first match counts.",
-    ),
-    click.option("--output-tensor-type", metavar="TYPE", help="Type of the output matrix."),
-    click.option("--token-embedding-type", metavar="TYPE", help="Type of the token embedding."),
-    click.option(
-        "--via",
-        type=click.Choice(["f16"], case_sensitive=False),
-        help="Round to F16 first: the bytes of an F16 GGUF quantized by llama.cpp.",
-    ),
-    click.option(
-        "--allow-requantize", is_flag=True, help="Accept weights that are quantized already."
-    ),
-    click.option(
-        "--provenance", is_flag=True, help="Write what the file is made of: SHA-256 of the source."
-    ),
-    click.option("--pre", metavar="ID", help="Pre-tokenizer, where ggq does not recognise it."),
-    click.option(
-        "--mtp/--no-mtp",
-        default=True,
-        help="Keep the heads that predict further tokens, where there are any; kept by default.",
-    ),
-    click.option(
-        "--merge-lora",
-        multiple=True,
-        type=PATH,
-        metavar="DIR",
-        help="Add a LoRA adapter (a PEFT folder) to the weights; repeatable.",
-    ),
-    click.option(
-        "--base",
-        metavar="MODEL",
-        help="SOURCE is an adapter of this model: folder, repository or GGUF file.",
-    ),
-    click.option(
-        "--mmproj",
-        is_flag=False,
-        flag_value="",
-        metavar="[FILE]",
-        help="Write the vision part, too, as llama.cpp's projector file; default mmproj-OUT.",
-    ),
-    click.option(
-        "--mmproj-type", metavar="TYPE", help="Of the vision part: F16 (default), BF16, F32, Q8_0."
-    ),
-    click.option("--only-mmproj", is_flag=True, help="The vision part instead of the model."),
-    click.option(
-        "--group-size",
-        type=click.Choice(["32", "64", "128"]),
-        callback=lambda ctx, param, value: value and int(value),
-        help="Weights a scale in a folder for serving engines; default 128.",
-    ),
-    click.option(
-        "--ignore",
-        multiple=True,
-        metavar="REGEX",
-        help="Modules that such a folder keeps unquantized; repeatable.",
-    ),
-    click.option("--split-max-size", metavar="SIZE", help="Split into files, such as 2G or 500M."),
-    click.option(
-        "--shard",
-        metavar="I/N",
-        help="Be task I of N that make these files, on any machines (docs/scale.md).",
-    ),
-    click.option(
-        "-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores."
-    ),
-    click.option("--force", is_flag=True, help="Overwrite the output file."),
-    click.option(
-        "--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing."
-    ),
-    click.option("--json", "as_json", is_flag=True, help="The plan or the result as JSON."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
-    click.option("-v", "--verbose", is_flag=True, help="Tell of every tensor that falls back."),
-)
-
-
-def conversion_options(function: Command) -> Command:
-    """Decorate a command function with the options both commands take."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
+__all__ = ["run"]
 
 
 def run(

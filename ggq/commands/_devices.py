@@ -8,12 +8,24 @@ import click
 from ggq.commands._types import Command
 
 DEVICE_OPTIONS = (
-    click.option("--device", default="cpu", show_default=True, metavar="NAME",
-                 help="cpu, mps, cuda, or auto: a Mac's GPU where torch is installed, else cpu."),
-    click.option("--device-weights", default="auto", show_default=True, metavar="KIND",
-                 help="Weights on a GPU: packed, f16, or auto: f16 where there is memory for it."),
-    click.option("--no-mmap", is_flag=True, help="Read the weights into memory: do not map them."),
-)  # fmt: skip
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="NAME",
+        help="cpu, mps, cuda, or auto: a Mac's GPU where torch is installed, else cpu.",
+    ),
+    click.option(
+        "--device-weights",
+        default="auto",
+        show_default=True,
+        metavar="KIND",
+        help="Weights on a GPU: packed (as in the file), f16, or auto: f16 where it fits.",
+    ),
+    click.option(
+        "--no-mmap", is_flag=True, help="Read the weights into memory instead of mapping the file."
+    ),
+)
 
 
 def weights(path: Path, options: dict[str, Any]) -> Any:

@@ -9,13 +9,24 @@ import click
 from ggq.commands._types import Command
 
 DRAFT_OPTIONS = (
-    click.option("--draft", "-md", "--model-draft", "draft", metavar="HOW",
-                 help="Guess how answers go on, at the same text: ngram (the default on a CPU), "
-                      "mtp (by the file's own heads, the default where it has some), off, or a "
-                      "smaller model's GGUF file."),
-    click.option("--draft-max", type=click.IntRange(1, 64), default=15, show_default=True,
-                 help="Most guesses in a step."),
-)  # fmt: skip
+    click.option(
+        "--draft",
+        "-md",
+        "--model-draft",
+        "draft",
+        metavar="HOW",
+        help="Speculative decoding, which changes the speed and no text: ngram (the default "
+        "on a CPU), mtp (the file's own prediction heads, the default where it "
+        "has some), off, or the GGUF file of a smaller model.",
+    ),
+    click.option(
+        "--draft-max",
+        type=click.IntRange(1, 64),
+        default=15,
+        show_default=True,
+        help="Most tokens that are drafted in a step.",
+    ),
+)
 
 
 def drafting(options: dict[str, Any]) -> dict[str, Any]:

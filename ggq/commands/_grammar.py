@@ -18,14 +18,29 @@ if TYPE_CHECKING:
 __all__ = ["GRAMMAR_OPTIONS", "asked"]
 
 GRAMMAR_OPTIONS = (
-    click.option("--grammar", metavar="TEXT", help="Hold answers to this grammar (GBNF or Lark)."),
-    click.option("--grammar-file", type=click.Path(path_type=Path), metavar="FILE",
-                 help="The same from a file."),
-    click.option("-j", "--json-schema", metavar="JSON",
-                 help="Answer in JSON under this schema; {}: any JSON object."),
-    click.option("-jf", "--json-schema-file", type=click.Path(path_type=Path), metavar="FILE",
-                 help="The same from a file."),
-)  # fmt: skip
+    click.option(
+        "--grammar", metavar="TEXT", help="Constrain answers to this grammar (GBNF or Lark)."
+    ),
+    click.option(
+        "--grammar-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The same from a file.",
+    ),
+    click.option(
+        "-j",
+        "--json-schema",
+        metavar="JSON",
+        help="Constrain answers to this JSON schema; {}: any JSON object.",
+    ),
+    click.option(
+        "-jf",
+        "--json-schema-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The same from a file.",
+    ),
+)
 _NAMES = ("grammar", "grammar_file", "json_schema", "json_schema_file")
 
 

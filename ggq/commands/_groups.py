@@ -25,7 +25,8 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, a section for each group."""
-        records = {p.name: p.get_help_record(ctx) for p in self.get_params(ctx)}
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = {p.name: p.get_help_record(ctx) for p in options}
         shown = {name: record for name, record in records.items() if record is not None}
         width = max(len(flags) for flags, _ in shown.values()) if shown else 0
         for heading, names in self._groups.items():

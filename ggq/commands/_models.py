@@ -10,17 +10,17 @@ import click
 
 from ggq.errors import printable
 
-YES = click.option("-y", "--yes", is_flag=True, help="Fetch a model that is not here unasked.")
+YES = click.option("-y", "--yes", is_flag=True, help="Download a missing model without asking.")
 
 MODEL = click.option("-m", "--model", "model_option", metavar="MODEL",
-                     help="The same as MODEL, as llama.cpp has it.")  # fmt: skip
+                     help="The argument MODEL, as llama.cpp's tools take it.")  # fmt: skip
 
 
 def one_model(argument: str | None, option: str | None) -> str | None:
     """Return the model that is named either way; click.UsageError for two different ones."""
     if option is not None and argument not in (None, option):
         raise click.UsageError("give the model once: as an argument or with -m")
-    return argument or option
+    return option if argument is None else argument
 
 
 def model_path(reference: str | None, yes: bool = False) -> Path:
@@ -30,7 +30,7 @@ def model_path(reference: str | None, yes: bool = False) -> Path:
     """
     from ggq import hub
 
-    name = reference or hub.DEFAULT_MODEL
+    name = hub.DEFAULT_MODEL if reference is None else reference
     try:
         path = hub.resolve_model(name)
         if Path(name).is_dir():

@@ -7,5 +7,5 @@ import click
 MMPROJ = click.option(
     "--mmproj",
     metavar="FILE",
-    help="The projector of a model that takes pictures; default: the one beside MODEL; off: none.",
+    help="Projector file of a model that takes pictures; default: one beside MODEL; off: none.",
 )

@@ -15,14 +15,27 @@ from ggq.commands._types import Command
 from ggq.errors import UsageError, printable, reason
 
 _OPTIONS = (
-    click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path),
-                 help="Texts of a file, one per line; repeatable."),
-    click.option("--truncate", is_flag=True, help="Cut texts that are too long; else an error."),
-    click.option("--json", "as_json", is_flag=True, help="JSON instead of lines."),
-    click.option("-c", "--ctx", type=int, help="Context in tokens; 0: the model's own."),
-    click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
+    click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="File of texts, one per line; repeatable.",
+    ),
+    click.option(
+        "--truncate", is_flag=True, help="Cut texts that are too long, instead of an error."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines."),
+    click.option(
+        "-c",
+        "--ctx",
+        type=int,
+        help="Context in tokens; 0: all the model was trained for; default: up to 4096.",
+    ),
+    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
     *DEVICE_OPTIONS,
-)  # fmt: skip
+)
 
 
 def text_options(function: Command) -> Command:

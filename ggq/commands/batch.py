@@ -39,11 +39,20 @@ _LIMITS = ("cache_disk", "lora", "mmproj")  # that `load` takes by the same name
     default=4,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Answers written at the same time.",
+    help="Answers that are generated at the same time.",
 )
-@click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's.")
-@click.option("-t", "--threads", type=int, help="Threads; default: the physical cores.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of any request.")
+@click.option(
+    "-c",
+    "--ctx",
+    type=int,
+    help="Context per answer in tokens; 0: all the model was trained for; default: up to 4096.",
+)
+@click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    help="Most tokens of any answer, whatever a request says.",
+)
 @DISK
 @draft_options
 @LORA

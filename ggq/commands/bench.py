@@ -25,12 +25,17 @@ SECTION = "Measure"
 @click.option("-p", "--n-prompt", default=512, show_default=True, type=click.IntRange(0, 1 << 20))
 @click.option("-n", "--n-gen", default=128, show_default=True, type=click.IntRange(0, 1 << 20))
 @click.option("-d", "--n-depth", multiple=True, type=click.IntRange(0, 1 << 20), default=(0,))
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Default: the physical cores.")
+@click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="CPU threads; default: the physical cores.",
+)
 @click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1, 1000))
 @cached()
 @device_options
 @click.option("-o", "--output", type=click.Choice(["md", "csv", "json", "jsonl"]), default="md")
-@click.option("--profile", is_flag=True, help="Show what a decoded token's time goes to.")
+@click.option("--profile", is_flag=True, help="Show where the time of a decoded token goes.")
 @click.option("-v", "--verbose", is_flag=True, help="Show which kernel serves which block type.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(model: str | None, model_option: str | None, **given: Any) -> None:

@@ -22,7 +22,7 @@ LENGTH = 60  # of a value as it is shown
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(first: str, second: str, as_json: bool) -> None:
     """Show what differs between the GGUF files A and B.
 

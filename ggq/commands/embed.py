@@ -17,7 +17,11 @@ _POOLINGS = ("none", "mean", "cls", "last", "rank")
 @click.command()
 @click.argument("model")
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
-@click.option("--pooling", type=click.Choice(_POOLINGS), help="How; default: as the file says.")
+@click.option(
+    "--pooling",
+    type=click.Choice(_POOLINGS),
+    help="How token vectors become one; default: as the file says.",
+)
 @click.option(
     "--dimensions",
     type=click.IntRange(min=1),
@@ -25,10 +29,14 @@ _POOLINGS = ("none", "mean", "cls", "last", "rank")
     help="Only the first N numbers, for models trained for it (Matryoshka).",
 )
 @click.option(
-    "--prompt-name", metavar="NAME", help="The file's prompt to use: query, document, ..."
+    "--prompt-name",
+    metavar="NAME",
+    help="Put the file's prompt of this name before each text: query, document, ...",
 )
-@click.option("--prompt", metavar="TEXT", help="What goes before each text instead.")
-@click.option("--normalize/--no-normalize", default=True, show_default=True, help="To length 1.")
+@click.option("--prompt", metavar="TEXT", help="Put this before each text instead.")
+@click.option(
+    "--normalize/--no-normalize", default=True, show_default=True, help="Scale vectors to length 1."
+)
 @text_options
 def command(model: str, words: tuple[str, ...], **options: Any) -> None:
     """Print a line of numbers for each TEXT, or for each line of files or of standard input.

@@ -22,19 +22,45 @@ SECTION = "Measure"
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option(
-    "-m", "--model", "more", multiple=True, metavar="MODEL", help="The same as MODEL; repeatable."
+    "-m", "--model", "more", multiple=True, metavar="MODEL", help="The argument MODEL; repeatable."
 )
 @click.option("--text", type=click.Path(path_type=Path), help="Text file to score, UTF-8.")
-@click.option("--against", metavar="BASE", help="HF folder or F16/F32 GGUF to compare with.")
-@click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
-@click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads.")
-@cached("f32")
-@click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
-@click.option("--plot", type=click.Path(path_type=Path), help="KLD against size, as PNG.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="Answer these lines, too.")
 @click.option(
-    "-n", "--max-tokens", default=64, type=click.IntRange(1), help="Tokens of each answer."
+    "--against",
+    metavar="BASE",
+    help="Original to compare with: a Hugging Face folder or an F16 or F32 GGUF file.",
+)
+@click.option(
+    "-c",
+    "--ctx",
+    "n_ctx",
+    default=512,
+    type=click.IntRange(4),
+    help="Tokens per window; default: 512.",
+)
+@click.option("--chunks", type=click.IntRange(1), help="Most windows; default: all.")
+@click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="CPU threads; default: the physical cores.",
+)
+@cached("f32")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="Plot KL divergence against size, as PNG."
+)
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help="Also show each model's answers to the lines of this file.",
+)
+@click.option(
+    "-n",
+    "--max-tokens",
+    default=64,
+    type=click.IntRange(1),
+    help="Most tokens of each answer; default: 64.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(models: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:

@@ -18,7 +18,7 @@ SECTION = "Convert"
 @click.option(
     "--dtype",
     type=click.Choice(["f32", "f16", "bf16"], case_sensitive=False),
-    help="Type of the weights; default as stored, f16 for quantized ones.",
+    help="Type of the weights; default: as stored, f16 for quantized ones.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")

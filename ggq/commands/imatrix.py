@@ -15,7 +15,11 @@ SECTION = "Convert"
 
 @click.command()
 @click.argument("source")
-@click.option("--text", type=click.Path(path_type=Path), help="Text, or jsonl of chats.")
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    help="Calibration data: text or chats as JSON lines; default: the text that comes with ggq.",
+)
 @click.option(
     "-o",
     "--output",
@@ -23,26 +27,40 @@ SECTION = "Convert"
     type=click.Path(path_type=Path),
     default="imatrix.gguf",
     show_default=True,
-    help="File to write; a name in .dat gives llama.cpp's older form.",
+    help="File to write; a name that ends in .dat: llama.cpp's older format.",
 )
-@click.option("-c", "--ctx", "n_ctx", default=512, type=click.IntRange(4), help="Tokens a window.")
-@click.option("--chunks", type=click.IntRange(1), help="Windows at most; default all.")
-@click.option("--process-output", is_flag=True, help="Measure the head's input, too.")
-@click.option("--backend", type=click.Choice(["torch", "reference"]), help="What runs it.")
+@click.option(
+    "-c",
+    "--ctx",
+    "n_ctx",
+    default=512,
+    type=click.IntRange(4),
+    help="Tokens per window; default: 512.",
+)
+@click.option("--chunks", type=click.IntRange(1), help="Most windows; default: all.")
+@click.option("--process-output", is_flag=True, help="Also measure the input of the output matrix.")
+@click.option(
+    "--backend", type=click.Choice(["torch", "reference"]), help="What computes; default: torch."
+)
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(source: str, **given: Any) -> None:
-    """Run SOURCE, an HF folder or a GGUF file, over a text and sum the squared inputs of its
-    matrices per column, over llama.cpp's windows. A stopped run goes on with the same command."""
+    """Measure how much each input of SOURCE's matrices matters on a text: an importance matrix.
+
+    SOURCE is a Hugging Face folder or a GGUF file. The squares of each column's inputs are summed
+    over the windows that llama-imatrix uses; convert and quantize take the file as --imatrix.
+    A run that was stopped continues with the same command.
+    """
     from ggq.converters.calibration.importance import collect, wants_torch
     from ggq.converters.calibration.text import calibrate
     from ggq.converters.conversion import Options
     from ggq.converters.imatrix import check_out, write_imatrix
     from ggq.converters.prepare import prepare
     from ggq.converters.prepasses.resume import Store
+    from ggq.outputs import not_of
 
     out, head, backend = given["out"], given["process_output"], given["backend"]
-    check_out(out, given["force"])
+    check_out(not_of(out, source, given["text"]), given["force"])
     options = Options(allow_requantize=True, force=True)
     with (
         prepare(source, out, "F32", options=options) as job,

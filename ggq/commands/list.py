@@ -9,7 +9,9 @@ ALIASES = ("ls",)
 
 
 @click.command()
-@click.option("--available", is_flag=True, help="The short names that ggq knows, with licences.")
+@click.option(
+    "--available", is_flag=True, help="Show the short names that ggq knows, with their licences."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 def command(available: bool, as_json: bool) -> None:
     """Show the models on this machine: fetched by ggq, or in the Hugging Face cache."""

@@ -17,31 +17,34 @@ SECTION = "Convert"
     default=8192,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Context that shall fit, in tokens.",
+    help="Context that has to fit, in tokens.",
 )
 @click.option(
     "--speed",
     default=5.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="Tokens per second that shall be reachable.",
+    help="Tokens per second that it has to reach.",
 )
 @click.option(
     "--memory",
     type=click.FloatRange(min=0.001),
     metavar="GB",
-    help="Memory to fit in; default: what is free here.",
+    help="Memory that it has to fit in; default: what is free here.",
 )
 @click.option(
     "--bandwidth",
     type=click.FloatRange(min=0.1),
     metavar="GB/S",
-    help="Memory bandwidth; default: measured, half a second.",
+    help="Memory bandwidth; default: measured here, in half a second.",
 )
 def command(
     source: str, ctx: int, speed: float, memory: float | None, bandwidth: float | None
 ) -> None:
-    """Print the file type for SOURCE, a Hugging Face folder, a repository id or a GGUF file."""
+    """Print the best file type for SOURCE that fits this machine and is fast enough.
+
+    SOURCE is a Hugging Face folder, a repository id or a GGUF file.
+    """
     from ggq.commands import _sizes
     from ggq.commands.estimate import measured_bandwidth
     from ggq.gguf.units import format_size

@@ -15,7 +15,7 @@ ALIASES = ("remove",)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @JSON
 def command(name: str, yes: bool, as_json: bool) -> None:
-    """Delete the fetched model NAME, as `ggq list` shows it; other files are never touched."""
+    """Delete the fetched model NAME, as ggq list shows it; other files are never touched."""
     from ggq import hub
     from ggq.errors import printable
 

@@ -4,17 +4,22 @@ from typing import Any
 
 import click
 
-from ggq.commands._chatting import chat_options, start
+from ggq.commands._chatting import GROUPS, chat_options, start
+from ggq.commands._groups import GroupedCommand
 
 SECTION = "Run"
 
 
-@click.command()
+@click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("model", required=False)
 @click.argument("words", metavar="[PROMPT]...", nargs=-1)
 @chat_options
 def command(model: str | None, words: tuple[str, ...], **options: Any) -> None:
-    """Print MODEL's answer to PROMPT, or to what is piped in; with -m all words are the prompt."""
+    """Print MODEL's answer to PROMPT, followed by what is piped in, and exit.
+
+    MODEL: a GGUF file, a short name or org/repo[:Q4_K_M]. With -m MODEL all arguments are the
+    prompt.
+    """
     named = options.pop("model_option")
     if named is not None:
         words = words if model is None else (model, *words)

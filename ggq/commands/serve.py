@@ -41,39 +41,95 @@ _NEEDED = (
 _OPTIONS = (
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535)),
-    click.option("--api-key", multiple=True, metavar="KEY", help="Ask for this key; repeatable."),
-    click.option("--api-key-file", type=click.Path(path_type=Path), help="Keys, one per line."),
-    click.option("--parallel", default=4, show_default=True, type=click.IntRange(1, 64),
-                 help="Answers written at the same time."),
-    click.option("-c", "--ctx", type=int, help="Context of each answer in tokens; 0: the model's."),
-    click.option("-t", "--threads", type=int, help="Threads; default: the physical cores."),
+    click.option(
+        "--api-key",
+        multiple=True,
+        metavar="KEY",
+        help="Accept only requests with this key; repeatable.",
+    ),
+    click.option(
+        "--api-key-file", type=click.Path(path_type=Path), help="File of API keys, one per line."
+    ),
+    click.option(
+        "--parallel",
+        default=4,
+        show_default=True,
+        type=click.IntRange(1, 64),
+        help="Answers that are generated at the same time.",
+    ),
+    click.option(
+        "-c",
+        "--ctx",
+        type=int,
+        help="Context per answer in tokens; 0: all the model was trained for; default: up to 4096.",
+    ),
+    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
     *cache_options(),
     DISK,
     *DEVICE_OPTIONS,
     *DRAFT_OPTIONS,
     LORA,
     MMPROJ,
-    click.option("--max-queue", default=64, show_default=True, type=click.IntRange(0, 10_000),
-                 help="Requests that may wait; more get 429."),
-    click.option("--fetch-images", is_flag=True,
-                 help="Fetch pictures that requests name by URL, from public addresses."),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer of anyone."),
-    click.option("--max-body", default=16, show_default=True, type=click.IntRange(1, 1024),
-                 help="Largest request in MiB."),
-    click.option("--alias", metavar="NAME", help="Name of the model for clients."),
-    click.option("--models-dir", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Without MODEL: the GGUF files of this folder, not what ggq list shows."),
-    click.option("--keep-alive", metavar="TIME",
-                 help="Without MODEL: how long a model stays unused; 0, 1h30m; -1: for ever [5m]"),
-    click.option("--memory", metavar="SIZE",
-                 help="Without MODEL: what all together may take; default: what is free at first."),
+    click.option(
+        "--max-queue",
+        default=64,
+        show_default=True,
+        type=click.IntRange(0, 10_000),
+        help="Requests that may wait; further ones get status 429.",
+    ),
+    click.option(
+        "--fetch-images",
+        is_flag=True,
+        help="Fetch pictures that requests give as URLs, from public addresses only.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        help="Most tokens of any answer, whatever a request says.",
+    ),
+    click.option(
+        "--max-body",
+        default=16,
+        show_default=True,
+        type=click.IntRange(1, 1024),
+        help="Largest request in MiB.",
+    ),
+    click.option(
+        "--alias", metavar="NAME", help="Name that clients see; default: the file's name."
+    ),
+    click.option(
+        "--models-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Without MODEL: serve the GGUF files of this folder instead of what ggq list shows.",
+    ),
+    click.option(
+        "--keep-alive",
+        metavar="TIME",
+        help="Without MODEL: unload a model that was unused so long: 0, 1h30m; -1: never [5m]",
+    ),
+    click.option(
+        "--memory",
+        metavar="SIZE",
+        help="Without MODEL: memory of all models together; default: what is free at the start.",
+    ),
     *ANSWER_OPTIONS,
     *HTTPS_OPTIONS,
-    click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask."),
-    click.option("--allow-host", multiple=True, metavar="NAME", help="Further Host to accept."),
+    click.option(
+        "--cors-origin",
+        multiple=True,
+        metavar="ORIGIN",
+        help="Allow web pages of this origin; repeatable.",
+    ),
+    click.option(
+        "--allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="Accept this host name, too; repeatable.",
+    ),
     YES,
-    click.option("-v", "--verbose", is_flag=True, help="A line per request on stderr."),
-)  # fmt: skip
+    click.option("-v", "--verbose", is_flag=True, help="Log a line per request on stderr."),
+)
 
 
 def serve_options(function: Any) -> Any:
@@ -91,7 +147,7 @@ _GROUPS = {
         "fetch_images",
     ),
     "Models": ("alias", "models_dir", "keep_alive", "memory", "lora", "mmproj", "yes"),
-    "Requests that do not say": (
+    "Defaults of requests": (
         "n_predict", "chat_template", "chat_template_file", "chat_template_kwargs",
         "reasoning_format", "reasoning_budget", "max_tokens",
     ),
@@ -99,7 +155,7 @@ _GROUPS = {
         "parallel", "ctx", "threads", "cache_type", "cache_type_k", "cache_type_v",
         "cache_disk", "device", "device_weights", "no_mmap", "draft", "draft_max",
     ),
-    "Sampling of requests that do not say": tuple(f.name for f in fields(SamplingParams)),
+    "Sampling defaults of requests": tuple(f.name for f in fields(SamplingParams)),
 }  # fmt: skip
 
 
@@ -116,10 +172,13 @@ def command(model: str | None, model_option: str | None, **options: Any) -> None
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
+    from ggq.runtime.server.start import check_address
+
     model, keys = one_model(model, model_option), _keys(options)
     options["sampling"] = sampling_flags(options)
     SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     options["answering"] = answering(options)
+    check_address(options["host"], options["port"])
     options["certificate"], options["prefix"] = certificate(options), prefix(options)
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -253,7 +312,10 @@ def _keys(options: dict[str, Any]) -> tuple[str, ...]:
             lines = options["api_key_file"].read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{printable(options['api_key_file'])}: {reason(error)}") from None
-        keys += [line.strip() for line in lines if line.strip()]
+        given = [line.strip() for line in lines if line.strip()]
+        if not given:  # else everyone could ask
+            raise UsageError(f"{printable(options['api_key_file'])}: holds no key")
+        keys += given
     if not all(keys):
         raise UsageError("--api-key: is empty")
     return tuple(keys)

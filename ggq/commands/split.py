@@ -19,7 +19,7 @@ SECTION = "Files"
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--max-size", metavar="SIZE", help="Largest shard, such as 2G or 500M.")
+@click.option("--max-size", metavar="SIZE", help="Most bytes of a shard, such as 2G or 500M.")
 @click.option("--max-tensors", type=click.IntRange(min=1), help="Most tensors in a shard.")
 @click.option("--dry-run", is_flag=True, help="Show the shards, write nothing.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")

@@ -15,8 +15,10 @@ SECTION = "Files"
 @click.argument("text")
 @click.option("--ids", "ids_only", is_flag=True, help="Only the ids, on one line.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of ids and texts.")
-@click.option("--no-bos", is_flag=True, help="Without the BOS and EOS tokens that the file adds.")
-@click.option("--parse-special", is_flag=True, help="Turn typed control tokens into their ids.")
+@click.option("--no-bos", is_flag=True, help="Leave out the BOS and EOS tokens that the file adds.")
+@click.option(
+    "--parse-special", is_flag=True, help="Read control tokens in TEXT as such, not as text."
+)
 def command(
     file: str, text: str, ids_only: bool, as_json: bool, no_bos: bool, parse_special: bool
 ) -> None:

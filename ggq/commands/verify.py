@@ -33,22 +33,31 @@ OF_SIGNATURE = ("public_key", "identity", "identity_provider")
 @click.command()
 @click.argument("file")
 @click.option("--tensors", is_flag=True, help="Decode every tensor and look for NaN and infinity.")
-@click.option("--source", help="Make every tensor again of this folder, repository or GGUF file.")
+@click.option(
+    "--source",
+    help="Make every tensor again from this folder, repository or GGUF file, and compare.",
+)
 @click.option("--imatrix", type=PATH, help="Importance matrix that FILE was made with.")
-@click.option("--calibration", type=PATH, help="Text that the passes of FILE were run on.")
+@click.option("--calibration", type=PATH, help="Calibration data that FILE was made with.")
 @click.option("--via", type=click.Choice(["f16"]), help="As given to convert, if not recorded.")
 @click.option("--pre", metavar="ID", help="As given to convert, if not recorded.")
-@click.option("--weights-only", is_flag=True, help="With --source: compare no keys.")
-@click.option("--card", is_flag=True, help="With --source: measure the card of FILE again.")
-@click.option("-j", "--threads", type=click.IntRange(1, 1024), help="Threads; default all cores.")
+@click.option(
+    "--weights-only", is_flag=True, help="With --source: compare tensors only, no metadata."
+)
+@click.option(
+    "--card", is_flag=True, help="With --source: measure again what convert --card recorded."
+)
+@click.option(
+    "-j", "--threads", type=click.IntRange(1, 1024), help="CPU threads; default: all cores."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @click.option("--signature", type=PATH, help="OpenSSF model signature of FILE to check.")
-@click.option("--public-key", type=PATH, help="Elliptic curve's key in PEM that signed it.")
-@click.option("--identity", help="Or who signed it by Sigstore, such as an email address.")
-@click.option("--identity-provider", help="And the URL of who vouches for that identity.")
+@click.option("--public-key", type=PATH, help="Elliptic curve key (PEM) that it was signed with.")
+@click.option("--identity", help="Or who signed it with Sigstore, such as an email address.")
+@click.option("--identity-provider", help="And the URL of the provider of that identity.")
 @JSON
 def command(file: str, tensors: bool, source: str | None, **given: Any) -> None:
-    """Check a GGUF file; end with 1 and one line where something is wrong.
+    """Check a GGUF file; where something is wrong, say what in one line and exit with status 1.
 
     FILE: a path, or the name of a fetched model (ggq list). With --source every tensor is derived
     again, a slab at a time, and compared byte for byte, whoever made FILE of it; so is every key

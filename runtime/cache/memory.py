@@ -8,11 +8,18 @@ from pathlib import Path
 
 __all__ = ["free_memory", "physical_memory"]
 
+_ROOT = Path("/")  # of the file system; tests put another one here
+# Where a container finds its own group, versions 2 and 1: limit, use, and how memory.stat says it.
+_GROUPS = (
+    ("sys/fs/cgroup", "memory.max", "memory.current", ""),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+
 
 def free_memory() -> int | None:
     """Return the bytes that programs may still take, None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (_ROOT / "proc/meminfo").read_text().splitlines()
         free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
     except (OSError, StopIteration):
         installed = physical_memory()
@@ -30,12 +37,20 @@ def physical_memory() -> int | None:
 
 
 def _limits(free: int) -> Iterator[int]:
-    """Yield what a container's memory limit leaves."""
+    """Yield what a container's memory limit leaves; cached files make room when it is needed."""
     yield free
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        if limit != "max":
-            yield max(int(limit) - used, 0)
-    except (OSError, ValueError):
-        return
+    for folder, limit_name, used_name, prefix in _GROUPS:
+        try:
+            limit = (_ROOT / folder / limit_name).read_text().strip()
+            used = int((_ROOT / folder / used_name).read_text())
+            if limit != "max":
+                yield max(int(limit) - used + _cached(_ROOT / folder, prefix), 0)
+        except (OSError, ValueError):
+            continue
+
+
+def _cached(folder: Path, prefix: str) -> int:
+    """Return the bytes of files among what a control group uses."""
+    names = f"{prefix}active_file", f"{prefix}inactive_file"
+    lines = (folder / "memory.stat").read_text().splitlines()
+    return sum(int(n) for name, n in (line.split() for line in lines) if name in names)

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer as ToolkitCompleter
 from prompt_toolkit.completion import Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import is_searching
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.utils import is_dumb_terminal
 
 from ggq.paths import user_cache_dir
 from ggq.runtime.chat.completing import Completer
+from ggq.runtime.chat.screen import Stopped
 
 __all__ = ["Reader", "open_quotes"]
 
@@ -43,7 +47,7 @@ class Reader:
             completer=_Toolkit(completer),
             complete_while_typing=False,
             multiline=True,
-            key_bindings=_keys(),
+            key_bindings=_keys(self._send),
             prompt_continuation=_continued,
             enable_open_in_editor=True,
             enable_suspend=True,
@@ -51,13 +55,40 @@ class Reader:
         )
 
     def __call__(self, prompt: str) -> str:
-        """Return a message; EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
-        return self._session.prompt(prompt)
+        """Return a message; EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C.
+
+        Stopped at a Ctrl-C right behind Enter, however it comes: the terminal is given back
+        meanwhile, and prompt_toolkit's own handler would forget the signal.
+        """
+        self._sent = False
+        try:
+            text = self._session.prompt(prompt, handle_sigint=False)
+        except KeyboardInterrupt:
+            if self._sent:
+                raise Stopped from None
+            raise
+        if self._stopped():
+            raise Stopped
+        return text
 
     def ask(self, question: str) -> str:
         """Return the answer to a question, which is no message."""
         plain: PromptSession[str] = PromptSession(output=self._output)
         return plain.prompt(question)
+
+    def _send(self, buffer: Buffer) -> None:
+        self._sent = True
+        buffer.validate_and_handle()
+
+    def _stopped(self) -> bool:
+        """Tell whether Ctrl-C waits among the keys behind Enter; those behind it stay typed."""
+        if sys.platform == "win32":  # a console makes every one a signal
+            return False
+        source = self._session.app.input
+        keys = [*get_typeahead(source), *source.read_keys()]
+        places = [i for i, key in enumerate(keys) if key.key == Keys.ControlC]
+        store_typeahead(source, keys[places[-1] + 1 if places else 0 :])
+        return bool(places)
 
 
 def open_quotes(text: str) -> bool:
@@ -81,7 +112,7 @@ def _continued(width: int, line: int, wraps: int) -> str:
     return " " * width if wraps else CONTINUED
 
 
-def _keys() -> KeyBindings:
+def _keys(send: Callable[[Buffer], None]) -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("enter", filter=~is_searching)
@@ -95,7 +126,7 @@ def _keys() -> KeyBindings:
         elif open_quotes(buffer.text):
             buffer.newline(copy_margin=False)
         else:
-            buffer.validate_and_handle()
+            send(buffer)
 
     @keys.add("escape", "enter", filter=~is_searching)
     def _(event: Any) -> None:

@@ -12,9 +12,13 @@ from typing import TextIO
 
 from ggq.runtime.generation.answer import Piece
 
-__all__ = ["FOLD", "HIDE", "SHOW", "Ended", "Printer", "visible"]
+__all__ = ["FOLD", "HIDE", "SHOW", "Ended", "Printer", "Stopped", "visible"]
 
 FOLD, SHOW, HIDE = "fold", "show", "hide"
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C after a message was sent and before its answer began: it is not answered."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ggq.errors import GGQError
-from ggq.runtime.chat.screen import Ended, Printer
+from ggq.runtime.chat.screen import Ended, Printer, Stopped
 from ggq.runtime.chat.settings import Settings
 from ggq.runtime.chat.slash import Commands, Host, Message
 from ggq.runtime.generation.answer import Piece
@@ -62,6 +62,9 @@ class Chat(Commands):
             except EOFError:
                 self.printer.note("")
                 return
+            except Stopped:
+                self.printer.note("(stopped)")
+                continue
             except KeyboardInterrupt:
                 self.printer.note("(Ctrl-D or /bye leaves)")
                 continue
@@ -103,7 +106,11 @@ class Chat(Commands):
                 self.answer(self.conversation.go_on)
 
     def answer(self, start: Callable[..., Generator[Piece, None, None]], *args: Any) -> Ended:
-        """Stream one answer, if one is possible; return how it ended."""
+        """Stream one answer, if one is possible; return how it ended.
+
+        A question whose answer was stopped before it began is taken back: two in a row are
+        refused by many templates.
+        """
         before, stats = list(self.conversation.messages), Stats()
         try:
             pieces = start(
@@ -119,6 +126,8 @@ class Chat(Commands):
             raise
         except KeyboardInterrupt:  # before the first piece
             ended = Ended(interrupted=True)
+        if ended.interrupted and not _answered(self.conversation.messages):
+            self.conversation.messages = before
         self._used = stats.prompt_tokens + stats.generated_tokens
         if ended.interrupted:
             self.printer.note("(stopped)")
@@ -160,6 +169,13 @@ class Chat(Commands):
         while QUOTES not in text:
             text += "\n" + self._read(CONTINUED)
         return text.partition(QUOTES)[0].removeprefix("\n").removesuffix("\n")
+
+
+def _answered(messages: list[dict[str, Any]]) -> bool:
+    """Tell whether the last message is an answer with anything in it."""
+    last = messages[-1] if messages else {"role": ""}
+    said = last.get("content") or last.get("reasoning_content")
+    return last["role"] == "assistant" and bool(said)
 
 
 def dropped_picture(text: str) -> Path | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ggq import quants
 from ggq.gguf import GGUFFile
+from ggq.runtime.cache.memory import free_memory
 
 __all__ = ["Tensor", "Weights"]
 
@@ -71,6 +72,13 @@ class Weights(Mapping[str, Tensor]):
             shape = tuple(int(n) for n in info.shape)
             self._tensors[name] = Tensor(name, shape, info.type_id, raw)
         return self._tensors[name]
+
+    @cached_property
+    def beyond_memory(self) -> bool:
+        """Whether the files are larger than the memory that was free when this was first asked."""
+        mapped = sum(shard.size for shard in self._gguf.shards if shard.map is not None)
+        free = free_memory()
+        return free is not None and mapped > free
 
     def check_unchanged(self) -> None:
         """Raise FormatError where a mapped file was cut or written to since it was opened."""

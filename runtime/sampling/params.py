@@ -41,22 +41,28 @@ def _number(default: Any, low: float, high: float, help: str, gguf: str | None =
 class SamplingParams:
     """How the next token is chosen; the defaults are llama.cpp's (reference/sampling.md)."""
 
-    temperature: float = _number(0.8, 0.0, 100.0, "0 is greedy", "temp")
+    temperature: float = _number(
+        0.8, 0.0, 100.0, "how freely tokens are chosen, 0 is greedy", "temp"
+    )
     top_k: int = _number(40, 0, _BIG, "keep the K likeliest tokens, 0 keeps all", "top_k")
-    top_p: float = _number(0.95, 0.0, 1.0, "keep the likeliest that sum to P, 1 is off", "top_p")
+    top_p: float = _number(0.95, 0.0, 1.0, "keep the likeliest whose sum is P, 1 is off", "top_p")
     min_p: float = _number(0.05, 0.0, 1.0, "keep p >= P * the highest p, 0 is off", "min_p")
     typical_p: float = _number(1.0, 0.0, 1.0, "locally typical sampling, 1 is off")
     top_n_sigma: float = _number(-1.0, -1.0, 1e6, "keep logits within N deviations of the highest")
     xtc_probability: float = _number(0.0, 0.0, 1.0, "chance to drop top choices", "xtc_probability")
     xtc_threshold: float = _number(0.1, 0.0, 1.0, "what counts as a top choice", "xtc_threshold")
-    repeat_penalty: float = _number(1.0, 0.01, 100.0, "1 is off", "penalty_repeat")
-    repeat_last_n: int = _number(64, -1, _BIG, "window of penalties, -1 is all", "penalty_last_n")
-    presence_penalty: float = _number(0.0, -100.0, 100.0, "0 is off")
-    frequency_penalty: float = _number(0.0, -100.0, 100.0, "0 is off")
+    repeat_penalty: float = _number(
+        1.0, 0.01, 100.0, "divide logits of used tokens, 1 is off", "penalty_repeat"
+    )
+    repeat_last_n: int = _number(
+        64, -1, _BIG, "tokens that penalties look at, -1 is all", "penalty_last_n"
+    )
+    presence_penalty: float = _number(0.0, -100.0, 100.0, "lower logits of used tokens, 0 is off")
+    frequency_penalty: float = _number(0.0, -100.0, 100.0, "the same for each use, 0 is off")
     dry_multiplier: float = _number(0.0, 0.0, 1000.0, "penalty on repeated sequences, 0 is off")
     dry_base: float = _number(1.75, 1.0, 1000.0, "growth per repeated token")
     dry_allowed_length: int = _number(2, 0, _BIG, "repeats of this length are free")
-    dry_last_n: int = _number(64, -1, _BIG, "window of DRY, -1 is all")
+    dry_last_n: int = _number(64, -1, _BIG, "tokens that DRY looks at, -1 is all")
     dynatemp_range: float = _number(0.0, 0.0, 100.0, "temperature moves by this with entropy")
     dynatemp_exponent: float = _number(1.0, 0.0, 100.0, "shape of that movement")
     mirostat: int = _number(0, 0, 2, "0 off, 1 or 2: replaces top-k, top-p, ...", "mirostat")
@@ -124,7 +130,8 @@ def _checked(spec: dataclasses.Field[Any], value: Any, label: str, error: type[G
         raise error(f"{label}: expected a number, not {printable(repr(value))}")
     if not low <= value <= high or (integral and not float(value).is_integer()):
         kind = "a whole number" if integral else "a number"
-        raise error(f"{label}: {printable(value, 40)} is not {kind} from {low:g} to {high:g}")
+        limits = (f"{int(x)}" if integral else f"{x:g}" for x in (low, high))
+        raise error(f"{label}: {printable(value, 40)} is not {kind} from {' to '.join(limits)}")
     number = float(value)
     return int(number) if integral else number
 

@@ -49,6 +49,8 @@ class NumbaOps(Ops):
         super().__init__(weights)
         self.adapters = adapters
         self.recorder, self.inputs, self.cache = recorder, inputs, cache
+        # a dictionary says nothing of itself
+        self.beyond_memory: bool = getattr(weights, "beyond_memory", False)
         self.decoding = recorder.max_tokens <= DECODE_TOKENS
         self._made: dict[Any, Any] = {}
 

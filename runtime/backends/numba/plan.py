@@ -107,6 +107,7 @@ class _Row:
     reads: Sequence[Any]
     writes: Sequence[Any]
     level: int = 0
+    first: bool = False
 
 
 @dataclass
@@ -176,12 +177,14 @@ class Recorder:
         *,
         reads: Sequence[Any] = (),
         writes: Sequence[Any] = (),
+        first: bool = False,
         **arguments: Any,
     ) -> None:
         """Append a kernel call over ``work``: an item per token unless said otherwise.
 
         ``reads`` and ``writes`` name buffers or other resources (any object, such as a layer's
-        cache); ``arguments`` are the fields that the kernel declares.
+        cache); ``first``: threads come to it before the other rows of its level; ``arguments`` are
+        the fields that the kernel declares.
         """
         args = kernel.arguments.filled(**arguments)
         level = 0
@@ -194,7 +197,8 @@ class Recorder:
             self._readers[id(item)] = max(level, self._readers.get(id(item), -1))
         for item in writes:
             self._level_of[id(item)] = level
-        self._rows.append(_Row(label, kernel, args, work, tuple(reads), tuple(writes), level))
+        row = _Row(label, kernel, args, work, tuple(reads), tuple(writes), level, first)
+        self._rows.append(row)
 
     @property
     def kernels(self) -> list[Function]:
@@ -204,7 +208,7 @@ class Recorder:
 
     def finish(self, output: Buffer) -> Plan:
         """Order rows by level, place buffers and build the tables."""
-        rows = sorted(self._rows, key=lambda r: r.level)  # stable
+        rows = sorted(self._rows, key=lambda r: (r.level, not r.first))  # stable
         arena = self._place(rows, output)
         n_slots = sum(len(r.args) for r in rows)
         args = np.zeros(n_slots, np.int64)

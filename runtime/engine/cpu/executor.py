@@ -30,6 +30,8 @@ class Executor:
         self._control[w.YIELD], self._control[w.SLEEP], self._control[w.CLOCK] = system_calls()
         self._control[w.SHARES] = n_threads
         self._step = 0
+        # A worker may wake up late, in a plan that its owner has dropped for another.
+        self._held: tuple[Plan | None, Plan | None] = (None, None)
         self._wake = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -61,28 +63,29 @@ class Executor:
 
     def _run(self, plan: Plan, progress: Callable[[float], None] | None) -> None:
         self._step += 1
-        w.prepare(
-            self._address,
-            self._step,
-            plan.table.ctypes.data,
-            plan.n_rows,
-            plan.n_levels,
-            plan.counters_for(self.n_threads),
-            plan.state_address,
-        )
-        with self._wake:
-            self._wake.notify_all()
-        row = 0
-        try:
+        self._held = self._held[-1], plan
+        counters, row = plan.counters_for(self.n_threads), 0
+        try:  # from here on workers may be inside: Ctrl-C between any two lines
+            w.prepare(
+                self._address,
+                self._step,
+                plan.table.ctypes.data,
+                plan.n_rows,
+                plan.n_levels,
+                counters,
+                plan.state_address,
+            )
+            with self._wake:
+                self._wake.notify_all()
             while row >= 0:
                 row = w.walk(self._address, row, self._step, _SLICE_NS, 0)
                 if progress is not None:
                     progress(row / plan.n_rows if row >= 0 else 1.0)
+            assert row == w.FINISHED, row
+            w.end_step(self._address)
         except BaseException:
             w.abandon(self._address)
             raise
-        assert row == w.FINISHED, row
-        w.end_step(self._address)
 
     def close(self) -> None:
         """End the workers."""

@@ -1,8 +1,11 @@
 """experts as plan rows: the block type's own kernels, their argument block patched per expert.
 
-Decoding, each pair multiplies its expert's rows alone. In prefill the pairs lie sorted by
-expert, so that an expert is one matrix product with consecutive rows.
+Decoding, each pair multiplies its expert's rows alone; where the file is larger than the memory,
+their pages are asked for before. In prefill the pairs lie sorted by expert, so that an expert is
+one matrix product with consecutive rows.
 """
+
+import mmap
 
 from ggq.errors import ModelError
 from ggq.jit import kernel, njit
@@ -10,6 +13,8 @@ from ggq.quants.kernels import abi
 from ggq.quants.kernels.abi import MATMUL_BYTES
 from ggq.runtime.backends.numba.plan import ONE, TOKENS, Work
 from ggq.runtime.backends.numba.values import DECODE_TOKENS
+from ggq.runtime.kernels.ask import ask
+from ggq.runtime.kernels.system import madvise
 from ggq.simd import INT, ROWS, Struct, call_kernel, int64, load, stack, store, u8x64, view
 
 # What a block type's kernel is given, and how that differs from expert to expert.
@@ -92,6 +97,30 @@ def _sorted_input(backend, x, form, routed):
     return routed.sorted_inputs[key][0]
 
 
+def _record_ask(backend, routed, weight, first, n_rows):
+    """Have the chosen experts' pages of a stack asked for as soon as they are chosen.
+
+    Recorded with the graph, and first of its level: before what computes with the layer's other
+    stacks. Prefill goes through nearly all experts, in order, which the system sees by itself.
+    """
+    if not (backend.decoding and backend.beyond_memory and madvise()):
+        return
+    backend.recorder.row(
+        "ask for experts",
+        ask,
+        Work(items=routed.n_used),
+        reads=[routed.ids],
+        first=True,
+        ids=routed.ids,
+        n_used=routed.n_used,
+        weights=weight.address + first * weight.row_bytes,
+        expert_bytes=weight.shape[1] * weight.row_bytes,
+        needed_bytes=n_rows * weight.row_bytes,
+        page_bytes=mmap.PAGESIZE,
+        advise=madvise(),
+    )
+
+
 def run(backend, x, routed, name, bias=None, rows=None):
     """Record a row per pair of token and expert."""
     weight = backend.weight(name)
@@ -101,6 +130,8 @@ def run(backend, x, routed, name, bias=None, rows=None):
     n_rows = end - first
     if n_cols != x.width or n_expert != routed.n_expert:
         raise ModelError(f"tensor {name} has shape {weight.shape}, its input {x.width} columns")
+
+    _record_ask(backend, routed, weight, first, n_rows)
 
     def make(value, form, residual):
         kernels, out = backend.kernels(weight), backend.new(value)
