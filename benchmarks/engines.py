@@ -7,10 +7,14 @@ import ctypes
 import numpy as np
 
 UBATCH, BATCH = 512, 2048  # llama-bench's
+NO_FLASH = 0
 
 
 class LlamaCpp:
-    """The few calls of llama.cpp's C interface that timing needs."""
+    """The few calls of llama.cpp's C interface that timing needs.
+
+    ``cache_f32``: float32 caches and no flash attention, which makes halves of keys and values.
+    """
 
     def __init__(
         self, path: str, threads: int, n_ctx: int, n_seq: int = 1, cache_f32: bool = False
@@ -30,6 +34,7 @@ class LlamaCpp:
         params.n_seq_max, params.kv_unified = n_seq, True
         if cache_f32:
             params.type_k = params.type_v = 0
+            params.flash_attn_type = NO_FLASH
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.n_past = [0] * n_seq

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from engines import BATCH, LlamaCpp
+from engines import BATCH, NO_FLASH, LlamaCpp
 
 __all__ = ["Seeing"]
 
-NO_FLASH, FLASH_IF_FASTER = 0, -1
+FLASH_IF_FASTER = -1
 
 
 class Seeing(LlamaCpp):

@@ -157,7 +157,7 @@ def _from_folder(
     found = Conversion(Path(), arch.name, hp, by_name, made, options, items)
     found.roles, found.skipped = roles, [*skipped, *dropped]
     found.warnings = [*checkpoint.warnings, *vocab.warnings, *notes]
-    found.warnings += left_out(checkpoint.config, checkpoint.tensors, bool(options.beside))
+    found.warnings += left_out(checkpoint, bool(options.beside))
     return found
 
 

@@ -66,7 +66,7 @@ def from_vision(
             plan.fallbacks.append((tensor.name, wish, chosen))
     found = Conversion(Path(), vision.CLIP, sight, {t.name: t for t in tensors}, plan, options)
     found.items, found.warnings = _items(folder, config, tower, tensors, kind.number)
-    found.warnings = [*checkpoint.warnings, *found.warnings]
+    found.warnings = [*checkpoint.warnings, *found.warnings, *_unseen(folder, config)]
     del skipped  # the text model: whoever asks for the projector knows
     return found
 
@@ -84,13 +84,13 @@ def settings_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "preprocessor": said}
 
 
-def left_out(config: dict[str, Any], names: Any, with_eyes: bool) -> list[str]:
+def left_out(checkpoint: Checkpoint, with_eyes: bool) -> list[str]:
     """Return a line for each part that a text model's file lacks, and how to have it.
 
-    ``names``: of the checkpoint's tensors; ``with_eyes``: the vision part is written, too.
+    ``with_eyes``: the vision part is written, too.
     """
-    ears = isinstance(config.get("audio_config"), dict)
-    told = ["the part that hears is left out: ggq converts what reads and sees"] if ears else []
+    config, names = checkpoint.config, checkpoint.tensors
+    told = _unseen(checkpoint.folder, config)
     if with_eyes or not isinstance(config.get("vision_config"), dict):
         return told
     tower = vision.for_hf(config)
@@ -102,6 +102,18 @@ def left_out(config: dict[str, Any], names: Any, with_eyes: bool) -> list[str]:
     flag = option("--mmproj", "mmproj=True")
     what = f"the vision part is left out: {flag} writes it, as a file of its own (docs/vision.md)"
     return [*told, what]
+
+
+def _unseen(folder: Path, config: dict[str, Any]) -> list[str]:
+    """Return a line for sounds and one for films, where a folder says how a model takes them."""
+    ears = isinstance(config.get("audio_config"), dict)
+    told = ["the part that hears is left out: ggq converts what reads and sees"] if ears else []
+    said = [name for name in ("video_config",) if isinstance(config.get(name), dict)]
+    said += [name for name in ("video_preprocessor_config.json",) if (folder / name).is_file()]
+    if isinstance(read_json(folder / "processor_config.json").get("video_processor"), dict):
+        said.append("processor_config.json: video_processor")
+    what = f"films are left out ({', '.join(said)}): ggq shows a model pictures alone"
+    return [*told, what] if said else told
 
 
 def _no_eyes(config: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from ggq.runtime.cache.kvcache import KVCache
 from ggq.runtime.engine.adapters import Adapter, open_adapters
 from ggq.runtime.engine.devices import CPU, Device, resolve
 from ggq.runtime.engine.engine import Engine
-from ggq.runtime.engine.projectors import beside, foreign, open_gallery
+from ggq.runtime.engine.projectors import beside, open_gallery
 from ggq.runtime.generation.drafting import drafters
 from ggq.runtime.generation.drafting.base import Drafter
 from ggq.runtime.generation.drafting.model import DraftModel
@@ -162,7 +162,7 @@ class Model(Answers, Texts):
         """Take pictures, which a projector file looks at; GGQError where it is not this model's."""
         check_generates(self.hparams)
         self.gallery = open_gallery(path, self.hparams, self._threads)
-        self.warnings += foreign(self.gallery, self.hparams.arch)
+        self.gallery.n_ctx = self.n_ctx
         self.hparams = replace(self.hparams, pictures=True)
         self.projector = Path(path)
 

@@ -79,5 +79,6 @@ def tiny(folder, **more):
 def given_eyes(model):
     """Give a model drawn eyes; return it."""
     model.gallery = Gallery(Eyes(model.hparams.n_embd), model.hparams.n_embd)
+    model.gallery.n_ctx = model.n_ctx
     model.hparams = replace(model.hparams, pictures=True)
     return model

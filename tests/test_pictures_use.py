@@ -308,6 +308,24 @@ def test_three_turns_in_the_terminal(model, tmp_path):
     assert talk.undo() == "[picture]\nAnd this?"
 
 
+def test_pictures_that_fill_the_context_are_refused_at_once(model, client, tmp_path, monkeypatch):
+    looked = model.gallery.eyes.looked
+    many = [{**PART, "image_url": {"url": _url(64)}}] * 64  # of 64 tokens each
+    reply = client.post(CHAT, json={"messages": [{"role": "user", "content": many}]})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
+    talk = Conversation(model.session, model.tokenizer, model.template)
+    talk.gallery = model.gallery
+    monkeypatch.setattr(model.gallery, "n_ctx", 50)
+    chat, _ = chatting(talk, [])
+    (tmp_path / "a.png").write_bytes(PNG)
+    chat.run_command(f"/image {tmp_path / 'a.png'}")
+    with pytest.raises(UsageError, match="60 tokens of pictures, a context of 50: take a smaller"):
+        chat.run_command(f"/image {tmp_path / 'a.png'}")
+    assert len(chat.pictures) == 1
+    assert model.gallery.eyes.looked == looked
+
+
 def test_dropped_paths(tmp_path):
     path = tmp_path / "a b.PNG"
     path.write_bytes(PNG)

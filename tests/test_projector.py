@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from ggq.gguf import open_gguf, spec
 from ggq.models import vision
 from ggq.runtime.backends.reference import ReferenceOps
 from ggq.runtime.engine.eyes import Eyes
-from ggq.runtime.engine.projectors import beside
+from ggq.runtime.engine.projectors import beside, open_gallery
 
 EXPECTED = json.loads((Path(__file__).parent / "data" / "projectors.json").read_text())
 TOLERANCE = 1e-3
@@ -157,13 +158,13 @@ def hostile(made, tmp_path_factory):
     """Return a function that writes a projector with other keys or tensors."""
     from ggq.gguf import GGUFWriter
 
-    folder, _, _ = made("qwen3-vl")
-    source = projector(folder, tmp_path_factory.mktemp("source"))
-    place = tmp_path_factory.mktemp("hostile")
+    sources, place = {}, tmp_path_factory.mktemp("hostile")
 
-    def write(keys=None, drop=(), shapes=None, extra=()):
+    def write(keys=None, drop=(), shapes=None, extra=(), label="qwen3-vl"):
+        if label not in sources:
+            sources[label] = projector(made(label)[0], tmp_path_factory.mktemp(label))
         out = place / f"{len(list(place.iterdir()))}.gguf"
-        with open_gguf(source) as file:
+        with open_gguf(sources[label]) as file:
             writer = GGUFWriter(out, True, None)
             changed = keys or {}
             writer.copy_metadata(file.metadata, frozenset(changed))
@@ -187,8 +188,27 @@ def hostile(made, tmp_path_factory):
     return write
 
 
-U32, F32, STR, BOOL = spec.U32, spec.F32, spec.STR, spec.BOOL
-WRONG = {
+U32, I32, F32, STR, BOOL = spec.U32, spec.I32, spec.F32, spec.STR, spec.BOOL
+NAN, MOST = float("nan"), (1 << 32) - 1
+WRONG = {  # what is said of keys of qwen3-vl's file, or of another family's
+    "image size is 1000000000": {"clip.vision.image_size": (10**9, U32)},
+    "is '224', expected u32": {"clip.vision.image_size": ("224", STR)},
+    "is -16, expected u32": {"clip.vision.patch_size": (-16, I32)},
+    "projection dimension is 0": {"clip.vision.projection_dim": (0, U32)},
+    "do not turn by row and column": {"clip.vision.attention.head_count": (40, U32)},
+    r"layers \(0, .* of 4": {"clip.vision.is_deepstack_layers": ([True] * 9, BOOL)},
+    "is nan, expected f32": {"clip.vision.image_mean": ([NAN, 0.5, 0.5], F32)},
+    "of 3 colours": {"clip.vision.image_mean": ([0.5, 0.5], F32)},
+    "deviation .*e-30": {"clip.vision.image_std": ([1e-30, 0.5, 0.5], F32)},
+    "is inf, expected f32": {"clip.vision.image_std": ([float("inf")] * 3, F32)},
+    "has 1000000 values": {"clip.vision.image_std": ([0.5] * 10**6, F32)},
+    "projector_type is no text": {"clip.projector_type": ([1, 2], U32)},
+    "both clip.use_gelu": {"clip.use_silu": (True, BOOL)},
+    "in windows of 112": ("qwen2.5-vl", {"clip.vision.patch_size": (64, U32)}),
+    "4294967295 tiles, 256 at most": ("internvl", {"clip.vision.preproc_max_tiles": (MOST, U32)}),
+    "in tiles of 64: too many": ("idefics3", {"clip.vision.preproc_image_size": (MOST, U32)}),
+    "64 positions of 9 x 9 patches": ("idefics3", {"clip.vision.image_size": (72, U32)}),
+    "65 positions of 4 x 4": ("internvl", {"clip.vision.image_size": (32, U32)}),
     "block count": {"clip.vision.block_count": (1 << 30, U32)},
     "head count is 0": {"clip.vision.attention.head_count": (0, U32)},
     "heads do not divide": {"clip.vision.attention.head_count": (7, U32)},
@@ -209,8 +229,9 @@ WRONG = {
 @pytest.mark.slow
 @pytest.mark.parametrize("says", WRONG)
 def test_hostile_keys_end_in_one_line(says, hostile):
+    label, keys = WRONG[says] if isinstance(WRONG[says], tuple) else ("qwen3-vl", WRONG[says])
     with pytest.raises(GGQError, match=says) as caught:
-        Eyes.load(hostile(WRONG[says]))
+        Eyes.load(hostile(keys, label=label))
     assert "\n" not in str(caught.value)
 
 
@@ -221,9 +242,10 @@ def test_hostile_tensors_end_in_one_line(hostile):
     with pytest.raises(ModelError, match=r"mm\.0\.weight has shape"):
         Eyes.load(hostile(shapes={"mm.0.weight": np.zeros((320, 64))}))
     with pytest.raises(ModelError, match="positions are no square"):
-        table = {"v.position_embd.weight": np.zeros((50, 80))}
-        with Eyes.load(hostile(shapes=table), 1) as eyes:
-            eyes.encode(np.zeros((3, 64, 64), np.float32))
+        Eyes.load(hostile(shapes={"v.position_embd.weight": np.zeros((50, 80))}))
+    damaged = hostile(shapes={"v.post_ln.bias": np.full(80, np.nan)})
+    with Eyes.load(damaged, 1) as eyes, pytest.raises(ModelError, match="no numbers: it is dam"):
+        eyes.encode(np.zeros((3, 64, 64), np.float32))
     with pytest.raises(ModelError, match=r"v\.blk\.0\.attn_sinks .* would not be used"):
         Eyes.load(hostile(extra={"v.blk.0.attn_sinks": np.zeros(4)}.items()))
 
@@ -283,15 +305,20 @@ def test_a_chat_about_a_picture_imports_no_torch(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_ears_are_left_out_by_name(made, tmp_path):
+def test_ears_and_films_are_left_out_by_name(made, tmp_path):
     folder = shutil.copytree(made("gemma3")[0], tmp_path / "hearing")
     config = json.loads((folder / "config.json").read_text())
-    for more, said in (({}, False), ({"audio_config": {"model_type": "any"}}, True)):
+    ears, films = "the part that hears is left out", "films are left out (video_config, video_pre"
+    for more, told in (({}, False), ({"audio_config": {}, "video_config": {}}, True)):
         (folder / "config.json").write_text(json.dumps({**config, **more}))
-        args = ["convert", str(folder), str(tmp_path / "m.gguf"), "--type", "F16", "--mmproj"]
-        told = CliRunner().invoke(cli, [*args, "--force"])
-        assert told.exit_code == 0, told.output
-        assert ("the part that hears is left out" in told.stderr) is said
+        if told:
+            (folder / "video_preprocessor_config.json").write_text("{}")
+        for flag in ("--mmproj", "--only-mmproj"):
+            args = ["convert", str(folder), str(tmp_path / "m.gguf"), "--type", "F16", "--force"]
+            found = CliRunner().invoke(cli, [*args, flag])
+            assert found.exit_code == 0, found.output
+            assert found.stderr.count(films) == told
+            assert found.stderr.count(ears) == told
 
 
 @pytest.mark.slow
@@ -320,12 +347,17 @@ def test_info_says_what_a_projector_is(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_projector_of_another_family_is_not_taken_by_itself(made, tmp_path):
+def test_a_projector_of_another_family_is_refused(made, tmp_path):
     folder, _, _ = made("gemma3")
     projector(folder, tmp_path).rename(tmp_path / "mmproj-x.gguf")
     assert beside(tmp_path / "model.gguf", 64, "gemma3") == tmp_path / "mmproj-x.gguf"
     assert beside(tmp_path / "model.gguf", 64, "qwen3vl") is None
     assert beside(tmp_path / "model.gguf", 32, "gemma3") is None
+    hp = SimpleNamespace(arch="gemma3", n_embd=64, deepstack=0, embedding_scale=8.0)
+    open_gallery(tmp_path / "mmproj-x.gguf", hp, 1).close()
+    hp.arch = "qwen3vl"
+    with pytest.raises(ModelError, match="gemma3 projector is one of gemma3, not of qwen3vl"):
+        open_gallery(tmp_path / "mmproj-x.gguf", hp, 1)
 
 
 def test_every_tower_is_found_by_its_name_and_class():

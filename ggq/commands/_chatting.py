@@ -123,7 +123,6 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
     from ggq.commands._hosts import LocalHost, RemoteHost, variables
     from ggq.runtime.chat.settings import Settings
     from ggq.runtime.pictures.opening import read_picture
-    from ggq.runtime.pictures.rendering import BLIND
 
     pictures = [read_picture(path) for path in options["image"]]
     if pictures and options["raw"]:
@@ -157,8 +156,6 @@ def start(reference: str | None, options: dict[str, Any], dialogue: bool) -> Non
         conversation = host.open(reference)
         if options["verbose"]:
             _tell(printer, host, settings)
-        if pictures and conversation.gallery is None:
-            raise UsageError(BLIND)
         _talk(conversation, host, settings, printer, prompt, options | {"shown": pictures})
 
 
@@ -173,9 +170,11 @@ def _talk(
     from ggq.runtime.chat.terminal import Chat
 
     stats = options["stats"]
+    shows = bool(stats) if prompt is not None else stats is not False
+    chat = Chat(conversation, settings, printer, input, host, shows)
+    for picture in options["shown"]:
+        chat.hold(picture)
     if prompt is not None:
-        chat = Chat(conversation, settings, printer, input, host, bool(stats))
-        chat.pictures = options["shown"]
         said = prompt if options["raw"] else chat.attached(prompt)
         say = conversation.continue_text if options["raw"] else conversation.say
         if chat.answer(say, said).interrupted:
@@ -183,9 +182,7 @@ def _talk(
         return
     if hasattr(host, "warm_up"):
         host.warm_up()
-    chat = Chat(conversation, settings, printer, input, host, stats is not False)
     chat.read_with(_reader(chat, host))
-    chat.pictures = options["shown"]
     printer.note("Type a message; /help lists the commands, Ctrl-D leaves.")
     chat.loop()
 

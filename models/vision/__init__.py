@@ -51,6 +51,8 @@ def of_file(gguf: Any) -> Tower:
         what = f"general.architecture is {printable(repr(arch))}"
         raise ModelError(f"{printable(gguf.path)}: {what}: a projector file (mmproj) says clip")
     said = next((gguf.metadata[key] for key in KEYS if key in gguf.metadata), None)
+    if said is not None and not isinstance(said, str):
+        raise ModelError(f"{printable(gguf.path)}: clip.projector_type is no text")
     if said is None or gguf.metadata.get("clip.has_vision_encoder") is False:
         raise ModelError(f"{printable(gguf.path)}: the projector is none of pictures")
     return get(said)

@@ -14,7 +14,7 @@ import numpy as np
 from ggq.errors import ModelError, UsageError
 from ggq.models.layers.linear import rms_norm
 from ggq.models.table import Tensor
-from ggq.models.vision.positions import axial
+from ggq.models.vision.positions import axial, check_turns
 from ggq.models.vision.sight import Sight, View
 from ggq.models.vision.tower import Tower, cut
 from ggq.models.vision.vit import BLOCK, embedded, matrix, patch_rows, vector, whole
@@ -51,6 +51,7 @@ class Gemma4(Tower):
     type_key = "clip.vision.projector_type"  # such files may hold ears, too
     hf_classes = ("Gemma4ForConditionalGeneration",)
     texts = ("gemma4",)
+    checks = (check_turns,)
     prefixes = ("model.vision_tower.", "model.embed_vision.")
     merge = 3
     merge_key = ""  # files do not say it

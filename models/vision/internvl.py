@@ -47,6 +47,13 @@ def _heads(name: str) -> tuple[Tensor, ...]:
     )
 
 
+def _check_positions(sight: Sight) -> None:
+    side = sight.image_size // sight.patch
+    if sight.sizes.get("positions", side**2 + 1) != side**2 + 1:
+        what = f"v.position_embd.weight: {sight.sizes['positions']} positions"
+        raise ModelError(f"{what} of {side} x {side} patches and a class")
+
+
 class InternVL(Tower):
     projector = "internvl"
     hf_classes = ("InternVLForConditionalGeneration", "InternVLChatModel")
@@ -71,6 +78,7 @@ class InternVL(Tower):
         "mlp1.3.": f"{PROJECTOR}linear_2.",
     }
     merge = 2
+    checks = (_check_positions,)
     gelu = "gelu"
     tensors = (
         *patch_rows(f"{MODEL}patch_embeddings.projection"),

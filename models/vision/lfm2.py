@@ -7,7 +7,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 from ggq.models.layers.linear import layer_norm
-from ggq.models.vision.positions import resized
+from ggq.models.vision.positions import check_square, resized
 from ggq.models.vision.sight import Sight, View
 from ggq.models.vision.siglip import encoded, siglip_rows
 from ggq.models.vision.tower import Tower
@@ -25,6 +25,7 @@ class Lfm2(Tower):
     prefixes = ("model.vision_tower.", "model.multi_modal_projector.")
     renames = {"model.vision_tower.": "model.vision_tower.vision_model."}  # noqa: RUF012 - read only
     merge = 2
+    checks = (check_square,)
     tensors = (
         *siglip_rows("model.vision_tower.vision_model.", role="patch", transform="last_colour"),
         *norm("mm.input_norm", "model.multi_modal_projector.layer_norm", "joined", optional=True),

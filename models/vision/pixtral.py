@@ -14,7 +14,7 @@ import numpy as np
 from ggq.errors import ModelError
 from ggq.models.layers.linear import linear, rms_norm
 from ggq.models.table import Tensor
-from ggq.models.vision.positions import axial
+from ggq.models.vision.positions import axial, check_turns
 from ggq.models.vision.sight import Sight, View
 from ggq.models.vision.tower import Tower
 from ggq.models.vision.vit import (
@@ -44,6 +44,7 @@ class Pixtral(Tower):
         "model.multi_modal_projector.": "multi_modal_projector.",
     }
     merge_key = "clip.vision.spatial_merge_size"
+    checks = (check_turns,)
     gelu = "gelu"
     tensors = (
         *patch_rows("vision_tower.patch_conv"),

@@ -5,11 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from ggq.errors import ModelError
-from ggq.models.vision.sight import View
+from ggq.models.vision.sight import Sight, View
 
-__all__ = ["axial", "resized"]
+__all__ = ["axial", "check_square", "check_turns", "resized"]
 
 Array = np.ndarray
+
+
+def check_square(sight: Sight) -> None:
+    """Raise ModelError where a tower's learned positions are those of no square."""
+    n = sight.sizes.get("positions", 1)  # of a file without them its tensors are asked
+    if round(n**0.5) ** 2 != n:
+        raise ModelError(f"v.position_embd.weight: {n} positions are no square")
+
+
+def check_turns(sight: Sight) -> None:
+    """Raise ModelError where heads are no pairs for rows and as many for columns."""
+    if sight.head_dim % 4:
+        what = f"heads of {sight.head_dim} columns do not turn by row and column"
+        raise ModelError(f"{sight.projector}: {what}")
 
 
 def _corners(size: int, side: int) -> Array:
@@ -31,12 +45,10 @@ def _smooth(size: int, side: int) -> Array:
 def resized(table: Array, view: View, corners: bool) -> Array:
     """Return a square's positions for a view, float64 (n, width), row by row.
 
-    ``table``: (side**2, width). ``corners``: the ends stay the ends (torch's align_corners); else
-    pixels' middles count and shrinking averages (torch's antialias).
+    ``table``: (side**2, width), see `check_square`. ``corners``: the ends stay the ends (torch's
+    align_corners); else pixels' middles count and shrinking averages (torch's antialias).
     """
     side = round(len(table) ** 0.5)
-    if side * side != len(table):
-        raise ModelError(f"v.position_embd.weight: {len(table)} positions are no square")
     weigh = _corners if corners else _smooth
     square = table.astype(np.float64).reshape(side, side, -1)
     down = np.tensordot(weigh(view.rows, side), square, axes=(1, 0))
@@ -48,12 +60,12 @@ def resized(table: Array, view: View, corners: bool) -> Array:
 def axial(view: View, pairs: int, base: float, turns: bool = False) -> Array:
     """Return angles (n, pairs): the first half turn with the row, the second with the column.
 
+    ``pairs`` are even: `check_turns`.
+
     Frequencies fall from 1 to about 1 / ``base`` in each half; where the halves take ``turns``,
     rows have the even ones of twice as many, columns the odd ones.
     """
     half = pairs // 2
-    if pairs % 2:
-        raise ModelError(f"heads of {2 * pairs} columns do not turn by row and column")
     steps = np.arange(half, dtype=np.float64)
     row, column = view.places
     if turns:

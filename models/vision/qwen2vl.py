@@ -14,7 +14,7 @@ import numpy as np
 
 from ggq.errors import ModelError
 from ggq.models.table import Tensor
-from ggq.models.vision.positions import axial
+from ggq.models.vision.positions import axial, check_turns
 from ggq.models.vision.sight import Sight, View
 from ggq.models.vision.tower import Tower
 from ggq.models.vision.vit import (
@@ -53,6 +53,12 @@ FRAMES = (
 )
 
 
+def _check_windows(sight: Sight) -> None:
+    if sight.windowed and sight.multiple > WINDOW:
+        what = f"tokens of {sight.multiple} pixels in windows of {WINDOW}"
+        raise ModelError(f"{sight.projector}: {what}")
+
+
 def both_frames(ops: Any, sight: Sight) -> Any:
     """Return the patches of two equal frames as rows of activations, (n, n_embd)."""
     return ops.add(embedded(ops, sight), ops.linear(ops.patches(), "v.patch_embd.weight.1"))
@@ -66,6 +72,7 @@ class Qwen2VL(Tower):
     renames = {"model.visual.": "visual."}  # noqa: RUF012 - read only
     merge = 2
     merge_key = ""  # files do not say it
+    checks: ClassVar[tuple[Any, ...]] = (check_turns, _check_windows)
     tensors = (
         *FRAMES,
         *norm(f"{BLOCK}ln1", f"{LAYER}norm1"),

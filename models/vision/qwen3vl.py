@@ -11,7 +11,7 @@ from typing import Any
 
 from ggq.errors import ModelError
 from ggq.models.layers.linear import layer_norm
-from ggq.models.vision.positions import axial, resized
+from ggq.models.vision.positions import axial, check_square, check_turns, resized
 from ggq.models.vision.qwen2vl import FRAMES, ROPE_BASE, both_frames
 from ggq.models.vision.sight import Sight, View
 from ggq.models.vision.tower import Tower
@@ -46,6 +46,7 @@ class Qwen3VL(Tower):
     renames = {"model.visual.": "visual."}  # noqa: RUF012 - read only
     merge = 2
     merge_key = "clip.vision.spatial_merge_size"
+    checks = (check_turns, check_square)
     tensors = (
         *FRAMES,
         vector("v.patch_embd.bias", "visual.patch_embed.proj.bias"),

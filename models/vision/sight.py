@@ -17,6 +17,10 @@ from ggq.models.layers.base import Layer
 __all__ = ["MAX_PATCHES", "Sight", "View"]
 
 MAX_PATCHES = 65_536  # of a view: attention sees them all at once
+_MOST_PIXELS = 1 << 24  # of a view: as many patches of 16 x 16
+_MOST_TILES, _TILES_OF_AN_EDGE = 256, 32
+_MOST_COLUMNS = 512  # of a head
+_LEAST_STD, _MOST_MEAN = 1e-6, 1e6
 Array = np.ndarray
 
 
@@ -109,6 +113,8 @@ class Sight:
             raise UsageError(what)
         if height * width > MAX_PATCHES * self.patch**2:
             raise UsageError(f"a view of {width} x {height} pixels is above {MAX_PATCHES} patches")
+        if height * width > _MOST_PIXELS:
+            raise UsageError(f"a view of {width} x {height} pixels: at most {_MOST_PIXELS} of them")
         return View(rows, columns)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -141,10 +147,23 @@ class Sight:
         if "head" not in self.sizes and self.n_embd % self.n_head:
             what = f"{self.n_head} heads do not divide {self.n_embd} columns"
             raise ModelError(f"{self.projector}: {what}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+        if self.head_dim > _MOST_COLUMNS:
+            what = f"heads of {self.head_dim} columns, {_MOST_COLUMNS} at most"
+            raise ModelError(f"{self.projector}: {what}")
+        colours = len(self.mean) == len(self.std) == 3
+        if not colours or not all(
+            abs(m) <= _MOST_MEAN and _LEAST_STD <= s <= _MOST_MEAN
+            for m, s in zip(self.mean, self.std, strict=True)
+        ):
             raise ModelError(
                 f"{self.projector}: mean {self.mean}, deviation {self.std} of 3 colours"
             )
+        tiles, edge = self.max_tiles or 0, self.longest_edge or 0
+        if max(tiles, self.min_tiles or 0) > _MOST_TILES:
+            raise ModelError(f"{self.projector}: a picture of {tiles} tiles, {_MOST_TILES} at most")
+        if edge > _TILES_OF_AN_EDGE * self.image_size:
+            what = f"edges of {edge} pixels in tiles of {self.image_size}"
+            raise ModelError(f"{self.projector}: {what}: too many")
         if not self.eps > 0:
             raise ModelError(f"{self.projector}: norm epsilon is {self.eps}")
         if any(not 0 <= i < self.n_layer for i in self.deepstack):

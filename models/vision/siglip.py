@@ -40,13 +40,22 @@ def encoded(ops: Any, sight: Sight, positions: Any) -> Any:
     return layer_norm(ops, x, "v.post_ln", sight.eps)
 
 
+def _check_positions(sight: Sight) -> None:
+    side = sight.image_size // sight.patch
+    if sight.sizes.get("positions", side**2) != side**2:  # of a file without them: its tensors
+        what = f"v.position_embd.weight: {sight.sizes['positions']} positions"
+        raise ModelError(f"{what} of {side} x {side} patches")
+
+
 class Square(Tower):
     """What towers of one square share; their positions are not interpolated."""
+
+    checks = (_check_positions,)
 
     def positions(self, ops: Any, sight: Sight, view: View) -> Any:
         table = ops.weight("v.position_embd.weight").dequantized()
         side = sight.image_size // sight.patch
-        if (view.rows, view.columns) != (side, side) or len(table) != view.n:
+        if (view.rows, view.columns) != (side, side):
             size = f"{view.columns * sight.patch} x {view.rows * sight.patch}"
             what = f"{sight.projector} sees squares of {sight.image_size} pixels, not {size}"
             raise ModelError(what)

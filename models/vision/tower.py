@@ -6,7 +6,7 @@ object with the ``metadata`` and ``tensors`` of a projector file, as llama.cpp l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -58,6 +58,7 @@ class Tower:
     prefixes: ClassVar[tuple[str, ...]] = ()  # what the tower's names in a checkpoint begin with
     renames: ClassVar[Mapping[str, str]] = {}  # parts of names -> what the table calls them
     tensors: ClassVar[tuple[Tensor, ...]] = ()
+    checks: ClassVar[tuple[Callable[[Sight], None], ...]] = ()  # ModelError: no sizes of such one
     merge: ClassVar[int] = 1  # where no key says it
     gelu: ClassVar[str] = "gelu_tanh"  # what files mean by use_gelu here
     merge_key: ClassVar[str] = f"{VISION}projector.scale_factor"
@@ -156,6 +157,8 @@ class Tower:
         known = {f.name for f in fields(Sight)}
         made = Sight(self.projector, **{k: v for k, v in values.items() if k in known})
         made.check()
+        for check in self.checks:
+            check(made)
         return made
 
     def _stored(self, gguf: Any) -> dict[str, Any]:

@@ -161,14 +161,23 @@ class Commands:
 
     def show(self, path: Path) -> None:
         """Open a picture for the next message; UsageError where the model or the file is wrong."""
-        talk = self.conversation
-        if talk.gallery is None and talk.counts:
-            raise UsageError(BLIND)
+        self._check_sees()
         picture = read_picture(path)
-        self.pictures.append(picture)
-        size = f"{picture.width} x {picture.height}"
-        tokens = f", {talk.gallery.show(picture).n_tokens} tokens" if talk.gallery else ""
+        self.hold(picture)
+        size, gallery = f"{picture.width} x {picture.height}", self.conversation.gallery
+        tokens = f", {gallery.show(picture).n_tokens} tokens" if gallery else ""
         self.printer.note(f"{printable(path.name)}, {size}{tokens}, goes with the next message")
+
+    def hold(self, picture: Picture) -> None:
+        """Keep a picture for the next message; UsageError where the model cannot take it."""
+        self._check_sees()
+        if self.conversation.gallery is not None:
+            self.conversation.gallery.check_room([*self.pictures, picture])
+        self.pictures.append(picture)
+
+    def _check_sees(self) -> None:
+        if self.conversation.gallery is None and self.conversation.counts:  # a server may see
+            raise UsageError(BLIND)
 
     def do_clear(self, argument: str) -> None:
         """forget the conversation, keep the system message"""

@@ -88,7 +88,8 @@ class Eyes:
 
         ``pixels``: float32 (3, height, width), normalised by the sight's mean and deviation.
         UsageError: another shape, sizes that the tower does not take, or values that are no
-        numbers. ``progress`` is told the share that is done, from 0 to 1, every 50 ms.
+        numbers; ModelError: weights that are none. ``progress`` is told the share that is done,
+        from 0 to 1, every 50 ms.
         """
         pixels = np.ascontiguousarray(pixels, np.float32)
         if pixels.ndim != 3 or pixels.shape[0] != 3:
@@ -98,6 +99,8 @@ class Eyes:
         grid = self.sight.grid(*pixels.shape[1:])
         self._weights.check_unchanged()
         found = self.retina.run(pixels, progress)
+        if not np.isfinite(found).all():
+            raise ModelError(f"{printable(self.path)}: what it sees are no numbers: it is damaged")
         rows, n = found[:, : self.n_text], self.n_text
         deeper = [found[:, n * (i + 1) : n * (i + 2)] for i in range(len(self.sight.deepstack))]
         stacked = np.stack(deeper) if deeper else np.zeros((0, len(rows), n), np.float32)

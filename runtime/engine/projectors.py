@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ggq.errors import GGQError
-from ggq.gguf import GGUFFile, open_gguf
+from ggq.errors import GGQError, ModelError, printable
+from ggq.gguf import open_gguf
 from ggq.models import vision
 from ggq.models.hparams import HParams
 from ggq.runtime.pictures.gallery import Gallery
 
-__all__ = ["beside", "foreign", "is_projector", "open_gallery"]
+__all__ = ["beside", "is_projector", "open_gallery"]
 
 PREFIX = "mmproj"
 _WIDTH = "clip.vision.projection_dim"
@@ -34,24 +34,22 @@ def beside(path: str | os.PathLike[str], n_embd: int, arch: str) -> Path | None:
     for found in sorted(p for p in folder.glob("*.gguf") if is_projector(p)):
         try:
             with open_gguf(found) as gguf:
-                if gguf.metadata.get(_WIDTH) == n_embd and _suits(gguf, arch):
+                projector = vision.of_file(gguf).projector
+                if gguf.metadata.get(_WIDTH) == n_embd and vision.suits(projector, arch):
                     return found
         except GGQError:  # whoever names it is told what is wrong with it
             continue
     return None
 
 
-def _suits(gguf: GGUFFile, arch: str) -> bool:
-    return vision.suits(vision.of_file(gguf).projector, arch)
-
-
-def foreign(gallery: Gallery, arch: str) -> list[str]:
-    """Return a warning where a projector is one of other models, though its rows are as wide."""
-    projector = gallery.eyes.sight.projector
+def _check_family(path: str | os.PathLike[str], projector: str, arch: str) -> None:
+    """Raise ModelError where a projector is one of other models, however wide its rows are."""
     if vision.suits(projector, arch):
-        return []
-    what = f"the projector is one of {projector}, the model {arch}"
-    return [f"{what}: its rows may mean nothing to the model"]
+        return
+    texts = vision.get(projector).texts
+    whose = f"one of {', '.join(texts)}" if texts else "of another family"
+    what = f"{printable(path)}: a {projector} projector is {whose}, not of {arch}"
+    raise ModelError(f"{what}: its rows mean nothing to the model")
 
 
 def open_gallery(path: str | os.PathLike[str], hp: HParams, threads: int | None) -> Gallery:
@@ -60,6 +58,7 @@ def open_gallery(path: str | os.PathLike[str], hp: HParams, threads: int | None)
 
     eyes = Eyes.load(path, n_threads=threads)
     try:
+        _check_family(path, eyes.sight.projector, hp.arch)
         return Gallery(eyes, hp.n_embd, hp.deepstack, hp.embedding_scale)
     except BaseException:
         eyes.close()

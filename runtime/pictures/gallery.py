@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import shake_128
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from ggq.errors import ModelError, UsageError
+from ggq.errors import ModelError, UsageError, option
 from ggq.runtime.cache.pictured import FIRST, LAST
 from ggq.runtime.pictures.families import family_of
 from ggq.runtime.pictures.opening import Picture
@@ -100,6 +100,7 @@ class Gallery:
             )
         self.eyes, self.family = eyes, family_of(eyes.sight.projector)
         self.progress: Callable[[float], None] | None = None
+        self.n_ctx: int | None = None  # tokens of a prompt at most, where it is known
         self._scale = scale or 1.0
         self._shown: OrderedDict[bytes, Shown] = OrderedDict()
         self._rows: OrderedDict[int, np.ndarray] = OrderedDict()  # by a block's first number
@@ -130,6 +131,14 @@ class Gallery:
             ):
                 self._shown.popitem(last=False)
         return shown
+
+    def check_room(self, pictures: Iterable[Picture]) -> int:
+        """Return how many tokens pictures are; UsageError where they alone fill the context."""
+        n = sum(self.show(picture).n_tokens for picture in pictures)
+        if self.n_ctx is not None and n >= self.n_ctx:
+            ways = f"take a smaller one or raise the context size ({option('--ctx', 'n_ctx')})"
+            raise UsageError(f"{n} tokens of pictures, a context of {self.n_ctx}: {ways}")
+        return n
 
     def _blocks_of(self, shown: Shown, number: int, view: View) -> list[str | Block]:
         """Return a view's tokens in one block, or a block for each row with text between them."""
