@@ -36,7 +36,9 @@ def statement(file: GGUFFile) -> dict[str, Any]:
     told = read_provenance(file)
     if told is None:
         how = option("--provenance", "provenance=True")
-        raise UsageError(f"{printable(file.path)}: does not tell its making (convert with {how})")
+        raise UsageError(
+            f"{printable(file.path)}: does not record how it was made: convert with {how}"
+        )
     subject = [
         {"name": shard.path.name, "digest": {"sha256": file_sha256(shard.path)}}
         for shard in file.shards

@@ -150,6 +150,9 @@ def planned(
         from ggq.converters.report.write import report_path
 
         report_path(request.report)
+    if request.calibration is not None and not Path(request.calibration).exists():
+        flag = option("--calibration")
+        raise UsageError(f"{flag} {printable(request.calibration)}: no such file")
     recipe = _recipe(request)
     passes = recipe.passes(request.calibration)  # what is wrong ends it here
     _check_needs(request, passes)

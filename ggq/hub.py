@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ggq.progress import Progress
 
 DEFAULT_MODEL = "smollm2-135m"
+_PAGE = re.compile(r"(?:https?://[^/]+|[\w.-]+\.co)/([\w][\w.-]*/[\w.-]+)")  # as browsers show it
 _REPO = re.compile(r"(?:hf://)?[\w][\w.-]*/[\w.-]+(?::[\w.-]+)?")
 _CHUNK = 1 << 20
 _ABANDONED = 24 * 3600.0  # seconds after which nobody is fetching there any more
@@ -114,6 +115,8 @@ def resolve_model(reference: str | os.PathLike[str]) -> Path:
     Looks at what is on this machine only. Raises NotFetchedError for a name that can be pulled,
     UsageError for anything else that is not here.
     """
+    if not os.fspath(reference):  # a shell's variable that is not set: not this folder
+        raise UsageError("the model's name is empty")
     path = Path(reference).expanduser()
     if path.exists() and not path.is_dir():  # whoever opens it says what is wrong with a device
         return path
@@ -222,6 +225,8 @@ def _on_the_hub(text: str) -> tuple[str, str | None] | None:
 
 def _names_like(text: str) -> str:
     """Return how to go on after a name that is none."""
+    if address := _PAGE.match(text):
+        return f"a repository of the hub goes by its name: {printable(address[1])}"
     names = [*KNOWN, *listed()]
     told = known_names(text.lower().replace(":", "-"), names)
     return told if told.startswith("did you mean") else "`ggq list --available` shows them"

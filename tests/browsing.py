@@ -90,6 +90,7 @@ def chromium(folder):
     options.add_experimental_option("prefs", prefs)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.command_executor.client_config.timeout = 600  # the machine may stand still for a while
     try:
         yield driver
     finally:

@@ -40,14 +40,15 @@ class Terminal:
     def resize(self, columns, lines):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def wait_for(self, text):
-        """Read until ``text`` comes; return what came before it."""
+    def wait_for(self, *texts):
+        """Read until one of ``texts`` comes, then ``met``; return what came before it."""
         end = time.monotonic() + self.patience
-        while text not in self.seen:
+        while not any(text in self.seen for text in texts):
             assert time.monotonic() < end, self.seen
             if select.select([self.fd], [], [], 0.2)[0]:
                 self.seen += os.read(self.fd, 65536)
-        before, _, self.seen = self.seen.partition(text)
+        self.met = min(texts, key=lambda text: self.seen.find(text) % (1 << 60))
+        before, _, self.seen = self.seen.partition(self.met)
         return before.decode("utf-8", "replace")
 
     def type(self, *keys):

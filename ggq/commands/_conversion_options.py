@@ -8,7 +8,7 @@ import click
 
 from ggq.commands._types import Command
 
-__all__ = ["GROUPS", "conversion_options"]
+__all__ = ["GROUPS", "conversion_options", "is_type"]
 
 PATH = click.Path(path_type=Path)
 OPTIONS = (
@@ -198,3 +198,11 @@ def conversion_options(function: Command) -> Command:
     for option in reversed(OPTIONS):
         function = option(function)
     return function
+
+
+def is_type(word: str) -> bool:
+    """Tell whether a word is a type and no file or folder of that name."""
+    from ggq.quants.file_types import ALIASES, FILE_TYPES
+
+    known = word.upper() in FILE_TYPES or word.upper() in ALIASES
+    return known and not Path(word).exists()

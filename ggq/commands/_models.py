@@ -20,7 +20,7 @@ def one_model(argument: str | None, option: str | None) -> str | None:
     """Return the model that is named either way; click.UsageError for two different ones."""
     if option is not None and argument not in (None, option):
         raise click.UsageError("give the model once: as an argument or with -m")
-    return argument or option
+    return option if argument is None else argument
 
 
 def model_path(reference: str | None, yes: bool = False) -> Path:
@@ -30,7 +30,7 @@ def model_path(reference: str | None, yes: bool = False) -> Path:
     """
     from ggq import hub
 
-    name = reference or hub.DEFAULT_MODEL
+    name = hub.DEFAULT_MODEL if reference is None else reference
     try:
         path = hub.resolve_model(name)
         if Path(name).is_dir():

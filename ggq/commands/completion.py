@@ -13,14 +13,18 @@ _VARIABLE = "_GGQ_COMPLETE"
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument(
+    "shell", metavar="SHELL", required=False, type=click.Choice(["bash", "zsh", "fish"])
+)
 @click.pass_context
-def command(ctx: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL.
+def command(ctx: click.Context, shell: str | None) -> None:
+    """Print the completion script for SHELL: bash, zsh or fish.
 
     bash and zsh: put eval "$(ggq completion bash)" into ~/.bashrc or ~/.zshrc. fish: ggq completion
     fish > ~/.config/fish/completions/ggq.fish
     """
+    if shell is None:
+        raise click.UsageError("name a shell: bash, zsh or fish")
     kind = get_completion_class(shell)
     assert kind is not None
     try:

@@ -8,7 +8,7 @@ import click
 
 from ggq.commands import _conversion
 from ggq.commands._cluster import CLUSTER, TASK_MEMORY
-from ggq.commands._conversion_options import GROUPS, conversion_options
+from ggq.commands._conversion_options import GROUPS, conversion_options, is_type
 from ggq.commands._groups import GroupedCommand
 
 SECTION = "Convert"
@@ -32,4 +32,7 @@ def command(source: str, out: str | None, **given: Any) -> None:
     and AWQ (docs/export.md). Many machines share the work with --cluster (Ray) or --shard (any
     other system).
     """
+    if out is not None and is_type(out):
+        how = f"--type {out}, or ./{out} for a file of that name"
+        raise click.UsageError(f"{out} is a file type: {how}")
     _conversion.run(source, out, **given)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ggq.commands import _conversion
-from ggq.commands._conversion_options import GROUPS, conversion_options
+from ggq.commands._conversion_options import GROUPS, conversion_options, is_type
 from ggq.commands._groups import GroupedCommand
 from ggq.errors import UsageError, printable
 
@@ -39,16 +38,10 @@ def _read(rest: tuple[str, ...]) -> tuple[str | None, str | None, int | None]:
     """Return output, type and threads of the arguments behind the input."""
     words = list(rest)
     threads = int(words.pop()) if len(words) > 1 and words[-1].isdecimal() else None
-    out = None if not words or _is_type(words[0]) else words.pop(0)
+    out = None if not words or is_type(words[0]) else words.pop(0)
     kind = words.pop(0).upper() if words else None
+    if out is None and words:
+        raise click.UsageError(f"OUT goes before TYPE: IN {printable(words[0])} {kind}")
     if words:
         raise click.UsageError(f"unexpected argument {printable(words[0])!r}: IN [OUT] TYPE")
     return out, kind, threads
-
-
-def _is_type(word: str) -> bool:
-    """Tell whether a word is a type and no file or folder of that name."""
-    from ggq.quants.file_types import ALIASES, FILE_TYPES
-
-    known = word.upper() in FILE_TYPES or word.upper() in ALIASES
-    return known and not Path(word).exists()

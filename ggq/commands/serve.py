@@ -172,10 +172,13 @@ def command(model: str | None, model_option: str | None, **options: Any) -> None
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"ggq serve needs {', '.join(missing)}: {how_to_install('serve')}")
+    from ggq.runtime.server.start import check_address
+
     model, keys = one_model(model, model_option), _keys(options)
     options["sampling"] = sampling_flags(options)
     SamplingParams.resolve(options["sampling"])  # wrong ones are told before any work
     options["answering"] = answering(options)
+    check_address(options["host"], options["port"])
     options["certificate"], options["prefix"] = certificate(options), prefix(options)
     if options["verbose"]:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -309,7 +312,10 @@ def _keys(options: dict[str, Any]) -> tuple[str, ...]:
             lines = options["api_key_file"].read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{printable(options['api_key_file'])}: {reason(error)}") from None
-        keys += [line.strip() for line in lines if line.strip()]
+        given = [line.strip() for line in lines if line.strip()]
+        if not given:  # else everyone could ask
+            raise UsageError(f"{printable(options['api_key_file'])}: holds no key")
+        keys += given
     if not all(keys):
         raise UsageError("--api-key: is empty")
     return tuple(keys)

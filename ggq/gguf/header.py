@@ -83,6 +83,8 @@ def _read_version(cursor: Cursor) -> int:
     magic = bytes(cursor.buffer[start : start + 4])
     if bytes(cursor.buffer[start : start + len(GIT_LFS)]) == GIT_LFS:
         raise cursor.error("is a git-lfs pointer, not the file: run git lfs pull")
+    if magic != spec.MAGIC and bytes(cursor.buffer[start + 8 : start + 10]) == b'{"':
+        raise cursor.error("safetensors, not a GGUF file: convert its folder (ggq convert)")
     if magic != spec.MAGIC:
         raise cursor.error(f"not a GGUF file (it starts with {printable(magic)!r})")
     version = cursor.u32()

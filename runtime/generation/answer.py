@@ -105,7 +105,7 @@ class AnswerConfig:
         """Hold what users give to what it may be; UsageError names it."""
         if self.max_tokens is not None and self.max_tokens < -1:
             given = printable(self.max_tokens, 40)
-            raise UsageError(f"max_tokens: {given} is below 0; None goes on to the context's end")
+            raise UsageError(f"max_tokens: {given} is below 0; -1 goes on to the context's end")
         if not all(self.stop):
             raise UsageError("stop: an empty text would end every answer")
 

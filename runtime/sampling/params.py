@@ -130,7 +130,8 @@ def _checked(spec: dataclasses.Field[Any], value: Any, label: str, error: type[G
         raise error(f"{label}: expected a number, not {printable(repr(value))}")
     if not low <= value <= high or (integral and not float(value).is_integer()):
         kind = "a whole number" if integral else "a number"
-        raise error(f"{label}: {printable(value, 40)} is not {kind} from {low:g} to {high:g}")
+        limits = (f"{int(x)}" if integral else f"{x:g}" for x in (low, high))
+        raise error(f"{label}: {printable(value, 40)} is not {kind} from {' to '.join(limits)}")
     number = float(value)
     return int(number) if integral else number
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from ggq.errors import UsageError, printable, reason
 from ggq.runtime.server.app import create_app
 from ggq.runtime.server.hosting.base import Host
 
-__all__ = ["LOOPBACK", "check_certificate", "serve"]
+__all__ = ["LOOPBACK", "check_address", "check_certificate", "serve"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _GRACE = 1  # seconds for what is open to be told that it ends
@@ -66,6 +68,21 @@ def serve(
         Server(config).run()
     except SystemExit:  # how uvicorn says that it could not listen
         raise UsageError(f"cannot listen on {host}:{port}: is it in use?") from None
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise UsageError where nothing can listen there: asked before a model is loaded."""
+    place = f"{printable(host)}:{port}"
+    try:
+        family, kind, _, _, name = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            if sys.platform != "win32":  # as the server does: a port that was just left is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(name)
+    except (OSError, UnicodeError) as error:  # of names that are none
+        busy = getattr(error, "errno", None) == errno.EADDRINUSE
+        more = " (--port 0 takes a free one)" if busy else ""
+        raise UsageError(f"cannot listen on {place}: {reason(error)}{more}") from None
 
 
 def check_certificate(certificate: Path, key: Path) -> None:

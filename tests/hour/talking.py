@@ -7,6 +7,7 @@ from terminals import CTRL_C, TAB, UP, Terminal
 
 from hour.walk import until
 
+SENT = b"\x1b[?2004l"  # what a terminal is told when a line has been typed
 PASTED = "Here is a list:\n/bye\n\n- one\n- two"
 
 
@@ -53,16 +54,17 @@ def typing(walk):
         t.type(b"/bye", b"\r")
         assert t.exit_code() == 0
     with _chat(walk, "-n", "4000") as t:
-        t.type(b"Tell me a very long story about two ships.", b"\r")
-        t.wait_for(b"\x1b[?2004l")  # the prompt is done
-        for _ in range(5):  # the answer is drawn anew with every piece
-            t.wait_for(b"\r\x1b[J")
-        t.type(CTRL_C)
-        t.wait_for(b"(stopped)")
-        t.wait_for(b">>>")
+        for drawn in (0, 5):  # at once, and in the middle: each piece is drawn anew
+            t.type(b"Tell me a very long story about two ships.", b"\r")
+            t.wait_for(SENT)
+            for _ in range(drawn):
+                t.wait_for(b"\r\x1b[J")
+            t.type(CTRL_C)
+            t.wait_for(b"(stopped)")
+            t.wait_for(b">>>")
         t.type(b"/bye", b"\r")
         assert t.exit_code() == 0
-    walk.saw("1", "Ctrl-C stops an answer, not the chat; /bye leaves")
+    walk.saw("1", "Ctrl-C stops an answer, also right behind Enter, not the chat; /bye leaves")
 
 
 def full_context(walk, n_ctx=160):
@@ -71,8 +73,9 @@ def full_context(walk, n_ctx=160):
         with _chat(walk, "-n", "24", "--ctx", str(n_ctx)) as t:
             for n in range(12):
                 t.type(f"Tell me about fish number {n}, please.".encode(), b"\r")
-                shown = _next(t)
-                if "either?" in shown:
+                t.wait_for(SENT)
+                shown = t.wait_for(b">>>", b"either?")
+                if t.met == b"either?":
                     break
             else:
                 raise AssertionError("the context never filled")
@@ -83,16 +86,3 @@ def full_context(walk, n_ctx=160):
             t.type(b"/bye", b"\r")
             assert t.exit_code() == 0
         walk.saw("2", f"the context ends, it is told; {key.decode()}: {known}, and it goes on")
-
-
-def _next(terminal):
-    """Return what is shown up to the next prompt or question."""
-    shown = ""
-    while True:
-        try:
-            end = min((b">>>", b"either?"), key=lambda w: terminal.seen.find(w) % (1 << 60))
-            if end in terminal.seen:
-                return shown + terminal.wait_for(end) + end.decode()
-            shown += terminal.wait_for(b"\n")
-        except AssertionError:
-            raise AssertionError(shown) from None
