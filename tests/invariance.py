@@ -235,6 +235,17 @@ def widened(tiny):
     return replace(tiny, label=f"{tiny.label} wide", config={**tiny.config, **WIDE})
 
 
+def lengthened(tiny):
+    """Return a tiny model whose table of positions, where it has one, holds all sequences."""
+    from tiny.base import BASE
+
+    config = {**BASE, **tiny.config}
+    keys = [k for k in ("max_position_embeddings", "max_seq_len") if config.get(k)]
+    if "rope_parameters" in config or "rope_scaling" in config:
+        return tiny
+    return replace(tiny, config={**tiny.config, **dict.fromkeys(keys, N_CTX)})
+
+
 def block_types():
     """Return the names of all types that a whole file can be of."""
     from ggq.quants.file_types import FILE_TYPES
@@ -279,7 +290,7 @@ def main():
     types = block_types() if args.wide else ["Q4_0", "F16"]
     types = args.types.split(",") if args.types else types
     chosen = [
-        widened(tiny) if args.wide else tiny
+        widened(tiny) if args.wide else lengthened(tiny)
         for tiny in TINY
         if (any(name in tiny.label for name in args.names) if args.names else tiny.label in KINDS)
     ]
