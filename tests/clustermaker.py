@@ -14,7 +14,7 @@ _EACH = {"num_cpus": 1, "memory": 4_000_000_000, "object_store_memory": 200_000_
 
 
 class Nodes:
-    """The cluster: a head that works and another node, one CPU each."""
+    """The cluster, until a ``with`` ends: a head that works and ``n`` more nodes, one CPU each."""
 
     def __init__(self, n=1):
         from ray.cluster_utils import Cluster
@@ -71,23 +71,18 @@ class Nodes:
         """Return a context in which this process is a driver of the cluster."""
         return connected(self.address)
 
-    def close(self):
-        """End all of it."""
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self._cluster.shutdown()
 
 
-@contextlib.contextmanager
-def two_nodes():
-    """Yield such a cluster."""
-    nodes = Nodes()
-    try:
-        yield nodes
-    finally:
-        nodes.close()
+def write_requests(path, n, longest=7):
+    """Write ``n`` lines of several kinds at temperature 0, two of them wrong; return the path.
 
-
-def write_requests(path, n):
-    """Write ``n`` lines of several kinds at temperature 0, two of them wrong; return the path."""
+    Answers have up to ``longest`` tokens.
+    """
     lines = []
     for i in range(n):
         chat = {"messages": [{"role": "user", "content": f"hi {i}"}]}
@@ -98,7 +93,7 @@ def write_requests(path, n):
             ("/v1/chat/completions", parts),
         )
         url, body = kinds[i % 3]
-        body |= {"temperature": 0, "max_tokens": 1 + i % 7}
+        body |= {"temperature": 0, "max_tokens": 1 + i % longest}
         lines.append(json.dumps({"custom_id": f"r{i}", "url": url, "body": body}))
     lines[n // 3] = "no json"
     lines[n // 2] = json.dumps({"custom_id": "p", "url": "/v1/completions", "body": {"prompt": {}}})
@@ -107,5 +102,5 @@ def write_requests(path, n):
 
 
 if __name__ == "__main__":
-    with two_nodes() as begun, begun.driver():
+    with Nodes() as begun, begun.driver():
         print(f"Ray began a cluster at {begun.address}")

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("ray", reason="the extra cluster is not installed")
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 
-from clustermaker import two_nodes, write_requests
+from clustermaker import Nodes, write_requests
 from ggufmaker import make_tiny_llama
 
 from ggq import cli
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with two_nodes() as found:
+    with Nodes() as found:
         yield found
 
 

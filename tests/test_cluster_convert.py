@@ -34,11 +34,8 @@ PASSES = {
 
 @pytest.fixture(scope="module")
 def cluster():
-    nodes = Nodes(3)
-    try:
+    with Nodes(3) as nodes:
         yield nodes
-    finally:
-        nodes.close()
 
 
 @pytest.fixture(scope="module")

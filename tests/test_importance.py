@@ -10,7 +10,8 @@ import pytest
 from hfmaker import make_hf
 
 from ggq.cli import main
-from ggq.converters.calibration.importance import Sums, collect
+from ggq.converters.calibration import importance
+from ggq.converters.calibration.importance import Hearing, Sums, collect
 from ggq.converters.calibration.text import calibrate
 from ggq.converters.conversion import Options
 from ggq.converters.convert import convert
@@ -104,6 +105,44 @@ def test_command_writes_what_convert_reads(source, tmp_path, suffix, capsys):
         for i, m in enumerate((None, out))
     )
     assert "blk.0.attn_q.weight" in differing(plain, measured)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("how", ["convert", "imatrix"])
+def test_a_stopped_run_goes_on_behind_its_last_window(source, tmp_path, monkeypatch, how, cut):
+    """The same bytes, no window twice; sums that were cut by a power failure are no sums."""
+    text, plain, heard = str(source.parent / "text.txt"), Hearing.window, []
+    given = {
+        "convert": ["--type", "Q4_K_M", "--prepass", "imatrix:n_ctx=64", "--calibration", text],
+        "imatrix": ["--text", text, "-c", "64", "-o"],
+    }[how]
+
+    def run(name, most):
+        """Return the exit status and the number of windows, interrupted where there are more."""
+
+        def window(self, ids):
+            if len(heard) == most:
+                raise KeyboardInterrupt
+            heard.append(ids)
+            return plain(self, ids)
+
+        heard.clear()
+        monkeypatch.setattr(Hearing, "window", window)
+        out = str(tmp_path / name)
+        words = [*given, out] if how == "imatrix" else [out, *given]
+        return main([how, str(source), *words]), len(heard)
+
+    code, n = run("whole.gguf", None)
+    assert code == 0 and n > 10
+    monkeypatch.setattr(importance, "KEEP_EVERY", 0)
+    monkeypatch.setattr(importance, "_SHARE", 0)
+    assert run("out.gguf", 5) == (130, 5)
+    (kept,) = tmp_path.glob("out.gguf.unfinished-*/*.npz")
+    if cut:
+        kept.write_bytes(kept.read_bytes()[:-100])
+    assert run("out.gguf", None) == (0, n if cut else n - 5)
+    assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    assert not list(tmp_path.glob("*.unfinished-*"))
 
 
 def test_infinite_inputs_are_named():

@@ -1,5 +1,7 @@
 """Pictures on the chat page: by button, paste and drop; shown, sent, kept small, seen again."""
 
+import threading
+
 import pytest
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -8,6 +10,7 @@ pytest.importorskip("PIL")
 
 from browsing import drawn, find, fresh, idle, picture, press, records, texts, visit, wait, write
 from picturemaker import given_eyes, picture_bytes, tiny
+from selenium.webdriver.common.keys import Keys
 from servers import listening
 
 pytestmark = pytest.mark.slow
@@ -90,6 +93,26 @@ def test_three_turns_with_pictures(page, browser, model, tmp_path):
     wait(browser, lambda b: len(b.find_elements("css selector", ".user .picture img")) == 3)
     assert texts(browser, ".assistant > .body")[0] == first
     picture(browser, "picture-again")
+
+
+def test_stopped_while_the_model_looks(page, browser, model, tmp_path, monkeypatch):
+    looking, encode = threading.Event(), model.gallery.eyes.encode
+    slow = lambda *given: (looking.wait(60), encode(*given))[1]  # noqa: E731
+    monkeypatch.setattr(model.gallery.eyes, "encode", slow)
+    path = tmp_path / "slow.png"
+    path.write_bytes(picture_bytes(48, seed=48))
+    visit(browser, page[0])
+    find(browser, "#file").send_keys(str(path))
+    waiting(browser, 1)
+    write(browser, "What is it?")
+    wait(browser, lambda b: find(b, "#stop").is_displayed())
+    find(browser, "body").send_keys(Keys.ESCAPE)
+    looking.set()
+    wait(browser, idle)
+    picture(browser, "picture-stopped")
+    press(browser, "Regenerate", ".message:last-of-type")
+    finished(browser)
+    assert texts(browser, ".assistant > .body")[-1]
 
 
 def test_a_large_picture_is_kept_small(page, browser, tmp_path):

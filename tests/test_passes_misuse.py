@@ -179,8 +179,19 @@ def test_blocks_that_find_no_room_end_in_one_line(tmp_path):
     plan = SimpleNamespace(types=[])
     out = tmp_path / "none" / "x.gguf"
     store = Store(SimpleNamespace(tensors=tensors, plan=plan, out=out))
-    with pytest.raises(UsageError, match="cannot keep finished blocks: No such file"):
+    with pytest.raises(UsageError, match="cannot keep what is finished: No such file"):
         store.save("w", np.zeros((1, 34), np.uint8))
+
+
+@pytest.mark.parametrize("cut", [0, 90])
+def test_blocks_that_a_power_failure_cut_are_made_again(tmp_path, cut):
+    plan, blocks = SimpleNamespace(types=[]), np.ones((4, 34), np.uint8)
+    store = Store(SimpleNamespace(tensors={}, plan=plan, out=tmp_path / "x.gguf"))
+    store.save("w", blocks)
+    np.testing.assert_array_equal(store.load("w", blocks.shape), blocks)
+    (path,) = store.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:cut])
+    assert store.load("w", blocks.shape) is None
 
 
 def test_a_report_compares_folded_tensors_with_folded_ones(source, text, tmp_path):

@@ -6,9 +6,10 @@ knows conversions; the files it fills are `ggq.converters.imatrix`'s.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,17 +19,29 @@ from ggq.converters.imatrix import Imatrix
 from ggq.errors import ModelError, printable
 from ggq.runtime.ops.experts import expert_of
 
-__all__ = ["Heard", "Hearing", "Sums", "collect", "wants_torch"]
+__all__ = ["Heard", "Hearing", "Kept", "Sums", "collect", "wants_torch"]
 
 Progress = Callable[[int, int, str], None]
 HEADS = ("output.weight", "token_embd.weight")
 # Of one window, by tensor and expert: column sums of squares float64, rows, experts of the tensor.
 Heard = dict[tuple[str, int], tuple[np.ndarray, int, int]]
 Measure = Callable[[Any, np.ndarray, bool, "str | None"], Iterable[Heard]]
+KEEP_EVERY = 20.0  # seconds of work that a killed run loses at most, and a window
+_SHARE = 20  # times as long as keeping the sums took is worked until they are kept again
+
+
+class Kept(Protocol):
+    """Where sums outlive the run, as `ggq.converters.prepasses.resume.Store` does it."""
+
+    def recall(self, name: str) -> dict[str, np.ndarray]:
+        """Return what was kept last, {} if nothing."""
+
+    def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays, whole or not at all."""
 
 
 class Sums:
-    """Running sums by tensor name: squares float32 (n_experts, n_columns), counts (n_experts,)."""
+    """Running sums by tensor name: squares float64 (n_experts, n_columns), counts (n_experts,)."""
 
     def __init__(self) -> None:
         self.squares: dict[str, np.ndarray] = {}
@@ -47,6 +60,20 @@ class Sums:
         if self.squares[name][expert].max() > np.finfo(np.float32).max:
             raise ModelError(f"the inputs of {printable(name)} are too large: squares beyond F32")
         self.counts[name][expert] += n_rows
+
+    def arrays(self, done: int) -> dict[str, np.ndarray]:
+        """Return these sums, of the first ``done`` windows, for `restored`."""
+        squares = {f"squares {name}": one for name, one in self.squares.items()}
+        counts = {f"counts {name}": one for name, one in self.counts.items()}
+        return {"done": np.array(done), **squares, **counts}
+
+    def restored(self, arrays: dict[str, np.ndarray]) -> int:
+        """Take sums that were kept; return of how many windows they are."""
+        for key, one in arrays.items():
+            kind, _, name = key.partition(" ")
+            if kind != "done":
+                (self.squares if kind == "squares" else self.counts)[name] = one
+        return int(arrays.get("done", 0))
 
     def imatrix(self, dataset: str = "", chunks: int = 0) -> Imatrix:
         """Return the mean squares, as llama-quantize would read them from a file."""
@@ -99,6 +126,7 @@ def collect(
     backend: str | None = None,
     progress: Progress | None = None,
     measure: Measure | None = None,
+    kept: Kept | None = None,
 ) -> Sums:
     """Run every window through ``job``'s model; return the sums.
 
@@ -106,18 +134,26 @@ def collect(
     Experts that no token reaches are told in the job's warnings.
     ``backend``: "torch", "reference" or None for what is installed. ``measure(job, windows, head,
     backend)`` gives what `Hearing` would of each, in their order, from elsewhere: float64 sums are
-    added window by window, so that they are the same in every bit.
+    added window by window, so that they are the same in every bit. So they are where a killed run
+    goes on: ``kept`` gets the sums of the windows so far every `KEEP_EVERY` seconds, and gives them
+    back; it belongs to this model, text, ``head`` and ``backend``.
     """
     sums, windows = Sums(), calibration.windows
+    before = sums.restored(kept.recall("importance")) if kept else 0
     if measure is None:
-        heard: Iterable[Heard] = map(Hearing(job, head, backend).window, windows)
+        heard: Iterable[Heard] = map(Hearing(job, head, backend).window, windows[before:])
     else:
-        heard = measure(job, windows, head, backend)
-    for done, one in enumerate(heard, 1):
+        heard = measure(job, windows[before:], head, backend)
+    due = time.monotonic() + KEEP_EVERY
+    for done, one in enumerate(heard, before + 1):
         for (name, expert), (squares, n_rows, n_expert) in one.items():
             sums.add(name, squares, n_rows, expert, n_expert)
         if progress:
             progress(done, len(windows), "importance")
+        if kept and (begun := time.monotonic()) >= due:
+            kept.keep("importance", sums.arrays(done))
+            took = time.monotonic() - begun
+            due = begun + took + max(KEEP_EVERY, _SHARE * took)
     if missed := [(n, e) for n, c in sums.counts.items() for e in np.flatnonzero(c == 0)]:
         least, number = missed[0]
         what = (

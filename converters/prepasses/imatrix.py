@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ggq.converters import grids
-from ggq.converters.calibration.importance import collect
+from ggq.converters.calibration.importance import collect, wants_torch
 from ggq.converters.conversion import Conversion
 from ggq.converters.metadata.general import Item
 from ggq.converters.prepasses.base import Prepass
 from ggq.converters.prepasses.cost import Cost, Sizes
+from ggq.converters.prepasses.resume import Store
 from ggq.errors import printable
 from ggq.gguf import spec
 
@@ -41,7 +42,9 @@ class Importance(Prepass):
     def __call__(self, job: Conversion) -> None:
         """Set ``job.imatrix`` and the keys that tell where it came from."""
         calibration = self.windows(job)
-        told = {"progress": self.progress, "measure": self.measure}
+        kept = Store(job, "imatrix", self.head, wants_torch(None), calibration.windows.tobytes())
+        job.on_written.append(kept.remove)  # later passes or the writer may be killed
+        told = {"progress": self.progress, "measure": self.measure, "kept": kept}
         sums = collect(job, calibration, self.head, **told)
         if job.imatrix and job.imatrix.path:  # the file's keys would tell of a matrix not used
             job.items = [i for i in job.items if not i.key.startswith("quantize.imatrix.")]

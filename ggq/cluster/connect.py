@@ -38,9 +38,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **alone)
     except Exception as error:  # Ray has several, and changes them
-        start = "`ray start --head` starts one, docs/scale.md says how"
-        where = "this machine" if address == "auto" else printable(address)
-        raise UsageError(f"no Ray cluster at {where}: {start} ({reason(error)})") from None
+        raise _refusal(address, error) from None
     try:
         yield
     finally:
@@ -58,9 +56,18 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((named[1], int(named[2])), timeout=10).close()
     except (OSError, OverflowError) as error:
-        start = "`ray start --head` starts one, docs/scale.md says how"
-        where = printable(address)
-        raise UsageError(f"no Ray cluster at {where}: {start} ({reason(error)})") from None
+        raise _refusal(address, error) from None
+
+
+def _refusal(address: str, error: Exception) -> UsageError:
+    """Return what to say of a cluster that cannot be had, or not by this Ray and Python."""
+    where = "this machine" if address == "auto" else printable(address)
+    told = " ".join(str(error).split())
+    if "version mismatch" in told.lower():
+        how = "install the same Ray and Python on all machines"
+        return UsageError(f"the Ray cluster at {where}: {how} ({printable(told, 300)})")
+    start = "`ray start --head` starts one, docs/scale.md says how"
+    return UsageError(f"no Ray cluster at {where}: {start} ({reason(error)})")
 
 
 def cpus_of_nodes() -> list[int]:

@@ -49,15 +49,17 @@ def command(source: str, **given: Any) -> None:
 
     SOURCE is a Hugging Face folder or a GGUF file. The squares of each column's inputs are summed
     over the windows that llama-imatrix uses; convert and quantize take the file as --imatrix.
+    A run that was stopped continues with the same command.
     """
-    from ggq.converters.calibration.importance import collect
+    from ggq.converters.calibration.importance import collect, wants_torch
     from ggq.converters.calibration.text import calibrate
     from ggq.converters.conversion import Options
     from ggq.converters.imatrix import check_out, write_imatrix
     from ggq.converters.prepare import prepare
+    from ggq.converters.prepasses.resume import Store
     from ggq.outputs import not_of
 
-    out = given["out"]
+    out, head, backend = given["out"], given["process_output"], given["backend"]
     check_out(not_of(out, source, given["text"]), given["force"])
     options = Options(allow_requantize=True, force=True)
     with (
@@ -66,9 +68,12 @@ def command(source: str, **given: Any) -> None:
     ):
         calibration = calibrate(job, given["text"], given["n_ctx"], given["chunks"])
         told = len(job.warnings)
-        sums = collect(job, calibration, given["process_output"], given["backend"], progress)
+        windows = calibration.windows.tobytes()
+        kept = Store(job, "ggq imatrix", head, wants_torch(backend), windows)
+        sums = collect(job, calibration, head, backend, progress, kept=kept)
     for warning in job.warnings[told:]:
         click.echo(f"warning: {warning}", err=True)
     chunks = calibration.windows.shape
     write_imatrix(out, sums.squares, sums.counts, calibration.dataset, chunks, given["force"])
+    kept.remove()
     click.echo(printable(out, 4096))

@@ -45,6 +45,7 @@ def run(words: list, **env: object) -> str:
 
 def main(pythons: list[str]) -> None:
     """Try every way with every Python."""
+    os.environ.pop("PYTHONPATH", None)  # what is installed is tried, no checkout
     with tempfile.TemporaryDirectory(prefix="installs-") as folder:
         file = wheel(Path(folder))
         for number, python in enumerate(pythons):
