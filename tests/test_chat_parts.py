@@ -83,7 +83,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("GGQ_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    options = chat.command.make_context("chat", []).params
+    options = chat.command.make_context("chat", [], help_option_names=["-h", "--help"]).params
     found = LocalHost(options, Settings(), Printer(io.StringIO(), io.StringIO()))
     found.opened, found.closed = [], []
 
