@@ -19,10 +19,17 @@ class Seeing(LlamaCpp):
     """The few calls of libmtmd that timing and comparing need; `LlamaCpp` knows text.
 
     ``exact``: float32 caches and no flash attention, whose keys and values would be halves.
+    ``max_tokens`` of a picture, for families whose pictures keep their shape; -1: libmtmd's own.
     """
 
     def __init__(
-        self, path: str, projector: str, threads: int, n_ctx: int = 8192, exact: bool = False
+        self,
+        path: str,
+        projector: str,
+        threads: int,
+        n_ctx: int = 8192,
+        exact: bool = False,
+        max_tokens: int = -1,
     ):
         super().__init__(path, threads, n_ctx, cache_f32=exact)
         import llama_cpp
@@ -36,6 +43,7 @@ class Seeing(LlamaCpp):
         params.use_gpu, params.print_timings, params.warmup = False, False, False
         params.n_threads = threads
         params.flash_attn_type = NO_FLASH if exact else FLASH_IF_FASTER
+        params.image_max_tokens = max_tokens
         self.seeing = mtmd_cpp.mtmd_init_from_file(projector.encode(), self.model, params)
         if not self.seeing:
             raise RuntimeError(f"libmtmd does not open {projector}")

@@ -91,7 +91,8 @@ class Mtmd:
     def __init__(self, model: str, projector: str, threads: int):
         from mtmd import Seeing
 
-        self.model = Seeing(model, projector, threads)
+        # As many tokens as ggq sees; its own limit for Pixtral, which no file says, is 1024.
+        self.model = Seeing(model, projector, threads, max_tokens=4096)
 
     def shown(self, seed: int) -> np.ndarray:
         return photo(seed)

@@ -118,7 +118,7 @@ def text(tmp_path_factory):
 @pytest.mark.parametrize("target", [["--target-size", "1k"], ["--target-bpw", "1"]])
 def test_too_small_a_target_is_refused_before_anything_is_read(target, source, tmp_path, capsys):
     pytest.importorskip("torch")  # without it that is what is refused
-    given = [*target, "--calibration", str(tmp_path / "is not there.txt")]
+    given = [*target, "--calibration", str(tmp_path)]  # a folder cannot be read
     assert main(["convert", str(source), str(tmp_path / "a.gguf"), *given]) == 1
     error = capsys.readouterr().err
     assert re.search(r"bytes is too small for this model: the smallest takes \d+ bytes", error)

@@ -189,7 +189,7 @@ MISTAKES = [
     ("convert {f} o.gguf --only-mmproj --mmproj", "give one of them"),
     ("convert {f} o.gguf --quality fast --calibration missing.txt", "missing.txt: no such file"),
     ("quantize {m} Q8_0 o.gguf", "OUT goes before TYPE"),
-    ("quantize {m} {m} Q8_0", "--force overwrites it"),
+    ("quantize {m} {m} Q8_0", "is a file that is read; name another"),
     ("eval {m}", "give --text FILE to score"),
     ("eval {m} --text text.txt --ctx 2", "2 is not in the range"),
     ("bench {m} -o xml", "'xml' is not one of"),

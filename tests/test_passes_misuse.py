@@ -210,8 +210,9 @@ def test_a_report_compares_folded_tensors_with_folded_ones(source, text, tmp_pat
 def test_plans_and_calibrations_that_do_nothing_are_told(source, tmp_path, capsys):
     plan = {"tensors": {"blk.0.attn_norm.weight": "Q4_0", "output.weight": "q8_0"}}
     (tmp_path / "p.json").write_text(json.dumps(plan))
-    out = str(tmp_path / "x.gguf")
-    given = ["--plan", str(tmp_path / "p.json"), "--calibration", "none.txt", "--type", "Q5_0"]
+    out, text = str(tmp_path / "x.gguf"), tmp_path / "text.txt"
+    text.write_text("words")
+    given = ["--plan", str(tmp_path / "p.json"), "--calibration", str(text), "--type", "Q5_0"]
     assert main(["convert", str(source), out, *given]) == 0
     told = capsys.readouterr().err
     assert "p.json: blk.0.attn_norm.weight stays F32, Q4_0 is not for it" in told

@@ -51,7 +51,8 @@ class Store:
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays in the place of those before; whole or not at all."""
-        self._write(self._path(name, "npz"), lambda file: np.savez(file, **arrays))
+        given: dict[str, Any] = arrays  # numpy's stubs take them for its flag
+        self._write(self._path(name, "npz"), lambda file: np.savez(file, **given))
 
     def remove(self) -> None:
         """Forget everything: the conversion is done."""

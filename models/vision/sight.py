@@ -150,6 +150,14 @@ class Sight:
         if self.head_dim > _MOST_COLUMNS:
             what = f"heads of {self.head_dim} columns, {_MOST_COLUMNS} at most"
             raise ModelError(f"{self.projector}: {what}")
+        if not self.eps > 0:
+            raise ModelError(f"{self.projector}: norm epsilon is {self.eps}")
+        if any(not 0 <= i < self.n_layer for i in self.deepstack):
+            raise ModelError(f"{self.projector}: layers {self.deepstack} of {self.n_layer}")
+        self._check_preparation()
+
+    def _check_preparation(self) -> None:
+        """Raise ModelError where no picture can be made ready by these numbers."""
         colours = len(self.mean) == len(self.std) == 3
         if not colours or not all(
             abs(m) <= _MOST_MEAN and _LEAST_STD <= s <= _MOST_MEAN
@@ -164,10 +172,6 @@ class Sight:
         if edge > _TILES_OF_AN_EDGE * self.image_size:
             what = f"edges of {edge} pixels in tiles of {self.image_size}"
             raise ModelError(f"{self.projector}: {what}: too many")
-        if not self.eps > 0:
-            raise ModelError(f"{self.projector}: norm epsilon is {self.eps}")
-        if any(not 0 <= i < self.n_layer for i in self.deepstack):
-            raise ModelError(f"{self.projector}: layers {self.deepstack} of {self.n_layer}")
 
 
 @dataclass(frozen=True)
