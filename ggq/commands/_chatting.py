@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import DISK, cache_options
-from ggq.commands._devices import DEVICE_OPTIONS
+from ggq.commands._devices import CTX, DEVICE_OPTIONS, THREADS
 from ggq.commands._draft import DRAFT_OPTIONS
 from ggq.commands._grammar import GRAMMAR_OPTIONS, asked
 from ggq.commands._lora import LORA
@@ -49,13 +49,8 @@ _OPTIONS = (
     click.option(
         "--stop", multiple=True, metavar="TEXT", help="End the answer at this text; repeatable."
     ),
-    click.option(
-        "-c",
-        "--ctx",
-        type=int,
-        help="Context in tokens; 0: all the model was trained for; default: up to 4096.",
-    ),
-    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
+    CTX,
+    THREADS,
     *cache_options(),
     DISK,
     *DEVICE_OPTIONS,

@@ -1,4 +1,7 @@
-"""The options that tell where a model computes; runtime/engine/devices.py gives them meaning."""
+"""The options that tell where a model computes, in how many threads and how much context.
+
+runtime/engine/devices.py gives the first of them meaning.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,15 @@ import click
 
 from ggq.commands._types import Command
 
+CTX = click.option(
+    "-c",
+    "--ctx",
+    type=int,
+    help="Context in tokens; 0: all the model was trained for; default: up to 4096.",
+)
+THREADS = click.option(
+    "-t", "--threads", type=int, help="CPU threads; default: the physical cores."
+)
 DEVICE_OPTIONS = (
     click.option(
         "--device",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._devices import CTX, DEVICE_OPTIONS, THREADS, weights
 from ggq.commands._types import Command
 from ggq.errors import UsageError, printable, reason
 
@@ -27,13 +27,8 @@ _OPTIONS = (
         "--truncate", is_flag=True, help="Cut texts that are too long, instead of an error."
     ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines."),
-    click.option(
-        "-c",
-        "--ctx",
-        type=int,
-        help="Context in tokens; 0: all the model was trained for; default: up to 4096.",
-    ),
-    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
+    CTX,
+    THREADS,
     *DEVICE_OPTIONS,
 )
 

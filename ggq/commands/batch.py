@@ -16,6 +16,7 @@ import click
 
 from ggq.commands._cache import DISK
 from ggq.commands._cluster import actor_options, actors, refuse_without
+from ggq.commands._devices import THREADS
 from ggq.commands._draft import draft_options, drafting
 from ggq.commands._lora import LORA
 from ggq.commands._models import YES, model_path
@@ -47,7 +48,7 @@ _LIMITS = ("cache_disk", "lora", "mmproj")  # that `load` takes by the same name
     type=int,
     help="Context per answer in tokens; 0: all the model was trained for; default: up to 4096.",
 )
-@click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores.")
+@THREADS
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),

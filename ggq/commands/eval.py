@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ggq.commands._cache import cache_type, cached
+from ggq.commands._windows import CHUNKS, WINDOW
 from ggq.errors import UsageError
 from ggq.progress import progress_bar
 
@@ -30,15 +31,8 @@ SECTION = "Measure"
     metavar="BASE",
     help="Original to compare with: a Hugging Face folder or an F16 or F32 GGUF file.",
 )
-@click.option(
-    "-c",
-    "--ctx",
-    "n_ctx",
-    default=512,
-    type=click.IntRange(4),
-    help="Tokens per window; default: 512.",
-)
-@click.option("--chunks", type=click.IntRange(1), help="Most windows; default: all.")
+@WINDOW
+@CHUNKS
 @click.option(
     "-t",
     "--threads",

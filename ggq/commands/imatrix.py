@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ggq.commands._windows import CHUNKS, WINDOW
 from ggq.errors import printable
 from ggq.progress import progress_bar
 
@@ -29,15 +30,8 @@ SECTION = "Convert"
     show_default=True,
     help="File to write; a name that ends in .dat: llama.cpp's older format.",
 )
-@click.option(
-    "-c",
-    "--ctx",
-    "n_ctx",
-    default=512,
-    type=click.IntRange(4),
-    help="Tokens per window; default: 512.",
-)
-@click.option("--chunks", type=click.IntRange(1), help="Most windows; default: all.")
+@WINDOW
+@CHUNKS
 @click.option("--process-output", is_flag=True, help="Also measure the input of the output matrix.")
 @click.option(
     "--backend", type=click.Choice(["torch", "reference"]), help="What computes; default: torch."

@@ -16,7 +16,7 @@ import click
 
 from ggq.commands._answering import ANSWER_OPTIONS, HTTPS_OPTIONS, answering, certificate, prefix
 from ggq.commands._cache import DISK, cache_options, cache_type
-from ggq.commands._devices import DEVICE_OPTIONS, weights
+from ggq.commands._devices import DEVICE_OPTIONS, THREADS, weights
 from ggq.commands._draft import DRAFT_OPTIONS, drafting
 from ggq.commands._groups import GroupedCommand
 from ggq.commands._lora import LORA
@@ -63,7 +63,7 @@ _OPTIONS = (
         type=int,
         help="Context per answer in tokens; 0: all the model was trained for; default: up to 4096.",
     ),
-    click.option("-t", "--threads", type=int, help="CPU threads; default: the physical cores."),
+    THREADS,
     *cache_options(),
     DISK,
     *DEVICE_OPTIONS,
